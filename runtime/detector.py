@@ -1,0 +1,263 @@
+"""Samples in, verdicts out: the streaming detector around one step graph.
+
+The detector's whole state is data (`snapshot`, `restore`): the graph's state tensors, the hop that is being filled, and
+how long each sensor has been missing. The same samples give the same verdicts however they are cut into calls.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.runtime import manifest as manifest_file
+from edgekd.runtime.engines import Engine, load_engine
+from edgekd.runtime.errors import UsageError
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.selftest import check_self_test
+
+LARGEST_SCORE = float(np.finfo(np.float32).max)
+MAX_CHANGES = 4096  # sensor changes kept for a caller that never asks for them
+
+
+@dataclass(slots=True, eq=False)
+class Verdict:
+    """What the detector says at the end of one hop."""
+
+    sample: int
+    """0-based index of the newest sample that this verdict has seen."""
+    score: float
+    """Always finite."""
+    threshold: float
+    is_anomaly: bool
+    """score > threshold"""
+    contributions: np.ndarray
+    """float32 (n,), each sensor's part of the score; they sum to it."""
+    sensors: tuple[str, ...]
+    """n names, the columns of `contributions`."""
+
+    @property
+    def top_sensors(self) -> tuple[str, ...]:
+        """Up to three sensors that contribute most, the largest first; only those that contribute at all."""
+        order = np.argsort(-self.contributions, kind="stable")[:3]
+        return tuple(self.sensors[i] for i in order if self.contributions[i] > 0)
+
+
+@dataclass(frozen=True)
+class SensorChange:
+    """A sensor went missing for longer than it may be held, or came back."""
+
+    sample: int
+    """Last sample of the hop in which this was found."""
+    sensor: str
+    missing: bool
+
+
+class Detector:
+    """One stream through one model.
+
+    Missing (NaN, infinite) values: the sensor's last good value is held; once it has been missing for longer than the
+    manifest's `max_hold_s`, or was never seen, the graph is told so (`valid` 0) and leaves it out of the score.
+    """
+
+    def __init__(self, engine: Engine, manifest: Manifest, threshold: float | None = None) -> None:
+        self.engine = engine
+        self.manifest = manifest
+        self.threshold = manifest.threshold.value if threshold is None else float(threshold)
+        self._names = manifest.names
+        self._n = len(manifest.sensors)
+        self._shape = (self._n,)
+        self._hop = manifest.hop
+        self._warmup = manifest.warmup_samples
+        self._max_hold = manifest.max_hold_samples
+        self._state_names = [spec.name for spec in manifest.state]
+        self._fill = np.array([sensor.fill for sensor in manifest.sensors], np.float32)
+        self._samples = np.zeros((self._hop, self._n), np.float32)
+        self._finite = np.empty((self._hop, self._n), bool)
+        self._valid = np.ones(self._n, np.float32)
+        self.reset()
+
+    @classmethod
+    def load(cls, path: str | Path | bytes, check: bool = True, threshold: float | None = None) -> Detector:
+        """The detector in a model file.
+
+        check: replay the file's self-test on this machine's engine first.
+        threshold: instead of the manifest's.
+        Raises ModelRefused (file), GateFailed (self-test), MissingExtra or UsageError (engine).
+        """
+        found, model = manifest_file.read(path)
+        engine = load_engine(model, found)
+        if check:
+            check_self_test(engine, found)
+        return cls(engine, found, threshold)
+
+    def stream(self) -> Detector:
+        """Another stream, cold, over the same engine session."""
+        return Detector(self.engine, self.manifest, self.threshold)
+
+    def reset(self) -> None:
+        """Back to the cold state, as after `load`."""
+        self._feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.manifest.state}
+        self._feeds["samples"] = self._samples
+        self._feeds["valid"] = self._valid
+        self._filled = 0
+        self._seen = 0
+        self._valid[:] = 1.0
+        self._last = self._fill.copy()
+        self._missing = np.full(self._n, self._max_hold + 1, np.int64)  # never seen: already held for too long
+        self._held = np.zeros(self._n, np.int64)
+        self._clean = False
+        self._diverged = 0
+        self._changes: deque[SensorChange] = deque(maxlen=MAX_CHANGES)
+
+    @property
+    def samples_seen(self) -> int:
+        """Samples since the cold start."""
+        return self._seen
+
+    @property
+    def held_values(self) -> dict[str, int]:
+        """Missing values so far, by sensor; sensors without any are left out. Counted at hop ends."""
+        return {self._names[i]: int(self._held[i]) for i in np.flatnonzero(self._held)}
+
+    @property
+    def diverged_steps(self) -> int:
+        """Steps whose score was not finite: their state was thrown away, their verdict an anomaly."""
+        return self._diverged
+
+    def update(self, sample: Any) -> Verdict | None:
+        """One sample, (n,) raw units, NaN = missing; a verdict at the end of a hop, else None.
+
+        Raises UsageError for another shape or for what is no number, and leaves the state as it was.
+        """
+        if type(sample) is not np.ndarray or sample.dtype.kind not in "fiu":
+            sample = _as_numbers(sample)
+        if sample.shape != self._shape:
+            raise UsageError(f"a sample has {self._n} values, one for each sensor; got shape {sample.shape}")
+        filled = self._filled
+        self._samples[filled] = sample
+        self._seen += 1
+        filled += 1
+        if filled < self._hop:
+            self._filled = filled
+            return None
+        self._filled = 0
+        return self._step()
+
+    def update_block(self, samples: Any) -> list[Verdict]:
+        """k samples at once, (k, n) raw units: the verdicts that `update` would have given one by one."""
+        if type(samples) is not np.ndarray or samples.dtype.kind not in "fiu":
+            samples = _as_numbers(samples)
+        if samples.ndim != 2 or samples.shape[1] != self._n:
+            raise UsageError(f"a block of samples has shape (k, {self._n}); got {samples.shape}")
+        verdicts = []
+        at, count = 0, len(samples)
+        while at < count:
+            filled = self._filled
+            take = min(self._hop - filled, count - at)
+            self._samples[filled : filled + take] = samples[at : at + take]
+            self._seen += take
+            at += take
+            self._filled = filled + take
+            if self._filled == self._hop:
+                self._filled = 0
+                verdict = self._step()
+                if verdict is not None:
+                    verdicts.append(verdict)
+        return verdicts
+
+    def sensor_changes(self) -> list[SensorChange]:
+        """Sensors that went missing or came back since the last call, in order."""
+        if not self._changes:
+            return []
+        changes = list(self._changes)
+        self._changes.clear()
+        return changes
+
+    def _step(self) -> Verdict | None:
+        """Run the graph over the full hop."""
+        samples = self._samples
+        if np.isfinite(samples, out=self._finite).all() and self._clean:
+            self._last[:] = samples[-1]
+        else:
+            self._mend()
+        score_, contributions, *state = self.engine.run(self._feeds)
+        score = float(score_)
+        if score - score != 0.0:  # NaN or infinite: values beyond what the graph can digest
+            return self._diverge()
+        self._feeds.update(zip(self._state_names, state))
+        if self._seen < self._warmup:
+            return None
+        threshold = self.threshold
+        return Verdict(self._seen - 1, score, threshold, score > threshold, contributions, self._names)
+
+    def _mend(self) -> None:
+        """Hold missing values and find out which sensors are valid, for the hop in `_samples` (hop, n)."""
+        finite = self._finite
+        rows = np.arange(self._hop)[:, None]
+        source = np.maximum.accumulate(np.where(finite, rows, -1), axis=0)  # (hop, n) last good row or -1
+        run = np.where(source >= 0, rows - source, self._missing + rows + 1)  # (hop, n) samples missing so far
+        held = np.take_along_axis(self._samples, np.maximum(source, 0), axis=0)  # (hop, n)
+        np.copyto(self._samples, np.where(source >= 0, held, self._last))
+        self._last[:] = self._samples[-1]
+        self._missing[:] = run[-1]
+        self._held += self._hop - finite.sum(axis=0)
+        valid = (run.max(axis=0) <= self._max_hold).astype(np.float32)
+        for i in np.flatnonzero(valid != self._valid):
+            self._changes.append(SensorChange(self._seen - 1, self._names[i], not valid[i]))
+        self._valid[:] = valid
+        self._clean = bool(valid.all() and not run[-1].any())
+
+    def _diverge(self) -> Verdict | None:
+        """A score that is no number would poison the state for good: drop this step's state, and say anomaly."""
+        self._diverged += 1
+        if self._seen < self._warmup:
+            return None
+        nothing = np.zeros(self._n, np.float32)
+        return Verdict(self._seen - 1, LARGEST_SCORE, self.threshold, True, nothing, self._names)
+
+    def snapshot(self) -> dict[str, np.ndarray]:
+        """The complete state as named arrays, copied; `restore` takes it back."""
+        arrays = {f"state.{name}": np.array(self._feeds[name]) for name in self._state_names}
+        arrays["samples"] = self._samples[: self._filled].copy()
+        arrays["seen"] = np.array(self._seen, np.int64)
+        arrays["diverged"] = np.array(self._diverged, np.int64)
+        for name in ("valid", "last", "missing", "held"):
+            arrays[name] = getattr(self, f"_{name}").copy()
+        return arrays
+
+    def restore(self, snapshot: dict[str, np.ndarray]) -> None:
+        """Go on from a snapshot; raises UsageError, and changes nothing, where it is not one of this model's."""
+        wanted = self.snapshot()
+        for name, now in wanted.items():
+            got = snapshot.get(name)
+            partial = name == "samples" and got is not None and got.ndim == 2 and len(got) < self._hop
+            shape = (len(got), self._n) if partial else now.shape  # type: ignore[arg-type]
+            if got is None or got.shape != shape or got.dtype != now.dtype:
+                raise UsageError(f"saved state does not fit the model: '{name}' is missing or has another shape")
+        samples, seen = snapshot["samples"], int(snapshot["seen"])
+        if seen < 0 or seen % self._hop != len(samples):
+            raise UsageError(f"saved state does not fit the model: {seen} samples seen, {len(samples)} in the open hop")
+        self._feeds.update((name, snapshot[f"state.{name}"].copy()) for name in self._state_names)
+        self._samples[: len(samples)] = samples
+        self._filled, self._seen = len(samples), seen
+        self._diverged = int(snapshot["diverged"])
+        for name in ("valid", "last", "missing", "held"):
+            getattr(self, f"_{name}")[:] = snapshot[name]
+        self._clean = bool(self._valid.all() and not self._missing.any())
+
+
+def _as_numbers(values: Any) -> np.ndarray:
+    """Lists, tuples, booleans and None as a float array; raises UsageError for anything that is no number."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "fiub":
+            return array.astype(np.float32) if array.dtype.kind == "b" else array
+        if array.dtype.kind == "O" and all(v is None or isinstance(v, (int, float, np.number)) for v in array.flat):
+            return array.astype(np.float64)  # None becomes NaN
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise UsageError("samples must be numbers (NaN or None where a value is missing), all rows of one length")
