@@ -38,9 +38,7 @@ class Recording:
         if self.values.ndim != 2 or self.values.shape[0] == 0:
             raise RecordingError(f"{self.source or 'recording'}: no rows; a recording needs at least one sample")
         if self.values.shape[1] != len(self.sensors):
-            raise RecordingError(
-                f"{self.source}: {self.values.shape[1]} columns but {len(self.sensors)} sensor names"
-            )
+            raise RecordingError(f"{self.source}: {self.values.shape[1]} columns but {len(self.sensors)} sensor names")
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -57,7 +55,9 @@ class Recording:
     def split(self) -> Iterator[Recording]:
         """Each entity as a recording of its own."""
         for name, (start, end) in zip(self.entities, self.bounds):
-            yield replace(self.slice(start, end), entities=(name,), source=f"{self.source}#{name}" if name else self.source)
+            yield replace(
+                self.slice(start, end), entities=(name,), source=f"{self.source}#{name}" if name else self.source
+            )
 
     def slice(self, start: int, end: int) -> Recording:
         """Samples [start, end), with the entity boundaries that fall inside."""

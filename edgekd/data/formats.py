@@ -1,0 +1,128 @@
+"""Every format that `load` knows, in the order in which it tries them, and `load` itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekd.data import csv_file, nab, npz, parquet_file, skab, smd, telemanom, ucr
+from edgekd.data.recording import Recording
+from edgekd.data.request import PARTS, Request, shorten
+from edgekd.runtime.errors import RecordingError, UsageError
+
+
+@dataclass(frozen=True)
+class Format:
+    """One family of files."""
+
+    matches: Callable[[Path], bool]
+    """Whether a path looks like it; opens as little as it can."""
+    load: Callable[[Request], Recording]
+    looks_for: str
+    """What `matches` wants to see, for messages and help."""
+    any_name: bool = False
+    """Whether a file of any name may be forced to it."""
+
+
+FORMATS: dict[str, Format] = {
+    "telemanom": Format(
+        telemanom.matches, telemanom.load, "train/*.npy, test/*.npy and labeled_anomalies.csv; MSL.npz or SMAP.npz"
+    ),
+    "smd": Format(smd.matches, smd.load, "train/*.txt, test/*.txt and test_label/*.txt; machine-*.npz or omi-*.npz"),
+    "skab": Format(skab.matches, skab.load, "valve1/*.csv and anomaly-free/*.csv with a changepoint column; SKAB.npz"),
+    "ucr": Format(ucr.matches, ucr.load, "ID_UCR_Anomaly_NAME_TRAINEND_BEGIN_END.txt; UCR.npz beside index.csv"),
+    "nab": Format(nab.matches, nab.load, "NAB.npz"),
+    "parquet": Format(parquet_file.matches, parquet_file.load, "*.parquet", any_name=True),
+    "csv": Format(csv_file.matches, csv_file.load, "*.csv, *.tsv or *.txt with a header", any_name=True),
+}
+"""`asd`, `smap`, `msl` are no formats of their own: the Application Server Dataset has the layout of smd, the
+spacecraft that of telemanom."""
+
+
+def load(
+    spec: str | os.PathLike[str],
+    part: str | None = None,
+    *,
+    format: str | None = None,
+    item: str | None = None,
+    period_s: float | None = None,
+    time_column: str | None = None,
+    label_column: str | None = None,
+) -> Recording:
+    """Read a recording.
+
+    Args:
+        spec: `[FORMAT:]PATH[#ITEM]`, e.g. `plant.csv`, `smd:DIR#machine-1-2`, `MSL.npz#C-1`, `SKAB.npz#valve1/0@400`.
+        part: "train" or "test" of a collection that has both; None is everything that the item holds, the parts as
+            two entities. A plain CSV or Parquet file has no parts and gives all its rows.
+        format: a key of FORMATS, instead of what the file looks like; the same as `FORMAT:` in `spec`.
+        item: machine, channel, series, run; the same as `#ITEM` in `spec`.
+        period_s: seconds between samples, instead of what the file or the collection says.
+        time_column: name of the clock in a table, "none" to do without; None finds it by its name.
+        label_column: name of the label in a table, "none" to do without; None finds it by its name.
+
+    Raises RecordingError in one line: what is wrong, where, and what to do.
+    """
+    prefix, path, suffix = split_spec(os.fspath(spec))
+    format = format or prefix
+    if part is not None and part not in PARTS:
+        raise UsageError(f"no part '{part}'; there are {' and '.join(PARTS)}")
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"no format '{format}'; there are {', '.join(FORMATS)}")
+    if period_s is not None and not 0 < period_s < float("inf"):
+        raise UsageError(f"a period of {period_s} s; give a number of seconds above 0")
+    request = Request(path, item or suffix, part, period_s, time_column, label_column)
+    if not path.exists():
+        raise RecordingError(f"{path}: no such file or folder{_hint(path)}; check the path")
+    return FORMATS[format or detect(path)].load(request) if format is None else _forced(request, format)
+
+
+def split_spec(spec: str) -> tuple[str | None, Path, str | None]:
+    """`[FORMAT:]PATH[#ITEM]` in its three pieces; a `#` or `:` that belongs to an existing path stays there."""
+    if Path(spec).exists():
+        return None, Path(spec), None
+    prefix, colon, rest = spec.partition(":")
+    found = prefix if colon and prefix in FORMATS else None
+    rest = rest if found else spec
+    if "#" not in rest or Path(rest).exists():
+        return found, Path(rest), None
+    path, _, item = rest.rpartition("#")
+    return found, Path(path), item or None
+
+
+def detect(path: Path) -> str:
+    """Name of the format that a file or folder has.
+
+    Raises RecordingError saying what was looked for.
+    """
+    for name, kind in FORMATS.items():
+        if kind.matches(path):
+            return name
+    if path.is_dir():
+        looked_for = "; ".join(f"{name}: {kind.looks_for}" for name, kind in FORMATS.items() if not kind.any_name)
+        tables = [p.name for p in sorted(path.iterdir()) if csv_file.matches(p) or parquet_file.matches(p)]
+        advice = f"name one of its files, {shorten(tables)}" if tables else "name another folder, or a file"
+        raise RecordingError(f"{path}: nothing known in this folder ({looked_for}); {advice}")
+    if path.suffix == ".npz":
+        raise RecordingError(f"{path}: an archive of no known layout, it holds {shorten(npz.keys(path)) or 'nothing'}")
+    raise RecordingError(
+        f"{path}: of no known format by its name; put the format before it, as in csv:{path} ({', '.join(FORMATS)})"
+    )
+
+
+def _forced(request: Request, name: str) -> Recording:
+    kind = FORMATS[name]
+    if not kind.any_name and not kind.matches(request.path):
+        raise RecordingError(f"{request.path}: not of format {name}, which looks for {kind.looks_for}")
+    if kind.any_name and request.path.is_dir():
+        raise RecordingError(f"{request.path}: is a folder; format {name} reads one file, so name that")
+    return kind.load(request)
+
+
+def _hint(path: Path) -> str:
+    """A word on a prefix that is no format."""
+    found = re.match(r"([a-z_]{2,}):", str(path))
+    return f" ('{found[1]}' is no format; there are {', '.join(FORMATS)})" if found else ""

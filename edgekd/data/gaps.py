@@ -1,0 +1,83 @@
+"""Missing values: short runs are held from the last good value, long ones are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from edgekd.runtime.errors import RecordingError
+
+MAX_RUN = 100
+"""Samples that may be held: a longer straight line would teach the detector that a stuck sensor is normal."""
+MAX_SHARE = 0.1
+"""Share of one sensor's samples that may be held in all, for the same reason."""
+
+
+def to_float32(
+    values: np.ndarray,
+    sensors: Sequence[str],
+    source: str,
+    starts: Sequence[int] = (0,),
+    where: Callable[[int], str] = "row {}".format,
+) -> tuple[np.ndarray, list[str]]:
+    """Finite, C-contiguous float32 values from numbers with gaps, and a note for every sensor that had some.
+
+    Args:
+        values: (T, n) numbers; NaN and infinities are missing values.
+        sensors: n names, for the messages.
+        source: name of the file, for the messages.
+        starts: first sample of each entity; nothing is held across one.
+        where: words for row i of `values`, e.g. its line in the file.
+
+    Raises RecordingError naming sensor and rows where a run is longer than MAX_RUN samples or more than MAX_SHARE of
+    a sensor is missing.
+    """
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, which is refused or held below
+        values = np.array(values, dtype=np.float32, order="C")
+    notes = []
+    missing = ~np.isfinite(values)
+    for column in np.flatnonzero(missing.any(axis=0)):
+        held = _hold(values[:, column], missing[:, column], str(sensors[column]), source, starts, where)
+        notes.append(held)
+    return values, notes
+
+
+def _hold(
+    column: np.ndarray,
+    missing: np.ndarray,
+    sensor: str,
+    source: str,
+    starts: Sequence[int],
+    where: Callable[[int], str],
+) -> str:
+    """Fill one sensor in place; the note that says so."""
+    bounds = list(zip(starts, (*starts[1:], len(column))))
+    total = int(missing.sum())
+    runs = [(start + a, start + b) for start, end in bounds for a, b in true_runs(missing[start:end])]
+    longest = max(runs, key=lambda run: run[1] - run[0])
+    if longest[1] - longest[0] > MAX_RUN or total > max(1, MAX_SHARE * len(column)):
+        raise RecordingError(
+            f"{source}: sensor '{sensor}' has no value in {total} of {len(column)} samples, the longest run from "
+            f"{where(longest[0])} to {where(longest[1] - 1)}; leave the sensor out, or cut these rows"
+        )
+    for start, end in bounds:
+        good = np.flatnonzero(~missing[start:end])
+        if len(good) == 0:
+            raise RecordingError(
+                f"{source}: sensor '{sensor}' has no value at all from {where(start)} to {where(end - 1)}; "
+                "leave the sensor out, or cut these rows"
+            )
+        # index of the last good sample before each one; before the first good one, that first one
+        last = np.searchsorted(good, np.arange(end - start), side="right") - 1
+        column[start:end] = column[start:end][good[np.maximum(last, 0)]]
+    return (
+        f"sensor '{sensor}': {total} missing value{'s' * (total > 1)} held from the last good one "
+        f"(longest run {longest[1] - longest[0]}, at {where(longest[0])})"
+    )
+
+
+def true_runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """[start, end) of each run of True in a bool (T,) array."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2])]

@@ -1,0 +1,103 @@
+"""What a caller asks of a reader, and the answers that all readers give in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.data.recording import Recording
+from edgekd.runtime.errors import RecordingError
+
+PARTS = ("train", "test")
+LISTED = 12
+"""Names that an error shows before it only counts; a terminal line or two."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One recording to be read."""
+
+    path: Path
+    item: str | None = None
+    """Machine, channel, series or run of a collection; None where the user named none."""
+    part: str | None = None
+    """"train", "test", or None for everything that the item holds."""
+    period_s: float | None = None
+    """Seconds between samples; None takes the file's or the collection's own."""
+    time_column: str | None = None
+    """Column with the clock; None finds it by name, "none" leaves the clock out."""
+    label_column: str | None = None
+    """Column with the labels; None finds it by name, "none" leaves the labels out."""
+
+    def at(self, path: Path) -> Request:
+        """The same request of another file."""
+        return replace(self, path=path)
+
+
+def shorten(names: Sequence[str]) -> str:
+    """`a, b, c … (54 in all)`."""
+    if len(names) <= LISTED:
+        return ", ".join(names)
+    return f"{', '.join(names[:LISTED])} … ({len(names)} in all)"
+
+
+def pick(request: Request, names: Sequence[str], what: str) -> str:
+    """The item of a collection that the request names; the only one there is where it names none.
+
+    Raises RecordingError listing what there is.
+    """
+    if not names:
+        raise RecordingError(f"{request.path}: holds no {what}")
+    if request.item is None:
+        if len(names) == 1:
+            return names[0]
+        raise RecordingError(
+            f"{request.path}: holds {len(names)} {what}s; pick one as {request.path}#{names[0]}; there are "
+            f"{shorten(names)}"
+        )
+    if request.item in names:
+        return request.item
+    close = get_close_matches(request.item, names, n=3)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise RecordingError(f"{request.path}: no {what} '{request.item}'; {hint}there are {shorten(names)}")
+
+
+def no_item(request: Request) -> None:
+    """Refuse an item where the file is one recording."""
+    if request.item is not None:
+        raise RecordingError(f"{request.path}: is a single recording; leave out #{request.item}")
+
+
+def parts(request: Request, train: Callable[[], Recording], test: Callable[[], Recording]) -> Recording:
+    """The asked part; both, one entity after the other, where none is asked for."""
+    if request.part == "train":
+        return train()
+    if request.part == "test":
+        return test()
+    return join([train(), test()], ("train", "test"))
+
+
+def join(recordings: Sequence[Recording], names: Sequence[str]) -> Recording:
+    """Recordings of the same sensors one after the other, each an entity (or several) of its own.
+
+    Parts without labels count as normal where another part has labels. `names` go before the entities' own.
+    """
+    first = recordings[0]
+    labels = None
+    if any(r.labels is not None for r in recordings):
+        labels = np.concatenate([np.zeros(len(r), bool) if r.labels is None else r.labels for r in recordings])
+    times = [r.times_s for r in recordings if r.times_s is not None]
+    offsets = np.cumsum([0, *(len(r) for r in recordings)])
+    return replace(
+        first,
+        values=np.concatenate([r.values for r in recordings]),
+        labels=labels,
+        times_s=np.concatenate(times) if len(times) == len(recordings) else None,
+        starts=tuple(int(offset) + s for r, offset in zip(recordings, offsets) for s in r.starts),
+        entities=tuple("/".join(filter(None, (e, name))) for r, name in zip(recordings, names) for e in r.entities),
+        notes=tuple(dict.fromkeys(note for r in recordings for note in r.notes)),
+    )

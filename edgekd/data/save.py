@@ -1,0 +1,95 @@
+"""Write a recording as CSV or Parquet, in the columns that `load` finds again by their names."""
+
+from __future__ import annotations
+
+import csv
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.data.columns import ELAPSED_NAME, ENTITY_NAME
+from edgekd.data.parquet_file import SUFFIXES as PARQUET
+from edgekd.data.recording import Recording
+from edgekd.runtime.errors import MissingExtra, UsageError
+
+TIME_NAME, LABEL_NAME = "timestamp", "label"
+
+
+def save(recording: Recording, path: str | os.PathLike[str]) -> None:
+    """Write timestamp (or elapsed_s where there is no clock), entity (where there are several), sensors, and label.
+
+    `load` gives back the same values, names, period, labels and borders. Raises UsageError for another suffix than
+    .csv and .parquet, and where a sensor has one of these columns' names.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".csv", *PARQUET):
+        raise UsageError(f"{path}: recordings are written as .csv or .parquet; choose one by the name")
+    clash = {TIME_NAME, LABEL_NAME, ELAPSED_NAME, ENTITY_NAME}.intersection(recording.sensors)
+    if clash:
+        raise UsageError(
+            f"{path}: a sensor is named '{sorted(clash)[0]}', which is a column of its own here; rename it"
+        )
+    temporary = path.with_name(f".{path.name}.part")  # an interrupted write leaves the old file as it was
+    try:
+        (_write_parquet if path.suffix.lower() in PARQUET else _write_csv)(recording, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _entity_of_rows(recording: Recording) -> list[str]:
+    return [name for name, (start, end) in zip(recording.entities, recording.bounds) for _ in range(end - start)]
+
+
+def _elapsed_s(recording: Recording) -> np.ndarray:
+    steps = np.concatenate([np.arange(end - start) for start, end in recording.bounds])
+    return steps * recording.period_s
+
+
+def _write_csv(recording: Recording, path: Path) -> None:
+    several = len(recording.starts) > 1
+    if recording.times_s is not None:
+        first_name, first = TIME_NAME, [_iso(t) for t in recording.times_s]
+    else:
+        first_name, first = ELAPSED_NAME, [f"{t:.10g}" for t in _elapsed_s(recording)]
+    entities = _entity_of_rows(recording) if several else []
+    names = [first_name, *([ENTITY_NAME] if several else []), *recording.sensors]
+    labeled = recording.labels is not None
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*names, LABEL_NAME] if labeled else names)
+        for i, row in enumerate(recording.values):
+            cells = row.astype(str).tolist()  # the shortest text that reads back as the same float32
+            label = [str(int(recording.labels[i]))] if recording.labels is not None else []
+            writer.writerow([first[i], *entities[i : i + 1], *cells, *label])
+
+
+def _iso(seconds: float) -> str:
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+    return text.replace(".000000+00:00", "Z").replace("+00:00", "Z")
+
+
+def _write_parquet(recording: Recording, path: Path) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise MissingExtra("pyarrow", "workstation") from error
+    columns: dict[str, pa.Array] = {}
+    if recording.times_s is not None:
+        microseconds = np.round(recording.times_s * 1e6).astype(np.int64)
+        columns[TIME_NAME] = pa.array(microseconds, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+    else:
+        columns[ELAPSED_NAME] = pa.array(_elapsed_s(recording))
+    if len(recording.starts) > 1:
+        columns[ENTITY_NAME] = pa.array(_entity_of_rows(recording))
+    columns |= {
+        name: pa.array(np.ascontiguousarray(recording.values[:, i])) for i, name in enumerate(recording.sensors)
+    }
+    if recording.labels is not None:
+        columns[LABEL_NAME] = pa.array(recording.labels)
+    pq.write_table(pa.table(columns), path)
