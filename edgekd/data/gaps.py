@@ -37,7 +37,7 @@ def to_float32(
         values = np.array(values, dtype=np.float32, order="C")
     notes = []
     missing = ~np.isfinite(values)
-    for column in np.flatnonzero(missing.any(axis=0)):
+    for column in np.flatnonzero(missing.any(axis=0)).tolist():
         held = _hold(values[:, column], missing[:, column], str(sensors[column]), source, starts, where)
         notes.append(held)
     return values, notes

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekd.data import clock
-from edgekd.data.columns import Table, assemble, find_roles, parse_labels
+from edgekd.data.columns import TIME_NAMES, Table, assemble, find_roles, parse_labels
 from edgekd.data.recording import Recording
 from edgekd.data.request import Request
 from edgekd.runtime.errors import MissingExtra, RecordingError
@@ -39,7 +40,7 @@ def load(request: Request) -> Recording:
     names = table.column_names
     if request.time_column is None and not (typed := _clock_by_name(names)):
         typed = [n for n, t in zip(names, table.schema.types) if pa.types.is_timestamp(t)]
-        request = Request(**{**vars(request), "time_column": typed[0] if typed else None})
+        request = replace(request, time_column=typed[0] if typed else None)
     roles = find_roles(names, request)
     values = np.empty((table.num_rows, len(roles.sensors)))
     for column, i in enumerate(roles.sensors):
@@ -67,7 +68,6 @@ def load(request: Request) -> Recording:
 
 
 def _clock_by_name(names: list[str]) -> list[str]:
-    from edgekd.data.columns import TIME_NAMES
 
     return [name for name in names if name.strip().lower().replace(" ", "_") in TIME_NAMES]
 

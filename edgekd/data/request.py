@@ -56,8 +56,7 @@ def pick(request: Request, names: Sequence[str], what: str) -> str:
         if len(names) == 1:
             return names[0]
         raise RecordingError(
-            f"{request.path}: holds {len(names)} {what}s; pick one as {request.path}#{names[0]}; there are "
-            f"{shorten(names)}"
+            f"{request.path}: which {what}? pick one, as in {request.path}#{names[0]}; there are {shorten(names)}"
         )
     if request.item in names:
         return request.item
@@ -74,11 +73,10 @@ def no_item(request: Request) -> None:
 
 def parts(request: Request, train: Callable[[], Recording], test: Callable[[], Recording]) -> Recording:
     """The asked part; both, one entity after the other, where none is asked for."""
-    if request.part == "train":
-        return train()
-    if request.part == "test":
-        return test()
-    return join([train(), test()], ("train", "test"))
+    if request.part is None:
+        return join([train(), test()], PARTS)
+    part = train() if request.part == "train" else test()
+    return replace(part, source=f"{part.source} {request.part}")
 
 
 def join(recordings: Sequence[Recording], names: Sequence[str]) -> Recording:

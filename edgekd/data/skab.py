@@ -11,6 +11,7 @@ instead, which is the usual protocol, and then tests on the whole run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,13 +65,13 @@ def _runs(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _choose(request: Request, names: list[str], read) -> Recording:  # type: ignore[no-untyped-def]
+def _choose(request: Request, names: list[str], read: Callable[[str], Recording]) -> Recording:
     item, _, rows = (request.item or "").partition("@")
     item = item.replace("_", "/") if item.replace("_", "/") in names else item
     name = pick(replace(request, item=item or None), names, "run")
     if rows and (not rows.isdigit() or int(rows) == 0):
         raise RecordingError(f"{request.path}: '@{rows}' is no number of rows; write {name}@400")
-    run: Recording = read(name)
+    run = read(name)
     if request.part == "test":
         return run
     if rows:

@@ -55,8 +55,8 @@ def _from_archive(request: Request, path: Path) -> Recording:
     arrays = npz.read(path, ["train", "test", "test_label"])
     return parts(
         request,
-        lambda: _recording(request, path.stem, f"{path.name} train", arrays["train"], None),
-        lambda: _recording(request, path.stem, f"{path.name} test", arrays["test"], arrays["test_label"]),
+        lambda: _recording(request, path.stem, path.name, arrays["train"], None),
+        lambda: _recording(request, path.stem, path.name, arrays["test"], arrays["test_label"]),
     )
 
 
@@ -64,7 +64,7 @@ def _from_text(request: Request, machine: str) -> Recording:
     def read(part: str, with_labels: bool) -> Recording:
         values = _numbers(request.path / part / f"{machine}.txt")
         labels = _numbers(request.path / "test_label" / f"{machine}.txt")[:, 0] if with_labels else None
-        return _recording(request, machine, f"{machine}.txt {part}", values, labels)
+        return _recording(request, machine, f"{machine}.txt", values, labels)
 
     return parts(request, lambda: read("train", False), lambda: read("test", True))
 
@@ -85,7 +85,7 @@ def _recording(request: Request, machine: str, source: str, values: np.ndarray, 
     if labels is not None and len(labels) != len(values):
         raise RecordingError(f"{source}: {len(values)} rows but {len(labels)} labels; get the files again")
     sensors = tuple(f"metric_{i + 1:02}" for i in range(values.shape[1]))
-    values, notes = gaps.to_float32(values, sensors, source)
+    values, notes = gaps.to_float32(values, sensors, f"{source} {'train' if labels is None else 'test'}")
     return Recording(
         values=values,
         sensors=sensors,

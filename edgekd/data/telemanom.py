@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ast
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def _from_archive(request: Request, path: Path, item: str | None) -> Recording:
             channel: (values[end - n : end], None if labels is None else labels[end - n : end])
             for channel, end, n in zip(channels, ends, arrays[f"{name}_len"])
         }
-        return _pool(request, f"{path.name} {name}", {channel: by_name[channel] for channel in chosen})
+        return _pool(request, path.name, {channel: by_name[channel] for channel in chosen})
 
     return parts(request, lambda: part("train"), lambda: part("test"))
 
@@ -90,7 +91,7 @@ def _lone_channel(request: Request) -> Recording:
 
     def part(name: str) -> Recording:
         values = _stack(arrays[f"{name}_tel"], arrays[f"{name}_cmd"])
-        return _pool(request, f"{path.name} {name}", {channel: (values, None)})
+        return _pool(request, path.name, {channel: (values, None)})
 
     return parts(request, lambda: part("train"), lambda: part("test"))
 
@@ -116,7 +117,7 @@ def _from_folder(request: Request) -> Recording:
                 for first, last in ranges[channel]:
                     labels[first : last + 1] = True
             found[channel] = (values, labels)
-        return _pool(request, f"{chosen} {name}", found)
+        return _pool(request, chosen, found)
 
     return parts(request, lambda: part("train"), lambda: part("test"))
 
@@ -158,7 +159,7 @@ def _stack(telemetry: np.ndarray, commands: np.ndarray) -> np.ndarray:
 def _pool(request: Request, source: str, channels: dict[str, tuple[np.ndarray, np.ndarray | None]]) -> Recording:
     """Channels one after the other, each an entity; those that are labeled twice stay out unless asked for alone."""
     left_out = [name for name in channels if name in LABELED_TWICE] if len(channels) > 1 else []
-    recordings = []
+    recordings: list[Recording] = []
     for name, (values, labels) in channels.items():
         if name in left_out:
             continue
@@ -175,12 +176,12 @@ def _pool(request: Request, source: str, channels: dict[str, tuple[np.ndarray, n
                 period_s=request.period_s or PERIOD_S,
                 labels=labels,
                 entities=(name,),
-                source=source if len(channels) > 1 else f"{source} {name}",
+                source=source if len(channels) > 1 or source == name else f"{source}#{name}",
                 notes=tuple(notes),
             )
         )
     pooled = join(recordings, [""] * len(recordings))
     if left_out:
         note = f"channel {', '.join(left_out)} left out, as in the published totals: it is labeled twice, differently"
-        pooled = Recording(**{**vars(pooled), "notes": (*pooled.notes, note)})
+        pooled = replace(pooled, notes=(*pooled.notes, note))
     return pooled
