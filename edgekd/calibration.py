@@ -1,0 +1,60 @@
+"""Thresholds from normal data alone, and the alarms a day that they imply on normal data which set no threshold.
+
+Each entity of the training recording is cut in time: the first 80 % trains, the next 10 % sets the threshold (and stops
+the training early), the last 10 % counts alarms.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgekd.data.recording import Recording
+from edgekd.step import Scores
+
+FIT, CALIBRATE, AUDIT = 0, 1, 2
+FIT_SHARE, CALIBRATE_SHARE = 0.8, 0.1
+MARGIN = 1.5  # published factor over the largest score seen on normal data
+
+
+def parts(recording: Recording) -> np.ndarray:
+    """int8 (T,): which part of its entity each sample belongs to."""
+    part = np.full(len(recording), AUDIT, np.int8)
+    for start, end in recording.bounds:
+        fit = start + int((end - start) * FIT_SHARE)
+        part[start:fit] = FIT
+        part[fit : fit + int((end - start) * CALIBRATE_SHARE)] = CALIBRATE
+    return part
+
+
+def count_alarms(anomalous: np.ndarray, samples: np.ndarray, hop: int) -> int:
+    """Episodes: runs of anomalous verdicts (V,) at `samples` (V,), a hop apart."""
+    starts = anomalous & ~np.concatenate([[False], anomalous[:-1] & (np.diff(samples) == hop)])
+    return int(starts.sum())
+
+
+def calibrate(scores: Scores, recording: Recording, hop: int) -> dict[str, Any]:
+    """Threshold of a detector from its scores on its own training recording, as the manifest states it."""
+    from scipy.stats import chi2
+
+    part = parts(recording)[scores.samples]
+    setting = scores.scores[part == CALIBRATE]
+    if not len(setting):
+        setting = scores.scores
+    threshold = float(MARGIN * setting.max())
+    audit = part == AUDIT
+    days = float(audit.sum() * hop * recording.period_s / 86400.0)
+    alarms = count_alarms(scores.scores[audit] > threshold, scores.samples[audit], hop)
+    # exact upper bound of a Poisson rate (Garwood 1936)
+    upper = float(chi2.ppf(0.95, 2 * (alarms + 1)) / 2)
+    return {
+        "value": threshold,
+        "rule": f"{MARGIN} x the largest of {len(setting)} scores on normal data that did not train",
+        "data": f"{recording.source}: the {CALIBRATE_SHARE:.0%} of each entity after the first {FIT_SHARE:.0%}",
+        "alarms_per_day": {
+            "measured": alarms / days if days else 0.0,
+            "upper95": upper / days if days else None,
+            "days": days,
+        },
+    }

@@ -1,0 +1,150 @@
+"""The student checkpoint: a dict of tensors and JSON-able values with all that later commands need, and nothing else.
+
+Opened only with `torch.load(weights_only=True)`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekd import __version__
+from edgekd.calibration import CALIBRATE, FIT, calibrate, parts
+from edgekd.data.recording import Recording
+from edgekd.methods import method
+from edgekd.runtime.errors import ModelRefused
+from edgekd.step import Scores, StepModule
+from edgekd.training import save_atomically
+
+FORMAT = 1
+REPLAY_LIMIT_BYTES = 4 * 2**20  # the replay stretch that calibrates int8 and proves parity
+NORMAL_SCORES = 4096  # at most so many scores of normal data are kept
+
+
+@dataclass
+class Checkpoint:
+    """One trained detector, student or teacher."""
+
+    method: str
+    role: str
+    """"student" or "teacher"."""
+    preset: str
+    config: dict[str, Any]
+    sensors: list[dict[str, Any]]
+    """name, unit, low, high, fill of each, raw units."""
+    dropped: list[str]
+    """Sensors that were constant in training and are left out."""
+    period_s: float
+    weights: dict[str, Tensor]
+    replay_samples: Tensor
+    """float32 (T, n): one contiguous stretch of normal samples, raw units."""
+    replay_starts: list[int]
+    """Where state is reset in it."""
+    threshold: dict[str, Any]
+    normal_scores: Tensor
+    """float32: scores of normal data that did not train, for a threshold on the quantized model."""
+    seed: int
+    data: dict[str, Any]
+    """source, digest, samples and entities of the training recording."""
+    histories: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    edgekd: str = __version__
+    format: int = FORMAT
+
+    def step(self) -> StepModule:
+        """The detector, ready to score."""
+        room = method(self.method)
+        config = room.CONFIG.from_json(self.config)
+        step = room.STEP(config, len(self.sensors), len(self.sensors) - len(self.dropped), self.period_s)
+        step.load_state_dict(self.weights)
+        return step.eval()
+
+    def replay(self) -> Recording:
+        """The replay stretch as a recording."""
+        return Recording(
+            values=self.replay_samples.numpy(),
+            sensors=tuple(sensor["name"] for sensor in self.sensors),
+            period_s=self.period_s,
+            starts=tuple(self.replay_starts),
+            entities=tuple("" for _ in self.replay_starts),
+            source=f"replay stretch of {self.data['source']}",
+        )
+
+    def digest(self) -> str:
+        """SHA-256 over the weights and the configuration."""
+        h = hashlib.sha256(repr((self.method, sorted(self.config.items()), self.period_s)).encode())
+        for name, tensor in sorted(self.weights.items()):
+            h.update(name.encode() + tensor.contiguous().numpy().tobytes())
+        return h.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the file; an older one of that name stays whole if this is cut short."""
+        save_atomically({field.name: getattr(self, field.name) for field in fields(self)}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read a file written by `save`; anything else is refused with what it seems to be."""
+        if not path.exists():
+            raise ModelRefused(f"{path}: no such file; `edgekd distill DATA -o {path}` makes one")
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for what is not a checkpoint
+            reason = str(error).split("\n")[0][:120]
+            raise ModelRefused(f"{path}: not a student checkpoint ({reason}); give a file made by `edgekd distill`") from None
+        if not isinstance(content, dict) or "method" not in content or "weights" not in content:
+            raise ModelRefused(f"{path}: a torch file, but not a student checkpoint; give one made by `edgekd distill`")
+        if content.get("format", 0) > FORMAT:
+            raise ModelRefused(f"{path}: format {content['format']} is newer than this EdgeKD reads ({FORMAT}); upgrade")
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in content.items() if name in known})
+
+
+def package(
+    step: StepModule, recording: Recording, *, method: str, role: str, preset: str, seed: int, histories: dict[str, Any]
+) -> tuple[Checkpoint, Scores]:
+    """A trained step with its threshold and the replay stretch; also its scores on the training recording."""
+    scores = step.score(recording)
+    kept = set(step.scaler.kept.tolist())  # type: ignore[union-attr, operator]
+    part = parts(recording)
+    held = scores.scores[part[scores.samples] != FIT]
+    replay = _replay_stretch(recording, part)
+    low, high, fill = recording.values.min(0), recording.values.max(0), np.median(recording.values, axis=0)
+    checkpoint = Checkpoint(
+        method=method,
+        role=role,
+        preset=preset,
+        config=step.config.to_json(),  # type: ignore[union-attr, operator]
+        sensors=[
+            {"name": name, "unit": "", "low": float(low[i]), "high": float(high[i]), "fill": float(fill[i])}
+            for i, name in enumerate(recording.sensors)
+        ],
+        dropped=[name for i, name in enumerate(recording.sensors) if i not in kept],
+        period_s=float(recording.period_s),
+        weights={name: tensor.detach().clone().contiguous() for name, tensor in step.state_dict().items()},
+        replay_samples=torch.from_numpy(np.ascontiguousarray(replay.values)),
+        replay_starts=list(replay.starts),
+        threshold=calibrate(scores, recording, step.hop),
+        normal_scores=torch.from_numpy(held[-NORMAL_SCORES:].copy()),
+        seed=seed,
+        data={
+            "source": recording.source,
+            "digest": recording.digest(),
+            "samples": len(recording),
+            "entities": len(recording.starts),
+        },
+        histories=histories,
+    )
+    return checkpoint, scores
+
+
+def _replay_stretch(recording: Recording, part: np.ndarray) -> Recording:
+    """The longest stretch within the limit that ends where the audit part of the last entity begins."""
+    rows = REPLAY_LIMIT_BYTES // (4 * recording.n_sensors)
+    end = int(np.flatnonzero(part <= CALIBRATE)[-1]) + 1
+    return recording.slice(max(0, end - rows), end)

@@ -1,0 +1,25 @@
+"""The methods: one room each behind the same door.
+
+`METHODS` is the registry. A method's module has `SYSTEM` (the published system, one line), `PRESETS` and
+`DEFAULT_PRESET`, `CONFIG` (its configuration class, with `to_json` and `from_json`), `STEP` (its step module, built as
+`STEP(config, n_sensors, n_kept, period_s)`) and `train(recording, config, how)`, see `edgekd.methods.door`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from edgekd.runtime.errors import UsageError
+
+METHODS = {
+    "lta": "edgekd.methods.lta",
+    "linear": "edgekd.methods.linear",
+}
+
+
+def method(name: str) -> ModuleType:
+    """The module of a method, imported when it is asked for."""
+    if name not in METHODS:
+        raise UsageError(f"there is no method {name!r}; there are {', '.join(METHODS)}")
+    return importlib.import_module(METHODS[name])

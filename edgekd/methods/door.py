@@ -1,0 +1,35 @@
+"""What goes in and out of the one door that every method has: `train(recording, config, how) -> Trained`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgekd.step import StepModule
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train: everything that is not the method's own configuration."""
+
+    seed: int = 0
+    workdir: Path | None = None
+    """Where unfinished trainings are kept, one file each; None keeps nothing."""
+    resume: bool = False
+    teacher: StepModule | None = None
+    """A trained teacher to distill from; None trains one where the method needs it."""
+    keep_teacher: Callable[[StepModule], None] = lambda step: None
+    """Called with a teacher that was trained on the way, before the student's training begins."""
+    report: Callable[[dict[str, Any]], None] = lambda event: None
+    """Progress: one call a training step and one an epoch."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A detector that is ready to score."""
+
+    step: StepModule
+    histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    """Loss, validation loss and seconds of every epoch, for each network that was trained."""

@@ -1,0 +1,20 @@
+"""`linear`: Mahalanobis distance, PCA on samples and on signature matrices, energy of standardized signatures."""
+
+from __future__ import annotations
+
+from edgekd.data.recording import Recording
+from edgekd.methods.door import Trained, Training
+from edgekd.methods.linear.config import PRESETS, LinearConfig
+from edgekd.methods.linear.fit import fit_linear
+from edgekd.methods.linear.step import LinearStep
+
+SYSTEM = "linear detectors on samples and signature matrices (the yardstick; no published system)"
+DEFAULT_PRESET = "ensemble"
+CONFIG = LinearConfig
+STEP = LinearStep
+__all__ = ["CONFIG", "DEFAULT_PRESET", "PRESETS", "STEP", "SYSTEM", "train"]
+
+
+def train(recording: Recording, config: LinearConfig, how: Training) -> Trained:
+    """Fit; a linear detector has no teacher."""
+    return Trained(fit_linear(recording, config, how.seed), {})

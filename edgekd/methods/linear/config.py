@@ -1,0 +1,60 @@
+"""Configuration of the linear detectors: small, exact, fitted in seconds, and the yardstick of every network."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from edgekd.runtime.errors import UsageError
+from edgekd.signature import Geometry
+
+TERMS = {
+    "mahalanobis": ("mahalanobis",),
+    "sample-pca": ("sample_pca",),
+    "signature-pca": ("signature_pca",),
+    "signature-energy": ("signature_energy",),
+    "ensemble": ("signature_pca", "mahalanobis"),
+}
+
+
+@dataclass(frozen=True)
+class LinearConfig:
+    """One linear detector. Lengths are in samples."""
+
+    detector: str = "ensemble"
+    """A key of `TERMS`; several terms are combined by their geometric mean."""
+    lengths: tuple[int, int, int] | None = None
+    """Window lengths of the three scales; None takes them from the sampling period (one hour, 20..60)."""
+    hop: int = 0
+    """Distance between scored windows; 0 takes the shortest window."""
+    scaling: str = "minmax"
+    """"minmax" or "zscore" of the samples; distances between samples are the same for both but for the clip."""
+    recent: int = 10
+    """Newest samples whose distance or residual is averaged."""
+    ridge: float = 0.01
+    """Added to the variances before the precision matrix is taken."""
+    sample_components: int = 10
+    signature_components: int = 20
+    drop_constant: bool = True
+    entity_resets: bool = True
+
+    def geometry(self, period_s: float) -> Geometry:
+        if self.lengths is None:
+            return Geometry.from_period(period_s, steps=1)
+        gap = min(self.lengths)
+        return Geometry(self.lengths, gap, 1, self.hop or gap)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> LinearConfig:
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UsageError(f"linear has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}")
+        lengths = values.get("lengths")
+        return cls(**{**values, "lengths": tuple(lengths) if lengths else None})
+
+
+PRESETS = {name: replace(LinearConfig(), detector=name) for name in TERMS}

@@ -1,0 +1,50 @@
+"""Fitting of the linear detectors with scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from edgekd.calibration import FIT, parts
+from edgekd.data import Recording, require_length
+from edgekd.methods.linear.config import LinearConfig
+from edgekd.methods.linear.step import LinearStep
+from edgekd.runtime.errors import RecordingError
+from edgekd.scaling import SampleScaler, varying
+
+
+@torch.inference_mode()
+def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearStep:
+    """A detector fitted to the training part of `recording`."""
+    part = parts(recording)
+    fitted = recording.values[part == FIT]
+    kept = varying(fitted) if config.drop_constant else np.arange(recording.n_sensors)
+    step = LinearStep(config, recording.n_sensors, len(kept), recording.period_s)
+    require_length(recording, step.warmup_samples)
+    step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
+    windows = torch.cat([
+        windows[torch.from_numpy(part[start + ends.numpy() - 1] == FIT)]
+        for start, end in step.entities(recording)
+        for ends, windows in step.windows(torch.from_numpy(recording.values[start:end]))
+    ])  # fmt: skip
+    if len(windows) <= config.signature_components:
+        raise RecordingError(
+            f"{recording.source}: {len(windows)} training windows of {step.warmup_samples} samples are too few to fit "
+            f"{config.detector}; give at least {2 * config.signature_components * step.hop + step.span} samples"
+        )
+    raw = torch.cat([step.matrices(chunk[:, -step.geometry.span :])[:, -1] for chunk in windows.split(256)])
+    mean, deviation = raw.mean(0), raw.std(0, correction=0)
+    step.matrix_scaler.fit(mean, deviation, "element")
+    samples = step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors)).numpy()
+    for name, term in step.terms.items():
+        if name == "mahalanobis":
+            term.fit(samples, config.ridge)  # type: ignore[operator]
+        elif name == "sample_pca":
+            term.fit(samples)  # type: ignore[operator]
+        elif name == "signature_pca":
+            term.fit(step.matrix_scaler(raw).numpy(), seed)  # type: ignore[operator]
+    if step.combine is not None:
+        live = torch.ones(step.m)
+        scores = [torch.stack([s for s, _ in step.each_term(chunk, live)], 1) for chunk in windows.split(256)]
+        step.combine.fit(torch.cat(scores).numpy())
+    return step

@@ -1,0 +1,97 @@
+"""The linear detectors as one step: scaled samples -> signature matrices -> one or more terms -> score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.methods.linear.config import TERMS, LinearConfig
+from edgekd.scaling import SampleScaler
+from edgekd.signature import MatrixScaler, SignatureMatrices
+from edgekd.step import StepModule
+from edgekd.terms import GeometricMean, Mahalanobis, SamplePCA, SignatureEnergy, SignaturePCA
+
+BATCH = 256  # windows at once in the batch path
+
+
+class LinearStep(StepModule):
+    """One linear detector, or the geometric mean of several. State: `ring`, the newest scaled samples."""
+
+    def __init__(self, config: LinearConfig, n_sensors: int, n_kept: int, period_s: float) -> None:
+        super().__init__()
+        self.config = config
+        self.n_sensors, self.m = n_sensors, n_kept
+        self.geometry = config.geometry(period_s)
+        self.hop, self.span = self.geometry.hop, max(self.geometry.span, config.recent)
+        self.entity_resets = config.entity_resets
+        self.warmup_samples = -(-self.span // self.hop) * self.hop
+        self.scaler = SampleScaler(n_sensors, n_kept, (-1.0, 2.0) if config.scaling == "minmax" else (-5.0, 5.0))
+        self.matrices = SignatureMatrices(self.geometry)
+        self.matrix_scaler = MatrixScaler(n_kept)
+        self.terms = nn.ModuleDict({name: self._term(name) for name in TERMS[config.detector]})
+        self.combine = GeometricMean(len(self.terms)) if len(self.terms) > 1 else None
+
+    def _term(self, name: str) -> nn.Module:
+        if name == "mahalanobis":
+            return Mahalanobis(self.m)
+        if name == "sample_pca":
+            return SamplePCA(self.m, min(self.config.sample_components, self.m - 1))
+        if name == "signature_pca":
+            return SignaturePCA(self.m, self.config.signature_components)
+        return SignatureEnergy()
+
+    @property
+    def parameters_learned(self) -> int:
+        """Values fitted to the training data, scaling left out."""
+        return sum(buffer.numel() for buffer in self.terms.buffers())
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"ring": (self.span - self.hop, self.m)} if self.span > self.hop else {}
+
+    def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        window = self.scaler(samples, valid)  # (hop, m)
+        following = []
+        if state:
+            window = torch.cat([state[0], window])  # (span, m)
+            following.append(window[self.hop :])
+        live = valid[self.scaler.kept]
+        score, shares = self.verdict(window[-self.span :].unsqueeze(0), live)
+        return (score.squeeze(0), self.scaler.spread(shares).squeeze(0), *following)
+
+    def verdict(self, windows: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled windows (B, span, m), live (m,) -> score (B,), contributions (B, m)."""
+        each = self.each_term(windows, live)
+        return each[0] if self.combine is None else self.combine(each)
+
+    def each_term(self, windows: Tensor, live: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Score and contributions of every term."""
+        recent = windows[:, -self.config.recent :]
+        matrices = None
+        results = []
+        for name, term in self.terms.items():
+            if name.startswith("signature"):
+                if matrices is None:
+                    matrices = self.standardized(windows)
+                results.append(term(matrices, live))
+            else:
+                results.append(term(recent, live))
+        return results
+
+    def standardized(self, windows: Tensor) -> Tensor:
+        """Scaled windows (B, span, m) -> standardized signature matrices (B, 3, m, m)."""
+        return self.matrix_scaler(self.matrices(windows[:, -self.geometry.span :])[:, -1])
+
+    def windows(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """values (T, n) raw units of one entity -> chunks of ends (B,) and scaled windows (B, span, m)."""
+        scaled = self.scaler(values, torch.ones(self.n_sensors))
+        ends = torch.arange(self.warmup_samples, len(scaled) + 1, self.hop)
+        for chunk in ends.split(BATCH):
+            yield chunk, scaled[chunk[:, None] + torch.arange(-self.span, 0)]
+
+    def batch(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        live = torch.ones(self.m)
+        for ends, windows in self.windows(values):
+            score, shares = self.verdict(windows, live)
+            yield ends, score, self.scaler.spread(shares)

@@ -1,0 +1,33 @@
+"""`lta`: distilled MSCRED with a Long-Term Accumulator."""
+
+from __future__ import annotations
+
+from edgekd.data.recording import Recording
+from edgekd.methods.door import Trained, Training
+from edgekd.methods.lta.config import PRESETS, LTAConfig
+from edgekd.methods.lta.distill import distill, train_teacher
+from edgekd.methods.lta.network import Student, Teacher
+from edgekd.methods.lta.step import LTAStep
+from edgekd.runtime.errors import UsageError
+
+SYSTEM = "LTA: distilled MSCRED with a Long-Term Accumulator; MSCRED is arXiv 1811.08055"
+DEFAULT_PRESET = "edge"
+CONFIG = LTAConfig
+STEP = LTAStep
+__all__ = ["CONFIG", "DEFAULT_PRESET", "PRESETS", "STEP", "SYSTEM", "Student", "Teacher", "train"]
+
+
+def train(recording: Recording, config: LTAConfig, how: Training) -> Trained:
+    """Teacher (or the one given), then student."""
+    teacher, histories = how.teacher, {}
+    if teacher is not None and not isinstance(teacher, LTAStep):
+        raise UsageError("the given teacher is of another method; LTA distills from an LTA teacher")
+    if teacher is None and config.distill:
+        teacher, histories["teacher"] = train_teacher(
+            recording, config, seed=how.seed, workdir=how.workdir, resume=how.resume, report=how.report
+        )
+        how.keep_teacher(teacher)
+    step, histories["student"] = distill(
+        recording, config, teacher, seed=how.seed, workdir=how.workdir, resume=how.resume, report=how.report
+    )
+    return Trained(step, histories)

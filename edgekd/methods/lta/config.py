@@ -1,0 +1,166 @@
+"""Configuration of LTA: everything that the paper fixes, leaves open, or that `edge` does differently, with the reason."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from edgekd.runtime.errors import UsageError
+from edgekd.signature import Geometry
+
+STATE_LIMIT_BYTES = 256 * 1024  # a state written every minute must not wear an SD card out
+
+
+@dataclass(frozen=True)
+class LTAConfig:
+    """One detector and its training. Lengths are in samples unless the name says otherwise."""
+
+    # geometry
+    window: int = 400
+    """Published input length w of the student; 0 takes the lengths from the sampling period (one hour, 20..60)."""
+    teacher_window: int = 800
+    """Published input length of the teacher; 0 gives it the student's own windows."""
+    hop: int = 50
+    """Distance between scored windows; ignored with window = 0, where the hop is the shortest length."""
+    lengths: tuple[int, int, int] | None = None
+    """Window lengths of the three scales, when they are given and not derived from `window`."""
+    entity_resets: bool = False
+    """Clear all state where another entity begins; the paper treats a data set as one stream."""
+
+    # input
+    scaling: str = "minmax"
+    """"minmax" (MSCRED's code) or "zscore" of the samples."""
+    standardize: str = "none"
+    """Signature matrices as they are ("none"), or by each "element"'s or one "global" training deviation."""
+    drop_constant: bool = False
+    """Keep sensors that are constant in training out of the matrices."""
+
+    # network
+    levels: int = 2
+    channels: int = 32
+    """Channels of the first level, doubled at the second; 0 takes the widest whose state stays within 256 KiB."""
+    separable: bool = False
+    """Depthwise-separable gates."""
+    output: str = "selu"
+    """Activation of the last layer: "selu" as published, "linear" where targets go below -1.76."""
+    attention_scale: float = 5.0
+    """chi; 0 takes the square root of the elements of a map, since the published 5 is one-hot at any size."""
+    recurrence: str = "windowed"
+    """"windowed": ConvLSTM from zero over five steps; "carried": one step a hop, state kept."""
+    attention_steps: int = 5
+    """Hidden maps that a carried student attends over; each costs a map of state, 1 costs none."""
+    target: str = "newest"
+    """Reconstruct the "newest" matrices, or predict the "next" ones."""
+
+    # accumulator
+    accumulator: str = "rnn"
+    """"none", "rnn", "lstm" or "gru"."""
+    lts: str = "per_variable"
+    """How the summary becomes a matrix, see `Accumulator`."""
+
+    # loss
+    distill: bool = True
+    distill_weight: float = 0.5
+    """lambda, published as sampled in [0.3, 0.7]."""
+    loss: str = "mse"
+    """"mse" or "huber" (standardized targets have heavy tails)."""
+
+    # score
+    score: str = "top"
+    """"top": mean of the top 1 % squared residuals of the shortest scale; "variance": all, by training variance."""
+    mahalanobis: bool = False
+    """Combine the residual with the Mahalanobis distance of the newest samples (geometric mean)."""
+
+    # training
+    epochs: int = 50
+    teacher_epochs: int = 50
+    patience: int = 8
+    learning_rate: float = 2e-4
+    teacher_learning_rate: float = 1e-3
+    schedule: str = "constant"
+    """"constant" as published, or "one-cycle"."""
+    lanes: int = 16
+    truncate_hops: int = 8
+    """Hops of truncated back-propagation through the accumulator."""
+    training_hop: int = 10
+    """Distance between training windows of a windowed network."""
+    teacher_batch: int = 32
+    teacher_hop: int = 10
+    clip_norm: float = 1.0
+    precision: str = "bf16"
+    """Autocast of training; scores are always computed in float32."""
+
+    def geometry(self, period_s: float) -> Geometry:
+        """Windows of the student at a sampling period; a carried student sees one step at a time."""
+        steps = 1 if self.recurrence == "carried" else 5
+        if self.lengths is not None:
+            gap = min(self.lengths)
+            return Geometry(self.lengths, gap, steps, self.hop or gap)
+        if self.window:
+            geometry = Geometry.from_window(self.window, self.hop)
+            return replace(geometry, steps=steps)
+        return Geometry.from_period(period_s, steps)
+
+    def teacher(self) -> LTAConfig:
+        """The teacher that belongs to this student: the published network on the student's inputs."""
+        return replace(
+            self,
+            window=self.teacher_window if self.window else 0,
+            levels=4,
+            channels=32,
+            separable=False,
+            recurrence="windowed",
+            accumulator="none",
+            distill=False,
+            epochs=self.teacher_epochs,
+            learning_rate=self.teacher_learning_rate,
+            training_hop=self.teacher_hop,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> LTAConfig:
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise UsageError(f"LTA has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}")
+        lengths = values.get("lengths")
+        return cls(**{**values, "lengths": tuple(lengths) if lengths else None})
+
+
+PAPER = LTAConfig()
+
+EDGE = LTAConfig(
+    window=0,
+    teacher_window=0,
+    hop=0,
+    entity_resets=True,
+    scaling="minmax",
+    standardize="element",
+    drop_constant=True,
+    channels=0,
+    separable=True,
+    output="linear",
+    attention_scale=0.0,
+    recurrence="carried",
+    attention_steps=1,
+    accumulator="gru",
+    loss="huber",
+    score="variance",
+    mahalanobis=True,
+    epochs=40,
+    teacher_epochs=6,
+    patience=40,
+    learning_rate=1e-3,
+    schedule="one-cycle",
+    lanes=4,
+    training_hop=0,
+    teacher_batch=8,
+    teacher_hop=0,
+)
+
+QUICK = replace(EDGE, epochs=12, teacher_epochs=2)
+
+PRESETS = {"paper": PAPER, "edge": EDGE, "quick": QUICK}

@@ -1,0 +1,125 @@
+"""Training of LTA: fit the scaling, train the teacher, distill the student with its accumulator, fit the score.
+
+The student's loss is (1 - lambda) * reconstruction + lambda * NMSE of the attended map of the second level, published;
+beta is kept out of the target's gradient so that the accumulator cannot lower the loss by making the target easier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edgekd.calibration import FIT, parts
+from edgekd.data import Recording, require_length
+from edgekd.methods.lta.config import LTAConfig
+from edgekd.methods.lta.jobs import StudentJob, TeacherJob
+from edgekd.methods.lta.step import LTAStep
+from edgekd.methods.lta.stream import TrainingStream
+from edgekd.scaling import SampleScaler, varying
+from edgekd.training import fit
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def train_teacher(
+    recording: Recording, config: LTAConfig, *, seed: int, workdir: Path | None, resume: bool, report: Report
+) -> tuple[LTAStep, list[dict[str, float]]]:
+    """The published teacher on this recording; returns it ready to score, and its history."""
+    torch.manual_seed(seed)
+    config = config.teacher()
+    step = _prepared(recording, config)
+    stream = _stream(step, recording, config, step.span)
+    history = fit(
+        TeacherJob(step, stream, seed), epochs=config.epochs, patience=config.patience,
+        checkpoint=workdir and workdir / "teacher.training", resume=resume,
+        digest=_digest(recording, config, seed), report=report,
+    )  # fmt: skip
+    _fit_score(step, recording)
+    return step, history
+
+
+def distill(
+    recording: Recording,
+    config: LTAConfig,
+    teacher: LTAStep | None,
+    *,
+    seed: int,
+    workdir: Path | None,
+    resume: bool,
+    report: Report,
+) -> tuple[LTAStep, list[dict[str, float]]]:
+    """The student, distilled from `teacher` where the configuration says so; returns it ready to score, and its history."""
+    torch.manual_seed(seed)
+    step = _prepared(recording, config)
+    if not config.distill:
+        teacher = None
+    pad = max(step.span, teacher.span if teacher is not None else 0)
+    stream = _stream(step, recording, config, pad)
+    teacher_stream = None
+    if teacher is not None:
+        teacher_stream = TrainingStream(teacher.scaler, recording, step.entities(recording), pad, stream.hop)
+    history = fit(
+        StudentJob(step, stream, seed, teacher, teacher_stream), epochs=config.epochs, patience=config.patience,
+        checkpoint=workdir and workdir / "student.training", resume=resume,
+        digest=_digest(recording, config, seed), report=report,
+    )  # fmt: skip
+    _fit_score(step, recording)
+    return step, history
+
+
+def _prepared(recording: Recording, config: LTAConfig) -> LTAStep:
+    """A step module whose scaling is fitted to the training part and whose network is untrained."""
+    fitted = recording.values[parts(recording) == FIT]
+    kept = varying(fitted) if config.drop_constant else np.arange(recording.n_sensors)
+    step = LTAStep(config, recording.n_sensors, len(kept), recording.period_s)
+    require_length(recording, step.warmup_samples)
+    step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
+    stream = _stream(step, recording, replace(config, training_hop=0), step.span)
+    wanted = (stream.parts == FIT) & (stream.ages >= step.geometry.span)
+    total = square = torch.zeros(1, dtype=torch.float64)
+    for positions in torch.from_numpy(stream.positions[wanted]).split(64):
+        newest = step.matrices(stream.windows(positions, step.geometry.span))[:, -1].double()  # (B, 3, m, m)
+        total, square = total + newest.sum(0), square + newest.square().sum(0)
+    mean = total / wanted.sum()
+    deviation = (square / wanted.sum() - mean.square()).clamp_min(0.0).sqrt()
+    step.matrix_scaler.fit(mean, deviation, config.standardize)
+    if step.mahalanobis is not None:
+        step.mahalanobis.fit(step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors)).numpy())
+    return step
+
+
+def _stream(step: LTAStep, recording: Recording, config: LTAConfig, pad: int) -> TrainingStream:
+    hop = step.hop if step.carried else config.training_hop or step.hop
+    return TrainingStream(step.scaler, recording, step.entities(recording), pad, hop)
+
+
+@torch.inference_mode()
+def _fit_score(step: LTAStep, recording: Recording) -> None:
+    """Residual variances, then the spread of each term's log score, on the windows that were trained on."""
+    part = parts(recording)
+    total, count = torch.zeros(1, dtype=torch.float64), 0
+    pairs = []
+    for start, end in step.entities(recording):
+        for ends, target, output, recent in step.outputs(torch.from_numpy(recording.values[start:end])):
+            fitted = torch.from_numpy(part[start + ends.numpy() - 1] == FIT)
+            residual = (target - output)[fitted]
+            total, count = total + residual.double().square().sum(0), count + len(residual)
+            if step.combine is not None:
+                pairs.append((residual, recent[fitted]))
+    step.residual.fit((total / max(1, count)).float())  # type: ignore[operator]
+    if step.combine is not None and step.mahalanobis is not None:
+        live = torch.ones(step.m)
+        scores = [
+            torch.stack([step.residual(residual, live)[0], step.mahalanobis(recent, live)[0]], 1)
+            for residual, recent in pairs
+        ]
+        step.combine.fit(torch.cat(scores).numpy())
+
+
+def _digest(recording: Recording, config: LTAConfig, seed: int) -> str:
+    return f"{recording.digest()} {sorted(config.to_json().items())} {seed}"

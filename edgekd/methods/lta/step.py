@@ -1,0 +1,198 @@
+"""The LTA detector as one step: scaled samples -> signature matrices + accumulator -> network -> residual -> score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.methods.lta.accumulator import Accumulator
+from edgekd.methods.lta.config import STATE_LIMIT_BYTES, LTAConfig
+from edgekd.methods.lta.network import SignatureNetwork, level_sizes
+from edgekd.scaling import SampleScaler
+from edgekd.signature import MatrixScaler, SignatureMatrices
+from edgekd.step import StepModule
+from edgekd.terms import GeometricMean, Mahalanobis, Residual, TopResidual
+
+BATCH = 32  # windows at once in the batch path: more gain nothing on a CPU
+RECENT = 10  # newest samples whose Mahalanobis distance is averaged
+CARRIED_WARMUP_HOPS = 20  # steps until the zero start of a carried ConvLSTM is forgotten
+CLIP = 5.0  # standardized matrices are clipped on their way into the network, so that int8 keeps its resolution
+
+
+def widest_channels(n: int, levels: int, maps: int) -> int:
+    """Most channels of the first level (at least 4) with which `maps` maps a level stay within the state limit."""
+    for channels in (16, 12, 8, 6):
+        values = sum(maps * channels * 2**level * side**2 for level, side in enumerate(level_sizes(n, levels)))
+        if 4 * values <= STATE_LIMIT_BYTES:
+            return channels
+    return 4
+
+
+class LTAStep(StepModule):
+    """Student (or teacher) with everything around it; see `edgekd.step` for the contract.
+
+    State: `ring` the newest scaled samples that the next window needs; `lta_*` the accumulator; and for a carried
+    student `h1 c1 h2 c2` of its ConvLSTMs, older hidden maps `h1_1 ...` where it attends over them, and `prediction`
+    where it predicts the next matrices.
+    """
+
+    def __init__(self, config: LTAConfig, n_sensors: int, n_kept: int, period_s: float) -> None:
+        super().__init__()
+        self.config = config
+        self.n_sensors, self.m = n_sensors, n_kept
+        self.carried = config.recurrence == "carried"
+        self.predicts = config.target == "next"
+        geometry = config.geometry(period_s)
+        if self.predicts and not self.carried:  # one step more: the one that is predicted
+            geometry = replace(geometry, steps=geometry.steps + 1)
+        self.geometry = geometry
+        self.hop = geometry.hop
+        self.span = max(geometry.span, RECENT)
+        self.entity_resets = config.entity_resets
+        warm = geometry.span + (CARRIED_WARMUP_HOPS * self.hop if self.carried else 0)
+        self.warmup_samples = -(-warm // self.hop) * self.hop
+
+        maps = 1 + config.attention_steps
+        self.scaler = SampleScaler(n_sensors, n_kept, (-1.0, 2.0) if config.scaling == "minmax" else (-5.0, 5.0))
+        self.matrices = SignatureMatrices(geometry)
+        self.matrix_scaler = MatrixScaler(n_kept)
+        self.network = SignatureNetwork(
+            n_kept,
+            config.levels,
+            config.channels or widest_channels(n_kept, config.levels, maps),
+            config.separable,
+            config.output,
+            config.attention_scale,
+        )
+        self.accumulator = (
+            None if config.accumulator == "none" else Accumulator(n_kept, config.accumulator, config.lts)
+        )
+        self.residual: nn.Module = Residual(n_kept) if config.score == "variance" else TopResidual(n_kept)
+        self.mahalanobis = Mahalanobis(n_kept) if config.mahalanobis else None
+        self.combine = GeometricMean(2) if config.mahalanobis else None
+
+    # -- the contract ------------------------------------------------------------------------------------------
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.span > self.hop:
+            shapes["ring"] = (self.span - self.hop, self.m)
+        if self.accumulator is not None:
+            shapes.update(self.accumulator.state_shapes())
+        shapes.update(self.carried_shapes())
+        return shapes
+
+    def carried_shapes(self) -> dict[str, tuple[int, ...]]:
+        """State of a carried network, level by level."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        if not self.carried:
+            return shapes
+        for level, shape in enumerate(self.network.map_shapes, start=1):
+            shapes[f"h{level}"] = shapes[f"c{level}"] = shape
+            for age in range(1, self.config.attention_steps - 1):
+                shapes[f"h{level}_{age}"] = shape
+        if self.predicts:
+            shapes["prediction"] = (3, self.m, self.m)
+        return shapes
+
+    def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        scaled = self.scaler(samples, valid)  # (hop, m)
+        live = valid[self.scaler.kept]
+        remaining = list(state)
+        following: list[Tensor] = []
+
+        window = scaled
+        if self.span > self.hop:
+            window = torch.cat([remaining.pop(0), scaled])  # (span, m)
+            following.append(window[self.hop :])
+        window = window[-self.span :].unsqueeze(0)
+
+        beta = None
+        if self.accumulator is not None:
+            count = len(self.accumulator.state_shapes())
+            summary = self.accumulator(scaled.unsqueeze(0), *(tensor.unsqueeze(0) for tensor in remaining[:count]))
+            del remaining[:count]
+            following += [tensor.squeeze(0) for tensor in summary]
+            beta = self.accumulator.beta(*summary)
+
+        sequence = self.sequence(window, beta)  # (1, steps, 3, m, m)
+        if self.carried:
+            output, _, carried = self.advance(sequence[:, -1], [tensor.unsqueeze(0) for tensor in remaining])
+            following += [tensor.squeeze(0) for tensor in carried]
+        else:
+            output, _ = self.reconstruct(sequence)
+        score, shares = self.verdict(sequence[:, -1] - output, window[:, -RECENT:], live)
+        return (score.squeeze(0), self.scaler.spread(shares).squeeze(0), *following)
+
+    # -- its parts, shared with the batch path and with training -----------------------------------------------
+
+    def sequence(self, window: Tensor, beta: Tensor | None) -> Tensor:
+        """Scaled samples (B, span, m), beta (B, m, m) -> S = M + beta, (B, steps, 3, m, m)."""
+        matrices = self.matrix_scaler(self.matrices(window[:, -self.geometry.span :]))
+        return matrices if beta is None else matrices + beta[:, None, None]
+
+    def bounded(self, matrices: Tensor) -> Tensor:
+        """What the network is shown; raw matrices are bounded by the clip of the samples already."""
+        return matrices if self.config.standardize == "none" else matrices.clamp(-CLIP, CLIP)
+
+    def reconstruct(self, sequence: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Windowed form: S (B, steps, 3, m, m) -> output for the last step (B, 3, m, m), attended maps."""
+        shown = sequence[:, :-1] if self.predicts else sequence
+        return self.network(self.bounded(shown))
+
+    def advance(self, matrices: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Carried form: S (B, 3, m, m) and state as in `carried_shapes` -> output for S, attended maps, next state."""
+        per_level = 1 + max(1, self.config.attention_steps - 1)
+        levels = [list(state[i * per_level : (i + 1) * per_level]) for i in range(self.config.levels)]
+        output, attended, following = self.network.advance(self.bounded(matrices), levels)
+        flat = [tensor for level in following for tensor in level]
+        if self.predicts:
+            return state[-1], attended, [*flat, output]
+        return output, attended, flat
+
+    def verdict(self, residual: Tensor, recent: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """residual (B, 3, m, m), recent samples (B, 10, m), live (m,) -> score (B,), contributions (B, m)."""
+        term = self.residual(residual, live)
+        if self.mahalanobis is None or self.combine is None:
+            return term
+        return self.combine([term, self.mahalanobis(recent, live)])
+
+    # -- the batch path ----------------------------------------------------------------------------------------
+
+    def batch(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        live = torch.ones(self.m)
+        for ends, target, output, recent in self.outputs(values):
+            score, shares = self.verdict(target - output, recent, live)
+            yield ends, score, self.scaler.spread(shares)
+
+    def outputs(self, values: Tensor, first: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Every window of one entity from its cold start, in chunks.
+
+        values (T, n) raw -> ends (B,) samples seen, target (B, 3, m, m), output (B, 3, m, m), recent (B, 10, m);
+        only windows that end after sample `first` are computed, as far as the recurrence allows.
+        """
+        scaled = self.scaler(values, torch.ones(self.n_sensors))  # (T, m)
+        count = len(scaled) // self.hop
+        betas = None if self.accumulator is None else self.accumulator.betas(scaled, self.hop)  # (count, m, m)
+        padded = torch.cat([torch.zeros(self.span, self.m), scaled])
+        begin = 1 if self.carried else max(self.warmup_samples, first) // self.hop
+        state = [torch.zeros(1, *shape) for shape in self.carried_shapes().values()]
+        for chunk in range(max(1, begin), count + 1, BATCH):
+            hops = torch.arange(chunk, min(chunk + BATCH, count + 1))
+            ends = hops * self.hop
+            windows = padded[ends[:, None] + torch.arange(self.span)]  # (B, span, m)
+            sequence = self.sequence(windows, None if betas is None else betas[hops - 1])
+            if self.carried:
+                rows = []
+                for row in sequence[:, -1].split(1):
+                    output, _, state = self.advance(row, state)
+                    rows.append(output)
+                outputs = torch.cat(rows)
+            else:
+                outputs, _ = self.reconstruct(sequence)
+            seen = (ends >= self.warmup_samples) & (ends > first)
+            if seen.any():
+                yield ends[seen], sequence[seen, -1], outputs[seen], windows[seen, -RECENT:]

@@ -1,0 +1,85 @@
+"""The training recording as scaled samples to cut windows from, and as lanes to run state along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekd.calibration import parts
+from edgekd.data.recording import Recording
+from edgekd.scaling import SampleScaler
+
+
+class TrainingStream:
+    """Scaled samples of every stretch that state runs through, each behind `pad` rows of zeros: the cold start.
+
+    A position is a row of `buffer` one past the newest sample of a window, so a window never reaches another stretch.
+    """
+
+    def __init__(
+        self, scaler: SampleScaler, recording: Recording, stretches: list[tuple[int, int]], pad: int, hop: int
+    ) -> None:
+        valid = torch.ones(recording.n_sensors)
+        self.hop = hop
+        part = parts(recording)
+        rows: list[Tensor] = []
+        positions, ages, kinds = [], [], []
+        offset = 0
+        for start, end in stretches:
+            scaled = scaler(torch.from_numpy(recording.values[start:end]), valid)
+            rows += [torch.zeros(pad, scaled.shape[1]), scaled]
+            offset += pad
+            age = np.arange(hop, end - start + 1, hop)  # samples of the stretch seen at each window's end
+            positions.append(offset + age)
+            ages.append(age)
+            kinds.append(part[start + age - 1])
+            offset += end - start
+        self.buffer = torch.cat(rows)  # (rows, m)
+        self.positions = np.concatenate(positions)
+        """int64 (windows,): every window end, a hop apart from the start of its stretch, in order."""
+        self.ages = np.concatenate(ages)
+        """int64 (windows,): samples of its stretch that each has seen."""
+        self.parts = np.concatenate(kinds)
+        """int8 (windows,): the part of its newest sample, see `edgekd.calibration`."""
+
+    def windows(self, positions: Tensor, span: int) -> Tensor:
+        """positions (...,) -> the `span` samples that end there, (..., span, m)."""
+        return self.buffer[positions.unsqueeze(-1) + torch.arange(-span, 0)]
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """A stream cut into equally long contiguous lanes; a training step advances every lane by one hop."""
+
+    positions: Tensor
+    """int64 (hops, lanes)."""
+    fresh: Tensor
+    """bool (hops, lanes): state is zeroed before this hop (a lane or a stretch begins)."""
+    trained: Tensor
+    """bool (hops, lanes): the hop counts in the loss (its window and its state are warm, its sample is to be fitted)."""
+
+    @classmethod
+    def cut(cls, stream: TrainingStream, part: int, lanes: int, warm_samples: int, stateful: bool) -> Lanes:
+        """Lanes over the windows of one part and the hops before it that warm it up.
+
+        A window counts `warm_samples` after the start of its stretch or, where state is carried, of its lane.
+        """
+        wanted = stream.parts == part
+        lead = -(-warm_samples // stream.hop)
+        chosen = np.flatnonzero(np.convolve(wanted[::-1], np.ones(lead + 1))[: len(wanted)][::-1] > 0)
+        lanes = max(1, min(lanes, len(chosen) // 32))
+        hops = -(-len(chosen) // lanes)
+        grid = np.resize(chosen, hops * lanes).reshape(lanes, hops)  # one row a lane
+        filler = np.arange(hops * lanes).reshape(lanes, hops) >= len(chosen)
+        fresh = np.ones((lanes, hops), bool)
+        # a hop goes on from the one before where it is the next window of the same stretch
+        fresh[:, 1:] = stream.positions[grid[:, 1:]] - stream.positions[grid[:, :-1]] != stream.hop
+        seen = stream.ages[grid]
+        if stateful:
+            first = np.maximum.accumulate(np.where(fresh, np.arange(hops), 0), axis=1)
+            seen = (np.arange(hops) - first + 1) * stream.hop
+        trained = wanted[grid] & ~filler & (seen >= warm_samples)
+        return cls(*(torch.from_numpy(np.ascontiguousarray(rows.T)) for rows in (stream.positions[grid], fresh, trained)))

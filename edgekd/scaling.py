@@ -1,0 +1,60 @@
+"""From raw samples to scaled ones: invalid sensors filled, columns scaled with training statistics, constants dropped."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class SampleScaler(nn.Module):
+    """Raw samples (T, n) to scaled samples of the kept sensors (T, m), m <= n.
+
+    Everything that is not a finite number, and every sensor that is not valid, becomes the sensor's training median,
+    so that nothing non-finite can reach a state.
+    """
+
+    def __init__(self, n_sensors: int, n_kept: int, clip: tuple[float, float]) -> None:
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("fill", torch.zeros(n_sensors))
+        self.register_buffer("offset", torch.zeros(n_kept))
+        self.register_buffer("scale", torch.ones(n_kept))
+        self.register_buffer("kept", torch.arange(n_kept))
+        self.register_buffer("place", torch.eye(n_kept, n_sensors))
+
+    @classmethod
+    def fit(cls, values: np.ndarray, kept: np.ndarray, mode: str) -> SampleScaler:
+        """`values` float32 (T, n) training samples; `kept` int (m,) columns; `mode` "minmax" or "zscore".
+
+        Min-max is clipped to [-1, 2], z-scores to [-5, 5], so that one wild sample cannot swamp a window.
+        """
+        scaler = cls(values.shape[1], len(kept), (-1.0, 2.0) if mode == "minmax" else (-5.0, 5.0))
+        scaler.fill.copy_(torch.from_numpy(np.median(values, axis=0).astype(np.float32)))
+        scaler.kept.copy_(torch.from_numpy(kept))
+        scaler.place.copy_(torch.eye(values.shape[1])[scaler.kept])
+        columns = values[:, kept].astype(np.float64)
+        if mode == "minmax":
+            offset, scale = columns.min(0), np.ptp(columns, axis=0) + 1e-6
+            scale[np.ptp(columns, axis=0) == 0] = 1.0
+        else:
+            offset, scale = columns.mean(0), columns.std(0)
+            scale[scale < 1e-6 * np.maximum(1.0, np.abs(offset))] = 1.0
+        scaler.offset.copy_(torch.from_numpy(offset))
+        scaler.scale.copy_(torch.from_numpy(scale))
+        return scaler
+
+    def forward(self, samples: Tensor, valid: Tensor) -> Tensor:
+        """samples (T, n) raw units, valid (n,) 1 or 0 -> (T, m)."""
+        usable = torch.isfinite(samples) & (valid > 0)
+        filled = torch.where(usable, samples, self.fill)
+        return ((filled[:, self.kept] - self.offset) / self.scale).clamp(*self.clip)
+
+    def spread(self, contributions: Tensor) -> Tensor:
+        """Contributions of the kept sensors (..., m) -> of all sensors (..., n), zero for those left out."""
+        return contributions @ self.place
+
+
+def varying(values: np.ndarray) -> np.ndarray:
+    """Columns (int64 indices) of `values` (T, n) that are not constant."""
+    return np.flatnonzero(np.ptp(values, axis=0) > 0)

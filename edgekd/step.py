@@ -1,0 +1,99 @@
+"""The step module: the whole detector as one torch module with explicit state. All that `export` knows of a method.
+
+    forward(samples (hop, n) raw units, valid (n,) 1 or 0, *state) -> score (), contributions (n,), *next_state
+
+Everything is inside: scaling, signature matrices, accumulator, network, residual, score. State tensors are named, have
+a fixed shape, and are zero at the cold start. Windows end at multiples of `hop` from the start of an entity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgekd.data.recording import Recording
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The verdicts of one detector on one recording."""
+
+    samples: np.ndarray
+    """int64 (V,): 0-based index of the newest sample that each verdict has seen."""
+    scores: np.ndarray
+    """float32 (V,)."""
+    contributions: np.ndarray
+    """float32 (V, n): share of each sensor; rows sum to the scores."""
+
+
+class StepModule(nn.Module):
+    """Base of every method's detector. Subclasses set the attributes below and write three methods."""
+
+    n_sensors: int
+    """Sensors of the recording, constant ones included."""
+    hop: int
+    """Samples that one step consumes."""
+    warmup_samples: int
+    """Samples of an entity before the first score that means anything."""
+    entity_resets: bool = True
+    """Whether state is cleared where another entity begins."""
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every state tensor, in the order in which `forward` takes and returns them."""
+        raise NotImplementedError
+
+    def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """One step: samples (hop, n), valid (n,), state -> score (), contributions (n,), next state."""
+        raise NotImplementedError
+
+    def batch(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Scores of one entity from its cold start, many windows at once.
+
+        values (T, n) raw units -> chunks of ends (B,) int64 [samples seen at each window's end], scores (B,),
+        contributions (B, n), for every window that ends at a multiple of `hop` past the warm-up.
+        """
+        raise NotImplementedError
+
+    def initial_state(self) -> list[Tensor]:
+        """The cold start: a zero tensor of its own for every state."""
+        return [torch.zeros(shape) for shape in self.state_shapes().values()]
+
+    def entities(self, recording: Recording) -> list[tuple[int, int]]:
+        """[start, end) of every stretch that state runs through."""
+        return recording.bounds if self.entity_resets else [(0, len(recording))]
+
+    @torch.inference_mode()
+    def score(self, recording: Recording) -> Scores:
+        """The batch path over a whole recording."""
+        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for start, end in self.entities(recording):
+            for ends, scores, shares in self.batch(torch.from_numpy(recording.values[start:end])):
+                parts.append((ends.numpy() + start - 1, scores.float().numpy(), shares.float().numpy()))
+        return _joined(parts, self.n_sensors)
+
+    @torch.inference_mode()
+    def replay(self, recording: Recording, limit: int | None = None) -> Scores:
+        """The step path: `forward` hop by hop with its state fed back, as the device runs it."""
+        parts = []
+        valid = torch.ones(self.n_sensors)
+        for start, end in self.entities(recording):
+            state = self.initial_state()
+            for stop in range(start + self.hop, end + 1, self.hop):
+                samples = torch.from_numpy(recording.values[stop - self.hop : stop])
+                score, shares, *state = self(samples, valid, *state)
+                if stop - start >= self.warmup_samples:
+                    parts.append((np.array([stop - 1]), score.reshape(1).numpy(), shares.reshape(1, -1).numpy()))
+                if limit is not None and len(parts) >= limit:
+                    return _joined(parts, self.n_sensors)
+        return _joined(parts, self.n_sensors)
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int) -> Scores:
+    if not parts:
+        return Scores(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, n), np.float32))
+    samples, scores, shares = (np.concatenate(column) for column in zip(*parts))
+    return Scores(samples, scores, shares)

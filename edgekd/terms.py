@@ -1,0 +1,196 @@
+"""Score terms: how abnormal scaled samples or matrices are, each with the share of every sensor in it.
+
+Every term maps its input and `live` (m,) 1 or 0 to `score` (...,) and `contributions` (..., m) that sum to it. Sensors
+that are not live are kept out and the score is normalized by what is left. A leading batch axis is optional, so the
+same code serves the step graph (none) and the batch path (windows).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+TINY = 1e-12
+
+
+def live_pairs(live: Tensor) -> Tensor:
+    """live (m,) -> (m, m), 1 where both sensors are live."""
+    return live[:, None] * live[None, :]
+
+
+def pair_shares(elements: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of non-negative elements (..., 3, m, m) over scales and live pairs; a pair counts half for each sensor."""
+    masked = elements * live_pairs(live)
+    pairs = live.sum().square().clamp_min(1.0) * elements.shape[-3]
+    shares = (masked.sum((-3, -1)) + masked.sum((-3, -2))) / (2.0 * pairs)  # (..., m)
+    return shares.sum(-1), shares
+
+
+def sensor_shares(elements: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of non-negative elements (..., samples, m) over samples and live sensors."""
+    shares = (elements * live).mean(-2) / live.sum().clamp_min(1.0)  # (..., m)
+    return shares.sum(-1), shares
+
+
+class Mahalanobis(nn.Module):
+    """Mean squared Mahalanobis distance of the newest samples, per sensor.
+
+    The distance is written as the squared length of the sample whitened by the symmetric root of the precision
+    matrix, so that it falls apart into one non-negative share for each sensor (Garthwaite & Koch,
+    Biometrika 103(4), 2016).
+    """
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(n))
+        self.register_buffer("whiten", torch.eye(n))
+
+    def fit(self, samples: np.ndarray, ridge: float = 0.01) -> None:
+        """`samples` (T, m) scaled training samples; `ridge` is added to the variance of each standardized column."""
+        samples = samples.astype(np.float64)
+        std = np.maximum(samples.std(0), 1e-6)
+        correlation = np.atleast_2d(np.cov((samples / std).T, bias=True))
+        values, vectors = np.linalg.eigh(correlation + ridge * np.eye(len(std)))
+        root = (vectors / np.sqrt(values)) @ vectors.T
+        self.center.copy_(torch.from_numpy(samples.mean(0)))
+        self.whiten.copy_(torch.from_numpy(root / std[:, None]))
+
+    def forward(self, samples: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """samples (..., k, m) -> score (...,), contributions (..., m)."""
+        whitened = ((samples - self.center) * live) @ self.whiten
+        return sensor_shares(whitened.square(), live)
+
+
+class SamplePCA(nn.Module):
+    """Mean squared residual of the newest samples outside the principal subspace of the training samples."""
+
+    def __init__(self, n: int, components: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(n))
+        self.register_buffer("axes", torch.zeros(components, n))
+
+    def fit(self, samples: np.ndarray) -> None:
+        """`samples` (T, m) scaled training samples."""
+        from sklearn.decomposition import PCA
+
+        pca = PCA(len(self.axes), svd_solver="covariance_eigh").fit(samples.astype(np.float64))
+        self.center.copy_(torch.from_numpy(pca.mean_))
+        self.axes.copy_(torch.from_numpy(pca.components_))
+
+    def forward(self, samples: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """samples (..., k, m) -> score (...,), contributions (..., m)."""
+        centered = (samples - self.center) * live
+        residual = centered - (centered @ self.axes.T) @ self.axes
+        return sensor_shares(residual.square(), live)
+
+
+class SignatureEnergy(nn.Module):
+    """Mean square of the standardized signature matrices: what is left of a detector when there is no model."""
+
+    def forward(self, matrices: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """matrices (..., 3, m, m) standardized -> score (...,), contributions (..., m)."""
+        return pair_shares(matrices.square(), live)
+
+
+class SignaturePCA(nn.Module):
+    """Mean squared residual of the standardized signature matrices outside their principal subspace."""
+
+    def __init__(self, n: int, components: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.zeros(3 * n * n))
+        self.register_buffer("axes", torch.zeros(components, 3 * n * n))
+
+    def fit(self, matrices: np.ndarray, seed: int) -> None:
+        """`matrices` (windows, 3, m, m) standardized training windows."""
+        from sklearn.decomposition import PCA
+
+        flat = matrices.reshape(len(matrices), -1)
+        pca = PCA(len(self.axes), svd_solver="randomized", random_state=seed).fit(flat)
+        self.center.copy_(torch.from_numpy(pca.mean_))
+        self.axes.copy_(torch.from_numpy(pca.components_))
+
+    def forward(self, matrices: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """matrices (..., 3, m, m) standardized -> score (...,), contributions (..., m)."""
+        masked = matrices * live_pairs(live)
+        centered = masked.flatten(-3) - self.center * live_pairs(live).expand(3, -1, -1).flatten()
+        residual = centered - (centered @ self.axes.T) @ self.axes
+        return pair_shares(residual.reshape(matrices.shape).square(), live)
+
+
+class Residual(nn.Module):
+    """Mean squared residual of a reconstruction, each element against its own training variance.
+
+    `floor` of the mean variance is added to every element's, so that an element that was almost constant in training
+    does not decide the score alone.
+    """
+
+    floor = 0.05
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.register_buffer("variance", torch.ones(3, n, n))
+
+    def fit(self, mean_square: Tensor) -> None:
+        """`mean_square` (3, m, m): mean squared training residual of every element."""
+        self.variance.copy_(mean_square + self.floor * mean_square.mean() + TINY)
+
+    def forward(self, residual: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """residual (..., 3, m, m) -> score (...,), contributions (..., m)."""
+        return pair_shares(residual.square() / self.variance, live)
+
+
+class TopResidual(nn.Module):
+    """Mean of the top 1 % squared residuals of the shortest scale: the continuous form of the paper's count."""
+
+    share = 0.01
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n = n
+        self.most = max(1, round(self.share * n * n))
+
+    def fit(self, mean_square: Tensor) -> None:
+        """Nothing to learn."""
+
+    def forward(self, residual: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """residual (..., 3, m, m) -> score (...,), contributions (..., m)."""
+        squared = (residual[..., 0, :, :].square() * live_pairs(live)).flatten(-2)  # (..., m * m)
+        top, index = squared.topk(self.most, dim=-1)  # (..., most)
+        # with sensors missing, one percent of the pairs that are left is fewer elements, the last one in part
+        count = (self.share * live.sum().square()).clamp(1.0, float(self.most))
+        weight = (count - torch.arange(self.most, dtype=top.dtype)).clamp(0.0, 1.0)
+        top = top * weight / count
+        sensors = torch.arange(self.n)
+        row = (index // self.n).unsqueeze(-1) == sensors  # (..., most, m)
+        column = (index % self.n).unsqueeze(-1) == sensors
+        shares = ((row.to(top.dtype) + column.to(top.dtype)) * top.unsqueeze(-1)).sum(-2) / 2.0
+        return shares.sum(-1), shares
+
+
+class GeometricMean(nn.Module):
+    """Weighted geometric mean of several terms: the sum of their log scores, each by its spread in training.
+
+    Shares are those of the terms, weighted alike, so they still sum to the score.
+    """
+
+    def __init__(self, terms: int) -> None:
+        super().__init__()
+        self.register_buffer("center", torch.ones(terms))
+        self.register_buffer("weight", torch.full((terms,), 1.0 / terms))
+
+    def fit(self, scores: np.ndarray) -> None:
+        """`scores` (windows, terms) on normal windows."""
+        logs = np.log(scores.astype(np.float64) + TINY)
+        precision = 1.0 / np.maximum(logs.std(0), 1e-3)
+        self.center.copy_(torch.from_numpy(np.exp(logs.mean(0))))
+        self.weight.copy_(torch.from_numpy(precision / precision.sum()))
+
+    def forward(self, terms: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """[(score (...,), contributions (..., m)), ...] -> score (...,), contributions (..., m)."""
+        scores = torch.stack([score for score, _ in terms], -1) + TINY  # (..., terms)
+        shares = torch.stack([shares for _, shares in terms], -2)  # (..., terms, m)
+        total = ((scores / self.center).log() * self.weight).sum(-1).exp()  # (...,)
+        share = (shares / scores.unsqueeze(-1) * self.weight.unsqueeze(-1)).sum(-2)  # (..., m), sums to one
+        share = share / share.sum(-1, keepdim=True).clamp_min(TINY)
+        return total, share * total.unsqueeze(-1)

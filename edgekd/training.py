@@ -1,0 +1,120 @@
+"""The training loop that every network shares: epochs, the best weights, early stopping, resuming, progress."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+
+class Job(Protocol):
+    """One training: a module, its optimizer, and what an epoch is."""
+
+    name: str
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def epoch(self, number: int) -> Iterator[tuple[int, int, float]]:
+        """Train one epoch; yields (steps done, steps in all, loss) after every optimizer step."""
+
+    def validate(self) -> float:
+        """Loss on held-out normal windows."""
+
+
+def learning_rate(schedule: str, peak: float, progress: float) -> float:
+    """Rate at `progress` (0..1) of a training: "constant", or "one-cycle" (linear rise over 30 %, cosine fall)."""
+    if schedule == "constant":
+        return peak
+    if progress < 0.3:
+        return peak * (0.04 + 0.96 * progress / 0.3)
+    return peak * max(1e-4, 0.5 + 0.5 * math.cos(math.pi * (progress - 0.3) / 0.7))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def generator(seed: int, epoch: int) -> torch.Generator:
+    """Random numbers of one epoch: the same whether the run was interrupted before it or not."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+
+
+def save_atomically(content: Any, path: Path) -> None:
+    """`torch.save` that leaves the old file whole when it is cut short."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def fit(
+    job: Job,
+    *,
+    epochs: int,
+    patience: int,
+    checkpoint: Path | None,
+    resume: bool,
+    digest: str,
+    report: Callable[[dict[str, Any]], None],
+) -> list[dict[str, float]]:
+    """Train `job` and leave the weights of its best epoch in `job.module`; returns the history, one row an epoch.
+
+    `checkpoint` is rewritten after every epoch, so a kill loses at most one. `digest` names data and configuration:
+    a checkpoint of another training is not resumed.
+    """
+    history: list[dict[str, float]] = []
+    best, best_loss = _weights(job.module), math.inf
+    saved = _resumable(checkpoint, job.name, digest) if resume else None
+    if saved is not None:
+        history, best, best_loss = saved["history"], saved["best"], saved["best_loss"]
+        job.module.load_state_dict(saved["module"])
+        job.optimizer.load_state_dict(saved["optimizer"])
+    for number in range(len(history), epochs):
+        if number - _best_epoch(history) > patience:
+            break
+        started, losses = time.monotonic(), []
+        for done, steps, loss in job.epoch(number):
+            losses.append(loss)
+            spent = time.monotonic() - started
+            left = spent / done * (steps * (epochs - number) - done)
+            report({"job": job.name, "epoch": number + 1, "epochs": epochs, "step": done, "steps": steps,
+                    "loss": sum(losses[-50:]) / len(losses[-50:]), "steps_per_s": done / spent, "left_s": left})
+        validation = job.validate()
+        history.append({"loss": sum(losses) / max(1, len(losses)), "validation": validation,
+                        "seconds": time.monotonic() - started})
+        if validation <= best_loss:
+            best, best_loss = _weights(job.module), validation
+        report({"job": job.name, "epoch": number + 1, "epochs": epochs, **history[-1]})
+        if checkpoint is not None:
+            save_atomically({"name": job.name, "digest": digest, "history": history, "best": best,
+                             "best_loss": best_loss, "module": job.module.state_dict(),
+                             "optimizer": job.optimizer.state_dict()}, checkpoint)
+    job.module.load_state_dict(best)
+    return history
+
+
+def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def _best_epoch(history: list[dict[str, float]]) -> int:
+    """Number of epochs up to the best one, 0 before the first."""
+    if not history:
+        return 0
+    return 1 + min(range(len(history)), key=lambda i: history[i]["validation"])
+
+
+def _resumable(checkpoint: Path | None, name: str, digest: str) -> dict[str, Any] | None:
+    if checkpoint is None or not checkpoint.exists():
+        return None
+    saved = torch.load(checkpoint, weights_only=True)
+    return saved if (saved["name"], saved["digest"]) == (name, digest) else None
