@@ -1,0 +1,47 @@
+# make demo      sets up, then runs the whole chain on a simulated plant
+# make test      sets up, then runs the tests
+# A Linux machine without an NVIDIA GPU saves gigabytes with an index of CPU wheels:
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.edgekd-installed
+
+.PHONY: setup demo test lint format clean
+
+setup: $(STAMP)
+
+# Torch comes first and alone, so that an index given for it serves no other package; the constraints then keep it.
+# The build's own leftover goes: the installed package has its metadata inside the environment.
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "EdgeKD needs Python 3.11 or newer; name one with: make setup PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[workstation,dev]'
+	@rm -rf edgekd.egg-info
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m bench.demo
+
+test: setup
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo build dist edgekd.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
