@@ -6,7 +6,8 @@ Two swings are there so that slow faults can hide under them (`plant_faults.py`)
 
 * the surge tank has no level transmitter, and its level control swings: product runs ahead of feed and behind it for
   hours. Level stays in bounds, so the imbalance of the two rates averages out over a few swings, and only there.
-* the filter regenerates in a cycle whose length and height vary from one to the next; its mean length does not.
+* the filter regenerates in a cycle that hurries, lingers and varies in height, but is started by a timer, so that its
+  mean length over a few cycles does not vary.
 
 Constants are those of one particular plant: a seed changes weather, demand and noise, never the plant.
 """
@@ -24,6 +25,10 @@ SWING = 240
 depends on how many samples it has, and detectors here look at up to 100."""
 SWING_LPM = 18.0
 """Standard deviation of the imbalance between feed and product; 2 % of the feed."""
+
+
+JITTER, JITTER_MEMORY = 0.6, 60
+"""How far the filter cycle strays from its timer, in radians, and for how many samples."""
 
 
 @dataclass(frozen=True)
@@ -124,9 +129,13 @@ def swing(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def filter_cycle(rng: np.random.Generator, samples: int, slowdown: np.ndarray) -> np.ndarray:
-    """(T,) filter cycle of mean 0; `slowdown` (T,) stretches its period, 1 is normal."""
-    speed = 1 + noise_like(rng, samples, 50, 0.25)
-    phase = rng.uniform(0, 2 * np.pi) + np.cumsum(2 * np.pi / SWING * np.clip(speed, 0.2, None) / slowdown)
+    """(T,) filter cycle of mean 0; `slowdown` (T,) stretches the period of the timer that starts it, 1 is normal.
+
+    A cycle hurries and lingers by JITTER around its timer, and so does not add up: the pace of a short window varies by
+    a third, that of 800 samples by a twenty-fifth.
+    """
+    wander = lag(noise_like(rng, samples, JITTER_MEMORY, np.sqrt(2) * JITTER), JITTER_MEMORY)  # smooth, sd JITTER
+    phase = rng.uniform(0, 2 * np.pi) + np.cumsum(2 * np.pi / SWING / slowdown) + wander
     height = np.clip(1 + noise_like(rng, samples, SWING, 0.3), 0.3, None)
     return height * (np.sin(phase) + 0.2 * np.sin(2 * phase)) + noise_like(rng, samples, SWING, 0.25)
 

@@ -2,8 +2,8 @@
 
 Four kinds show within minutes. Two do not show in any short window, by construction (see `plant.py`): a slow leak,
 which is smaller than the swings of the surge tank that it hides under and differs from them only in that it does not
-average out; and a drift of the filter cycle's length, each part of which looks like a normal cycle that happens to be
-lazy. Only a history of several swings shows them.
+average out; and a drift of the timer that starts the filter's cycle, each part of which looks like a normal cycle that
+happens to linger. Only a history of several swings shows them.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from edgekd.runtime.errors import UsageError
 SLOW_LEAK, CYCLE_DRIFT = "slow-leak", "cycle-drift"
 SLOW = {SLOW_LEAK: "product_rate_lpm", CYCLE_DRIFT: "filter_dp_mbar"}
 """Slow faults, and the sensor in which each would show."""
-LEAK = 0.5
+LEAK = 0.4
 """Full size of a leak, in standard deviations of the tank's imbalance: below what any sensible window-wise limit finds,
-seven standard deviations of the mean over 800 samples."""
-SLOWDOWN = 1.6
-"""Full stretch of the filter cycle's period, well within the pace of normal half cycles, four standard deviations of
+six standard deviations of the mean over 800 samples."""
+SLOWDOWN = 1.25
+"""Full stretch of the filter cycle's period, well within the pace of normal half cycles, five standard deviations of
 the mean pace over 800 samples."""
-RAMP = 0.3
+RAMP = 0.25
 """Share of a slow fault over which it grows to its full size."""
-SLOW_SHARE, SLOW_MIN, SLOW_MAX = 0.1, 2 * SWING, 8 * SWING
-"""Length of a slow fault: a tenth of the recording, but two to eight swings."""
-MAX_SHARE = 0.3
+SLOW_SHARE, SLOW_MIN, SLOW_MAX = 0.12, 2 * SWING, 8 * SWING
+"""Length of a slow fault: an eighth of the recording, but two to eight swings."""
+MAX_SHARE = 0.36
 """Share of the recording that faults may take when kinds come more than once."""
-LEAD_SHARE, LEAD_MIN, LEAD_MAX = 0.08, 200, 1000
+LEAD_SHARE, LEAD_MIN, LEAD_MAX = 0.1, 200, 1000
 """Quiet beginning, so that a detector is warm before the first fault."""
-MIN_GAP = 100
-"""Quiet samples between two faults."""
+MIN_GAP, FURTHER_GAP = 100, 400
+"""Quiet samples between two faults, and for which kinds come more than once."""
 
 
 @dataclass(frozen=True)
@@ -91,33 +91,26 @@ KINDS = (*QUICK, *SLOW)
 
 
 def schedule(rng: np.random.Generator, samples: int, kinds: Sequence[str]) -> list[tuple[str, int, int]]:
-    """(kind, start, end) of faults spread over a recording: every kind once, then more rounds as far as they fit.
+    """(kind, start, end) of faults spread over a recording: every kind once, then again as far as there is quiet time.
 
-    Raises UsageError saying how many samples one round of these kinds needs.
+    Raises UsageError saying how many samples these kinds need.
     """
     if not kinds:
         return []
-    lead = int(np.clip(LEAD_SHARE * samples, LEAD_MIN, LEAD_MAX))
-    chosen: list[tuple[str, int]] = []
-    while not chosen or sum(length for _, length in chosen) < MAX_SHARE * samples:
-        this_round = [(kind, _length(rng, kind, samples)) for kind in rng.permutation(list(kinds)).tolist()]
-        if chosen:  # slow faults would fill a later round by themselves; the quick ones still fit
-            spare = MAX_SHARE * samples - sum(length for _, length in chosen)
-            this_round = [
-                event for event, total in zip(this_round, np.cumsum([n for _, n in this_round])) if total <= spare
-            ]
-            if not this_round:
-                break
-        chosen += this_round
-    needed = LEAD_MIN + sum(_longest(kind, samples) + MIN_GAP for kind in kinds)
-    free = samples - lead - sum(length for _, length in chosen)
-    if free < MIN_GAP * len(chosen):
+    one_round = sum((QUICK[kind].longest if kind in QUICK else SLOW_MIN) + MIN_GAP for kind in kinds)
+    needed = max(one_round + LEAD_MIN, int(np.ceil(one_round / (1 - LEAD_SHARE))))
+    if samples < needed:
         raise UsageError(
             f"{samples} samples are too few for {', '.join(kinds)}; give at least {needed}, or fewer kinds"
         )
+    lead = int(np.clip(LEAD_SHARE * samples, LEAD_MIN, LEAD_MAX))
+    chosen = _shuffled(rng, kinds, samples)
+    while further := _further(rng, kinds, samples, lead, chosen):
+        chosen += further
+    free = samples - lead - sum(length for _, length in chosen) - MIN_GAP * len(chosen)
     # an even share of the quiet time after each fault, varied by up to two fifths
     shares = rng.uniform(0.6, 1.4, len(chosen))
-    gaps = MIN_GAP + (free - MIN_GAP * len(chosen)) * shares / shares.sum()
+    gaps = MIN_GAP + free * shares / shares.sum()
     events, at = [], float(lead)
     for (kind, length), gap in zip(chosen, gaps):
         events.append((kind, int(at), int(at) + length))
@@ -125,16 +118,27 @@ def schedule(rng: np.random.Generator, samples: int, kinds: Sequence[str]) -> li
     return events
 
 
-def _longest(kind: str, samples: int) -> int:
-    if kind in QUICK:
-        return QUICK[kind].longest
-    return int(np.clip(SLOW_SHARE * samples, SLOW_MIN, SLOW_MAX))
+def _further(
+    rng: np.random.Generator, kinds: Sequence[str], samples: int, lead: int, chosen: list[tuple[str, int]]
+) -> list[tuple[str, int]]:
+    """One more round of all kinds, or of the quick ones, where it fits."""
+    for again in (kinds, [kind for kind in kinds if kind in QUICK]):
+        more = _shuffled(rng, again, samples)
+        lengths = [length for _, length in chosen + more]
+        if sum(lengths) <= MAX_SHARE * samples and lead + sum(lengths) + FURTHER_GAP * len(lengths) <= samples:
+            return more
+    return []
+
+
+def _shuffled(rng: np.random.Generator, kinds: Sequence[str], samples: int) -> list[tuple[str, int]]:
+    """Each kind once, in any order, with its length."""
+    return [(kind, _length(rng, kind, samples)) for kind in rng.permutation(list(kinds)).tolist()]
 
 
 def _length(rng: np.random.Generator, kind: str, samples: int) -> int:
     if kind in QUICK:
         return int(rng.integers(QUICK[kind].shortest, QUICK[kind].longest + 1))
-    return _longest(kind, samples)
+    return int(np.clip(SLOW_SHARE * samples, SLOW_MIN, SLOW_MAX))
 
 
 def slow_profile(samples: int, spans: Sequence[tuple[int, int]]) -> np.ndarray:
