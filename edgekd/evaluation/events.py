@@ -156,7 +156,7 @@ def false_alarms(
 ) -> Alarms:
     """Alarm episodes outside labeled segments; with labels None all time counts as normal.
 
-    labels: bool (T,) or None; samples: int (V,); positive: bool (V,). Points that no verdict speaks for are not watched.
+    labels: bool (T,) or None; samples: int (V,); positive: bool (V,). Points without a verdict are not watched.
     A verdict that speaks for a labeled point too is neither normal nor false.
     """
     samples, positive = np.asarray(samples, np.int64), np.asarray(positive, bool)

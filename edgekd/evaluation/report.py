@@ -121,7 +121,7 @@ class Report:
     """What a detector did on a recording."""
 
     recording: dict[str, Any]
-    """source, samples, sensors, entities, period_s, days, events and anomalous_share (None where nothing is labeled)."""
+    """source, samples, sensors, entities, period_s, days; events and anomalous_share, None without labels."""
     threshold: float
     threshold_rule: str
     hop: int

@@ -109,7 +109,7 @@ class _Reach:
         self._points, self._index = np.unique(points[inside], return_inverse=True)
 
     def weights(self, buffer: int) -> tuple[np.ndarray, np.ndarray]:
-        """Points, and their labels in (0, 1], for this buffer; between two close segments the labels add up to 1 at most."""
+        """Points, and their labels in (0, 1], for this buffer; those of two close segments add up, to 1 at most."""
         near = np.searchsorted(self._distances, buffer // 2, side="right")
         fall = np.sqrt(1 - self._distances[:near] / max(buffer, 1))
         total = np.bincount(self._index[:near], fall, minlength=len(self._points))
