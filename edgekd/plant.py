@@ -141,10 +141,10 @@ def filter_cycle(rng: np.random.Generator, samples: int, slowdown: np.ndarray) -
 
 
 def weather(rng: np.random.Generator, times_s: np.ndarray, period_s: float) -> np.ndarray:
-    """(T,) ambient temperature in °C: a day's course, fronts that pass within two days, clouds."""
+    """(T,) ambient temperature in °C: a day's course, fronts that pass within a day, clouds."""
     samples = len(times_s)
     day = -np.cos(2 * np.pi * (times_s / DAY_S - 0.13))  # coldest at three, warmest at fifteen o'clock
-    fronts = noise_like(rng, samples, 1.5 * DAY_S / period_s, 2.0)
+    fronts = noise_like(rng, samples, 0.5 * DAY_S / period_s, 1.5)
     return 17 + 4.5 * day + fronts + noise_like(rng, samples, 1800 / period_s, 0.4)
 
 

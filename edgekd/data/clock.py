@@ -9,6 +9,7 @@ import numpy as np
 
 from edgekd.runtime.errors import RecordingError
 
+WORDS = ("ISO 8601 (2026-01-31T13:45:00) or a number of seconds", "a number of seconds as in the first row")
 UNEVEN = 0.5
 """A step that is off the median by more than this share of it counts as uneven."""
 
@@ -18,24 +19,33 @@ def parse_times(texts: Sequence[str], source: str, where: Callable[[int], str]) 
 
     A text without a zone counts as UTC. Raises RecordingError naming the row that cannot be read.
     """
+    read = _iso if _number(texts[0]) is None else _number  # a column is of one kind
     times_s = np.empty(len(texts))
+    for i, text in enumerate(texts):
+        moment = read(text)
+        if moment is None:
+            raise RecordingError(
+                f"{source}: time '{text.strip()[:40]}' at {where(i)} is not {WORDS[read is _number]}; rewrite the "
+                "column, or pass --time-column none to do without"
+            )
+        times_s[i] = moment
+    return to_seconds(times_s) if read is _number else times_s
+
+
+def _number(text: str) -> float | None:
     try:
-        times_s[:] = texts  # numbers
+        number = float(text)
     except ValueError:
-        for i, text in enumerate(texts):
-            try:
-                moment = datetime.fromisoformat(text.strip())
-            except ValueError as error:
-                raise RecordingError(
-                    f"{source}: time '{text}' at {where(i)} is neither ISO 8601 (2026-01-31T13:45:00) nor a number of "
-                    "seconds; rewrite the column, or pass --time-column none to do without"
-                ) from error
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            times_s[i] = moment.timestamp()
-        return times_s
-    if not np.isfinite(times_s).all():
-        raise RecordingError(f"{source}: no time at {where(int(np.flatnonzero(~np.isfinite(times_s))[0]))}; fill it in")
-    return to_seconds(times_s)
+        return None
+    return number if np.isfinite(number) else None
+
+
+def _iso(text: str) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def to_seconds(numbers: np.ndarray) -> np.ndarray:

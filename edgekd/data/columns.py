@@ -39,26 +39,31 @@ class Roles:
     notes: tuple[str, ...] = ()
 
 
+def plain(name: str) -> str:
+    """A column's name as it is compared: `Is Anomaly ` is `is_anomaly`."""
+    return name.strip().lower().replace(" ", "_")
+
+
 def find_roles(names: Sequence[str], request: Request, ignore: Sequence[str] = ()) -> Roles:
     """The role of each column, from its name and what the request says.
 
     Raises RecordingError for a name that is empty, unprintable or given twice, a named column that is not there, and a
     table without sensors.
     """
-    plain = [name.strip().lower().replace(" ", "_") for name in names]
+    known_by = [plain(name) for name in names]
     notes = []
-    left_out = {i for i, name in enumerate(plain) if name in ignore}
+    left_out = {i for i, name in enumerate(known_by) if name in ignore}
     for i in {0, len(names) - 1}:  # a row number as pandas writes it; a delimiter at the end of every line
-        if plain[i] in ("", "unnamed:_0", "__index_level_0__") and len(names) > 1:
+        if known_by[i] in ("", "unnamed:_0", "__index_level_0__") and len(names) > 1:
             left_out.add(i)
             notes.append(f"column {i + 1} has no name: left out")
     _require_good_names(names, left_out, request)
-    entity = plain.index(ENTITY_NAME) if ENTITY_NAME in plain else None
-    elapsed = plain.index(ELAPSED_NAME) if ELAPSED_NAME in plain else None
-    times, spare_times = _named(request, names, plain, request.time_column, TIME_NAMES, "--time-column")
-    labels, spare_labels = _named(request, names, plain, request.label_column, LABEL_NAMES, "--label-column")
-    if len(times) == 1 and {plain[times[0]], *(plain[i] for i in spare_times)} == {"date", "time"}:
-        times, spare_times = [plain.index("date"), plain.index("time")], []
+    entity = known_by.index(ENTITY_NAME) if ENTITY_NAME in known_by else None
+    elapsed = known_by.index(ELAPSED_NAME) if ELAPSED_NAME in known_by else None
+    times, spare_times = _named(request, names, known_by, request.time_column, TIME_NAMES, "--time-column")
+    labels, spare_labels = _named(request, names, known_by, request.label_column, LABEL_NAMES, "--label-column")
+    if len(times) == 1 and {known_by[times[0]], *(known_by[i] for i in spare_times)} == {"date", "time"}:
+        times, spare_times = [known_by.index("date"), known_by.index("time")], []
     notes += [
         f"column '{names[i].strip()}' left out: it looks like another time or label" for i in spare_times + spare_labels
     ]
@@ -85,10 +90,10 @@ def _require_good_names(names: Sequence[str], left_out: set[int], request: Reque
 
 
 def _named(
-    request: Request, names: Sequence[str], plain: list[str], asked: str | None, known: Sequence[str], option: str
+    request: Request, names: Sequence[str], known_by: list[str], asked: str | None, known: Sequence[str], option: str
 ) -> tuple[list[int], list[int]]:
     """The column in a role (none or one), and others that look like it; with `none` all of them are left out."""
-    candidates = [i for i, name in enumerate(plain) if name in known]
+    candidates = [i for i, name in enumerate(known_by) if name in known]
     if asked is None:
         return candidates[:1], candidates[1:]
     if asked.lower() == NONE:

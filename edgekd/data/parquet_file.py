@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.data import clock
-from edgekd.data.columns import TIME_NAMES, Table, assemble, find_roles, parse_labels
+from edgekd.data.columns import TIME_NAMES, Table, assemble, find_roles, parse_labels, plain
 from edgekd.data.recording import Recording
 from edgekd.data.request import Request
 from edgekd.runtime.errors import MissingExtra, RecordingError
@@ -33,12 +33,12 @@ def load(request: Request) -> Recording:
     except ImportError as error:
         raise MissingExtra("pyarrow", "workstation") from error
     try:
-        table = pq.read_table(request.path)
+        table = pq.ParquetFile(request.path).read()
     except (OSError, pa.ArrowException) as error:
         said = str(error).splitlines()[0]
         raise RecordingError(f"{request.path}: not a readable Parquet file ({said}); write it again") from error
     names = table.column_names
-    if request.time_column is None and not (typed := _clock_by_name(names)):
+    if request.time_column is None and not any(plain(name) in TIME_NAMES for name in names):
         typed = [n for n, t in zip(names, table.schema.types) if pa.types.is_timestamp(t)]
         request = replace(request, time_column=typed[0] if typed else None)
     roles = find_roles(names, request)
@@ -67,11 +67,6 @@ def load(request: Request) -> Recording:
     return assemble(request, columns, where)
 
 
-def _clock_by_name(names: list[str]) -> list[str]:
-
-    return [name for name in names if name.strip().lower().replace(" ", "_") in TIME_NAMES]
-
-
 def _numbers(column: Any, name: str, path: Path) -> np.ndarray:
     """float64 (T,) of an Arrow column, NaN for null."""
     import pyarrow as pa
@@ -84,7 +79,7 @@ def _numbers(column: Any, name: str, path: Path) -> np.ndarray:
         or pa.types.is_decimal(kind)
     ):
         raise RecordingError(f"{path}: column '{name}' holds {kind}, not numbers; drop the column if it is no sensor")
-    return np.asarray(column.cast(pa.float64()).to_numpy(), dtype=np.float64)
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
 
 
 def _times(table: Any, time: tuple[int, ...], source: str, where: Any, texts: Any) -> np.ndarray:

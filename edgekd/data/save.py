@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.data.columns import ELAPSED_NAME, ENTITY_NAME
+from edgekd.data.columns import ELAPSED_NAME, ENTITY_NAME, LABEL_NAMES, TIME_NAMES, plain
 from edgekd.data.parquet_file import SUFFIXES as PARQUET
 from edgekd.data.recording import Recording
 from edgekd.runtime.errors import MissingExtra, UsageError
@@ -23,16 +23,15 @@ def save(recording: Recording, path: str | os.PathLike[str]) -> None:
     """Write timestamp (or elapsed_s where there is no clock), entity (where there are several), sensors, and label.
 
     `load` gives back the same values, names, period, labels and borders. Raises UsageError for another suffix than
-    .csv and .parquet, and where a sensor has one of these columns' names.
+    .csv and .parquet, and where a sensor has a name that `load` takes for a clock or a label.
     """
     path = Path(path)
     if path.suffix.lower() not in (".csv", *PARQUET):
         raise UsageError(f"{path}: recordings are written as .csv or .parquet; choose one by the name")
-    clash = {TIME_NAME, LABEL_NAME, ELAPSED_NAME, ENTITY_NAME}.intersection(recording.sensors)
+    taken = {*TIME_NAMES, *LABEL_NAMES, ELAPSED_NAME, ENTITY_NAME}
+    clash = [name for name in recording.sensors if plain(name) in taken]
     if clash:
-        raise UsageError(
-            f"{path}: a sensor is named '{sorted(clash)[0]}', which is a column of its own here; rename it"
-        )
+        raise UsageError(f"{path}: a sensor is named '{clash[0]}', which `load` takes for no sensor; rename it")
     temporary = path.with_name(f".{path.name}.part")  # an interrupted write leaves the old file as it was
     try:
         (_write_parquet if path.suffix.lower() in PARQUET else _write_csv)(recording, temporary)
