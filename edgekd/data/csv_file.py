@@ -120,8 +120,9 @@ class _Rows:
                 f"{self.path}: line {line} has {len(row)} values, the header has {len(self.names)} names; mend it"
             )
         cells = self._sensors(row)[:-1]
-        try:
-            values = array("d", map(float, cells))
+        try:  # most rows are plain numbers, and this is what a long file spends its time on
+            plain = (cell.replace(",", ".") for cell in cells) if self.delimiter == ";" else cells
+            values = array("d", map(float, plain))
         except ValueError:
             values = array("d", (self._cell(cell, i, line) for i, cell in zip(self.roles.sensors, cells)))
         self.numbers.extend(values)
