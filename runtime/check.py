@@ -1,0 +1,87 @@
+"""`edgekd-run --check`: is this file what it says, and does this machine compute what was trained?"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from edgekd.runtime import manifest as manifest_file
+from edgekd.runtime.engines import load_engine
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.selftest import SelfTestResult, run_self_test
+
+
+def check_model(path: str | Path) -> dict[str, Any]:
+    """Load, verify and replay a model file: a JSON-able report with `ok`.
+
+    Raises ModelRefused for the file, MissingExtra or UsageError for the engine; a failed self-test is a report.
+    """
+    manifest, model = manifest_file.read(path)
+    engine = load_engine(model, manifest)
+    began = time.perf_counter()
+    result = run_self_test(engine, manifest)
+    step_s = (time.perf_counter() - began) / result.steps
+    return {
+        "ok": result.passed,
+        "file": str(path),
+        "file_bytes": len(model),
+        "file_sha256": manifest.digests.file,
+        "method": manifest.method,
+        "preset": manifest.preset,
+        "system": manifest.system,
+        "sensors": list(manifest.names),
+        "period_s": manifest.period_s,
+        "hop": manifest.hop,
+        "warmup_samples": manifest.warmup_samples,
+        "threshold": manifest.threshold.value,
+        "alarms_per_day_upper95": _alarms(manifest),
+        "quantization": manifest.quantization.scheme,
+        "engine": engine.name,
+        "step_us": round(step_s * 1e6, 1),
+        "self_test": _self_test(result),
+    }
+
+
+def describe(report: dict[str, Any]) -> str:
+    """The report for people."""
+    test = report["self_test"]
+    every_s = report["hop"] * report["period_s"]
+    names = ", ".join(report["sensors"][:6]) + (" …" if len(report["sensors"]) > 6 else "")
+    alarms = report["alarms_per_day_upper95"]
+    worst = "not a number" if test["worst_error"] is None else f"{test['worst_error']:.2g}"
+    rows = [
+        ("model", f"{report['method']}, preset {report['preset'] or '-'}, {report['quantization']}"),
+        ("system", report["system"] or "-"),
+        ("sensors", f"{len(report['sensors'])}: {names}"),
+        ("rate", f"a sample every {report['period_s']:g} s, a score every {every_s:g} s"),
+        ("warm-up", f"{report['warmup_samples']} samples, {report['warmup_samples'] * report['period_s']:g} s"),
+        (
+            "threshold",
+            f"{report['threshold']:.6g}" + ("" if alarms is None else f", at most {alarms:.2g} alarms a day"),
+        ),
+        ("engine", f"{report['engine']}, {report['step_us']:g} µs a step here"),
+        ("digest", f"{report['file_sha256'][:16]}… matches, {report['file_bytes'] / 1024:.0f} KiB"),
+        (
+            "self-test",
+            f"{'passed' if test['passed'] else 'FAILED'}, {test['steps']} steps, worst error {worst} of"
+            f" {test['tolerance']:g} allowed",
+        ),
+    ]
+    return "\n".join(f"{name:<10} {value}" for name, value in rows)
+
+
+def _alarms(manifest: Manifest) -> float | None:
+    rate = manifest.threshold.alarms_per_day
+    return None if rate is None else rate.upper95
+
+
+def _self_test(result: SelfTestResult) -> dict[str, Any]:
+    finite = result.worst_error != float("inf")
+    return {
+        "passed": result.passed,
+        "steps": result.steps,
+        "worst_error": result.worst_error if finite else None,
+        "worst_step": result.worst_step,
+        "tolerance": result.tolerance,
+    }

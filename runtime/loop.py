@@ -1,0 +1,241 @@
+"""The one loop: source -> detector -> episodes -> sink, and the state that survives a restart.
+
+Events are written before the state that has seen them is saved, so after a kill the last few may be told again, never
+lost.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from edgekd.runtime.detector import Detector, SensorChange, Verdict
+from edgekd.runtime.errors import InputLost, UsageError
+from edgekd.runtime.manifest import shown
+from edgekd.runtime.parse import Row, seconds_of
+from edgekd.runtime.rate import RateCheck
+from edgekd.runtime.record import Recorder
+from edgekd.runtime.resume import StateKeeper
+from edgekd.runtime.sinks import Sink, json_score, json_time
+from edgekd.runtime.sources import InputEvent, Source
+from edgekd.runtime.threshold import End, Episodes, Onset
+
+BAD_LINES_EVERY_S = 10.0  # a line that is all noise must not fill the log
+RECORD_FLUSH_S = 1.0
+
+
+@dataclass
+class Loop:
+    """One run. Call `run`; `stop` may be called from a signal handler."""
+
+    source: Source
+    detector: Detector
+    episodes: Episodes
+    sink: Sink
+    say: Callable[[str], None]
+    """Words for people."""
+    keeper: StateKeeper | None = None
+    recorder: Recorder | None = None
+    scores: bool = False
+    """Also tell every verdict, not only the anomalies."""
+    samples: int = 0
+    """Samples of this run."""
+    verdicts: int = 0
+    anomalies: int = 0
+    """Episodes that began in this run."""
+    broken_pipe: bool = False
+    """The reader of the events has gone."""
+    _stopped_by: int = 0
+    _bad_told: int = 0
+    _bad_due: float = 0.0
+    _flush_due: float = 0.0
+    _rate: RateCheck = field(init=False)
+    _by_label: bool = False
+
+    def __post_init__(self) -> None:
+        self._rate = RateCheck(self.detector.manifest.period_s)
+
+    def run(self) -> int:
+        """Until the input ends, or `stop`; the exit code. Raises InputLost where the input fails for good."""
+        try:
+            self._run()
+        except BrokenPipeError:  # nobody reads the events any more: what they did not get is told after the next start
+            self.broken_pipe = True
+            return 0
+        finally:
+            if self.recorder:
+                self.recorder.close()
+        self._say_goodbye()
+        return 130 if self._stopped_by == signal.SIGINT else 0
+
+    def stop(self, signum: int) -> None:
+        """End after the sample in hand. The second Ctrl-C does not wait."""
+        if self._stopped_by == signal.SIGINT == signum:
+            raise KeyboardInterrupt
+        self._stopped_by = signum
+
+    def _run(self) -> None:
+        resumed = self.keeper is not None and self.keeper.resume(self.source)
+        try:
+            for items in self.source:
+                self._observe_arrival(items)
+                for item in items:
+                    if isinstance(item, InputEvent):
+                        self._tell_input(item)
+                    else:
+                        self._sample(item)
+                    if self._stopped_by:
+                        break
+                self._housekeeping()
+                if self._stopped_by:
+                    break
+        except InputLost:
+            self._save()
+            raise
+        self._tell_bad_lines()
+        if not (self.samples or resumed or self.source.live):
+            raise UsageError(f"{shown(self.source.name, 300)}: holds no samples")
+        self._save()
+
+    def _sample(self, row: Row) -> None:
+        """One sample through the detector, and what it says to the sink."""
+        self.samples += 1
+        if self.recorder:
+            self._record(row)
+        if not self._rate.done:
+            self._observe_label(row)
+        verdict = self.detector.update(row.values)
+        for change in self.detector.sensor_changes():
+            self._tell_sensor(change, row)
+        if verdict is None:
+            return
+        self.verdicts += 1
+        if self.scores:
+            score = json_score(verdict.score)
+            self.sink.emit({"event": "score", "sample": verdict.sample, "score": score, "anomaly": verdict.is_anomaly})
+        turn = self.episodes.update(verdict)
+        if isinstance(turn, Onset):
+            self.anomalies += 1
+            self._tell_anomaly(verdict, row)
+        elif isinstance(turn, End):
+            self._tell_end(turn, row)
+        if self.keeper:
+            self.keeper.tick()
+
+    def _tell_anomaly(self, verdict: Verdict, row: Row) -> None:
+        self.sink.emit(
+            {
+                "event": "anomaly",
+                "sample": verdict.sample,
+                "time": self._time(row),
+                "score": json_score(verdict.score),
+                "threshold": verdict.threshold,
+                "sensors": list(verdict.top_sensors),
+            }
+        )
+
+    def _tell_end(self, end: End, row: Row) -> None:
+        self.sink.emit(
+            {
+                "event": "anomaly_end",
+                "sample": end.verdict.sample,
+                "time": self._time(row),
+                "start": end.start,
+                "peak": json_score(end.peak),
+                "duration_s": end.samples * self.detector.manifest.period_s,
+            }
+        )
+
+    def _tell_sensor(self, change: SensorChange, row: Row) -> None:
+        event = "sensor_missing" if change.missing else "sensor_back"
+        self.sink.emit({"event": event, "sample": change.sample, "time": self._time(row), "sensor": change.sensor})
+        self.say(f"sensor '{change.sensor}' {'is missing and left out of the score' if change.missing else 'is back'}")
+
+    def _tell_input(self, event: InputEvent) -> None:
+        self._rate.gap()
+        self.sink.emit({"event": event.event, "time": _now(), **event.fields})
+        self.say(event.words)
+
+    def _time(self, row: Row) -> str | float | None:
+        """The source's own label; a live source that gives none gets the wall clock's."""
+        if row.time is None and self.source.live:
+            return _now()
+        return json_time(row.time)
+
+    def _observe_arrival(self, items: Sequence[Row | InputEvent]) -> None:
+        """Rate of an input without time labels: by the monotonic clock, as the samples come."""
+        if self._rate.done or self._by_label or not self.source.live:
+            return
+        rows = [item for item in items if isinstance(item, Row)]
+        if rows and seconds_of(rows[0].time) is None:
+            self._judge_rate(self._rate.observe(time.monotonic(), len(rows)))
+
+    def _observe_label(self, row: Row) -> None:
+        seconds = seconds_of(row.time)
+        if seconds is not None:
+            if not self._by_label:
+                self._by_label = True
+                self._rate.gap()
+            self._judge_rate(self._rate.observe(seconds))
+
+    def _judge_rate(self, observed_s: float | None) -> None:
+        if observed_s is None:
+            return
+        period_s = self.detector.manifest.period_s
+        observed_s = float(f"{observed_s:.4g}")
+        self.sink.emit({"event": "rate_mismatch", "observed_s": observed_s, "period_s": period_s})
+        self.say(
+            f"samples come every {observed_s:g} s, but the model was made for one every {period_s:g} s: its scores mean"
+            " little at this rate; feed it at its own, or distill one for this"
+        )
+
+    def _record(self, row: Row) -> None:
+        assert self.recorder is not None
+        try:
+            self.recorder.write(row.values, self._time(row))
+            if time.monotonic() >= self._flush_due:
+                self._flush_due = time.monotonic() + RECORD_FLUSH_S
+                self.recorder.flush()
+        except OSError as error:
+            self.say(f"cannot record any further: {error.strerror}; detection goes on")
+            self.sink.emit({"event": "record_stopped", "reason": error.strerror})
+            self.recorder.close()
+            self.recorder = None
+
+    def _housekeeping(self) -> None:
+        if time.monotonic() >= self._bad_due:
+            self._tell_bad_lines()
+        if self.keeper:
+            self.keeper.tick()
+
+    def _tell_bad_lines(self) -> None:
+        total = self.source.rows.bad
+        if total == self._bad_told:
+            return
+        reason = self.source.rows.last_bad
+        self.sink.emit({"event": "bad_lines", "count": total - self._bad_told, "total": total, "reason": reason})
+        self.say(f"skipped {total - self._bad_told} lines that are no samples ({reason})")
+        self._bad_told = total
+        self._bad_due = time.monotonic() + BAD_LINES_EVERY_S
+
+    def _save(self) -> None:
+        if self.keeper:
+            self.keeper.save()
+
+    def _say_goodbye(self) -> None:
+        name = shown(self.source.name, 300)
+        if not self.samples and not self.source.live:
+            self.say(f"{name} has nothing after sample {self.detector.samples_seen}, where the saved state is")
+            return
+        held = sum(self.detector.held_values.values())
+        self.say(
+            f"{self.samples} samples, {self.verdicts} verdicts, {self.anomalies} anomalies"
+            + (f", {held} missing values held" if held else "")
+        )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

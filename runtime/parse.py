@@ -1,0 +1,273 @@
+"""One line of text to one row of samples: CSV, a JSON object, or a JSON array.
+
+Columns are matched by name where the line's source names them (a CSV header, JSON keys), by position otherwise. Other
+columns are ignored, so that a labelled recording can be replayed as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from edgekd.runtime.errors import UsageError
+from edgekd.runtime.manifest import shown
+
+TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
+MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-", "?"))  # how loggers write "no value", lower case
+FirstLine = Literal["fits", "header fits", "anything"]
+
+
+@dataclass(slots=True)
+class Row:
+    """One sample."""
+
+    values: np.ndarray
+    """float32 (n,), raw units, NaN where a value is missing."""
+    time: str | float | None = None
+    """The source's own time label, as it wrote it."""
+
+
+class BadLine(ValueError):
+    """A line that is no row; the text says why."""
+
+
+class RowParser:
+    """Lines of one input to rows of one model.
+
+    names: n sensor names in column order. columns: sensor name -> the source's name for it, where they differ.
+    first_line says what the first line must be: "fits" (a file: a header with every sensor, or a row), "header fits"
+    (if it is a header, then one with every sensor), "anything" (a serial line, where noise comes first). UsageError
+    where it is not; every other line that is no row is counted and skipped.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        columns: Mapping[str, str] | None = None,
+        first_line: FirstLine = "anything",
+        source: str = "input",
+    ) -> None:
+        self.bad = 0
+        """Lines so far that were no row."""
+        self.last_bad = ""
+        """Why the newest of them was none."""
+        self.lines = 0
+        """Lines so far, empty ones not counted."""
+        self._names = tuple(names)
+        self._n = len(names)
+        self._columns = tuple((columns or {}).get(name, name) for name in names)
+        self._wanted = frozenset(self._columns)
+        self._mapped = bool(columns)
+        self._rule = first_line
+        self._source = source
+        self._picked: list[int] | None = None  # where each sensor stands in a CSV line; None: by position
+        self._width = 0
+        self._offered = False  # the column names are from a line that may be torn
+        self._time_at: int | None = None
+
+    def parse(self, line: bytes) -> Row | None:
+        """The row in a line; None for a header, an empty line, or one that is no row (counted in `bad`)."""
+        text = line.strip()
+        if not text:
+            return None
+        self.lines += 1
+        try:
+            decoded = text.decode().removeprefix("\ufeff")
+            if decoded[:1] == "{":
+                return self._object(_json(decoded))
+            if decoded[:1] == "[":
+                return self._array(_json(decoded))
+            return self._csv(_split(decoded))
+        except BadLine as error:
+            reason = str(error)
+        except UnicodeDecodeError:
+            reason = "not UTF-8 text"
+        self.bad += 1
+        self.last_bad = reason
+        if self.lines == 1 and self._rule == "fits":
+            raise UsageError(
+                f"{self._source}, line 1: neither a header with the model's sensors nor a row of {self._n} numbers"
+                f" ({reason})"
+            )
+        return None
+
+    def offer_header(self, line: bytes) -> None:
+        """A line that may be torn: take its column names if every sensor's is among them, else leave it."""
+        with contextlib.suppress(BadLine, UnicodeDecodeError):
+            self._offered = self._take_header(_split(line.strip().decode().removeprefix("\ufeff")))
+
+    def _csv(self, fields: list[str]) -> Row | None:
+        if self.lines == 1 and self._take_header(fields):  # asked first: sensors may be named 0, 1, 2 …
+            return None
+        try:
+            return self._csv_row(fields)
+        except BadLine:
+            if self._take_header(fields):
+                return None
+            lacking = self._lacking_in_header(fields)
+            if not lacking:
+                raise
+        message = f"the header lacks {_listed(lacking)}; name its column with --map '{lacking[0]}=COLUMN'"
+        if self.lines == 1 and self._rule != "anything":
+            raise UsageError(f"{self._source}, line 1: {message}")
+        raise BadLine(message)
+
+    def _csv_row(self, fields: list[str]) -> Row:
+        if self._offered and len(fields) != self._width:
+            self._picked, self._offered = None, False  # it was torn after all
+        if self._picked is not None:
+            if len(fields) != self._width:
+                raise BadLine(f"{len(fields)} columns, the header has {self._width}")
+            time = fields[self._time_at] if self._time_at is not None else None
+            return Row(_numbers([fields[i] for i in self._picked]), time or None)
+        if self._mapped:
+            raise BadLine("no header yet, and --map goes by its names")
+        time = None
+        if len(fields) == self._n + 1:
+            if not fields[-1]:  # firmware that ends every line with a separator
+                fields = fields[:-1]
+            elif not _is_number(fields[0]) and seconds_of(fields[0]) is not None:
+                time, fields = fields[0], fields[1:]
+        if len(fields) != self._n:
+            raise BadLine(f"{len(fields)} columns and no header, the model has {self._n} sensors")
+        return Row(_numbers(fields), time)
+
+    def _take_header(self, fields: list[str]) -> bool:
+        if not self._wanted <= set(fields):
+            return False
+        if any(fields.count(name) > 1 for name in self._wanted):
+            raise BadLine("the header names a sensor's column twice")
+        self._offered = False
+        self._picked = [fields.index(name) for name in self._columns]
+        self._width = len(fields)
+        self._time_at = _time_column(fields, self._wanted)
+        return True
+
+    def _lacking_in_header(self, fields: list[str]) -> list[str]:
+        """The sensors that a line lacks if it is a header for other columns; empty if it is none."""
+        named = self._wanted.intersection(fields)
+        textual = len(fields) >= max(self._n, 2) and not any(_is_number(f) or f.lower() in MISSING for f in fields)
+        if not (named or textual):
+            return []
+        return [name for name, column in zip(self._names, self._columns) if column not in fields]
+
+    def _object(self, value: Any) -> Row:
+        if self._wanted.isdisjoint(value):
+            raise BadLine("the object has none of the model's sensors")
+        time_key = next((key for key in value if key.lower() in TIME_NAMES and key not in self._wanted), None)
+        numbers = _json_numbers([value.get(column) for column in self._columns])
+        return Row(numbers, _label(value[time_key]) if time_key else None)
+
+    def _array(self, value: Any) -> Row:
+        if len(value) != self._n:
+            raise BadLine(f"{len(value)} values, the model has {self._n} sensors")
+        return Row(_json_numbers(value))
+
+
+def seconds_of(time: str | float | None) -> float | None:
+    """A time label as seconds (ISO 8601, or a number of s, ms or µs since the epoch), None where it is neither."""
+    if time is None:
+        return None
+    try:
+        value = float(time)
+    except ValueError:
+        try:
+            return datetime.fromisoformat(str(time)).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return None
+    if not abs(value) < 1e18:
+        return None
+    # The year 5138 is 1e11 seconds away; in milliseconds that number was 1973, before anybody logged any.
+    return value if abs(value) < 1e11 else value / 1e3 if abs(value) < 1e14 else value / 1e6
+
+
+def _split(text: str) -> list[str]:
+    """The fields of a CSV line; a semicolon anywhere makes that the separator, and a comma the decimal point."""
+    separator = ";" if ";" in text else ","
+    if '"' in text:
+        try:
+            fields = next(csv.reader([text], delimiter=separator))
+        except (csv.Error, StopIteration):
+            raise BadLine("quotes do not match") from None
+    else:
+        fields = text.split(separator)
+    return [field.strip() for field in fields]
+
+
+def _numbers(fields: list[str]) -> np.ndarray:
+    """float32 (n,) of the fields' numbers, NaN where a field says that there is none."""
+    try:
+        values = list(map(float, fields))
+        if any("_" in field for field in fields):  # Python's own spelling of numbers, nobody else's
+            raise ValueError
+    except ValueError:
+        values = [_number(field) for field in fields]
+    return _as_float32(values)
+
+
+def _number(field: str) -> float:
+    if field.lower() in MISSING:
+        return float("nan")
+    try:
+        if "_" not in field:
+            return float(field.replace(",", "."))
+    except ValueError:
+        pass
+    raise BadLine(f"'{shown(field, 40)}' is no number")
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadLine("neither JSON nor CSV") from None
+
+
+def _json_numbers(values: Sequence[Any]) -> np.ndarray:
+    try:
+        return _as_float32([float("nan") if v is None else _json_number(v) for v in values])
+    except (TypeError, OverflowError):
+        raise BadLine("a sensor's value is no number") from None
+
+
+def _json_number(value: Any) -> float:
+    return _number(value.strip()) if isinstance(value, str) else float(value)
+
+
+def _as_float32(values: list[float]) -> np.ndarray:
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and that is missing
+        return np.array(values, np.float64).astype(np.float32)
+
+
+def _time_column(fields: list[str], wanted: frozenset[str]) -> int | None:
+    lowered = [field.lower() for field in fields]
+    found = (lowered.index(name) for name in TIME_NAMES if name in lowered)
+    return next((i for i in found if fields[i] not in wanted), None)
+
+
+def _label(value: Any) -> str | float | None:
+    if isinstance(value, str):
+        return value or None
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18:
+        return value
+    return None
+
+
+def _listed(names: Sequence[str]) -> str:
+    first = ", ".join(f"'{shown(name, 40)}'" for name in names[:5])
+    return first + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,60 @@
+"""Where events go: JSON lines for machines on stdout, words for people on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol, TextIO
+
+import numpy as np
+
+
+class Sink(Protocol):
+    """Takes events, one after the other."""
+
+    def emit(self, event: Mapping[str, Any]) -> None:
+        """One event: `event` names its kind, the rest are JSON values."""
+
+
+class JsonLines:
+    """One JSON object a line, each flushed: the reader at the other end of a pipe waits for it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def emit(self, event: Mapping[str, Any]) -> None:
+        """Write one event; raises BrokenPipeError where nobody reads any more."""
+        # ASCII only: whatever a sensor is called, it cannot steer a terminal or break a line.
+        self._stream.write(json.dumps(event, allow_nan=False, separators=(", ", ": ")) + "\n")
+        self._stream.flush()
+
+
+class Words:
+    """Lines for people on stderr."""
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self._quiet = quiet
+        self._stream = stream or sys.stderr
+
+    def __call__(self, text: str) -> None:
+        """Say one line, unless quiet; a stderr that is gone is nobody's loss."""
+        if self._quiet:
+            return
+        try:
+            print(f"edgekd-run: {text}", file=self._stream, flush=True)
+        except (OSError, ValueError):
+            self._quiet = True
+
+
+def json_score(score: float) -> float:
+    """A float32 score as the shortest number that reads back as the same float32."""
+    return float(str(np.float32(score)))
+
+
+def json_time(time: str | float | None) -> str | float | None:
+    """A time label that JSON can hold."""
+    if isinstance(time, (int, float)) and not math.isfinite(time):
+        return None
+    return time

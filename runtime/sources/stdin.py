@@ -1,0 +1,42 @@
+"""Standard input: whatever another program pipes in."""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Iterator, Sequence
+
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.parse import Row
+from edgekd.runtime.sources import TICK_S, InputEvent, RowReader
+
+CHUNK_BYTES = 65536
+
+
+class Stdin:
+    """Reads a file descriptor to its end, line by line as the lines come."""
+
+    live = True
+    name = "standard input"
+
+    def __init__(self, manifest: Manifest, columns: dict[str, str], fd: int = 0) -> None:
+        self.rows = RowReader(manifest, columns, "header fits", self.name)
+        self._fd = fd
+
+    def seek(self, sample: int) -> None:
+        """A pipe cannot be sought."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
+        while True:
+            if not select.select([self._fd], [], [], TICK_S)[0]:
+                yield ()
+                continue
+            try:
+                data = os.read(self._fd, CHUNK_BYTES)
+            except BlockingIOError:  # the other end may have made the pipe non-blocking
+                continue
+            if not data:
+                break
+            yield self.rows.feed(data)
+        yield self.rows.end()
