@@ -153,28 +153,30 @@ def evaluate_scores(
     hop: int,
     threshold_rule: str = "from normal data, without labels",
     chance_runs: int = N_CHANCE,
+    seed: int = 0,
 ) -> Report:
     """Measure one detector's verdicts on a recording.
 
     verdict_samples: int (V,), newest sample of each verdict, ascending; verdict_scores: float (V,), positive above the
-    threshold. Where the recording has no labels, or only one kind of them, all that can be said is how often it alarms.
-    Raises UsageError where verdicts and recording do not fit.
+    threshold; seed: of the first of the chance runs. Where the recording has no labels, or only one kind of them, all
+    that can be said is how often it alarms. Raises UsageError where verdicts and recording do not fit.
     """
     if hop < 1:
         raise UsageError(f"hop is {hop}; a verdict speaks for at least one sample")
+    if not math.isfinite(threshold):
+        raise UsageError(f"threshold is {threshold}; give a finite number")
     samples, scores = check_verdicts(verdict_samples, verdict_scores, len(recording))
     positive = scores > threshold
     labels = recording.labels
     events = None if labels is None else find_events(labels, samples, positive, hop, recording.starts)
     measured = _measure(recording, labels, samples, scores, positive, hop)
-    by_chance: list[dict[str, float]] = []
-    by_layout: list[dict[str, float]] = []
-    for seed in range(chance_runs):
-        random = chance.random_scores(len(scores), seed)
+    by_random, by_layout = [], []
+    for run in range(seed, seed + chance_runs):
+        random = chance.random_scores(len(scores), run)
         chosen = chance.same_share(random, int(positive.sum()))
-        by_chance.append(_measure(recording, labels, samples, random, chosen, hop))
+        by_random.append(_measure(recording, labels, samples, random, chosen, hop))
         if labels is not None:
-            by_layout.append(_measure(recording, chance.relaid_labels(labels, seed), samples, scores, positive, hop))
+            by_layout.append(_measure(recording, chance.relaid_labels(labels, run), samples, scores, positive, hop))
     _, scored = point_scores(samples, scores, hop, len(recording), recording.starts)
     return Report(
         recording=_describe(recording, None if events is None else len(events.segments)),
@@ -185,18 +187,25 @@ def evaluate_scores(
         unscored_share=float(1 - scored.mean()),
         alarm_share=float(positive.mean()),
         score_quantiles={f"{q:g}": float(v) for q, v in zip(QUANTILES, np.quantile(scores, QUANTILES))},
-        figures={
-            key: Figure(
-                value=measured[key] if math.isfinite(measured[key]) else None,
-                random=Spread.of(run[key] for run in by_chance if key in run),
-                relaid=Spread.of(run[key] for run in by_layout if key in run),
-                measure=measure,
-            )
-            for key, measure in MEASURES.items()
-            if key in measured
-        },
+        figures=_beside(measured, by_random, by_layout),
         missed=() if events is None else tuple((int(a), int(b)) for a, b in events.segments[~events.detected]),
     )
+
+
+def _beside(
+    measured: dict[str, float], by_random: list[dict[str, float]], by_layout: list[dict[str, float]]
+) -> dict[str, Figure]:
+    """The figures that were measured, each with its chance runs, in the order of MEASURES."""
+    return {
+        key: Figure(
+            value=measured[key] if math.isfinite(measured[key]) else None,
+            random=Spread.of(run[key] for run in by_random if key in run),
+            relaid=Spread.of(run[key] for run in by_layout if key in run),
+            measure=measure,
+        )
+        for key, measure in MEASURES.items()
+        if key in measured
+    }
 
 
 def _describe(recording: Recording, events: int | None) -> dict[str, Any]:

@@ -18,10 +18,14 @@ HEADLINE = {"vus_pr", "event_recall", "false_alarms_per_day"}
 
 def duration(seconds: float) -> str:
     """Seconds in the unit that people would choose: "45 s", "12 min", "3.5 h", "2.1 d"."""
-    for unit, size, limit in (("s", 1.0, 120.0), ("min", 60.0, 120.0), ("h", 3600.0, 48.0)):
-        if seconds < limit * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 86400:.3g} d"
+    unit, size = _unit(seconds)
+    return f"{seconds / size:.3g} {unit}"
+
+
+def _unit(seconds: float) -> tuple[str, float]:
+    """Name and length in seconds."""
+    units = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, 172_800.0))
+    return next(((name, size) for name, size, limit in units if seconds < limit), ("d", 86_400.0))
 
 
 def render(report: Report) -> Group:
@@ -68,7 +72,9 @@ def _headline(report: Report) -> str:
 def _number(value: float, unit: str, digits: int = 3) -> str:
     if unit == "s":
         return duration(value)
-    return f"{value:.{digits}g}" if unit else f"{value:.3f}"
+    if not unit:
+        return f"{value:.3f}"
+    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
 
 
 def _value(report: Report, key: str) -> str:
@@ -87,18 +93,20 @@ def _value(report: Report, key: str) -> str:
 def _spread(figure: Figure) -> str:
     if figure.random is None:
         return "-"
-    unit = figure.measure.unit
-    return f"{_number(figure.random.mean, unit)} ± {_number(figure.random.sd, unit, digits=1)}"
+    mean, sd, unit = figure.random.mean, figure.random.sd, figure.measure.unit
+    if unit == "s":
+        name, size = _unit(mean)
+        return f"{mean / size:.2g} ± {sd / size:.2g} {name}"
+    return f"{_number(mean, unit)} ± {_number(sd, unit, digits=1)}"
 
 
 def _notes(report: Report) -> list[str]:
     lines = [""]
     if "vus_pr" not in report.figures:
-        quantiles = ", ".join(f"{float(q):.1%} {v:.4g}" for q, v in report.score_quantiles.items())
-        lines.append(
-            f"Without both normal and anomalous labels only alarms can be counted. Score quantiles: {quantiles}."
-        )
-        lines.append("All time counts as normal." if report.recording["events"] is None else "")
+        quantiles = ", ".join(f"{100 * float(q):g} % {v:.4g}" for q, v in report.score_quantiles.items())
+        normal = " All time counts as normal." if report.recording["events"] is None else ""
+        lines.append(f"Without normal and anomalous labels only alarms can be counted.{normal}")
+        lines.append(f"Score quantiles: {quantiles}.")
         return lines
     lines.append("random scores: one drawn for each verdict, as many above the threshold; mean ± standard deviation.")
     laid = [f"{f.measure.name} {_laid(f.relaid)}" for key in ("vus_pr", "auc_pr") if (f := report.figures[key]).relaid]

@@ -1,0 +1,117 @@
+"""One door to the verdicts of any detector on a recording: a student checkpoint or an exported file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgekd.data.checks import require_length, require_same_sensors
+from edgekd.data.recording import Recording
+from edgekd.runtime.errors import ModelRefused
+
+BLOCK = 4096  # samples between two calls of `progress`
+SAME_PERIOD = 0.05  # a clock that is off by less is the same clock
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ModelScores:
+    """The verdicts of one model on one recording, and what the model says of itself."""
+
+    name: str
+    """What the model is, in a few words: "lta/edge student", "lta/edge int8 static QDQ"."""
+    recording: Recording
+    """The recording with its columns in the model's order."""
+    samples: np.ndarray
+    """int64 (V,), newest sample that each verdict has seen, in the whole recording."""
+    scores: np.ndarray
+    """float64 (V,)."""
+    contributions: np.ndarray
+    """float32 (V, n)."""
+    threshold: float
+    threshold_rule: str
+    hop: int
+    notes: tuple[str, ...] = ()
+    """What does not fit but does not forbid scoring, one line each."""
+
+
+def score_model(path: Path, recording: Recording, progress: Progress | None = None) -> ModelScores:
+    """Score a recording with the model in a file, each entity from the cold state.
+
+    path: student.pt (in torch, all windows at once) or student.onnx (in its engine, sample by sample as on a device).
+    progress: called with the number of samples that were scored since its last call.
+    Raises ModelRefused for any other file, RecordingError where sensors or length do not fit.
+    """
+    readers = {".pt": _score_checkpoint, ".onnx": _score_export}
+    if path.suffix not in readers:
+        raise ModelRefused(f"{path}: neither a student (.pt) nor an exported file (.onnx); give one of these")
+    if not path.is_file():
+        raise ModelRefused(f"{path}: no such file; `edgekd distill` makes a .pt, `edgekd export` an .onnx of it")
+    return readers[path.suffix](path, recording, progress or (lambda done: None))
+
+
+def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> ModelScores:
+    from edgekd.checkpoint import Checkpoint
+
+    checkpoint = Checkpoint.load(path)
+    recording = require_same_sensors([sensor["name"] for sensor in checkpoint.sensors], recording)
+    step = checkpoint.step()
+    require_length(recording, step.warmup_samples)
+    found = step.score(recording)
+    progress(len(recording))
+    return ModelScores(
+        name=f"{checkpoint.method}/{checkpoint.preset} {checkpoint.role}",
+        recording=recording,
+        samples=found.samples,
+        scores=found.scores.astype(np.float64),
+        contributions=found.contributions,
+        threshold=float(checkpoint.threshold["value"]),
+        threshold_rule=str(checkpoint.threshold["rule"]),
+        hop=step.hop,
+        notes=_other_period(checkpoint.period_s, recording),
+    )
+
+
+def _score_export(path: Path, recording: Recording, progress: Progress) -> ModelScores:
+    from edgekd.runtime.detector import Detector
+
+    detector = Detector.load(path)
+    manifest = detector.manifest
+    recording = require_same_sensors(manifest.names, recording)
+    require_length(recording, manifest.warmup_samples)
+    samples: list[int] = []
+    scores: list[float] = []
+    contributions: list[np.ndarray] = []
+    for start, end in recording.bounds:
+        detector.reset()
+        for at in range(start, end, BLOCK):
+            block = recording.values[at : min(at + BLOCK, end)]
+            for verdict in detector.update_block(block):
+                samples.append(start + verdict.sample)
+                scores.append(verdict.score)
+                contributions.append(verdict.contributions)
+            progress(len(block))
+    return ModelScores(
+        name=f"{manifest.method}/{manifest.preset} {manifest.quantization.scheme}",
+        recording=recording,
+        samples=np.array(samples, np.int64),
+        scores=np.array(scores, np.float64),
+        contributions=np.array(contributions, np.float32).reshape(len(samples), recording.n_sensors),
+        threshold=detector.threshold,
+        threshold_rule=manifest.threshold.rule,
+        hop=manifest.hop,
+        notes=_other_period(manifest.period_s, recording),
+    )
+
+
+def _other_period(period_s: float, recording: Recording) -> tuple[str, ...]:
+    if abs(recording.period_s / period_s - 1) <= SAME_PERIOD:
+        return ()
+    return (
+        f"the model was trained on one sample each {period_s:g} s, {recording.source or 'the recording'} has one each "
+        f"{recording.period_s:g} s: its windows mean another time; resample, or correct it with --period-s",
+    )
