@@ -1,7 +1,7 @@
 """Thresholds from normal data alone, and the alarms a day that they imply on normal data which set no threshold.
 
-Each entity of the training recording is cut in time: the first 80 % trains, the next 10 % sets the threshold (and stops
-the training early), the last 10 % counts alarms.
+Each entity of the training recording is cut in time: the first 90 % trains, the next 5 % sets the threshold (and stops
+the training early), the last 5 % counts alarms.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from edgekd.data.recording import Recording
 from edgekd.step import Scores
 
 FIT, CALIBRATE, AUDIT = 0, 1, 2
-FIT_SHARE, CALIBRATE_SHARE = 0.8, 0.1
+FIT_SHARE, CALIBRATE_SHARE = 0.9, 0.05
 MARGIN = 1.5  # published factor over the largest score seen on normal data
 
 

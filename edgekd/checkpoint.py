@@ -76,6 +76,24 @@ class Checkpoint:
             source=f"replay stretch of {self.data['source']}",
         )
 
+    def summary(self) -> dict[str, Any]:
+        """What people ask first, JSON-able."""
+        step = self.step()
+        return {
+            "method": self.method,
+            "role": self.role,
+            "preset": self.preset,
+            "parameters": step.parameters_learned,
+            "sensors": len(self.sensors),
+            "dropped_sensors": self.dropped,
+            "period_s": self.period_s,
+            "hop": step.hop,
+            "warmup_samples": step.warmup_samples,
+            "threshold": self.threshold,
+            "seed": self.seed,
+            "data": self.data,
+        }
+
     def digest(self) -> str:
         """SHA-256 over the weights and the configuration."""
         h = hashlib.sha256(repr((self.method, sorted(self.config.items()), self.period_s)).encode())

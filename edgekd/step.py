@@ -58,6 +58,11 @@ class StepModule(nn.Module):
         """
         raise NotImplementedError
 
+    @property
+    def parameters_learned(self) -> int:
+        """Trained parameters, scaling and score statistics left out."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     def initial_state(self) -> list[Tensor]:
         """The cold start: a zero tensor of its own for every state."""
         return [torch.zeros(shape) for shape in self.state_shapes().values()]

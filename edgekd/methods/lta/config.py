@@ -87,8 +87,8 @@ class LTAConfig:
     teacher_batch: int = 32
     teacher_hop: int = 10
     clip_norm: float = 1.0
-    precision: str = "bf16"
-    """Autocast of training; scores are always computed in float32."""
+    precision: str = "auto"
+    """Of the convolutions in training: "float32", "bf16", or bf16 where the processor has it."""
 
     def geometry(self, period_s: float) -> Geometry:
         """Windows of the student at a sampling period; a carried student sees one step at a time."""
@@ -151,14 +151,14 @@ EDGE = LTAConfig(
     score="variance",
     mahalanobis=True,
     epochs=40,
-    teacher_epochs=6,
+    teacher_epochs=4,
     patience=40,
     learning_rate=1e-3,
     schedule="one-cycle",
     lanes=4,
     training_hop=0,
     teacher_batch=8,
-    teacher_hop=0,
+    teacher_hop=20,
 )
 
 QUICK = replace(EDGE, epochs=12, teacher_epochs=2)

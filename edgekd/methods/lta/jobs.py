@@ -21,8 +21,13 @@ MATCHED_LEVEL = 1  # zero-based: the attended map of the second recurrent level,
 
 
 def autocast(config: LTAConfig) -> AbstractContextManager[object]:
-    """bfloat16 convolutions in training; scores are always computed in float32."""
-    return torch.autocast("cpu", torch.bfloat16) if config.precision == "bf16" else nullcontext()
+    """bfloat16 convolutions in training where the processor has them; scores are always computed in float32."""
+    return torch.autocast("cpu", torch.bfloat16) if _half(config) else nullcontext()
+
+
+def _half(config: LTAConfig) -> bool:
+    # without the instructions bfloat16 is emulated, at about twice the time of float32
+    return config.precision == "bf16" or (config.precision == "auto" and torch.cpu._is_avx512_bf16_supported())
 
 
 def reconstruction_loss(output: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -46,7 +51,8 @@ class _Job:
         self.step, self.stream, self.module, self.seed = step, stream, module, seed
         self.config = step.config
         self.optimizer = torch.optim.Adam(module.parameters(), lr=self.config.learning_rate)
-        step.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if _half(self.config):
+            step.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def descend(self, progress: float) -> None:
         """One optimizer step on the gradients that are there; `progress` 0..1 of the whole training."""

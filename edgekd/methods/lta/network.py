@@ -52,14 +52,13 @@ class ConvLSTM(nn.Module):
         c = new if c is None else torch.sigmoid(f) * c + new
         return torch.sigmoid(o) * torch.tanh(c), c
 
-    def window(self, x: Tensor, batch: int) -> list[Tensor]:
-        """x (batch * steps, channels, s, s), from zero -> hidden map of every step, each (batch, channels, s, s)."""
-        of_input = self.of_input(x)
-        of_input = of_input.reshape(batch, -1, *of_input.shape[1:])  # (batch, steps, 4 channels, s, s)
-        h, c = self.cell(of_input[:, 0], None)
+    def window(self, x: Tensor, steps: int) -> list[Tensor]:
+        """x (steps * batch, channels, s, s), from zero -> hidden map of every step, each (batch, channels, s, s)."""
+        first, *later = self.of_input(x).chunk(steps)  # each (batch, 4 channels, s, s)
+        h, c = self.cell(first, None)
         hidden = [h]
-        for step in range(1, of_input.shape[1]):
-            h, c = self.cell(of_input[:, step] + self.of_hidden(h), c)
+        for of_input in later:
+            h, c = self.cell(of_input + self.of_hidden(h), c)
             hidden.append(h)
         return hidden
 
@@ -140,13 +139,16 @@ class SignatureNetwork(nn.Module):
         """Hidden maps of all steps, newest last -> their mean weighted by likeness to the newest (softmax)."""
         if len(hidden) == 1:
             return hidden[0]
-        newest = hidden[-1]
-        stacked = torch.stack(hidden, 1).flatten(2)  # (batch, steps, elements)
-        scale = self.attention_scale or math.sqrt(stacked.shape[-1])
-        # the sums run over up to 10^5 products: in full precision under any autocast
-        logits = (stacked.float() @ newest.flatten(1).float().unsqueeze(-1)).squeeze(-1) / scale  # (batch, steps)
-        weights = logits.softmax(1).to(stacked.dtype)
-        return (weights.unsqueeze(1) @ stacked).reshape(newest.shape)
+        # sums run over up to 10^5 products: in full precision under any autocast
+        newest = hidden[-1].float()
+        scale = self.attention_scale or math.sqrt(newest[0].numel())
+        logits = torch.stack([(h.float() * newest).sum((1, 2, 3)) for h in hidden], 1) / scale  # (batch, steps)
+        weights = logits.softmax(1).to(hidden[-1].dtype)
+        # a sum of maps, not a matrix product: it leaves the memory layout of the maps as it is
+        attended = hidden[0] * weights[:, 0].reshape(-1, 1, 1, 1)
+        for step, h in enumerate(hidden[1:], 1):
+            attended = attended + h * weights[:, step].reshape(-1, 1, 1, 1)
+        return attended
 
     def decode(self, attended: list[Tensor]) -> Tensor:
         """Attended maps of all levels -> (batch, 3, n, n)."""
@@ -159,11 +161,10 @@ class SignatureNetwork(nn.Module):
 
     def forward(self, matrices: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(batch, steps, 3, n, n) -> reconstruction (batch, 3, n, n) and the attended map of every level."""
-        batch, steps, scales, n, _ = matrices.shape
-        maps = self.encode(matrices.reshape(batch * steps, scales, n, n))
-        attended = [
-            self.attend(recurrent.window(x, batch)) for recurrent, x in zip(self.recurrent, maps)
-        ]
+        steps = matrices.shape[1]
+        # steps first, so that one step of all windows is one piece of memory
+        maps = self.encode(matrices.transpose(0, 1).flatten(0, 1))
+        attended = [self.attend(recurrent.window(x, steps)) for recurrent, x in zip(self.recurrent, maps)]
         return self.decode(attended), attended
 
     def advance(self, matrices: Tensor, carried: list[list[Tensor]]) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:

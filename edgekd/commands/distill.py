@@ -1,0 +1,81 @@
+"""`edgekd distill`: a recording to a trained student checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekd.methods import METHODS
+from edgekd.runtime.errors import UsageError
+
+
+@click.command("distill", context_settings={"show_default": True})
+@click.argument("data")
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("student.pt"), help="Student checkpoint to write.")
+@click.option("--method", type=click.Choice(list(METHODS)), default="lta", help="Detector to train.")
+@click.option("--preset", help="Settings to start from: paper, edge, quick for lta (edge); a detector for linear (ensemble).")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Override one setting of the preset; repeatable.")
+@click.option("--teacher", type=click.Path(dir_okay=False, path_type=Path), help="A teacher to distill from; without it one is trained and kept beside the student.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted training of the same data, settings and seed.")
+@click.option("--seed", type=int, default=0, help="Seed of everything random.")
+@click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", help="Where to train.")
+@click.option("--format", "fmt", help="Format of DATA when it is not to be detected.")
+@click.option("--period-s", type=float, help="Sampling period in seconds when the recording does not tell.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(
+    data: str, output: Path, method: str, preset: str | None, settings: tuple[str, ...], teacher: Path | None,
+    resume: bool, seed: int, device: str, fmt: str | None, period_s: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Train a teacher on DATA and distill it into a small student.
+
+    DATA is [FORMAT:]PATH[#ITEM]: a CSV or Parquet file, or one machine, channel or series of a collection. Its
+    training part must be normal. The teacher is kept beside the student and can be given to the next run.
+
+    \b
+    Example:
+        edgekd distill plant.csv -o student.pt
+        edgekd distill smd:ServerMachineDataset#machine-1-2 -o student.pt --seed 1
+        edgekd distill plant.csv -o pca.pt --method linear --preset signature-pca
+    """
+    from edgekd.data import constant_sensors, load
+    from edgekd.distillation import distill
+    from edgekd.progress import TrainingProgress
+
+    recording = load(data, "train", format=fmt, period_s=period_s)
+    for note in recording.notes:
+        click.echo(f"note: {note}", err=True)
+    constant = constant_sensors(recording)
+    if constant:
+        click.echo(f"note: {len(constant)} constant sensors: {', '.join(constant[:8])}{' ...' if len(constant) > 8 else ''}", err=True)
+    with TrainingProgress(quiet=as_json) as progress:
+        checkpoint = distill(
+            recording, output, method=method, preset=preset, settings=_parse(settings), teacher=teacher,
+            seed=seed, resume=resume, report=progress,
+        )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps({"student": str(output), **checkpoint.summary()}))
+        return
+    rate = checkpoint.threshold["alarms_per_day"]
+    click.echo(
+        f"{output}: {checkpoint.method}/{checkpoint.preset}, {checkpoint.summary()['parameters']:,} parameters, "
+        f"threshold {checkpoint.threshold['value']:.4g} ({checkpoint.threshold['rule']}); on {rate['days']:.2f} other "
+        f"normal days {rate['measured']:.2f} alarms a day (95 % bound {rate['upper95']:.2f})"
+        if rate["days"] else f"{output}: {checkpoint.method}/{checkpoint.preset}"
+    )
+
+
+def _parse(settings: tuple[str, ...]) -> dict[str, Any]:
+    """NAME=VALUE pairs; a value is JSON where it parses as such, a word otherwise."""
+    parsed: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UsageError(f"--set {setting}: write it as NAME=VALUE, for example --set epochs=10")
+        try:
+            parsed[name] = json.loads(value)
+        except json.JSONDecodeError:
+            parsed[name] = value
+    return parsed

@@ -1,0 +1,75 @@
+"""From a recording to a saved student: preset, settings, teacher, training, threshold, files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgekd.checkpoint import Checkpoint, package
+from edgekd.data import Recording
+from edgekd.methods import method as method_named
+from edgekd.methods.door import Training
+from edgekd.runtime.errors import UsageError
+from edgekd.step import StepModule
+
+
+def teacher_path(student: Path) -> Path:
+    """Where the teacher of a student is kept."""
+    return student.with_name(f"{student.stem}-teacher.pt")
+
+
+def configure(method: str, preset: str | None, settings: dict[str, Any]) -> tuple[str, Any]:
+    """The preset's name and its configuration with `settings` put over it."""
+    room = method_named(method)
+    preset = preset or room.DEFAULT_PRESET
+    if preset not in room.PRESETS:
+        raise UsageError(f"{method} has no preset {preset!r}; it has {', '.join(room.PRESETS)}")
+    return preset, room.CONFIG.from_json({**room.PRESETS[preset].to_json(), **settings})
+
+
+def distill(
+    recording: Recording,
+    output: Path,
+    *,
+    method: str = "lta",
+    preset: str | None = None,
+    settings: dict[str, Any] | None = None,
+    teacher: Path | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    report: Callable[[dict[str, Any]], None] = lambda event: None,
+) -> Checkpoint:
+    """Train and save; the student goes to `output`, a teacher that was trained on the way beside it.
+
+    Unfinished trainings are kept in `<output>.work/` until the student is written; `resume` goes on with them.
+    """
+    room = method_named(method)
+    preset, config = configure(method, preset, settings or {})
+    workdir = output.with_name(f"{output.name}.work")
+    workdir.mkdir(parents=True, exist_ok=True)
+    names = {"method": method, "preset": preset, "seed": seed}
+
+    def keep_teacher(step: StepModule) -> None:
+        package(step, recording, role="teacher", histories={}, **names)[0].save(teacher_path(output))
+
+    given = None if teacher is None else _fitting_teacher(teacher, recording)
+    trained = room.train(
+        recording, config, Training(seed, workdir, resume, given, keep_teacher, report)
+    )
+    checkpoint, _ = package(trained.step, recording, role="student", histories=trained.histories, **names)
+    checkpoint.save(output)
+    for unfinished in workdir.iterdir():
+        unfinished.unlink()
+    workdir.rmdir()
+    return checkpoint
+
+
+def _fitting_teacher(path: Path, recording: Recording) -> StepModule:
+    checkpoint = Checkpoint.load(path)
+    names = tuple(sensor["name"] for sensor in checkpoint.sensors)
+    if checkpoint.role != "teacher":
+        raise UsageError(f"{path}: a {checkpoint.role}, not a teacher; `edgekd distill` keeps one as STUDENT-teacher.pt")
+    if names != recording.sensors:
+        raise UsageError(f"{path}: the teacher was trained on other sensors ({len(names)}) than {recording.source}")
+    return checkpoint.step()
