@@ -54,18 +54,18 @@ class StateKeeper:
             return False
         detector = self._detector
         event: dict[str, Any] = {"event": "resumed", "sample": detector.samples_seen}
-        if source.live:
+        if not source.live:
+            source.seek(detector.samples_seen)
+            self._say(f"resumed from {self._shown} at sample {detector.samples_seen}")
+        else:
             gap_s = self._gap_s(saved.meta)
             long = gap_s is None or gap_s > detector.manifest.warmup_samples * detector.manifest.period_s
             if long:
                 detector.rewarm()
-            event |= {"gap_s": gap_s, "rewarm": long}
+            event |= {"sample": detector.samples_seen, "gap_s": gap_s, "rewarm": long}
             gap = "the machine was rebooted in between" if gap_s is None else f"{gap_s:.1f} s later"
             warm = "; what it remembers is kept, verdicts come again after the warm-up" if long else ""
             self._say(f"resumed from {self._shown} at sample {detector.samples_seen}, {gap}{warm}")
-        else:
-            source.seek(detector.samples_seen)
-            self._say(f"resumed from {self._shown} at sample {detector.samples_seen}")
         self._emit(event)
         return True
 

@@ -85,10 +85,10 @@ def load_state(path: Path, model_digest: str) -> SavedState | None:
     magic, version, crc, digest = _HEADER.unpack_from(data)
     if magic != MAGIC:
         raise StateUnusable("it is no state file", "corrupt")
+    if zlib.crc32(data[_HEADER.size - 32 :]) != crc:  # before the version: magic and checksum stay where they are
+        raise StateUnusable("its checksum is wrong", "corrupt")
     if version != VERSION:
         raise StateUnusable(f"it has format {version}, this EdgeKD reads {VERSION}", f"format{version}")
-    if zlib.crc32(data[_HEADER.size - 32 :]) != crc:
-        raise StateUnusable("its checksum is wrong", "corrupt")
     if digest.hex() != model_digest:
         raise StateUnusable("it is another model's", digest.hex()[:12])
     try:

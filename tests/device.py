@@ -1,0 +1,136 @@
+"""Runs `edgekd-run` as a process of its own, its events read as they come; fakes serial ports with pty pairs."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import threading
+import tty
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+COMMAND = [sys.executable, "-m", "edgekd.runtime.cli"]
+PATIENCE_S = 30.0  # only a hang takes this long
+
+
+def write_csv(path: Path, samples: np.ndarray) -> Path:
+    """samples: float32 (T, n), written so that they read back as the same float32, under a header s0, s1 …"""
+    header = ",".join(f"s{i}" for i in range(samples.shape[1]))
+    rows = [",".join("" if value != value else str(value) for value in row) for row in samples]
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run to the end."""
+    command = [*COMMAND, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, **options)
+
+
+def events_of(text: str, kind: str = "") -> list[dict[str, Any]]:
+    """The events in a run's standard output, all or those of one kind."""
+    events = [json.loads(line, parse_constant=lambda name: 1 / 0) for line in text.splitlines()]
+    return [event for event in events if not kind or event["event"] == kind]
+
+
+class Device:
+    """A running `edgekd-run`."""
+
+    def __init__(self, *arguments: object, stdin: int | None = subprocess.DEVNULL) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            cwd=ROOT,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.events: list[dict[str, Any]] = []
+        self.words = ""
+        self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._readers = [
+            threading.Thread(target=self._read_events, args=(self.process.stdout,), daemon=True),
+            threading.Thread(target=self._read_words, args=(self.process.stderr,), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE_S)
+        for reader in self._readers:
+            reader.join(PATIENCE_S)
+
+    def wait_for(self, wanted: Callable[[dict[str, Any]], bool] | str) -> dict[str, Any]:
+        """The next event that is wanted (a condition, or a kind)."""
+        while True:
+            try:
+                event = self._queue.get(timeout=PATIENCE_S)
+            except queue.Empty:
+                raise AssertionError(f"no such event; words so far: {self.words}") from None
+            assert event is not None, f"the run ended first; its words: {self.words}"
+            if event["event"] == wanted if isinstance(wanted, str) else wanted(event):
+                return event
+
+    def end(self, signum: int | None = None) -> int:
+        """Wait for the end, after a signal if one is given; the exit code."""
+        if signum is not None:
+            self.process.send_signal(signum)
+        code = self.process.wait(PATIENCE_S)
+        for reader in self._readers:
+            reader.join(PATIENCE_S)
+        return code
+
+    def scores(self) -> list[dict[str, Any]]:
+        """The score events so far."""
+        return [event for event in self.events if event["event"] == "score"]
+
+    def _read_events(self, stream: IO[str]) -> None:
+        for line in stream:
+            if line.endswith("\n"):  # a killed process may leave half a line
+                self.events.append(json.loads(line))
+                self._queue.put(self.events[-1])
+        self._queue.put(None)
+
+    def _read_words(self, stream: IO[str]) -> None:
+        for line in stream:
+            self.words += line
+
+
+class Port:
+    """A serial port whose other end we hold; `link` is what the device opens."""
+
+    def __init__(self, link: Path) -> None:
+        self._master, slave = os.openpty()
+        tty.setraw(slave)  # no echo, no line discipline, before anybody opens it
+        os.set_blocking(self._master, False)
+        temporary = link.with_suffix(".new")
+        temporary.symlink_to(os.ttyname(slave))
+        temporary.replace(link)
+        os.close(slave)
+
+    def write(self, data: bytes) -> None:
+        """All of it, waiting for the reader."""
+        while data:
+            assert select.select([], [self._master], [], PATIENCE_S)[1], "nobody reads the port"
+            try:
+                data = data[os.write(self._master, data) :]
+            except BlockingIOError:
+                continue
+
+    def unplug(self) -> None:
+        """The adapter is gone."""
+        os.close(self._master)

@@ -1,0 +1,62 @@
+"""The device half needs numpy, click and an engine, and nothing of the workstation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from device import ROOT, write_csv
+from step_models import step_file, step_samples
+
+BLOCK = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "onnx", "scipy", "sklearn", "pandas", "pyarrow", "matplotlib", "serial"}:
+            raise ModuleNotFoundError(f"blocked: {name}", name=name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+def python(code: str, *arguments: object) -> str:
+    command = [sys.executable, "-c", BLOCK + code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_needs_nothing_at_all() -> None:
+    out = python(
+        "sys.argv = ['edgekd-run', '--help']\n"
+        "from edgekd.runtime.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert not {'numpy', 'onnxruntime'} & set(sys.modules)\n"
+    )
+    assert "edgekd-run --model student.onnx --serial /dev/ttyUSB0" in out
+
+
+def test_library_and_command_run_without_the_workstation(tmp_path: Path) -> None:
+    model = step_file(tmp_path / "m.onnx", 3, 4)
+    recording = write_csv(tmp_path / "x.csv", step_samples(3, 40))
+    python(
+        "import numpy as np, edgekd.runtime\n"
+        "assert 'onnxruntime' not in sys.modules\n"
+        "from edgekd.runtime import Detector\n"
+        "detector = Detector.load(sys.argv[1])\n"
+        "verdicts = [detector.update(np.ones(3)) for _ in range(8)]\n"
+        "assert [v is not None for v in verdicts] == [False, False, False, True] * 2\n",
+        model,
+    )
+    out = python(
+        "sys.argv[0] = 'edgekd-run'\nfrom edgekd.runtime.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: assert not end.code, end.code\n",
+        "--model",
+        model,
+        "--csv",
+        recording,
+        "--scores",
+    )
+    assert out.count('"score"') == 2 * 10  # the kind and the field
