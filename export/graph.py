@@ -1,0 +1,100 @@
+"""A step module as one float ONNX graph: `samples`, `valid` and each state in; `score`, `contributions`, `next_*` out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+
+import onnx
+import torch
+
+from edgekd.step import StepModule
+
+OPSET = 20
+
+
+def float_graph(step: StepModule) -> onnx.ModelProto:
+    """Export with torch's dynamo exporter and strip what it tells of the workstation.
+
+    Every state gets an example tensor of its own: one tensor given for two states makes the exporter take them for one.
+    """
+    names = list(step.state_shapes())
+    generator = torch.Generator().manual_seed(0)
+    examples = [torch.rand(shape, generator=generator) for shape in step.state_shapes().values()]
+    args = (torch.rand(step.hop, step.n_sensors, generator=generator), torch.ones(step.n_sensors), *examples)
+    with _quiet():
+        program = torch.onnx.export(
+            step.eval(),
+            args,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["samples", "valid", *names],
+            output_names=["score", "contributions", *(f"next_{name}" for name in names)],
+            custom_translation_table={torch.ops.aten.rnn_tanh.input: _rnn},
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def strip(model: onnx.ModelProto) -> None:
+    """Remove stack traces with local paths, source lines and names of modules: hundreds of entries in every graph."""
+    del model.metadata_props[:]
+    model.doc_string = model.graph.doc_string = ""
+    model.producer_name, model.producer_version = "edgekd", ""
+    model.graph.name = "step"
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    for item in [*model.graph.node, *model.graph.initializer, *model.graph.input, *model.graph.output]:
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for function in model.functions:
+        del function.metadata_props[:]
+        function.doc_string = ""
+
+
+def _rnn(
+    x: object, h: object, params: Sequence[object], biases: bool, layers: int, dropout: float, train: bool,
+    bidirectional: bool, batch_first: bool,
+) -> tuple[object, object]:  # fmt: skip
+    """A one-layer tanh RNN as the ONNX operator; the exporter would unroll it into five nodes for every sample."""
+    from onnxscript import opset20 as op
+
+    if layers != 1 or bidirectional or not biases:
+        raise NotImplementedError("only the accumulator's RNN: one layer, one direction, with biases")
+    w, r, b_input, b_hidden = params
+    axis = op.Constant(value_ints=[0])
+    hidden = r.shape[0]  # type: ignore[attr-defined]
+    sequence = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
+    outputs, last = op.RNN(
+        sequence,
+        op.Unsqueeze(w, axis),
+        op.Unsqueeze(r, axis),
+        op.Unsqueeze(op.Concat(b_input, b_hidden, axis=0), axis),
+        None,
+        h,
+        hidden_size=hidden,
+    )
+    outputs = op.Squeeze(outputs, op.Constant(value_ints=[1]))  # (T, batch, hidden)
+    return (op.Transpose(outputs, perm=[1, 0, 2]) if batch_first else outputs), last
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of packages that are not needed here."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels):
+                logger.setLevel(level)
