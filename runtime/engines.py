@@ -62,7 +62,7 @@ class OnnxEngine:
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors; warnings about unused initializers are nobody's concern on a device
+        options.log_severity_level = 4  # what goes wrong is raised; it need not also be printed
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # the engine's own exception types differ from version to version

@@ -65,11 +65,16 @@ def test_first_verdict_comes_at_the_first_hop_end_after_warm_up(loaded: Detector
 def test_missing_values_are_held_then_the_sensor_is_left_out(loaded: Detector) -> None:
     x = step_samples(N, 60)
     held = x.copy()
-    x[21:23, 1] = np.nan  # shorter than max_hold_s: as if the last value had been repeated
-    held[21:23, 1] = x[20, 1]
+    for start in (
+        20,
+        25,
+        43,
+    ):  # shorter than max_hold_s, also over the end of a hop: as if the last value were repeated
+        x[start : start + 2, 1] = np.nan
+        held[start : start + 2, 1] = x[start - 1, 1]
     a, b = loaded.stream(), loaded.stream()
     assert facts(a.update_block(x)) == facts(b.update_block(held))
-    assert a.sensor_changes() == [] and a.held_values == {"s1": 2}
+    assert a.sensor_changes() == [] and a.held_values == {"s1": 6}
 
     x[30:41, 1] = np.nan  # longer: samples 34 to 40 lie beyond the hold of three
     c = loaded.stream()

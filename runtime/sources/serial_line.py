@@ -8,6 +8,7 @@ every open is dropped, because reading begins somewhere in the middle of it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import random
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -100,7 +101,9 @@ class SerialLine:
 
 
 def _reason(error: Exception) -> str:
-    return shown(str(error.args[-1] if error.args else error) or type(error).__name__, 160)
+    said = shown(str(error.args[-1] if error.args else error) or type(error).__name__, 160)
+    denied = getattr(error, "errno", None) == errno.EACCES
+    return said + (" (sudo usermod -aG dialout $USER, then log in again)" if denied else "")
 
 
 def _ports_that_exist() -> str:
