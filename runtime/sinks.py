@@ -34,9 +34,9 @@ class JsonLines:
 class Words:
     """Lines for people on stderr."""
 
-    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self._quiet = quiet
-        self._stream = stream or sys.stderr
+    def __init__(self, quiet: bool = False) -> None:
+        self._stream = sys.stderr
+        self._quiet = quiet or sys.stderr is None  # closed by the caller: print would fall back to standard output
 
     def __call__(self, text: str) -> None:
         """Say one line, unless quiet; a stderr that is gone is nobody's loss."""
