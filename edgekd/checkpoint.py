@@ -6,7 +6,7 @@ Opened only with `torch.load(weights_only=True)`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from edgekd.calibration import CALIBRATE, FIT, calibrate, parts
 from edgekd.data.recording import Recording
 from edgekd.methods import method
 from edgekd.runtime.errors import ModelRefused
-from edgekd.step import Scores, StepModule
+from edgekd.step import StepModule
 from edgekd.training import save_atomically
 
 FORMAT = 1
@@ -114,26 +114,31 @@ class Checkpoint:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for what is not a checkpoint
             reason = str(error).split("\n")[0][:120]
-            raise ModelRefused(f"{path}: not a student checkpoint ({reason}); give a file made by `edgekd distill`") from None
+            raise ModelRefused(
+                f"{path}: not a student checkpoint ({reason}); give a file made by `edgekd distill`"
+            ) from None
         if not isinstance(content, dict) or "method" not in content or "weights" not in content:
             raise ModelRefused(f"{path}: a torch file, but not a student checkpoint; give one made by `edgekd distill`")
         if content.get("format", 0) > FORMAT:
-            raise ModelRefused(f"{path}: format {content['format']} is newer than this EdgeKD reads ({FORMAT}); upgrade")
+            raise ModelRefused(
+                f"{path}: format {content['format']} is newer than this EdgeKD reads ({FORMAT}); upgrade"
+            )
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in content.items() if name in known})
 
 
 def package(
     step: StepModule, recording: Recording, *, method: str, role: str, preset: str, seed: int, histories: dict[str, Any]
-) -> tuple[Checkpoint, Scores]:
-    """A trained step with its threshold and the replay stretch; also its scores on the training recording."""
-    scores = step.score(recording)
-    kept = set(step.scaler.kept.tolist())  # type: ignore[union-attr, operator]
+) -> Checkpoint:
+    """A trained step with its threshold and the replay stretch."""
     part = parts(recording)
-    held = scores.scores[part[scores.samples] != FIT]
+    scores = step.score(recording, part != FIT)
+    if not len(scores.scores):
+        scores = step.score(recording)
+    kept = set(step.scaler.kept.tolist())  # type: ignore[union-attr, operator]
     replay = _replay_stretch(recording, part)
     low, high, fill = recording.values.min(0), recording.values.max(0), np.median(recording.values, axis=0)
-    checkpoint = Checkpoint(
+    return Checkpoint(
         method=method,
         role=role,
         preset=preset,
@@ -148,7 +153,7 @@ def package(
         replay_samples=torch.from_numpy(np.ascontiguousarray(replay.values)),
         replay_starts=list(replay.starts),
         threshold=calibrate(scores, recording, step.hop),
-        normal_scores=torch.from_numpy(held[-NORMAL_SCORES:].copy()),
+        normal_scores=torch.from_numpy(scores.scores[-NORMAL_SCORES:].copy()),
         seed=seed,
         data={
             "source": recording.source,
@@ -158,7 +163,6 @@ def package(
         },
         histories=histories,
     )
-    return checkpoint, scores
 
 
 def _replay_stretch(recording: Recording, part: np.ndarray) -> Recording:

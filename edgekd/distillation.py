@@ -51,13 +51,11 @@ def distill(
     names = {"method": method, "preset": preset, "seed": seed}
 
     def keep_teacher(step: StepModule) -> None:
-        package(step, recording, role="teacher", histories={}, **names)[0].save(teacher_path(output))
+        package(step, recording, role="teacher", histories={}, **names).save(teacher_path(output))
 
     given = None if teacher is None else _fitting_teacher(teacher, recording)
-    trained = room.train(
-        recording, config, Training(seed, workdir, resume, given, keep_teacher, report)
-    )
-    checkpoint, _ = package(trained.step, recording, role="student", histories=trained.histories, **names)
+    trained = room.train(recording, config, Training(seed, workdir, resume, given, keep_teacher, report))
+    checkpoint = package(trained.step, recording, role="student", histories=trained.histories, **names)
     checkpoint.save(output)
     for unfinished in workdir.iterdir():
         unfinished.unlink()
@@ -69,7 +67,9 @@ def _fitting_teacher(path: Path, recording: Recording) -> StepModule:
     checkpoint = Checkpoint.load(path)
     names = tuple(sensor["name"] for sensor in checkpoint.sensors)
     if checkpoint.role != "teacher":
-        raise UsageError(f"{path}: a {checkpoint.role}, not a teacher; `edgekd distill` keeps one as STUDENT-teacher.pt")
+        raise UsageError(
+            f"{path}: a {checkpoint.role}, not a teacher; `edgekd distill` keeps one as STUDENT-teacher.pt"
+        )
     if names != recording.sensors:
         raise UsageError(f"{path}: the teacher was trained on other sensors ({len(names)}) than {recording.source}")
     return checkpoint.step()

@@ -33,7 +33,9 @@ class TrainingProgress:
             self.bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         if self.bar is not None:
             self.bar.stop()
 
@@ -50,7 +52,9 @@ class TrainingProgress:
             self.job = event["job"]
             self.task = self.bar.add_task(self.job, total=event["steps"] * event["epochs"], detail="")
         done = event["steps"] * (event["epoch"] - 1) + event["step"]
-        detail = f"epoch {event['epoch']}/{event['epochs']}  loss {event['loss']:.4f}  {event['steps_per_s']:.1f} steps/s"
+        detail = (
+            f"epoch {event['epoch']}/{event['epochs']}  loss {event['loss']:.4f}  {event['steps_per_s']:.1f} steps/s"
+        )
         self.bar.update(self.task, completed=done, detail=detail)
 
     def _epoch(self, event: dict[str, Any]) -> None:

@@ -83,23 +83,28 @@ class SignatureMatrices(nn.Module):
 
 
 class MatrixScaler(nn.Module):
-    """Standardizes signature matrices with the statistics of the training windows, or leaves them as they are."""
+    """Standardizes signature matrices with the statistics of the training windows.
 
-    def __init__(self, n_sensors: int) -> None:
+    `mode` "element": each element by its own deviation; "global": one deviation for each scale; "none": as they are.
+    """
+
+    def __init__(self, n_sensors: int, mode: str) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(3, n_sensors, n_sensors))
-        self.register_buffer("scale", torch.ones(3, n_sensors, n_sensors))
+        self.mode = mode
+        if mode != "none":
+            self.register_buffer("mean", torch.zeros(3, n_sensors, n_sensors))
+            self.register_buffer("scale", torch.ones(3, n_sensors, n_sensors))
 
-    def fit(self, mean: Tensor, std: Tensor, mode: str) -> None:
-        """`mode`: "none" | "element" (each element's own deviation) | "global" (one deviation for each scale)."""
-        if mode == "none":
+    def fit(self, mean: Tensor, std: Tensor) -> None:
+        """Mean and deviation (3, n, n) of the training windows."""
+        if self.mode == "none":
             return
         self.mean.copy_(mean)
-        if mode == "global":
+        if self.mode == "global":
             std = std.pow(2).mean((1, 2), keepdim=True).sqrt().expand_as(std)
         # almost constant products would otherwise decide the score alone
         self.scale.copy_(std.clamp_min(1e-3))
 
     def forward(self, matrices: Tensor) -> Tensor:
         """(..., 3, n, n) -> (..., 3, n, n)."""
-        return (matrices - self.mean) / self.scale
+        return matrices if self.mode == "none" else (matrices - self.mean) / self.scale

@@ -42,6 +42,9 @@ class StepModule(nn.Module):
     entity_resets: bool = True
     """Whether state is cleared where another entity begins."""
 
+    float_weights: tuple[str, ...] = ()
+    """Prefixes of the parameters whose layers must not be quantized."""
+
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every state tensor, in the order in which `forward` takes and returns them."""
         raise NotImplementedError
@@ -50,11 +53,12 @@ class StepModule(nn.Module):
         """One step: samples (hop, n), valid (n,), state -> score (), contributions (n,), next state."""
         raise NotImplementedError
 
-    def batch(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Scores of one entity from its cold start, many windows at once.
 
         values (T, n) raw units -> chunks of ends (B,) int64 [samples seen at each window's end], scores (B,),
-        contributions (B, n), for every window that ends at a multiple of `hop` past the warm-up.
+        contributions (B, n), for every window that ends at a multiple of `hop` past the warm-up and whose newest
+        sample is `wanted` (T,) bool (None: all).
         """
         raise NotImplementedError
 
@@ -72,11 +76,12 @@ class StepModule(nn.Module):
         return recording.bounds if self.entity_resets else [(0, len(recording))]
 
     @torch.inference_mode()
-    def score(self, recording: Recording) -> Scores:
-        """The batch path over a whole recording."""
+    def score(self, recording: Recording, wanted: np.ndarray | None = None) -> Scores:
+        """The batch path over a whole recording, or its verdicts on the samples `wanted` (T,) bool alone."""
         parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for start, end in self.entities(recording):
-            for ends, scores, shares in self.batch(torch.from_numpy(recording.values[start:end])):
+            chosen = None if wanted is None else torch.from_numpy(wanted[start:end])
+            for ends, scores, shares in self.batch(torch.from_numpy(recording.values[start:end]), chosen):
                 parts.append((ends.numpy() + start - 1, scores.float().numpy(), shares.float().numpy()))
         return _joined(parts, self.n_sensors)
 

@@ -86,18 +86,38 @@ def fit(
             losses.append(loss)
             spent = time.monotonic() - started
             left = spent / done * (steps * (epochs - number) - done)
-            report({"job": job.name, "epoch": number + 1, "epochs": epochs, "step": done, "steps": steps,
-                    "loss": sum(losses[-50:]) / len(losses[-50:]), "steps_per_s": done / spent, "left_s": left})
+            report(
+                {
+                    "job": job.name,
+                    "epoch": number + 1,
+                    "epochs": epochs,
+                    "step": done,
+                    "steps": steps,
+                    "loss": sum(losses[-50:]) / len(losses[-50:]),
+                    "steps_per_s": done / spent,
+                    "left_s": left,
+                }
+            )
         validation = job.validate()
-        history.append({"loss": sum(losses) / max(1, len(losses)), "validation": validation,
-                        "seconds": time.monotonic() - started})
+        history.append(
+            {"loss": sum(losses) / max(1, len(losses)), "validation": validation, "seconds": time.monotonic() - started}
+        )
         if validation <= best_loss:
             best, best_loss = _weights(job.module), validation
         report({"job": job.name, "epoch": number + 1, "epochs": epochs, **history[-1]})
         if checkpoint is not None:
-            save_atomically({"name": job.name, "digest": digest, "history": history, "best": best,
-                             "best_loss": best_loss, "module": job.module.state_dict(),
-                             "optimizer": job.optimizer.state_dict()}, checkpoint)
+            save_atomically(
+                {
+                    "name": job.name,
+                    "digest": digest,
+                    "history": history,
+                    "best": best,
+                    "best_loss": best_loss,
+                    "module": job.module.state_dict(),
+                    "optimizer": job.optimizer.state_dict(),
+                },
+                checkpoint,
+            )
     job.module.load_state_dict(best)
     return history
 

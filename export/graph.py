@@ -32,7 +32,7 @@ def float_graph(step: StepModule) -> onnx.ModelProto:
             opset_version=OPSET,
             input_names=["samples", "valid", *names],
             output_names=["score", "contributions", *(f"next_{name}" for name in names)],
-            custom_translation_table={torch.ops.aten.rnn_tanh.input: _rnn},
+            custom_translation_table={torch.ops.aten.rnn_tanh.input: _rnn, torch.ops.aten.selu.default: _selu},
             verbose=False,
         )
     assert program is not None
@@ -82,6 +82,17 @@ def _rnn(
     )
     outputs = op.Squeeze(outputs, op.Constant(value_ints=[1]))  # (T, batch, hidden)
     return (op.Transpose(outputs, perm=[1, 0, 2]) if batch_first else outputs), last
+
+
+def _selu(x: object) -> object:
+    """SELU by way of `Exp`, which onnxruntime vectorizes; its own `Selu` takes about four times as long."""
+    from onnxscript import opset20 as op
+
+    scale, alpha = 1.0507009873554805, 1.6732632423543772  # Klambauer et al., 2017
+    zero = op.Constant(value_float=0.0)
+    negative = op.Mul(op.Exp(op.Min(x, zero)), op.Constant(value_float=scale * alpha))
+    positive = op.Mul(op.Max(x, zero), op.Constant(value_float=scale))
+    return op.Add(op.Add(positive, negative), op.Constant(value_float=-scale * alpha))
 
 
 @contextlib.contextmanager

@@ -14,11 +14,25 @@ from edgekd.runtime.errors import UsageError
 
 @click.command("distill", context_settings={"show_default": True})
 @click.argument("data")
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("student.pt"), help="Student checkpoint to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("student.pt"),
+    help="Student checkpoint to write.",
+)
 @click.option("--method", type=click.Choice(list(METHODS)), default="lta", help="Detector to train.")
-@click.option("--preset", help="Settings to start from: paper, edge, quick for lta (edge); a detector for linear (ensemble).")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Override one setting of the preset; repeatable.")
-@click.option("--teacher", type=click.Path(dir_okay=False, path_type=Path), help="A teacher to distill from; without it one is trained and kept beside the student.")
+@click.option(
+    "--preset", help="Settings to start from: paper, edge, quick for lta (edge); a detector for linear (ensemble)."
+)
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Override one setting of the preset; repeatable."
+)
+@click.option(
+    "--teacher",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A teacher to distill from; without it one is trained and kept beside the student.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training of the same data, settings and seed.")
 @click.option("--seed", type=int, default=0, help="Seed of everything random.")
 @click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", help="Where to train.")
@@ -49,7 +63,10 @@ def command(
         click.echo(f"note: {note}", err=True)
     constant = constant_sensors(recording)
     if constant:
-        click.echo(f"note: {len(constant)} constant sensors: {', '.join(constant[:8])}{' ...' if len(constant) > 8 else ''}", err=True)
+        click.echo(
+            f"note: {len(constant)} constant sensors: {', '.join(constant[:8])}{' ...' if len(constant) > 8 else ''}",
+            err=True,
+        )
     with TrainingProgress(quiet=as_json) as progress:
         checkpoint = distill(
             recording, output, method=method, preset=preset, settings=_parse(settings), teacher=teacher,
@@ -63,7 +80,8 @@ def command(
         f"{output}: {checkpoint.method}/{checkpoint.preset}, {checkpoint.summary()['parameters']:,} parameters, "
         f"threshold {checkpoint.threshold['value']:.4g} ({checkpoint.threshold['rule']}); on {rate['days']:.2f} other "
         f"normal days {rate['measured']:.2f} alarms a day (95 % bound {rate['upper95']:.2f})"
-        if rate["days"] else f"{output}: {checkpoint.method}/{checkpoint.preset}"
+        if rate["days"]
+        else f"{output}: {checkpoint.method}/{checkpoint.preset}"
     )
 
 

@@ -23,9 +23,9 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearS
     require_length(recording, step.warmup_samples)
     step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
     windows = torch.cat([
-        windows[torch.from_numpy(part[start + ends.numpy() - 1] == FIT)]
+        windows
         for start, end in step.entities(recording)
-        for ends, windows in step.windows(torch.from_numpy(recording.values[start:end]))
+        for _, windows in step.windows(torch.from_numpy(recording.values[start:end]), torch.from_numpy(part[start:end] == FIT))
     ])  # fmt: skip
     if len(windows) <= config.signature_components:
         raise RecordingError(
@@ -34,7 +34,7 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearS
         )
     raw = torch.cat([step.matrices(chunk[:, -step.geometry.span :])[:, -1] for chunk in windows.split(256)])
     mean, deviation = raw.mean(0), raw.std(0, correction=0)
-    step.matrix_scaler.fit(mean, deviation, "element")
+    step.matrix_scaler.fit(mean, deviation)
     samples = step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors)).numpy()
     for name, term in step.terms.items():
         if name == "mahalanobis":

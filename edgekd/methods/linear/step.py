@@ -29,7 +29,7 @@ class LinearStep(StepModule):
         self.warmup_samples = -(-self.span // self.hop) * self.hop
         self.scaler = SampleScaler(n_sensors, n_kept, (-1.0, 2.0) if config.scaling == "minmax" else (-5.0, 5.0))
         self.matrices = SignatureMatrices(self.geometry)
-        self.matrix_scaler = MatrixScaler(n_kept)
+        self.matrix_scaler = MatrixScaler(n_kept, "element")
         self.terms = nn.ModuleDict({name: self._term(name) for name in TERMS[config.detector]})
         self.combine = GeometricMean(len(self.terms)) if len(self.terms) > 1 else None
 
@@ -83,15 +83,17 @@ class LinearStep(StepModule):
         """Scaled windows (B, span, m) -> standardized signature matrices (B, 3, m, m)."""
         return self.matrix_scaler(self.matrices(windows[:, -self.geometry.span :])[:, -1])
 
-    def windows(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def windows(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """values (T, n) raw units of one entity -> chunks of ends (B,) and scaled windows (B, span, m)."""
         scaled = self.scaler(values, torch.ones(self.n_sensors))
         ends = torch.arange(self.warmup_samples, len(scaled) + 1, self.hop)
+        if wanted is not None:
+            ends = ends[wanted[ends - 1]]
         for chunk in ends.split(BATCH):
             yield chunk, scaled[chunk[:, None] + torch.arange(-self.span, 0)]
 
-    def batch(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         live = torch.ones(self.m)
-        for ends, windows in self.windows(values):
+        for ends, windows in self.windows(values, wanted):
             score, shares = self.verdict(windows, live)
             yield ends, score, self.scaler.spread(shares)

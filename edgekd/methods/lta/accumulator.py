@@ -86,7 +86,9 @@ class Accumulator(nn.Module):
         rows = samples
         if self.variant == "per_variable":  # one row a sensor, since all of them share the cell
             rows = samples.transpose(1, 2).reshape(lanes * n, length, 1)
-        initial = tuple(tensor.reshape(1, lanes * self.rows, self.hidden) for tensor in state[: 1 + self.has_cell_state])
+        initial = tuple(
+            tensor.reshape(1, lanes * self.rows, self.hidden) for tensor in state[: 1 + self.has_cell_state]
+        )
         outputs, last = self.cell(rows, initial if self.has_cell_state else initial[0])
         last = last if self.has_cell_state else (last,)
         return outputs, tuple(tensor.reshape(lanes, self.rows, self.hidden) for tensor in last)

@@ -150,17 +150,17 @@ EDGE = LTAConfig(
     loss="huber",
     score="variance",
     mahalanobis=True,
-    epochs=40,
-    teacher_epochs=4,
-    patience=40,
+    epochs=15,
+    teacher_epochs=2,
+    patience=15,
     learning_rate=1e-3,
     schedule="one-cycle",
-    lanes=4,
+    lanes=8,
     training_hop=0,
     teacher_batch=8,
     teacher_hop=20,
 )
 
-QUICK = replace(EDGE, epochs=12, teacher_epochs=2)
+QUICK = replace(EDGE, epochs=6, teacher_epochs=1)
 
 PRESETS = {"paper": PAPER, "edge": EDGE, "quick": QUICK}

@@ -23,6 +23,7 @@ from edgekd.methods.lta.stream import TrainingStream
 from edgekd.scaling import SampleScaler, varying
 from edgekd.training import fit
 
+SCORE_WINDOWS = 1024  # windows that the residual's variance is taken from
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -87,7 +88,7 @@ def _prepared(recording: Recording, config: LTAConfig) -> LTAStep:
         total, square = total + newest.sum(0), square + newest.square().sum(0)
     mean = total / wanted.sum()
     deviation = (square / wanted.sum() - mean.square()).clamp_min(0.0).sqrt()
-    step.matrix_scaler.fit(mean, deviation, config.standardize)
+    step.matrix_scaler.fit(mean, deviation)
     if step.mahalanobis is not None:
         step.mahalanobis.fit(step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors)).numpy())
     return step
@@ -100,17 +101,20 @@ def _stream(step: LTAStep, recording: Recording, config: LTAConfig, pad: int) ->
 
 @torch.inference_mode()
 def _fit_score(step: LTAStep, recording: Recording) -> None:
-    """Residual variances, then the spread of each term's log score, on the windows that were trained on."""
-    part = parts(recording)
+    """Residual variances, then the spread of each term's log score, on windows that were trained on."""
+    fitted = parts(recording) == FIT
+    if not step.carried:  # spread evenly over the recording, enough for a variance
+        newest = np.flatnonzero(fitted)
+        fitted[newest[newest // step.hop % max(1, len(newest) // step.hop // SCORE_WINDOWS) != 0]] = False
     total, count = torch.zeros(1, dtype=torch.float64), 0
     pairs = []
     for start, end in step.entities(recording):
-        for ends, target, output, recent in step.outputs(torch.from_numpy(recording.values[start:end])):
-            fitted = torch.from_numpy(part[start + ends.numpy() - 1] == FIT)
-            residual = (target - output)[fitted]
+        values, wanted = torch.from_numpy(recording.values[start:end]), torch.from_numpy(fitted[start:end])
+        for _, target, output, recent in step.outputs(values, wanted):
+            residual = target - output
             total, count = total + residual.double().square().sum(0), count + len(residual)
             if step.combine is not None:
-                pairs.append((residual, recent[fitted]))
+                pairs.append((residual, recent))
     step.residual.fit((total / max(1, count)).float())  # type: ignore[operator]
     if step.combine is not None and step.mahalanobis is not None:
         live = torch.ones(step.m)

@@ -212,7 +212,13 @@ class StudentJob(_Job):
         return total
 
     def _carried(
-        self, lanes: Lanes, rows: slice, betas: list[Tensor] | None, summary: list[Tensor], state: list[Tensor], learn: bool
+        self,
+        lanes: Lanes,
+        rows: slice,
+        betas: list[Tensor] | None,
+        summary: list[Tensor],
+        state: list[Tensor],
+        learn: bool,
     ) -> tuple[float, list[Tensor]]:
         """Hop after hop, the state of the network handed on."""
         trained = lanes.trained[rows]

@@ -27,38 +27,37 @@ def level_sizes(n: int, levels: int) -> list[int]:
 class Separable(nn.Sequential):
     """3x3 convolution as a depthwise and a pointwise one."""
 
-    def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, padding: int) -> None:
         super().__init__(
-            nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs), nn.Conv2d(inputs, outputs, 1, bias=bias)
+            nn.Conv2d(inputs, inputs, kernel, padding=padding, groups=inputs), nn.Conv2d(inputs, outputs, 1)
         )
 
 
 class ConvLSTM(nn.Module):
-    """ConvLSTM cell without peepholes: i, f, o = sigmoid(W x + U h + b), c' = f c + i tanh(...), h' = o tanh(c')."""
+    """ConvLSTM cell without peepholes: i, f, o = sigmoid(W [x, h] + b), c' = f c + i tanh(...), h' = o tanh(c').
+
+    One convolution over input and hidden map together: half the feature maps between the two that separate ones
+    would add up, which is what an int8 step spends its time on.
+    """
 
     def __init__(self, channels: int, separable: bool = False) -> None:
         super().__init__()
-        if separable:
-            self.of_input: nn.Module = Separable(channels, 4 * channels, bias=True)
-            self.of_hidden: nn.Module = Separable(channels, 4 * channels, bias=False)
-        else:
-            self.of_input = nn.Conv2d(channels, 4 * channels, 3, padding=1)
-            self.of_hidden = nn.Conv2d(channels, 4 * channels, 3, padding=1, bias=False)
+        gates = Separable if separable else nn.Conv2d
+        self.gates = gates(2 * channels, 4 * channels, 3, padding=1)
 
-    def cell(self, gates: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
-        """gates (batch, 4 channels, s, s), c (batch, channels, s, s) or None for zero -> h, c."""
-        i, f, o, g = gates.chunk(4, dim=1)
-        new = torch.sigmoid(i) * torch.tanh(g)
-        c = new if c is None else torch.sigmoid(f) * c + new
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """x, h, c (batch, channels, s, s) -> h, c."""
+        i, f, o, g = self.gates(torch.cat([x, h], 1)).chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
 
     def window(self, x: Tensor, steps: int) -> list[Tensor]:
         """x (steps * batch, channels, s, s), from zero -> hidden map of every step, each (batch, channels, s, s)."""
-        first, *later = self.of_input(x).chunk(steps)  # each (batch, 4 channels, s, s)
-        h, c = self.cell(first, None)
-        hidden = [h]
-        for of_input in later:
-            h, c = self.cell(of_input + self.of_hidden(h), c)
+        parts = x.chunk(steps)
+        h = c = parts[0] * 0.0  # not a constant: the exporter would write it into the file
+        hidden = []
+        for part in parts:
+            h, c = self(part, h, c)
             hidden.append(h)
         return hidden
 
@@ -175,7 +174,7 @@ class SignatureNetwork(nn.Module):
         """
         attended, following = [], []
         for recurrent, x, (h, c, *older) in zip(self.recurrent, self.encode(matrices), carried):
-            new_h, new_c = recurrent.cell(recurrent.of_input(x) + recurrent.of_hidden(h), c)
+            new_h, new_c = recurrent(x, h, c)
             past = [h, *older]
             attended.append(self.attend([*reversed(past), new_h]) if older else new_h)
             following.append([new_h, new_c, *past[: len(older)]])

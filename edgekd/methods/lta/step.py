@@ -39,6 +39,9 @@ class LTAStep(StepModule):
     where it predicts the next matrices.
     """
 
+    # the residual is a difference of near-equal numbers, so the layer that makes one of them keeps its precision
+    float_weights = ("network.decoder.0.",)
+
     def __init__(self, config: LTAConfig, n_sensors: int, n_kept: int, period_s: float) -> None:
         super().__init__()
         self.config = config
@@ -58,7 +61,7 @@ class LTAStep(StepModule):
         maps = 1 + config.attention_steps
         self.scaler = SampleScaler(n_sensors, n_kept, (-1.0, 2.0) if config.scaling == "minmax" else (-5.0, 5.0))
         self.matrices = SignatureMatrices(geometry)
-        self.matrix_scaler = MatrixScaler(n_kept)
+        self.matrix_scaler = MatrixScaler(n_kept, config.standardize)
         self.network = SignatureNetwork(
             n_kept,
             config.levels,
@@ -67,9 +70,7 @@ class LTAStep(StepModule):
             config.output,
             config.attention_scale,
         )
-        self.accumulator = (
-            None if config.accumulator == "none" else Accumulator(n_kept, config.accumulator, config.lts)
-        )
+        self.accumulator = None if config.accumulator == "none" else Accumulator(n_kept, config.accumulator, config.lts)
         self.residual: nn.Module = Residual(n_kept) if config.score == "variance" else TopResidual(n_kept)
         self.mahalanobis = Mahalanobis(n_kept) if config.mahalanobis else None
         self.combine = GeometricMean(2) if config.mahalanobis else None
@@ -162,29 +163,30 @@ class LTAStep(StepModule):
 
     # -- the batch path ----------------------------------------------------------------------------------------
 
-    def batch(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         live = torch.ones(self.m)
-        for ends, target, output, recent in self.outputs(values):
+        for ends, target, output, recent in self.outputs(values, wanted):
             score, shares = self.verdict(target - output, recent, live)
             yield ends, score, self.scaler.spread(shares)
 
-    def outputs(self, values: Tensor, first: int = 0) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Every window of one entity from its cold start, in chunks.
+    def outputs(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Every wanted window of one entity, in chunks; state runs from the cold start.
 
-        values (T, n) raw -> ends (B,) samples seen, target (B, 3, m, m), output (B, 3, m, m), recent (B, 10, m);
-        only windows that end after sample `first` are computed, as far as the recurrence allows.
+        values (T, n) raw, wanted (T,) bool by newest sample -> ends (B,) samples seen, target (B, 3, m, m), output
+        (B, 3, m, m), recent (B, 10, m). A windowed network sees the wanted windows alone, a carried one every hop.
         """
         scaled = self.scaler(values, torch.ones(self.n_sensors))  # (T, m)
-        count = len(scaled) // self.hop
-        betas = None if self.accumulator is None else self.accumulator.betas(scaled, self.hop)  # (count, m, m)
+        ends = torch.arange(self.hop, len(scaled) + 1, self.hop)
+        chosen = ends >= self.warmup_samples
+        if wanted is not None:
+            chosen &= wanted[ends - 1]
+        betas = None if self.accumulator is None else self.accumulator.betas(scaled, self.hop)  # (hops, m, m)
         padded = torch.cat([torch.zeros(self.span, self.m), scaled])
-        begin = 1 if self.carried else max(self.warmup_samples, first) // self.hop
         state = [torch.zeros(1, *shape) for shape in self.carried_shapes().values()]
-        for chunk in range(max(1, begin), count + 1, BATCH):
-            hops = torch.arange(chunk, min(chunk + BATCH, count + 1))
-            ends = hops * self.hop
-            windows = padded[ends[:, None] + torch.arange(self.span)]  # (B, span, m)
-            sequence = self.sequence(windows, None if betas is None else betas[hops - 1])
+        hops = torch.arange(len(ends)) if self.carried else chosen.nonzero().squeeze(1)
+        for chunk in hops.split(BATCH):
+            windows = padded[ends[chunk, None] + torch.arange(self.span)]  # (B, span, m)
+            sequence = self.sequence(windows, None if betas is None else betas[chunk])
             if self.carried:
                 rows = []
                 for row in sequence[:, -1].split(1):
@@ -193,6 +195,6 @@ class LTAStep(StepModule):
                 outputs = torch.cat(rows)
             else:
                 outputs, _ = self.reconstruct(sequence)
-            seen = (ends >= self.warmup_samples) & (ends > first)
+            seen = chosen[chunk]
             if seen.any():
-                yield ends[seen], sequence[seen, -1], outputs[seen], windows[seen, -RECENT:]
+                yield ends[chunk][seen], sequence[seen, -1], outputs[seen], windows[seen, -RECENT:]

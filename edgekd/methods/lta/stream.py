@@ -82,4 +82,6 @@ class Lanes:
             first = np.maximum.accumulate(np.where(fresh, np.arange(hops), 0), axis=1)
             seen = (np.arange(hops) - first + 1) * stream.hop
         trained = wanted[grid] & ~filler & (seen >= warm_samples)
-        return cls(*(torch.from_numpy(np.ascontiguousarray(rows.T)) for rows in (stream.positions[grid], fresh, trained)))
+        return cls(
+            *(torch.from_numpy(np.ascontiguousarray(rows.T)) for rows in (stream.positions[grid], fresh, trained))
+        )
