@@ -1,0 +1,23 @@
+"""Fixtures that several files share: one small detector, trained once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """student.pt of a trained LTA (4 sensors, one sample a minute) with student-teacher.pt beside it; do not change.
+
+    It has seen little and detects little, but everything about it is real: teacher, distillation, state, threshold.
+    """
+    from edgekd.distillation import distill
+    from edgekd.simulate import simulate
+
+    recording = simulate(samples=1200, sensors=4, seed=1, faults=()).recording
+    student = tmp_path_factory.mktemp("tiny") / "student.pt"
+    settings = {"epochs": 1, "teacher_epochs": 1, "teacher_hop": 60, "teacher_batch": 8, "channels": 4}
+    distill(recording, student, preset="quick", settings=settings)
+    return student
