@@ -135,14 +135,14 @@ def package(
     scores = step.score(recording, part != FIT)
     if not len(scores.scores):
         scores = step.score(recording)
-    kept = set(step.scaler.kept.tolist())  # type: ignore[union-attr, operator]
+    kept = set(step.scaler.kept.tolist())
     replay = _replay_stretch(recording, part)
     low, high, fill = recording.values.min(0), recording.values.max(0), np.median(recording.values, axis=0)
     return Checkpoint(
         method=method,
         role=role,
         preset=preset,
-        config=step.config.to_json(),  # type: ignore[union-attr, operator]
+        config=step.config.to_json(),
         sensors=[
             {"name": name, "unit": "", "low": float(low[i]), "high": float(high[i]), "fill": float(fill[i])}
             for i, name in enumerate(recording.sensors)

@@ -48,14 +48,17 @@ def distill(
     preset, config = configure(method, preset, settings or {})
     workdir = output.with_name(f"{output.name}.work")
     workdir.mkdir(parents=True, exist_ok=True)
-    names = {"method": method, "preset": preset, "seed": seed}
 
     def keep_teacher(step: StepModule) -> None:
-        package(step, recording, role="teacher", histories={}, **names).save(teacher_path(output))
+        package(
+            step, recording, method=method, role="teacher", preset=preset, seed=seed, histories={}
+        ).save(teacher_path(output))  # fmt: skip
 
     given = None if teacher is None else _fitting_teacher(teacher, recording)
     trained = room.train(recording, config, Training(seed, workdir, resume, given, keep_teacher, report))
-    checkpoint = package(trained.step, recording, role="student", histories=trained.histories, **names)
+    checkpoint = package(
+        trained.step, recording, method=method, role="student", preset=preset, seed=seed, histories=trained.histories
+    )
     checkpoint.save(output)
     for unfinished in workdir.iterdir():
         unfinished.unlink()

@@ -1,4 +1,4 @@
-"""From raw samples to scaled ones: invalid sensors filled, columns scaled with training statistics, constants dropped."""
+"""From raw samples to scaled ones: invalid sensors filled, training statistics applied, constant sensors dropped."""
 
 from __future__ import annotations
 
@@ -13,6 +13,14 @@ class SampleScaler(nn.Module):
     Everything that is not a finite number, and every sensor that is not valid, becomes the sensor's training median,
     so that nothing non-finite can reach a state.
     """
+
+    fill: Tensor
+    offset: Tensor
+    scale: Tensor
+    kept: Tensor
+    """int64 (m,): columns of the raw samples."""
+    place: Tensor
+    """(m, n): one-hot rows, from kept sensors back to all."""
 
     def __init__(self, n_sensors: int, n_kept: int, clip: tuple[float, float]) -> None:
         super().__init__()

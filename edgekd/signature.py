@@ -61,6 +61,8 @@ class SignatureMatrices(nn.Module):
     batch path and on the device alike; nothing is ever subtracted, so nothing drifts.
     """
 
+    weights: Tensor
+
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
         self.geometry = geometry
@@ -87,6 +89,9 @@ class MatrixScaler(nn.Module):
 
     `mode` "element": each element by its own deviation; "global": one deviation for each scale; "none": as they are.
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, n_sensors: int, mode: str) -> None:
         super().__init__()

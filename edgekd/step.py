@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from edgekd.data.recording import Recording
+from edgekd.scaling import SampleScaler
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,18 @@ class Scores:
     """float32 (V, n): share of each sensor; rows sum to the scores."""
 
 
+class Configuration(Protocol):
+    """What every method's configuration can do."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings by name, JSON-able."""
+
+
 class StepModule(nn.Module):
     """Base of every method's detector. Subclasses set the attributes below and write three methods."""
 
+    config: Configuration
+    scaler: SampleScaler
     n_sensors: int
     """Sensors of the recording, constant ones included."""
     hop: int

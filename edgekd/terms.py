@@ -41,6 +41,9 @@ class Mahalanobis(nn.Module):
     Biometrika 103(4), 2016).
     """
 
+    center: Tensor
+    whiten: Tensor
+
     def __init__(self, n: int) -> None:
         super().__init__()
         self.register_buffer("center", torch.zeros(n))
@@ -64,6 +67,9 @@ class Mahalanobis(nn.Module):
 
 class SamplePCA(nn.Module):
     """Mean squared residual of the newest samples outside the principal subspace of the training samples."""
+
+    center: Tensor
+    axes: Tensor
 
     def __init__(self, n: int, components: int) -> None:
         super().__init__()
@@ -96,6 +102,9 @@ class SignatureEnergy(nn.Module):
 class SignaturePCA(nn.Module):
     """Mean squared residual of the standardized signature matrices outside their principal subspace."""
 
+    center: Tensor
+    axes: Tensor
+
     def __init__(self, n: int, components: int) -> None:
         super().__init__()
         self.register_buffer("center", torch.zeros(3 * n * n))
@@ -126,6 +135,7 @@ class Residual(nn.Module):
     """
 
     floor = 0.05
+    variance: Tensor
 
     def __init__(self, n: int) -> None:
         super().__init__()
@@ -173,6 +183,9 @@ class GeometricMean(nn.Module):
 
     Shares are those of the terms, weighted alike, so they still sum to the score.
     """
+
+    center: Tensor
+    weight: Tensor
 
     def __init__(self, terms: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A step module as one float ONNX graph: `samples`, `valid` and each state in; `score`, `contributions`, `next_*` out."""
+"""A step module as one float ONNX graph: `samples`, `valid`, each state in; `score`, `contributions`, `next_*` out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import onnx
 import torch
@@ -59,17 +60,17 @@ def strip(model: onnx.ModelProto) -> None:
 
 
 def _rnn(
-    x: object, h: object, params: Sequence[object], biases: bool, layers: int, dropout: float, train: bool,
+    x: Any, h: Any, params: Sequence[Any], biases: bool, layers: int, dropout: float, train: bool,
     bidirectional: bool, batch_first: bool,
-) -> tuple[object, object]:  # fmt: skip
+) -> tuple[Any, Any]:  # fmt: skip
     """A one-layer tanh RNN as the ONNX operator; the exporter would unroll it into five nodes for every sample."""
     from onnxscript import opset20 as op
 
     if layers != 1 or bidirectional or not biases:
         raise NotImplementedError("only the accumulator's RNN: one layer, one direction, with biases")
     w, r, b_input, b_hidden = params
-    axis = op.Constant(value_ints=[0])
-    hidden = r.shape[0]  # type: ignore[attr-defined]
+    axis: Any = op.Constant(value_ints=[0])
+    hidden = r.shape[0]
     sequence = op.Transpose(x, perm=[1, 0, 2]) if batch_first else x
     outputs, last = op.RNN(
         sequence,
@@ -80,11 +81,12 @@ def _rnn(
         h,
         hidden_size=hidden,
     )
-    outputs = op.Squeeze(outputs, op.Constant(value_ints=[1]))  # (T, batch, hidden)
+    direction: Any = op.Constant(value_ints=[1])
+    outputs = op.Squeeze(outputs, direction)  # (T, batch, hidden)
     return (op.Transpose(outputs, perm=[1, 0, 2]) if batch_first else outputs), last
 
 
-def _selu(x: object) -> object:
+def _selu(x: Any) -> Any:
     """SELU by way of `Exp`, which onnxruntime vectorizes; its own `Selu` takes about four times as long."""
     from onnxscript import opset20 as op
 

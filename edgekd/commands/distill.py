@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from edgekd.commands.options import json_option, recording_options
 from edgekd.methods import METHODS
 from edgekd.runtime.errors import UsageError
 
@@ -36,12 +37,11 @@ from edgekd.runtime.errors import UsageError
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training of the same data, settings and seed.")
 @click.option("--seed", type=int, default=0, help="Seed of everything random.")
 @click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", help="Where to train.")
-@click.option("--format", "fmt", help="Format of DATA when it is not to be detected.")
-@click.option("--period-s", type=float, help="Sampling period in seconds when the recording does not tell.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@recording_options
+@json_option
 def command(
     data: str, output: Path, method: str, preset: str | None, settings: tuple[str, ...], teacher: Path | None,
-    resume: bool, seed: int, device: str, fmt: str | None, period_s: float | None, as_json: bool,
+    resume: bool, seed: int, device: str, as_json: bool, **reading: Any,
 ) -> None:  # fmt: skip
     """Train a teacher on DATA and distill it into a small student.
 
@@ -58,7 +58,7 @@ def command(
     from edgekd.distillation import distill
     from edgekd.progress import TrainingProgress
 
-    recording = load(data, "train", format=fmt, period_s=period_s)
+    recording = load(data, "train", **reading)
     for note in recording.notes:
         click.echo(f"note: {note}", err=True)
     constant = constant_sensors(recording)

@@ -11,6 +11,7 @@ from edgekd.methods.linear.config import LinearConfig
 from edgekd.methods.linear.step import LinearStep
 from edgekd.runtime.errors import RecordingError
 from edgekd.scaling import SampleScaler, varying
+from edgekd.terms import Mahalanobis, SamplePCA, SignaturePCA
 
 
 @torch.inference_mode()
@@ -22,11 +23,11 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearS
     step = LinearStep(config, recording.n_sensors, len(kept), recording.period_s)
     require_length(recording, step.warmup_samples)
     step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
-    windows = torch.cat([
-        windows
-        for start, end in step.entities(recording)
-        for _, windows in step.windows(torch.from_numpy(recording.values[start:end]), torch.from_numpy(part[start:end] == FIT))
-    ])  # fmt: skip
+    chunks = []
+    for start, end in step.entities(recording):
+        values, wanted = torch.from_numpy(recording.values[start:end]), torch.from_numpy(part[start:end] == FIT)
+        chunks += [windows for _, windows in step.windows(values, wanted)]
+    windows = torch.cat(chunks)  # (windows, span, m)
     if len(windows) <= config.signature_components:
         raise RecordingError(
             f"{recording.source}: {len(windows)} training windows of {step.warmup_samples} samples are too few to fit "
@@ -36,13 +37,13 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearS
     mean, deviation = raw.mean(0), raw.std(0, correction=0)
     step.matrix_scaler.fit(mean, deviation)
     samples = step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors)).numpy()
-    for name, term in step.terms.items():
-        if name == "mahalanobis":
-            term.fit(samples, config.ridge)  # type: ignore[operator]
-        elif name == "sample_pca":
-            term.fit(samples)  # type: ignore[operator]
-        elif name == "signature_pca":
-            term.fit(step.matrix_scaler(raw).numpy(), seed)  # type: ignore[operator]
+    for term in step.terms.values():
+        if isinstance(term, Mahalanobis):
+            term.fit(samples, config.ridge)
+        elif isinstance(term, SamplePCA):
+            term.fit(samples)
+        elif isinstance(term, SignaturePCA):
+            term.fit(step.matrix_scaler(raw).numpy(), seed)
     if step.combine is not None:
         live = torch.ones(step.m)
         scores = [torch.stack([s for s, _ in step.each_term(chunk, live)], 1) for chunk in windows.split(256)]

@@ -19,6 +19,8 @@ BATCH = 256  # windows at once in the batch path
 class LinearStep(StepModule):
     """One linear detector, or the geometric mean of several. State: `ring`, the newest scaled samples."""
 
+    config: LinearConfig
+
     def __init__(self, config: LinearConfig, n_sensors: int, n_kept: int, period_s: float) -> None:
         super().__init__()
         self.config = config

@@ -1,4 +1,4 @@
-"""Configuration of LTA: everything that the paper fixes, leaves open, or that `edge` does differently, with the reason."""
+"""Configuration of LTA: what the paper fixes, what it leaves open, what `edge` does differently, with the reasons."""
 
 from __future__ import annotations
 
@@ -57,6 +57,9 @@ class LTAConfig:
     """"none", "rnn", "lstm" or "gru"."""
     lts: str = "per_variable"
     """How the summary becomes a matrix, see `Accumulator`."""
+
+    memory: int = 0
+    """Longest memory, in samples, that a GRU or LSTM starts with; 0 leaves the library's start, of about one sample."""
 
     # loss
     distill: bool = True

@@ -33,7 +33,7 @@ def train_teacher(
     """The published teacher on this recording; returns it ready to score, and its history."""
     torch.manual_seed(seed)
     config = config.teacher()
-    step = _prepared(recording, config)
+    step = prepared(recording, config)
     stream = _stream(step, recording, config, step.span)
     history = fit(
         TeacherJob(step, stream, seed), epochs=config.epochs, patience=config.patience,
@@ -54,9 +54,9 @@ def distill(
     resume: bool,
     report: Report,
 ) -> tuple[LTAStep, list[dict[str, float]]]:
-    """The student, distilled from `teacher` where the configuration says so; returns it ready to score, and its history."""
+    """The student, distilled from `teacher` where `config` says so; returns it ready to score, and its history."""
     torch.manual_seed(seed)
-    step = _prepared(recording, config)
+    step = prepared(recording, config)
     if not config.distill:
         teacher = None
     pad = max(step.span, teacher.span if teacher is not None else 0)
@@ -73,7 +73,7 @@ def distill(
     return step, history
 
 
-def _prepared(recording: Recording, config: LTAConfig) -> LTAStep:
+def prepared(recording: Recording, config: LTAConfig) -> LTAStep:
     """A step module whose scaling is fitted to the training part and whose network is untrained."""
     fitted = recording.values[parts(recording) == FIT]
     kept = varying(fitted) if config.drop_constant else np.arange(recording.n_sensors)
@@ -115,7 +115,7 @@ def _fit_score(step: LTAStep, recording: Recording) -> None:
             total, count = total + residual.double().square().sum(0), count + len(residual)
             if step.combine is not None:
                 pairs.append((residual, recent))
-    step.residual.fit((total / max(1, count)).float())  # type: ignore[operator]
+    step.residual.fit((total / max(1, count)).float())
     if step.combine is not None and step.mahalanobis is not None:
         live = torch.ones(step.m)
         scores = [

@@ -46,6 +46,7 @@ class _Job:
     """What both trainings share: the optimizer, the schedule, the clipped step, the validation."""
 
     name: str
+    optimizer: torch.optim.Optimizer
 
     def __init__(self, step: LTAStep, stream: TrainingStream, module: nn.Module, seed: int) -> None:
         self.step, self.stream, self.module, self.seed = step, stream, module, seed
@@ -120,7 +121,7 @@ class StudentJob(_Job):
         if teacher is not None:
             mine, theirs = (s.network.map_shapes[MATCHED_LEVEL][0] for s in (step, teacher))
             # a narrower student is compared through one 1x1 convolution, which stays on the workstation
-            modules["adapter"] = nn.Identity() if mine == theirs else nn.Conv2d(mine, theirs, 1)
+            self.adapter = modules["adapter"] = nn.Identity() if mine == theirs else nn.Conv2d(mine, theirs, 1)
         super().__init__(step, stream, modules, seed)
         stateful = step.carried or step.accumulator is not None
         warm = max(step.warmup_samples, 0 if teacher is None else teacher.span)
@@ -185,7 +186,7 @@ class StudentJob(_Job):
         if maps is None:
             return loss
         weight = self.config.distill_weight
-        matched = self.module["adapter"](attended[MATCHED_LEVEL])  # type: ignore[index]
+        matched = self.adapter(attended[MATCHED_LEVEL])
         return (1 - weight) * loss + weight * map_loss(matched, maps)
 
     def _windowed(self, lanes: Lanes, rows: slice, betas: list[Tensor] | None, learn: bool) -> float:

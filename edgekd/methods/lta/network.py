@@ -8,6 +8,7 @@ recurrence runs over the steps of a window; there are no peepholes; every convol
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,15 +52,16 @@ class ConvLSTM(nn.Module):
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
 
-    def window(self, x: Tensor, steps: int) -> list[Tensor]:
-        """x (steps * batch, channels, s, s), from zero -> hidden map of every step, each (batch, channels, s, s)."""
-        parts = x.chunk(steps)
-        h = c = parts[0] * 0.0  # not a constant: the exporter would write it into the file
-        hidden = []
-        for part in parts:
-            h, c = self(part, h, c)
-            hidden.append(h)
-        return hidden
+
+def unroll(cell: nn.Module, x: Tensor, steps: int) -> list[Tensor]:
+    """A ConvLSTM from zero: x (steps * batch, channels, s, s) -> hidden map of every step, (batch, channels, s, s)."""
+    parts = x.chunk(steps)
+    h = c = parts[0] * 0.0  # not a constant: the exporter would write it into the file
+    hidden = []
+    for part in parts:
+        h, c = cell(part, h, c)
+        hidden.append(h)
+    return hidden
 
 
 class Down(nn.Module):
@@ -163,7 +165,7 @@ class SignatureNetwork(nn.Module):
         steps = matrices.shape[1]
         # steps first, so that one step of all windows is one piece of memory
         maps = self.encode(matrices.transpose(0, 1).flatten(0, 1))
-        attended = [self.attend(recurrent.window(x, steps)) for recurrent, x in zip(self.recurrent, maps)]
+        attended = [self.attend(unroll(recurrent, x, steps)) for recurrent, x in zip(self.recurrent, maps)]
         return self.decode(attended), attended
 
     def advance(self, matrices: Tensor, carried: list[list[Tensor]]) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
@@ -184,12 +186,12 @@ class SignatureNetwork(nn.Module):
 class Teacher(SignatureNetwork):
     """The published teacher: four levels, 6,687,843 parameters."""
 
-    def __init__(self, n_sensors: int, levels: int = 4, **options: object) -> None:
-        super().__init__(n_sensors, levels, **options)  # type: ignore[arg-type]
+    def __init__(self, n_sensors: int, levels: int = 4, **options: Any) -> None:
+        super().__init__(n_sensors, levels, **options)
 
 
 class Student(SignatureNetwork):
     """The published student: two levels, 408,611 parameters (the accumulator is not among them)."""
 
-    def __init__(self, n_sensors: int, levels: int = 2, **options: object) -> None:
-        super().__init__(n_sensors, levels, **options)  # type: ignore[arg-type]
+    def __init__(self, n_sensors: int, levels: int = 2, **options: Any) -> None:
+        super().__init__(n_sensors, levels, **options)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgekd.methods.lta.accumulator import Accumulator
 from edgekd.methods.lta.config import STATE_LIMIT_BYTES, LTAConfig
@@ -39,6 +39,8 @@ class LTAStep(StepModule):
     where it predicts the next matrices.
     """
 
+    config: LTAConfig
+
     # the residual is a difference of near-equal numbers, so the layer that makes one of them keeps its precision
     float_weights = ("network.decoder.0.",)
 
@@ -70,8 +72,8 @@ class LTAStep(StepModule):
             config.output,
             config.attention_scale,
         )
-        self.accumulator = None if config.accumulator == "none" else Accumulator(n_kept, config.accumulator, config.lts)
-        self.residual: nn.Module = Residual(n_kept) if config.score == "variance" else TopResidual(n_kept)
+        self.accumulator = None if config.accumulator == "none" else Accumulator(n_kept, config.accumulator, config.lts, memory=config.memory)
+        self.residual: Residual | TopResidual = Residual(n_kept) if config.score == "variance" else TopResidual(n_kept)
         self.mahalanobis = Mahalanobis(n_kept) if config.mahalanobis else None
         self.combine = GeometricMean(2) if config.mahalanobis else None
 

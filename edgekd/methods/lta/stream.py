@@ -59,7 +59,7 @@ class Lanes:
     fresh: Tensor
     """bool (hops, lanes): state is zeroed before this hop (a lane or a stretch begins)."""
     trained: Tensor
-    """bool (hops, lanes): the hop counts in the loss (its window and its state are warm, its sample is to be fitted)."""
+    """bool (hops, lanes): the hop counts in the loss: window and state are warm, its sample is to be fitted."""
 
     @classmethod
     def cut(cls, stream: TrainingStream, part: int, lanes: int, warm_samples: int, stateful: bool) -> Lanes:
