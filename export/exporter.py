@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekd import __version__
 from edgekd.checkpoint import Checkpoint
+from edgekd.cost import multiply_adds
 from edgekd.export.graph import float_graph
 from edgekd.export.int8 import CALIBRATION_STEPS, SCHEME, quantize
 from edgekd.export.parity import Parity, prove
@@ -91,6 +92,7 @@ def _manifest(checkpoint: Checkpoint, step: StepModule, int8: bool) -> Manifest:
         preset=checkpoint.preset,
         system=method(checkpoint.method).SYSTEM,
         sensors=tuple(SensorSpec(**sensor) for sensor in checkpoint.sensors),
+        dropped=tuple(checkpoint.dropped),
         period_s=checkpoint.period_s,
         hop=step.hop,
         warmup_samples=step.warmup_samples,
@@ -117,7 +119,7 @@ def _manifest(checkpoint: Checkpoint, step: StepModule, int8: bool) -> Manifest:
         ),
         digests=DigestSpec(student=checkpoint.digest(), data=checkpoint.data["digest"]),
         metrics=checkpoint.metrics,
-        cost={"parameters": step.parameters_learned},
+        cost={"parameters": step.parameters_learned, "multiply_adds": multiply_adds(step)},
     )
 
 

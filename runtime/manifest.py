@@ -140,6 +140,8 @@ class Manifest:
     digests: DigestSpec = DigestSpec()
     system: str = ""
     """The published system that this is or descends from, in one line."""
+    dropped: tuple[str, ...] = ()
+    """Sensors that were constant in training: columns of the samples, but without a part in the score."""
     parity: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
@@ -191,6 +193,7 @@ class Manifest:
             preset=top.text("preset", 80),
             system=top.text("system"),
             sensors=top.items("sensors", 1, MAX_SENSORS, _sensor),
+            dropped=top.items("dropped", 0, MAX_SENSORS, _dropped) if top.has("dropped") else (),
             period_s=top.number("period_s", 1e-6, 1e8),
             hop=top.integer("hop", 1, MAX_HOP),
             warmup_samples=top.integer("warmup_samples", 0, MAX_WARMUP),
@@ -287,6 +290,12 @@ def _sensor(value: object, where: str) -> SensorSpec:
     return sensor
 
 
+def _dropped(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise ModelRefused(f"manifest: {where} should be the name of a sensor, got {shown(value)}")
+    return value  # `_check_together` finds it among the sensors, whose names are bounded
+
+
 def _state(value: object, where: str) -> StateSpec:
     f = Fields(value, where)
     state = StateSpec(
@@ -367,6 +376,11 @@ def _check_together(manifest: Manifest) -> None:
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ModelRefused(f"manifest: sensor '{twice}' is given twice")
+    known = set(names)
+    unknown = [name for name in manifest.dropped if name not in known]
+    if unknown or len(set(manifest.dropped)) != len(manifest.dropped):
+        what = f"'{shown(unknown[0])}', which is no sensor" if unknown else "a sensor twice"
+        raise ModelRefused(f"manifest: dropped names {what}")
     states = [state.name for state in manifest.state]
     if len(set(states)) != len(states):
         raise ModelRefused("manifest: a state tensor is given twice")

@@ -62,6 +62,8 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
         (file_with(json.dumps(fields(period_s=10**400))), "period_s"),
         (file_with(json.dumps(fields(threshold={"value": "1", "rule": "", "data": ""}))), "threshold.value"),
         (file_with(json.dumps(fields(sensors=[]))), "sensors should be a list of 1 to 4096 items"),
+        (file_with(json.dumps(fields(dropped=["pump"]))), "dropped names 'pump', which is no sensor"),
+        (file_with(json.dumps(fields(dropped=["s0", "s0"]))), "dropped names a sensor twice"),
         (file_with(json.dumps(fields(method="\x1b[2Jlta"))), "printable"),
         (file_with(json.dumps(fields(surprise=1))), "unknown field 'surprise'"),
         (file_with(json.dumps(fields(metrics={"a": [[[[[[[1]]]]]]]}))), "nested deeper"),
