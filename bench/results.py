@@ -1,0 +1,61 @@
+"""Result files: JSON under bench/results/, each with its figures, the command, versions and the machine."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+WORK = Path(__file__).parent / "work"
+"""Checkpoints and exported files, not committed."""
+PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn")
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = platform.processor()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+        flags = next((line for line in lines if line.startswith("flags")), "")
+        model += "".join(f" {flag}" for flag in ("avx2", "avx512f", "avx512_vnni", "amx_tile") if f" {flag}" in flags)
+    import os
+
+    return {"cpu": model, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
+
+
+def save(name: str, figures: Any, **facts: Any) -> Path:
+    """Write bench/results/NAME.json; `facts` are seeds, settings and the like."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    content = {
+        "command": f"python -m {Path(sys.argv[0]).resolve().relative_to(Path.cwd()).with_suffix('').as_posix().replace('/', '.')}"
+        + "".join(f" {arg}" for arg in sys.argv[1:] if "/" not in arg),
+        "machine": machine(),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        **facts,
+        "figures": figures,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"wrote {path.relative_to(Path.cwd())}")
+    return path
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Rows of figures as a markdown table; the first row names the columns."""
+    columns = list(rows[0])
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for row in rows:
+        lines.append("| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 0.01 else f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
+    return str(value)

@@ -1,0 +1,136 @@
+"""Step times side by side in one run, one thread each: the figures for device cost.
+
+    python -m bench.speed
+
+Published student (w = 100, hop 50) and preset `edge` at n = 8, 25, 38, 55: torch teacher window, ONNX float and int8 step,
+and the runtime's `Detector.update` around the int8 graph. Weights are untrained, which costs the same; parity of what
+was timed (torch against both files, 200 closed-loop steps) stands in the same row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from bench.results import save, table
+from edgekd.checkpoint import Checkpoint, package
+from edgekd.data import Recording
+from edgekd.export import export
+from edgekd.methods.lta import PRESETS, LTAStep
+from edgekd.methods.lta.distill import prepared
+from edgekd.runtime import Detector
+
+ROUNDS = 40
+SENSORS = (8, 25, 38, 55)
+
+
+def recording(n: int) -> Recording:
+    """Correlated noise: what is in it costs the same."""
+    rng = np.random.default_rng(0)
+    drivers = np.cumsum(rng.normal(size=(6000, 4)), axis=0) * 0.05
+    values = drivers @ rng.normal(size=(4, n)) + rng.normal(size=(6000, n))
+    return Recording(values.astype(np.float32), tuple(f"s{i}" for i in range(n)), 60.0, source="noise")
+
+
+def untrained(n: int, preset: str) -> tuple[Checkpoint, LTAStep]:
+    """A student with fitted scaling and random weights, and its teacher."""
+    torch.manual_seed(0)
+    data = recording(n)
+    config = PRESETS[preset]
+    if preset == "paper":
+        from dataclasses import replace
+
+        config = replace(config, window=100, teacher_window=200)
+    student = prepared(data, config)
+    checkpoint = package(student, data, method="lta", role="student", preset=preset, seed=0, histories={})
+    return checkpoint, prepared(data, config.teacher()).eval()
+
+
+def in_turn(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
+    """Seconds of each call in every round, round robin, so that a slow moment of the machine hits all of them."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for round_ in range(rounds + 3):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if round_ >= 3:
+                times[name].append(time.perf_counter() - started)
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def measure(n: int, preset: str, folder: Path) -> dict[str, Any]:
+    """One row."""
+    checkpoint, teacher = untrained(n, preset)
+    done = {int8: export(checkpoint, folder / f"{int8}.onnx", int8=int8, force=True) for int8 in (False, True)}
+    float_, int8 = (Detector.load(done[key].path) for key in (False, True))
+    hop = int8.manifest.hop
+    samples = recording(n).values
+    blocks = samples[: len(samples) // hop * hop].reshape(-1, hop, n)
+    feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in int8.manifest.state}
+    feeds |= {"samples": blocks[0], "valid": np.ones(n, np.float32)}
+    window = torch.rand(1, teacher.geometry.steps, 3, teacher.m, teacher.m)
+
+    def by_sample(position: list[int] = [0]) -> None:  # noqa: B006  the position is the state of the feed
+        for sample in blocks[position[0] % len(blocks)]:
+            int8.update(sample)
+        position[0] += 1
+
+    def by_block(position: list[int] = [0]) -> None:  # noqa: B006
+        int8.update_block(blocks[position[0] % len(blocks)])
+        position[0] += 1
+
+    @torch.inference_mode()
+    def teacher_window() -> None:
+        teacher.network(window)
+
+    times = in_turn(
+        {
+            "teacher": teacher_window,
+            "float": lambda: float_.engine.run(feeds),
+            "int8": lambda: int8.engine.run(feeds),
+            "by_sample": by_sample,
+            "by_block": by_block,
+        },
+        ROUNDS,
+    )
+    us = {name: float(np.median(values) * 1e6) for name, values in times.items()}
+
+    def ratio(a: str, b: str) -> float:
+        return float(np.median(times[a] / times[b]))
+
+    return {
+        "preset": preset, "n": n, "hop": hop, "teacher us": us["teacher"], "float us": us["float"], "int8 us": us["int8"],
+        "int8 / teacher": ratio("int8", "teacher"), "float / int8": ratio("float", "int8"),
+        "int8 / float bytes": done[True].file_bytes / done[False].file_bytes,
+        "us a sample": us["int8"] / hop, "update by sample / run": ratio("by_sample", "int8"),
+        "update by block / run": ratio("by_block", "int8"),
+        "own us a hop, by sample": float(np.median(times["by_sample"] - times["int8"]) * 1e6),
+        "own us a hop, by block": float(np.median(times["by_block"] - times["int8"]) * 1e6),
+        "float error": done[False].parity.max_score_error, "int8 Spearman": done[True].parity.rank_correlation,
+    }  # fmt: skip
+
+
+@click.command()
+@click.option("--sensors", type=int, multiple=True, default=SENSORS)
+@click.option("--preset", "presets", multiple=True, default=("paper", "edge"))
+def main(sensors: tuple[int, ...], presets: tuple[str, ...]) -> None:
+    """Measure, print and save."""
+    torch.set_num_threads(1)
+    rows = []
+    for preset in presets:
+        for n in sensors:
+            with TemporaryDirectory() as folder:
+                rows.append(measure(n, preset, Path(folder)))
+            print(table(rows[-1:]), flush=True)
+    save("speed", rows, protocol=f"medians of {ROUNDS} rounds in turn, ratios taken round by round, one thread")
+
+
+if __name__ == "__main__":
+    main()
