@@ -7,8 +7,6 @@ n x n matrix is not published: `variant` says how it is done here.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +25,7 @@ class Accumulator(nn.Module):
     Every sample is consumed exactly once; zeros are the cold start.
     """
 
-    def __init__(self, n: int, cell: str, variant: str = "per_variable", rank: int = 2, memory: int = 0) -> None:
+    def __init__(self, n: int, cell: str, variant: str = "per_variable", rank: int = 2) -> None:
         super().__init__()
         if cell not in CELLS or variant not in ("per_variable", "vector", "pseudo_window"):
             raise ValueError(f"unknown accumulator {cell!r} / {variant!r}")
@@ -37,26 +35,8 @@ class Accumulator(nn.Module):
         self.rows = n if variant == "per_variable" else 1
         self.hidden = hidden
         self.has_cell_state = cell == "lstm"
-        if memory:
-            self._remember(memory)
         if variant == "vector":
             self.to_matrix = nn.Linear(SUMMARY, n * rank)
-
-    def _remember(self, memory: int) -> None:
-        """Start with memories of up to `memory` samples (chrono initialization, Tallec & Ollivier, ICLR 2018).
-
-        The library's own start forgets half of its state with every sample, and truncated back-propagation over a few
-        hops cannot find its way out of that. A plain RNN has no gate to open.
-        """
-        if isinstance(self.cell, nn.RNN):
-            return
-        gate = slice(self.hidden, 2 * self.hidden)  # GRU: r, z, n; LSTM: i, f, g, o
-        spans = torch.logspace(math.log10(2.0), math.log10(memory), self.hidden)
-        with torch.no_grad():
-            self.cell.bias_ih_l0[gate] = torch.log(spans - 1.0)
-            self.cell.bias_hh_l0[gate] = 0.0
-            if isinstance(self.cell, nn.LSTM):
-                self.cell.bias_ih_l0[: self.hidden] = -torch.log(spans - 1.0)
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of each state tensor of one stream."""

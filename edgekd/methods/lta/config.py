@@ -58,9 +58,6 @@ class LTAConfig:
     lts: str = "per_variable"
     """How the summary becomes a matrix, see `Accumulator`."""
 
-    memory: int = 0
-    """Longest memory, in samples, that a GRU or LSTM starts with; 0 leaves the library's start, of about one sample."""
-
     # loss
     distill: bool = True
     distill_weight: float = 0.5

@@ -234,7 +234,7 @@ class StudentJob(_Job):
                 maps = self._maps(lanes, (rows.start + hop) * width + torch.arange(width), learn)
                 losses.append(self._loss(output, target.detach(), attended, maps) * trained[hop])
         loss = torch.stack(losses).sum() / max(1, int(trained.sum()))
-        if learn and bool(trained.any()):
+        if learn and loss.requires_grad:  # a prediction handed over from the last chunk has no gradient
             loss.backward()
         return loss.item(), [*summary, *(tensor.float() for tensor in state)]
 

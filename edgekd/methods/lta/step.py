@@ -72,7 +72,7 @@ class LTAStep(StepModule):
             config.output,
             config.attention_scale,
         )
-        self.accumulator = None if config.accumulator == "none" else Accumulator(n_kept, config.accumulator, config.lts, memory=config.memory)
+        self.accumulator = None if config.accumulator == "none" else Accumulator(n_kept, config.accumulator, config.lts)
         self.residual: Residual | TopResidual = Residual(n_kept) if config.score == "variance" else TopResidual(n_kept)
         self.mahalanobis = Mahalanobis(n_kept) if config.mahalanobis else None
         self.combine = GeometricMean(2) if config.mahalanobis else None
