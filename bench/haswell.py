@@ -2,8 +2,8 @@
 
     python -m bench.haswell bench/work/smd-1-2-int8.onnx [FILE ...]
 
-Needs Debian's qemu-user (qemu-x86_64). The same Python runs the same detector on the same samples, once as it is and once
-with `qemu-x86_64 -cpu Haswell`.
+Needs Debian's qemu-user (qemu-x86_64). The same Python runs the same detector on the same samples, once as it is and
+once with `qemu-x86_64 -cpu Haswell`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ def main(files: tuple[Path, ...]) -> None:
         scale = np.maximum(np.abs(native), Detector.load(path, check=False).manifest.threshold.value)
         error = np.abs(np.array(emulated) - native)
         rows.append({
-            "file": path.name, "steps": len(native), "worst error / max(|score|, threshold)": float((error / scale).max()),
+            "file": path.name, "steps": len(native),
+            "worst error / max(|score|, threshold)": float((error / scale).max()),
             "bit-equal": float(np.mean(error == 0)),
         })  # fmt: skip
     print(table(rows))

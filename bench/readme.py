@@ -2,7 +2,7 @@
 
     python -m bench.readme [--check]
 
-A block `<!-- figures NAME:KEY -->` … `<!-- end -->` takes the rows of bench/results/NAME.json, or those under KEY in it.
+A block `<!-- figures NAME:KEY -->` … `<!-- end -->` takes the rows of bench/results/NAME.json, or those under KEY.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from importlib.metadata import version
@@ -24,8 +25,6 @@ def machine() -> dict[str, Any]:
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
         flags = next((line for line in lines if line.startswith("flags")), "")
         model += "".join(f" {flag}" for flag in ("avx2", "avx512f", "avx512_vnni", "amx_tile") if f" {flag}" in flags)
-    import os
-
     return {"cpu": model, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.machine()}"}
 
 
@@ -34,8 +33,8 @@ def save(name: str, figures: Any, **facts: Any) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     content = {
-        "command": f"python -m {Path(sys.argv[0]).resolve().relative_to(Path.cwd()).with_suffix('').as_posix().replace('/', '.')}"
-        + "".join(f" {arg}" for arg in sys.argv[1:] if "/" not in arg),
+        # where data and models lie is the machine's own business
+        "command": " ".join([f"python -m bench.{Path(sys.argv[0]).stem}", *(a for a in sys.argv[1:] if "/" not in a)]),
         "machine": machine(),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         **facts,

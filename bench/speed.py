@@ -2,9 +2,9 @@
 
     python -m bench.speed
 
-Published student (w = 100, hop 50) and preset `edge` at n = 8, 25, 38, 55: torch teacher window, ONNX float and int8 step,
-and the runtime's `Detector.update` around the int8 graph. Weights are untrained, which costs the same; parity of what
-was timed (torch against both files, 200 closed-loop steps) stands in the same row.
+Published student (w = 100, hop 50) and preset `edge` at n = 8, 25, 38, 55: torch teacher window, ONNX float and int8
+step, and the runtime's `Detector.update` around the int8 graph. Weights are untrained, which costs the same; parity of
+what was timed (torch against both files, 1,000 closed-loop steps) stands in the same row.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def measure(n: int, preset: str, folder: Path) -> dict[str, Any]:
         return float(np.median(times[a] / times[b]))
 
     return {
-        "preset": preset, "n": n, "hop": hop, "teacher us": us["teacher"], "float us": us["float"], "int8 us": us["int8"],
+        "preset": preset, "n": n, "hop": hop,
+        "teacher us": us["teacher"], "float us": us["float"], "int8 us": us["int8"],
         "int8 / teacher": ratio("int8", "teacher"), "float / int8": ratio("float", "int8"),
         "int8 / float bytes": done[True].file_bytes / done[False].file_bytes,
         "us a sample": us["int8"] / hop, "update by sample / run": ratio("by_sample", "int8"),
