@@ -59,7 +59,7 @@ def main(files: tuple[Path, ...]) -> None:
         error = np.abs(np.array(emulated) - native)
         rows.append({
             "file": path.name, "steps": len(native),
-            "worst error / max(|score|, threshold)": float((error / scale).max()),
+            "worst error, relative to score or threshold": float((error / scale).max()),
             "bit-equal": float(np.mean(error == 0)),
         })  # fmt: skip
     print(table(rows))
