@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.data.checks import require_length
 from edgekd.data.recording import Recording
-from edgekd.step import Scores
+from edgekd.runtime.errors import RecordingError
+from edgekd.step import Scores, StepModule
 
 FIT, CALIBRATE, AUDIT = 0, 1, 2
 FIT_SHARE, CALIBRATE_SHARE = 0.9, 0.05
@@ -28,6 +30,20 @@ def parts(recording: Recording) -> np.ndarray:
     return part
 
 
+def require_windows(step: StepModule, recording: Recording) -> None:
+    """Raise RecordingError unless windows end in the part that trains and in the part that sets the threshold."""
+    require_length(recording, step.warmup_samples)
+    ends = [np.arange(start + step.warmup_samples, end + 1, step.hop) - 1 for start, end in step.entities(recording)]
+    reached = parts(recording)[np.concatenate(ends)]
+    for part, share in ((FIT, f"first {FIT_SHARE:.0%}"), (CALIBRATE, f"next {CALIBRATE_SHARE:.0%}")):
+        if not (reached == part).any():
+            use = "trains" if part == FIT else "sets the threshold"
+            raise RecordingError(
+                f"{recording.source or 'recording'}: no window of {step.warmup_samples} samples ends in the {share} of "
+                f"it, which {use}; {len(recording)} samples are too few, record longer or choose shorter windows"
+            )
+
+
 def count_alarms(anomalous: np.ndarray, samples: np.ndarray, hop: int) -> int:
     """Episodes: runs of anomalous verdicts (V,) at `samples` (V,), a hop apart."""
     starts = anomalous & ~np.concatenate([[False], anomalous[:-1] & (np.diff(samples) == hop)])
@@ -35,13 +51,16 @@ def count_alarms(anomalous: np.ndarray, samples: np.ndarray, hop: int) -> int:
 
 
 def calibrate(scores: Scores, recording: Recording, hop: int) -> dict[str, Any]:
-    """Threshold of a detector from its scores on its own training recording, as the manifest states it."""
+    """Threshold of a detector from its scores on its own training recording, as the manifest states it.
+
+    Raises RecordingError where no score falls into the part that sets it.
+    """
     from scipy.stats import chi2
 
     part = parts(recording)[scores.samples]
     setting = scores.scores[part == CALIBRATE]
     if not len(setting):
-        setting = scores.scores
+        raise RecordingError(f"{recording.source}: no score in the part that sets the threshold; record longer")
     threshold = float(MARGIN * setting.max())
     audit = part == AUDIT
     days = float(audit.sum() * hop * recording.period_s / 86400.0)

@@ -133,8 +133,6 @@ def package(
     """A trained step with its threshold and the replay stretch."""
     part = parts(recording)
     scores = step.score(recording, part != FIT)
-    if not len(scores.scores):
-        scores = step.score(recording)
     kept = set(step.scaler.kept.tolist())
     replay = _replay_stretch(recording, part)
     low, high, fill = recording.values.min(0), recording.values.max(0), np.median(recording.values, axis=0)

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgekd.runtime.errors import RecordingError
+
 
 class SampleScaler(nn.Module):
     """Raw samples (T, n) to scaled samples of the kept sensors (T, m), m <= n.
@@ -63,6 +65,12 @@ class SampleScaler(nn.Module):
         return contributions @ self.place
 
 
-def varying(values: np.ndarray) -> np.ndarray:
-    """Columns (int64 indices) of `values` (T, n) that are not constant."""
-    return np.flatnonzero(np.ptp(values, axis=0) > 0)
+def kept_columns(values: np.ndarray, drop_constant: bool, source: str) -> np.ndarray:
+    """Columns (int64 indices) of training samples `values` (T, n) that a detector looks at.
+
+    Raises RecordingError where every sensor is constant: there is nothing to learn.
+    """
+    varying = np.flatnonzero(np.ptp(values, axis=0) > 0)
+    if not len(varying):
+        raise RecordingError(f"{source or 'recording'}: every sensor is constant in training; record a running plant")
+    return varying if drop_constant else np.arange(values.shape[1])

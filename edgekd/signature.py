@@ -80,7 +80,7 @@ class SignatureMatrices(nn.Module):
         batch, span, n = samples.shape
         blocks = samples.reshape(batch, span // self.geometry.block, self.geometry.block, n)
         products = blocks.transpose(2, 3) @ blocks  # (batch, blocks, n, n)
-        sums = self.weights @ products.reshape(batch, -1, n * n)  # (batch, steps * 3, n * n)
+        sums = self.weights @ products.reshape(batch, span // self.geometry.block, n * n)  # (batch, steps * 3, n * n)
         return sums.reshape(batch, self.geometry.steps, 3, n, n)
 
 

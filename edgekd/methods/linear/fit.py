@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
-from edgekd.calibration import FIT, parts
-from edgekd.data import Recording, require_length
+from edgekd.calibration import FIT, parts, require_windows
+from edgekd.data import Recording
 from edgekd.methods.linear.config import LinearConfig
 from edgekd.methods.linear.step import LinearStep
 from edgekd.runtime.errors import RecordingError
-from edgekd.scaling import SampleScaler, varying
+from edgekd.scaling import SampleScaler, kept_columns
 from edgekd.terms import Mahalanobis, SamplePCA, SignaturePCA
 
 
@@ -19,9 +18,9 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearS
     """A detector fitted to the training part of `recording`."""
     part = parts(recording)
     fitted = recording.values[part == FIT]
-    kept = varying(fitted) if config.drop_constant else np.arange(recording.n_sensors)
+    kept = kept_columns(fitted, config.drop_constant, recording.source)
     step = LinearStep(config, recording.n_sensors, len(kept), recording.period_s)
-    require_length(recording, step.warmup_samples)
+    require_windows(step, recording)
     step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
     chunks = []
     for start, end in step.entities(recording):

@@ -41,7 +41,9 @@ class LinearStep(StepModule):
         if name == "sample_pca":
             return SamplePCA(self.m, min(self.config.sample_components, self.m - 1))
         if name == "signature_pca":
-            return SignaturePCA(self.m, self.config.signature_components)
+            # of few sensors at most half of the elements that differ, else rounding is all that is left as a residual
+            different = 3 * self.m * (self.m + 1) // 2
+            return SignaturePCA(self.m, min(self.config.signature_components, different // 2))
         return SignatureEnergy()
 
     @property
@@ -88,7 +90,8 @@ class LinearStep(StepModule):
     def windows(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """values (T, n) raw units of one entity -> chunks of ends (B,) and scaled windows (B, span, m)."""
         scaled = self.scaler(values, torch.ones(self.n_sensors))
-        ends = torch.arange(self.warmup_samples, len(scaled) + 1, self.hop)
+        ends = torch.arange(self.hop, max(len(scaled), self.hop - 1) + 1, self.hop)
+        ends = ends[ends >= self.warmup_samples]
         if wanted is not None:
             ends = ends[wanted[ends - 1]]
         for chunk in ends.split(BATCH):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgekd.data.recording import Recording
 from edgekd.methods.door import Trained, Training
 from edgekd.methods.lta.config import PRESETS, LTAConfig
-from edgekd.methods.lta.distill import distill, train_teacher
+from edgekd.methods.lta.distill import distill, train_teacher, untrained
 from edgekd.methods.lta.network import Student, Teacher
 from edgekd.methods.lta.step import LTAStep
 from edgekd.runtime.errors import UsageError
@@ -22,6 +22,7 @@ def train(recording: Recording, config: LTAConfig, how: Training) -> Trained:
     teacher, histories = how.teacher, {}
     if teacher is not None and not isinstance(teacher, LTAStep):
         raise UsageError("the given teacher is of another method; LTA distills from an LTA teacher")
+    untrained(recording, config)  # a student that cannot be is refused before the teacher is trained
     if teacher is None and config.distill:
         teacher, histories["teacher"] = train_teacher(
             recording, config, seed=how.seed, workdir=how.workdir, resume=how.resume, report=how.report

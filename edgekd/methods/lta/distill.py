@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgekd.calibration import FIT, parts
-from edgekd.data import Recording, require_length
+from edgekd.calibration import FIT, parts, require_windows
+from edgekd.data import Recording
 from edgekd.methods.lta.config import LTAConfig
 from edgekd.methods.lta.jobs import StudentJob, TeacherJob
 from edgekd.methods.lta.step import LTAStep
 from edgekd.methods.lta.stream import TrainingStream
-from edgekd.scaling import SampleScaler, varying
+from edgekd.scaling import SampleScaler, kept_columns
 from edgekd.training import fit
 
 SCORE_WINDOWS = 1024  # windows that the residual's variance is taken from
@@ -73,12 +73,21 @@ def distill(
     return step, history
 
 
+def untrained(recording: Recording, config: LTAConfig) -> tuple[LTAStep, np.ndarray]:
+    """A step module as it begins, and the columns that it looks at.
+
+    Raises RecordingError where the recording is too short for it or has nothing to learn.
+    """
+    kept = kept_columns(recording.values[parts(recording) == FIT], config.drop_constant, recording.source)
+    step = LTAStep(config, recording.n_sensors, len(kept), recording.period_s)
+    require_windows(step, recording)
+    return step, kept
+
+
 def prepared(recording: Recording, config: LTAConfig) -> LTAStep:
     """A step module whose scaling is fitted to the training part and whose network is untrained."""
+    step, kept = untrained(recording, config)
     fitted = recording.values[parts(recording) == FIT]
-    kept = varying(fitted) if config.drop_constant else np.arange(recording.n_sensors)
-    step = LTAStep(config, recording.n_sensors, len(kept), recording.period_s)
-    require_length(recording, step.warmup_samples)
     step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
     stream = _stream(step, recording, replace(config, training_hop=0), step.span)
     wanted = (stream.parts == FIT) & (stream.ages >= step.geometry.span)

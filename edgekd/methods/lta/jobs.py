@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgekd.calibration import CALIBRATE, FIT
 from edgekd.methods.lta.config import LTAConfig
 from edgekd.methods.lta.step import LTAStep
-from edgekd.methods.lta.stream import Lanes, TrainingStream
+from edgekd.methods.lta.stream import Lanes, TrainingStream, require_some
 from edgekd.training import generator, learning_rate, set_rate
 
 MICRO_BATCH = 16  # windows in one backward pass
@@ -70,9 +70,14 @@ class TeacherJob(_Job):
 
     def __init__(self, step: LTAStep, stream: TrainingStream, seed: int) -> None:
         super().__init__(step, stream, step.network, seed)
-        whole = stream.ages >= step.geometry.span
-        self.train = torch.from_numpy(stream.positions[(stream.parts == FIT) & whole])
-        self.held = torch.from_numpy(stream.positions[(stream.parts == CALIBRATE) & whole])
+        self.train, self.held = (self._whole(part) for part in (FIT, CALIBRATE))
+
+    def _whole(self, part: int) -> Tensor:
+        """Positions of the windows of one part that reach back no further than their stretch."""
+        span = self.step.geometry.span
+        chosen = (self.stream.parts == part) & (self.stream.ages >= span)
+        require_some(self.stream, chosen, span, part)
+        return torch.from_numpy(self.stream.positions[chosen])
 
     def losses(self, positions: Tensor) -> Tensor:
         windows = self.stream.windows(positions, self.step.span)
@@ -234,7 +239,8 @@ class StudentJob(_Job):
                 maps = self._maps(lanes, (rows.start + hop) * width + torch.arange(width), learn)
                 losses.append(self._loss(output, target.detach(), attended, maps) * trained[hop])
         loss = torch.stack(losses).sum() / max(1, int(trained.sum()))
-        if learn and loss.requires_grad:  # a prediction handed over from the last chunk has no gradient
+        # a prediction that the last chunk handed over has no gradient
+        if learn and bool(trained.any()) and loss.requires_grad:
             loss.backward()
         return loss.item(), [*summary, *(tensor.float() for tensor in state)]
 

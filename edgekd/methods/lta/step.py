@@ -57,7 +57,7 @@ class LTAStep(StepModule):
         self.hop = geometry.hop
         self.span = max(geometry.span, RECENT)
         self.entity_resets = config.entity_resets
-        warm = geometry.span + (CARRIED_WARMUP_HOPS * self.hop if self.carried else 0)
+        warm = self.span + (CARRIED_WARMUP_HOPS * self.hop if self.carried else 0)
         self.warmup_samples = -(-warm // self.hop) * self.hop
 
         maps = 1 + config.attention_steps
@@ -177,6 +177,8 @@ class LTAStep(StepModule):
         values (T, n) raw, wanted (T,) bool by newest sample -> ends (B,) samples seen, target (B, 3, m, m), output
         (B, 3, m, m), recent (B, 10, m). A windowed network sees the wanted windows alone, a carried one every hop.
         """
+        if len(values) < self.hop:
+            return
         scaled = self.scaler(values, torch.ones(self.n_sensors))  # (T, m)
         ends = torch.arange(self.hop, len(scaled) + 1, self.hop)
         chosen = ends >= self.warmup_samples
@@ -186,7 +188,7 @@ class LTAStep(StepModule):
         padded = torch.cat([torch.zeros(self.span, self.m), scaled])
         state = [torch.zeros(1, *shape) for shape in self.carried_shapes().values()]
         hops = torch.arange(len(ends)) if self.carried else chosen.nonzero().squeeze(1)
-        for chunk in hops.split(BATCH):
+        for chunk in hops.split(BATCH) if len(hops) else ():
             windows = padded[ends[chunk, None] + torch.arange(self.span)]  # (B, span, m)
             sequence = self.sequence(windows, None if betas is None else betas[chunk])
             if self.carried:

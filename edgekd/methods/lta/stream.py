@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekd.calibration import parts
+from edgekd.calibration import FIT, parts
 from edgekd.data.recording import Recording
+from edgekd.runtime.errors import RecordingError
 from edgekd.scaling import SampleScaler
 
 
@@ -37,6 +38,7 @@ class TrainingStream:
             ages.append(age)
             kinds.append(part[start + age - 1])
             offset += end - start
+        self.source = recording.source or "recording"
         self.buffer = torch.cat(rows)  # (rows, m)
         self.positions = np.concatenate(positions)
         """int64 (windows,): every window end, a hop apart from the start of its stretch, in order."""
@@ -48,6 +50,16 @@ class TrainingStream:
     def windows(self, positions: Tensor, span: int) -> Tensor:
         """positions (...,) -> the `span` samples that end there, (..., span, m)."""
         return self.buffer[positions.unsqueeze(-1) + torch.arange(-span, 0)]
+
+
+def require_some(stream: TrainingStream, counted: np.ndarray, samples: int, part: int) -> None:
+    """Raise RecordingError unless a window of one part counts: a training without one would end as it began."""
+    if not counted.any():
+        use = "trains" if part == FIT else "tells when to stop"
+        raise RecordingError(
+            f"{stream.source}: no window of {samples} samples, one each {stream.hop}, ends in the part that {use}; "
+            "record longer, or choose shorter windows or a smaller training hop"
+        )
 
 
 @dataclass(frozen=True)
@@ -70,7 +82,8 @@ class Lanes:
         wanted = stream.parts == part
         lead = -(-warm_samples // stream.hop)
         chosen = np.flatnonzero(np.convolve(wanted[::-1], np.ones(lead + 1))[: len(wanted)][::-1] > 0)
-        lanes = max(1, min(lanes, len(chosen) // 32))
+        # a lane spends at most half of its hops on warming up
+        lanes = max(1, min(lanes, len(chosen) // max(32, 2 * lead)))
         hops = -(-len(chosen) // lanes)
         grid = np.resize(chosen, hops * lanes).reshape(lanes, hops)  # one row a lane
         filler = np.arange(hops * lanes).reshape(lanes, hops) >= len(chosen)
@@ -82,6 +95,7 @@ class Lanes:
             first = np.maximum.accumulate(np.where(fresh, np.arange(hops), 0), axis=1)
             seen = (np.arange(hops) - first + 1) * stream.hop
         trained = wanted[grid] & ~filler & (seen >= warm_samples)
+        require_some(stream, trained, warm_samples, part)
         return cls(
             *(torch.from_numpy(np.ascontiguousarray(rows.T)) for rows in (stream.positions[grid], fresh, trained))
         )
