@@ -5,7 +5,6 @@ Opened only with `torch.load(weights_only=True)`.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from edgekd import __version__
 from edgekd.calibration import CALIBRATE, FIT, calibrate, parts
 from edgekd.data.recording import Recording
 from edgekd.methods import method
-from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.step import StepModule
-from edgekd.training import save_atomically
+from edgekd.training import load_safely, save_atomically, weights_digest
 
 FORMAT = 1
 REPLAY_LIMIT_BYTES = 4 * 2**20  # the replay stretch that calibrates int8 and proves parity
@@ -96,10 +95,7 @@ class Checkpoint:
 
     def digest(self) -> str:
         """SHA-256 over the weights and the configuration."""
-        h = hashlib.sha256(repr((self.method, sorted(self.config.items()), self.period_s)).encode())
-        for name, tensor in sorted(self.weights.items()):
-            h.update(name.encode() + tensor.contiguous().numpy().tobytes())
-        return h.hexdigest()
+        return weights_digest(repr((self.method, sorted(self.config.items()), self.period_s)), self.weights)
 
     def save(self, path: Path) -> None:
         """Write the file; an older one of that name stays whole if this is cut short."""
@@ -111,7 +107,9 @@ class Checkpoint:
         if not path.exists():
             raise ModelRefused(f"{path}: no such file; `edgekd distill DATA -o {path}` makes one")
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_safely(path)
+        except UsageError:
+            raise
         except Exception as error:  # torch raises many kinds for what is not a checkpoint
             reason = str(error).split("\n")[0][:120]
             raise ModelRefused(

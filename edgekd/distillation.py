@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edgekd.checkpoint import Checkpoint, package
 from edgekd.data import Recording
+from edgekd.data.checks import same_period
 from edgekd.methods import method as method_named
 from edgekd.methods.door import Training
 from edgekd.runtime.errors import UsageError
@@ -46,24 +49,37 @@ def distill(
     """
     room = method_named(method)
     preset, config = configure(method, preset, settings or {})
-    workdir = output.with_name(f"{output.name}.work")
-    workdir.mkdir(parents=True, exist_ok=True)
+    given = None if teacher is None else _fitting_teacher(teacher, recording)
+    workdir = _workdir(output)
 
     def keep_teacher(step: StepModule) -> None:
         package(
             step, recording, method=method, role="teacher", preset=preset, seed=seed, histories={}
         ).save(teacher_path(output))  # fmt: skip
 
-    given = None if teacher is None else _fitting_teacher(teacher, recording)
-    trained = room.train(recording, config, Training(seed, workdir, resume, given, keep_teacher, report))
+    try:
+        trained = room.train(recording, config, Training(seed, workdir, resume, given, keep_teacher, report))
+    finally:
+        with contextlib.suppress(OSError):
+            workdir.rmdir()  # where nothing is kept in it
     checkpoint = package(
         trained.step, recording, method=method, role="student", preset=preset, seed=seed, histories=trained.histories
     )
     checkpoint.save(output)
-    for unfinished in workdir.iterdir():
-        unfinished.unlink()
-    workdir.rmdir()
+    shutil.rmtree(workdir, ignore_errors=True)
     return checkpoint
+
+
+def _workdir(output: Path) -> Path:
+    """The folder of unfinished trainings, made; raises UsageError where nothing can be written, before any work."""
+    workdir = output.with_name(f"{output.name}.work")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "writable").touch()
+        (workdir / "writable").unlink()
+    except OSError as error:
+        raise UsageError(f"{workdir}: cannot be written ({error.strerror}); choose another place with -o") from None
+    return workdir
 
 
 def _fitting_teacher(path: Path, recording: Recording) -> StepModule:
@@ -75,4 +91,9 @@ def _fitting_teacher(path: Path, recording: Recording) -> StepModule:
         )
     if names != recording.sensors:
         raise UsageError(f"{path}: the teacher was trained on other sensors ({len(names)}) than {recording.source}")
+    if not same_period(checkpoint.period_s, recording.period_s):
+        raise UsageError(
+            f"{path}: the teacher was trained on one sample each {checkpoint.period_s:g} s, {recording.source} has one "
+            f"each {recording.period_s:g} s; train a teacher on this recording"
+        )
     return checkpoint.step()

@@ -42,7 +42,9 @@ class TrainingProgress:
     def __call__(self, event: dict[str, Any]) -> None:
         if self.quiet:
             return
-        if "validation" in event:
+        if "note" in event:
+            click.echo(f"note: {event['note']}", err=True)
+        elif "validation" in event:
             self._epoch(event)
         elif self.bar is not None:
             self._step(event)

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.data.checks import require_length, require_same_sensors
+from edgekd.data.checks import require_length, require_same_sensors, same_period
 from edgekd.data.recording import Recording
 from edgekd.runtime.errors import ModelRefused
 
 BLOCK = 4096  # samples between two calls of `progress`
-SAME_PERIOD = 0.05  # a clock that is off by less is the same clock
 
 Progress = Callable[[int], None]
 
@@ -109,7 +108,7 @@ def _score_export(path: Path, recording: Recording, progress: Progress) -> Model
 
 
 def _other_period(period_s: float, recording: Recording) -> tuple[str, ...]:
-    if abs(recording.period_s / period_s - 1) <= SAME_PERIOD:
+    if same_period(recording.period_s, period_s):
         return ()
     return (
         f"the model was trained on one sample each {period_s:g} s, {recording.source or 'the recording'} has one each "

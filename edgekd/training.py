@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
+import pickle
+import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+
+from edgekd.runtime.errors import GateFailed, ModelRefused, UsageError
+
+SAFE_TORCH = (2, 10)
 
 
 class Job(Protocol):
@@ -20,8 +27,8 @@ class Job(Protocol):
     module: nn.Module
     optimizer: torch.optim.Optimizer
 
-    def epoch(self, number: int) -> Iterator[tuple[int, int, float]]:
-        """Train one epoch; yields (steps done, steps in all, loss) after every optimizer step."""
+    def epoch(self, number: int) -> Iterator[tuple[int, int, float | None]]:
+        """Train one epoch; yields (steps done, steps in all, loss) after every step, None where no window counted."""
 
     def validate(self) -> float:
         """Loss on held-out normal windows."""
@@ -44,6 +51,27 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def generator(seed: int, epoch: int) -> torch.Generator:
     """Random numbers of one epoch: the same whether the run was interrupted before it or not."""
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+
+
+def load_safely(path: Path) -> Any:
+    """Read what `save_atomically` wrote: tensors and plain values, never code.
+
+    Raises UsageError under a torch in which that promise does not hold.
+    """
+    if tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2]) < SAFE_TORCH:
+        raise UsageError(
+            f"torch {torch.__version__} can be made to run code by a checkpoint (CVE-2026-24747); "
+            f"pip install 'torch>={'.'.join(map(str, SAFE_TORCH))}'"
+        )
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def weights_digest(about: str, weights: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over what the weights are of, their names and their values."""
+    h = hashlib.sha256(about.encode())
+    for name, tensor in sorted(weights.items()):
+        h.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return h.hexdigest()
 
 
 def save_atomically(content: Any, path: Path) -> None:
@@ -69,21 +97,26 @@ def fit(
     """Train `job` and leave the weights of its best epoch in `job.module`; returns the history, one row an epoch.
 
     `checkpoint` is rewritten after every epoch, so a kill loses at most one. `digest` names data and configuration:
-    a checkpoint of another training is not resumed.
+    a checkpoint of another training is not resumed. Stops after `patience` epochs without a better one; raises
+    GateFailed where a loss is no longer a number.
     """
     history: list[dict[str, float]] = []
     best, best_loss = _weights(job.module), math.inf
-    saved = _resumable(checkpoint, job.name, digest) if resume else None
+    saved = _resumable(checkpoint, job.name, digest, report) if resume else None
     if saved is not None:
         history, best, best_loss = saved["history"], saved["best"], saved["best_loss"]
         job.module.load_state_dict(saved["module"])
         job.optimizer.load_state_dict(saved["optimizer"])
     for number in range(len(history), epochs):
-        if number - _best_epoch(history) > patience:
+        if history and number - _best_epoch(history) >= patience:
             break
-        started, losses = time.monotonic(), []
+        started = time.monotonic()
+        losses: list[float] = []
         for done, steps, loss in job.epoch(number):
-            losses.append(loss)
+            if loss is not None:
+                losses.append(loss)
+            if not losses:
+                continue
             spent = time.monotonic() - started
             left = spent / done * (steps * (epochs - number) - done)
             report(
@@ -98,11 +131,14 @@ def fit(
                     "left_s": left,
                 }
             )
-        validation = job.validate()
-        history.append(
-            {"loss": sum(losses) / max(1, len(losses)), "validation": validation, "seconds": time.monotonic() - started}
-        )
-        if validation <= best_loss:
+        loss, validation = sum(losses) / max(1, len(losses)), job.validate()
+        if not (math.isfinite(loss) and math.isfinite(validation)):
+            raise GateFailed(
+                f"the training of the {job.name} diverged in epoch {number + 1} (loss {loss:g}, validation "
+                f"{validation:g}); lower its learning rate, for example --set learning_rate=1e-4"
+            )
+        history.append({"loss": loss, "validation": validation, "seconds": time.monotonic() - started})
+        if validation < best_loss:
             best, best_loss = _weights(job.module), validation
         report({"job": job.name, "epoch": number + 1, "epochs": epochs, **history[-1]})
         if checkpoint is not None:
@@ -133,8 +169,19 @@ def _best_epoch(history: list[dict[str, float]]) -> int:
     return 1 + min(range(len(history)), key=lambda i: history[i]["validation"])
 
 
-def _resumable(checkpoint: Path | None, name: str, digest: str) -> dict[str, Any] | None:
+def _resumable(
+    checkpoint: Path | None, name: str, digest: str, report: Callable[[dict[str, Any]], None]
+) -> dict[str, Any] | None:
+    """What a killed training left, where it is this one's."""
     if checkpoint is None or not checkpoint.exists():
         return None
-    saved = torch.load(checkpoint, weights_only=True)
-    return saved if (saved["name"], saved["digest"]) == (name, digest) else None
+    try:
+        saved = load_safely(checkpoint)
+        same = (saved["name"], saved["digest"]) == (name, digest)
+    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, OSError) as error:
+        raise ModelRefused(
+            f"{checkpoint}: cannot be resumed ({str(error).splitlines()[0][:80]}); start anew without --resume"
+        ) from None
+    if not same:
+        report({"job": name, "note": f"{checkpoint} is of other data, settings, seed or teacher: starting anew"})
+    return saved if same else None

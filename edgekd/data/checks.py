@@ -11,11 +11,18 @@ from edgekd.data.recording import Recording
 from edgekd.data.request import shorten
 from edgekd.runtime.errors import RecordingError
 
+SAME_PERIOD = 0.05  # a clock that is off by less is the same clock
+
 
 def constant_sensors(recording: Recording) -> list[str]:
     """Names of the sensors that never change. They carry nothing, but stay in the recording."""
     flat = np.ptp(recording.values, axis=0) == 0
     return [name for name, constant in zip(recording.sensors, flat) if constant]
+
+
+def same_period(one_s: float, other_s: float) -> bool:
+    """Whether two sampling periods are those of one clock; windows of another clock mean another time."""
+    return abs(one_s / other_s - 1) <= SAME_PERIOD
 
 
 def require_length(recording: Recording, n: int) -> None:

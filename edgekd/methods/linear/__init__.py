@@ -7,6 +7,7 @@ from edgekd.methods.door import Trained, Training
 from edgekd.methods.linear.config import PRESETS, LinearConfig
 from edgekd.methods.linear.fit import fit_linear
 from edgekd.methods.linear.step import LinearStep
+from edgekd.runtime.errors import UsageError
 
 SYSTEM = "linear detectors on samples and signature matrices (the yardstick; no published system)"
 DEFAULT_PRESET = "ensemble"
@@ -17,4 +18,6 @@ __all__ = ["CONFIG", "DEFAULT_PRESET", "PRESETS", "STEP", "SYSTEM", "train"]
 
 def train(recording: Recording, config: LinearConfig, how: Training) -> Trained:
     """Fit; a linear detector has no teacher."""
+    if how.teacher is not None:
+        raise UsageError("a linear detector is fitted, not distilled; leave out --teacher")
     return Trained(fit_linear(recording, config, how.seed), {})

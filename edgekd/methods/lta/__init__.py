@@ -20,9 +20,14 @@ __all__ = ["CONFIG", "DEFAULT_PRESET", "PRESETS", "STEP", "SYSTEM", "Student", "
 def train(recording: Recording, config: LTAConfig, how: Training) -> Trained:
     """Teacher (or the one given), then student."""
     teacher, histories = how.teacher, {}
+    _, kept = untrained(recording, config)  # a student that cannot be is refused before the teacher is trained
     if teacher is not None and not isinstance(teacher, LTAStep):
         raise UsageError("the given teacher is of another method; LTA distills from an LTA teacher")
-    untrained(recording, config)  # a student that cannot be is refused before the teacher is trained
+    if teacher is not None and teacher.scaler.kept.tolist() != kept.tolist():
+        raise UsageError(
+            f"the given teacher looks at {teacher.m} sensors, this student at {len(kept)} others or more or fewer: "
+            "other sensors were constant in its training; train a teacher on this recording, or --set drop_constant"
+        )
     if teacher is None and config.distill:
         teacher, histories["teacher"] = train_teacher(
             recording, config, seed=how.seed, workdir=how.workdir, resume=how.resume, report=how.report

@@ -21,7 +21,7 @@ from edgekd.methods.lta.jobs import StudentJob, TeacherJob
 from edgekd.methods.lta.step import LTAStep
 from edgekd.methods.lta.stream import TrainingStream
 from edgekd.scaling import SampleScaler, kept_columns
-from edgekd.training import fit
+from edgekd.training import fit, weights_digest
 
 SCORE_WINDOWS = 1024  # windows that the residual's variance is taken from
 Report = Callable[[dict[str, Any]], None]
@@ -64,10 +64,11 @@ def distill(
     teacher_stream = None
     if teacher is not None:
         teacher_stream = TrainingStream(teacher.scaler, recording, step.entities(recording), pad, stream.hop)
+    taught = "" if teacher is None else weights_digest("teacher", teacher.state_dict())
     history = fit(
         StudentJob(step, stream, seed, teacher, teacher_stream), epochs=config.epochs, patience=config.patience,
         checkpoint=workdir and workdir / "student.training", resume=resume,
-        digest=_digest(recording, config, seed), report=report,
+        digest=_digest(recording, config, seed) + taught, report=report,
     )  # fmt: skip
     _fit_score(step, recording)
     return step, history

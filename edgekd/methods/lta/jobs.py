@@ -136,7 +136,7 @@ class StudentJob(_Job):
         if teacher is not None and teacher_stream is not None:
             self.maps = TeacherMaps(teacher, teacher_stream, self.train)
 
-    def epoch(self, number: int) -> Iterator[tuple[int, int, float]]:
+    def epoch(self, number: int) -> Iterator[tuple[int, int, float | None]]:
         hops, lanes = self.train.positions.shape
         state = self._cold(lanes)
         starts = range(0, hops, self.config.truncate_hops)
@@ -144,8 +144,10 @@ class StudentJob(_Job):
             rows = slice(start, min(start + self.config.truncate_hops, hops))
             state = [tensor.detach() for tensor in state]
             loss, state = self._chunk(self.train, rows, state, learn=True)
-            self.descend((number + done / len(starts)) / self.config.epochs)
-            yield done, len(starts), loss
+            counted = bool(self.train.trained[rows].any())
+            if counted:
+                self.descend((number + done / len(starts)) / self.config.epochs)
+            yield done, len(starts), loss if counted else None
 
     @torch.no_grad()
     def validate(self) -> float:
