@@ -105,7 +105,7 @@ class LTAConfig:
         """The teacher that belongs to this student: the published network on the student's inputs."""
         return replace(
             self,
-            window=self.teacher_window if self.window else 0,
+            window=(self.teacher_window or self.window) if self.window else 0,
             levels=4,
             channels=32,
             separable=False,

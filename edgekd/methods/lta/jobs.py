@@ -21,7 +21,10 @@ MATCHED_LEVEL = 1  # zero-based: the attended map of the second recurrent level,
 
 
 def autocast(config: LTAConfig) -> AbstractContextManager[object]:
-    """bfloat16 convolutions in training where the processor has them; scores are always computed in float32."""
+    """bfloat16 convolutions in training where the processor has them.
+
+    Only around the network: signature matrices are sums whose differences count. Scores are always in float32.
+    """
     return torch.autocast("cpu", torch.bfloat16) if _half(config) else nullcontext()
 
 
@@ -80,10 +83,10 @@ class TeacherJob(_Job):
         return torch.from_numpy(self.stream.positions[chosen])
 
     def losses(self, positions: Tensor) -> Tensor:
-        windows = self.stream.windows(positions, self.step.span)
-        sequence = self.step.sequence(windows, None)
-        output, _ = self.step.reconstruct(sequence)
-        return reconstruction_loss(output, sequence[:, -1], self.config.loss)
+        sequence = self.step.sequence(self.stream.windows(positions, self.step.span), None)
+        with autocast(self.config):
+            output, _ = self.step.reconstruct(sequence)
+            return reconstruction_loss(output, sequence[:, -1], self.config.loss)
 
     def epoch(self, number: int) -> Iterator[tuple[int, int, float]]:
         order = self.train[torch.randperm(len(self.train), generator=generator(self.seed, number))]
@@ -91,8 +94,7 @@ class TeacherJob(_Job):
         for done, batch in enumerate(batches, 1):
             total = 0.0
             for micro in batch.split(MICRO_BATCH):
-                with autocast(self.config):
-                    loss = self.losses(micro).sum() / len(batch)
+                loss = self.losses(micro).sum() / len(batch)
                 loss.backward()
                 total += loss.item()
             self.descend((number + done / len(batches)) / self.config.epochs)
@@ -102,8 +104,7 @@ class TeacherJob(_Job):
     def validate(self) -> float:
         # a few hundred windows, spread evenly, tell the epochs apart
         held = self.held[:: max(1, len(self.held) // 256)]
-        with autocast(self.config):
-            losses = [self.losses(micro) for micro in held.split(MICRO_BATCH)]
+        losses = [self.losses(micro) for micro in held.split(MICRO_BATCH)]
         return float(torch.cat(losses).mean())
 
 
@@ -207,8 +208,8 @@ class StudentJob(_Job):
         total = 0.0
         for micro in chosen.split(MICRO_BATCH):
             windows = self.stream.windows(positions[micro], self.step.span)
+            sequence = self.step.sequence(windows, None if leaf is None else leaf[micro])
             with autocast(self.config):
-                sequence = self.step.sequence(windows, None if leaf is None else leaf[micro])
                 output, attended = self.step.reconstruct(sequence)
                 maps = self._maps(lanes, rows.start * lanes.positions.shape[1] + micro, learn)
                 loss = self._loss(output, sequence[:, -1].detach(), attended, maps).sum() / len(chosen)
@@ -235,8 +236,8 @@ class StudentJob(_Job):
         for hop, (positions, fresh) in enumerate(zip(lanes.positions[rows], lanes.fresh[rows])):
             state = _reset(state, fresh)
             windows = self.stream.windows(positions, self.step.span)
+            target = self.step.sequence(windows, None if betas is None else betas[hop])[:, -1]
             with autocast(self.config):
-                target = self.step.sequence(windows, None if betas is None else betas[hop])[:, -1]
                 output, attended, state = self.step.advance(target, state)
                 maps = self._maps(lanes, (rows.start + hop) * width + torch.arange(width), learn)
                 losses.append(self._loss(output, target.detach(), attended, maps) * trained[hop])
@@ -275,7 +276,7 @@ class TeacherMaps:
 
     @torch.no_grad()
     def _compute(self, positions: Tensor) -> Tensor:
-        windows = self.stream.windows(positions, self.teacher.span)
+        sequence = self.teacher.sequence(self.stream.windows(positions, self.teacher.span), None)
         with autocast(self.teacher.config):
-            _, attended = self.teacher.reconstruct(self.teacher.sequence(windows, None))
+            _, attended = self.teacher.reconstruct(sequence)
         return attended[MATCHED_LEVEL].float()

@@ -168,17 +168,20 @@ class SignatureNetwork(nn.Module):
         attended = [self.attend(unroll(recurrent, x, steps)) for recurrent, x in zip(self.recurrent, maps)]
         return self.decode(attended), attended
 
-    def advance(self, matrices: Tensor, carried: list[list[Tensor]]) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
+    def advance(
+        self, matrices: Tensor, carried: list[list[Tensor]], attend: bool
+    ) -> tuple[Tensor, list[Tensor], list[list[Tensor]]]:
         """One step of the carried form.
 
-        matrices (batch, 3, n, n); carried: for each level [h, c, older hidden maps, newest first ...]. Returns the
-        reconstruction, the attended map of every level, and what to carry on.
+        matrices (batch, 3, n, n); carried: for each level [h, c, older hidden maps, newest first ...]; `attend` over
+        the carried hidden maps as well. Returns the reconstruction, the attended map of every level, and what to carry
+        on.
         """
         attended, following = [], []
         for recurrent, x, (h, c, *older) in zip(self.recurrent, self.encode(matrices), carried):
             new_h, new_c = recurrent(x, h, c)
             past = [h, *older]
-            attended.append(self.attend([*reversed(past), new_h]) if older else new_h)
+            attended.append(self.attend([*reversed(past), new_h]) if attend else new_h)
             following.append([new_h, new_c, *past[: len(older)]])
         return self.decode(attended), attended, following
 

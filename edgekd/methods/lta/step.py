@@ -150,7 +150,8 @@ class LTAStep(StepModule):
         """Carried form: S (B, 3, m, m) and state as in `carried_shapes` -> output for S, attended maps, next state."""
         per_level = 1 + max(1, self.config.attention_steps - 1)
         levels = [list(state[i * per_level : (i + 1) * per_level]) for i in range(self.config.levels)]
-        output, attended, following = self.network.advance(self.bounded(matrices), levels)
+        attend = self.config.attention_steps > 1
+        output, attended, following = self.network.advance(self.bounded(matrices), levels, attend)
         flat = [tensor for level in following for tensor in level]
         if self.predicts:
             return state[-1], attended, [*flat, output]
