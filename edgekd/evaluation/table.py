@@ -6,6 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from edgekd.duration import duration, unit_of
 from edgekd.evaluation.report import AT_THRESHOLD, BEST, RANKS, Figure, Report, Spread
 
 SECTIONS = {
@@ -14,18 +15,6 @@ SECTIONS = {
     BEST: "At the best threshold on these labels: only to compare with published tables",
 }
 HEADLINE = {"vus_pr", "event_recall", "false_alarms_per_day"}
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that people would choose: "45 s", "12 min", "3.5 h", "2.1 d"."""
-    unit, size = _unit(seconds)
-    return f"{seconds / size:.3g} {unit}"
-
-
-def _unit(seconds: float) -> tuple[str, float]:
-    """Name and length in seconds."""
-    units = (("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, 172_800.0))
-    return next(((name, size) for name, size, limit in units if seconds < limit), ("d", 86_400.0))
 
 
 def render(report: Report) -> Group:
@@ -95,7 +84,7 @@ def _spread(figure: Figure) -> str:
         return "-"
     mean, sd, unit = figure.random.mean, figure.random.sd, figure.measure.unit
     if unit == "s":
-        name, size = _unit(mean)
+        name, size = unit_of(mean)
         return f"{mean / size:.2g} ± {sd / size:.2g} {name}"
     return f"{_number(mean, unit)} ± {_number(sd, unit, digits=1)}"
 
