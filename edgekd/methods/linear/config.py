@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from edgekd.runtime.errors import UsageError
+from edgekd.methods.settings import LONGEST, read_settings
 from edgekd.signature import Geometry
 
 TERMS = {
@@ -15,6 +15,11 @@ TERMS = {
     "signature-energy": ("signature_energy",),
     "ensemble": ("signature_pca", "mahalanobis"),
 }
+CHOICES = {"detector": tuple(TERMS), "scaling": ("minmax", "zscore")}
+RANGES = {
+    "hop": (0, LONGEST), "recent": (1, LONGEST), "ridge": (1e-9, 1e3), "sample_components": (0, 4096),
+    "signature_components": (1, 4096),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,12 +54,8 @@ class LinearConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> LinearConfig:
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise UsageError(f"linear has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}")
-        lengths = values.get("lengths")
-        return cls(**{**values, "lengths": tuple(lengths) if lengths else None})
+        """Settings by name over the defaults; raises UsageError naming the one that cannot be."""
+        return read_settings(cls, "linear", values, CHOICES, RANGES)
 
 
 PRESETS = {name: replace(LinearConfig(), detector=name) for name in TERMS}

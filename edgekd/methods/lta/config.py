@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from edgekd.methods.settings import LONGEST, read_settings
 from edgekd.runtime.errors import UsageError
 from edgekd.signature import Geometry
 
 STATE_LIMIT_BYTES = 256 * 1024  # a state written every minute must not wear an SD card out
+SHORTEST_WINDOW = 10  # samples; below it two of the derived lengths are the same
+MATCHED_LEVEL = 1  # zero-based: the attended map of the second recurrent level, in both networks
 
 
 @dataclass(frozen=True)
@@ -122,13 +125,39 @@ class LTAConfig:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> LTAConfig:
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
-        if unknown:
-            raise UsageError(f"LTA has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}")
-        lengths = values.get("lengths")
-        return cls(**{**values, "lengths": tuple(lengths) if lengths else None})
+        """Settings by name over the published ones; raises UsageError naming the one that cannot be."""
+        config = read_settings(cls, "lta", values, CHOICES, RANGES)
+        for name in ("window", "teacher_window"):
+            if 0 < getattr(config, name) < SHORTEST_WINDOW:
+                raise UsageError(f"setting {name}: three scales need at least {SHORTEST_WINDOW} samples, or 0")
+        if config.window and not config.lengths and not config.hop:
+            raise UsageError("setting hop: a given window needs a hop of at least 1")
+        if config.distill and config.levels <= MATCHED_LEVEL:
+            raise UsageError(f"setting levels: distillation matches level {MATCHED_LEVEL + 1}; set distill=false")
+        return config
 
+
+CHOICES = {
+    "scaling": ("minmax", "zscore"),
+    "standardize": ("none", "element", "global"),
+    "output": ("selu", "linear"),
+    "recurrence": ("windowed", "carried"),
+    "target": ("newest", "next"),
+    "accumulator": ("none", "rnn", "lstm", "gru"),
+    "lts": ("per_variable", "vector", "pseudo_window"),
+    "loss": ("mse", "huber"),
+    "score": ("top", "variance"),
+    "schedule": ("constant", "one-cycle"),
+    "precision": ("auto", "float32", "bf16"),
+}
+
+RANGES = {
+    "window": (0, LONGEST), "teacher_window": (0, LONGEST), "hop": (0, LONGEST), "training_hop": (0, LONGEST),
+    "teacher_hop": (0, LONGEST), "levels": (1, 4), "channels": (0, 1024), "attention_scale": (0.0, 1e6),
+    "attention_steps": (1, 64), "distill_weight": (0.0, 1.0), "epochs": (1, 100_000), "teacher_epochs": (1, 100_000),
+    "patience": (1, 100_000), "learning_rate": (1e-8, 10.0), "teacher_learning_rate": (1e-8, 10.0), "lanes": (1, 4096),
+    "truncate_hops": (1, 4096), "teacher_batch": (1, 4096), "clip_norm": (1e-6, 1e6),
+}  # fmt: skip
 
 PAPER = LTAConfig()
 

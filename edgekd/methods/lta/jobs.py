@@ -10,14 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.calibration import CALIBRATE, FIT
-from edgekd.methods.lta.config import LTAConfig
+from edgekd.methods.lta.config import MATCHED_LEVEL, LTAConfig
 from edgekd.methods.lta.step import LTAStep
 from edgekd.methods.lta.stream import Lanes, TrainingStream, require_some
 from edgekd.training import generator, learning_rate, set_rate
 
 MICRO_BATCH = 16  # windows in one backward pass
 CACHE_LIMIT_BYTES = 4 * 2**30  # teacher maps kept in memory; beyond it they are computed again each time
-MATCHED_LEVEL = 1  # zero-based: the attended map of the second recurrent level, in both networks
 
 
 def autocast(config: LTAConfig) -> AbstractContextManager[object]:
