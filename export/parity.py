@@ -42,17 +42,19 @@ class Parity:
 
     def check(self, int8: bool) -> None:
         """Raises GateFailed where the file is not what was trained."""
-        if not int8 and max(self.max_score_error, self.random_state_error) > self.tolerance:
-            worst = max(self.max_score_error, self.random_state_error)
+        worst = float(np.maximum(self.max_score_error, self.random_state_error))
+        # written so that a figure which is no number does not hold
+        if not int8 and not worst <= self.tolerance:
             raise GateFailed(
-                f"parity: the file's scores differ from torch by {worst:.2g}, allowed is {self.tolerance:g}"
+                f"parity: the file's scores differ from torch by {worst:.2g}, allowed is {self.tolerance:g}; "
+                "this is a bug of the export, --force writes the file for a look at it"
             )
-        if int8 and self.rank_correlation < MIN_RANK_CORRELATION:
+        if int8 and not self.rank_correlation >= MIN_RANK_CORRELATION:
             raise GateFailed(
                 f"parity: int8 scores correlate {self.rank_correlation:.4f} with torch, at least "
                 f"{MIN_RANK_CORRELATION} is wanted; export without --int8, or with --force to look at the file"
             )
-        if int8 and self.changed_decisions > MAX_CHANGED_DECISIONS:
+        if int8 and not self.changed_decisions <= MAX_CHANGED_DECISIONS:
             raise GateFailed(
                 f"parity: int8 changes {self.changed_decisions:.1%} of the decisions, at most "
                 f"{MAX_CHANGED_DECISIONS:.0%} are allowed; export without --int8, or with --force to look at the file"
@@ -93,19 +95,23 @@ def prove(step: StepModule, engine: Engine, manifest: Manifest, replay: Recordin
 def _hops(step: StepModule, replay: Recording, steps: int) -> Iterator[tuple[np.ndarray, int, bool]]:
     """(samples, samples seen since the reset, whether state is reset before) of `steps` hops, looping without end.
 
-    Looped samples go on with the state of the first pass: what is proven is that errors do not build up.
+    State is reset where an entity begins. A stretch of one entity goes on with its state when it is looped: what is
+    proven is that errors do not build up.
     """
-    done, first = 0, True
+    entities = [(start, end) for start, end in step.entities(replay) if end - start >= step.hop]
+    if not entities:
+        raise GateFailed(f"parity: the replay stretch of {len(replay)} samples is shorter than one hop of {step.hop}")
+    done, seen = 0, 0
     while True:
-        for start, end in step.entities(replay):
-            reset = first or len(step.entities(replay)) > 1
+        for start, end in entities:
+            if len(entities) > 1:
+                seen = 0
             for stop in range(start + step.hop, end + 1, step.hop):
-                yield replay.values[stop - step.hop : stop], stop - start if first or reset else 10**9, reset
-                reset = False
+                seen += step.hop
+                yield replay.values[stop - step.hop : stop], seen, seen == step.hop
                 done += 1
                 if done == steps:
                     return
-        first = False
 
 
 def _run(engine: Engine, manifest: Manifest, samples: np.ndarray, state: list[np.ndarray]) -> list[np.ndarray]:
