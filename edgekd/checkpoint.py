@@ -5,6 +5,8 @@ Opened only with `torch.load(weights_only=True)`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from torch import Tensor
 from edgekd import __version__
 from edgekd.calibration import CALIBRATE, FIT, calibrate, parts
 from edgekd.data.recording import Recording
-from edgekd.methods import method
+from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.step import StepModule
 from edgekd.training import load_safely, save_atomically, weights_digest
@@ -57,11 +59,19 @@ class Checkpoint:
     format: int = FORMAT
 
     def step(self) -> StepModule:
-        """The detector, ready to score."""
+        """The detector, ready to score; raises ModelRefused where configuration and weights are not of one piece."""
         room = method(self.method)
-        config = room.CONFIG.from_json(self.config)
-        step = room.STEP(config, len(self.sensors), len(self.sensors) - len(self.dropped), self.period_s)
-        step.load_state_dict(self.weights)
+        try:
+            config = room.CONFIG.from_json(self.config)
+            step = room.STEP(config, len(self.sensors), len(self.sensors) - len(self.dropped), self.period_s)
+            step.load_state_dict(self.weights)
+            if not ((step.scaler.kept >= 0) & (step.scaler.kept < len(self.sensors))).all():
+                raise ValueError("it looks at sensors that there are not")
+        except (UsageError, RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0].rstrip(":")
+            raise ModelRefused(
+                f"the checkpoint's settings and weights do not belong together ({reason}); distill it again"
+            ) from None
         return step.eval()
 
     def replay(self) -> Recording:
@@ -117,12 +127,63 @@ class Checkpoint:
             ) from None
         if not isinstance(content, dict) or "method" not in content or "weights" not in content:
             raise ModelRefused(f"{path}: a torch file, but not a student checkpoint; give one made by `edgekd distill`")
-        if content.get("format", 0) > FORMAT:
-            raise ModelRefused(
-                f"{path}: format {content['format']} is newer than this EdgeKD reads ({FORMAT}); upgrade"
-            )
+        version = content.get("format")
+        if isinstance(version, int) and version > FORMAT:
+            raise ModelRefused(f"{path}: format {version} is newer than this EdgeKD reads ({FORMAT}); upgrade")
+        for name, fits in CHECKS.items():
+            try:
+                whole = bool(fits(content))
+            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+                whole = False
+            if not whole:
+                raise ModelRefused(f"{path}: a damaged checkpoint, '{name}' is missing or wrong; distill it again")
         known = {field.name for field in fields(cls)}
         return cls(**{name: value for name, value in content.items() if name in known})
+
+
+def _finite(*values: Any) -> bool:
+    return all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
+
+
+def _sensor(sensor: dict[str, Any]) -> bool:
+    words = isinstance(sensor["name"], str) and isinstance(sensor["unit"], str)
+    return words and _finite(sensor["low"], sensor["high"], sensor["fill"]) and len(sensor) == 5
+
+
+def _threshold(threshold: dict[str, Any]) -> bool:
+    rate = threshold["alarms_per_day"]
+    counted = not rate["days"] or _finite(rate["measured"], rate["upper95"], rate["days"])
+    return counted and _finite(threshold["value"]) and isinstance(threshold["rule"] + threshold["data"], str)
+
+
+def _starts(starts: list[int], samples: int) -> bool:
+    rising = all(one < other for one, other in zip(starts, [*starts[1:], samples]))
+    return rising and starts[0] == 0 and all(isinstance(start, int) for start in starts)
+
+
+# What a file must hold to be taken for a checkpoint: one predicate a field, so that everything behind `load` can trust
+# it. A field that is missing, or of a kind that the predicate cannot look at, does not hold either.
+CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "format": lambda c: isinstance(c["format"], int),
+    "method": lambda c: c["method"] in METHODS,
+    "role": lambda c: c["role"] in ("student", "teacher"),
+    "preset": lambda c: isinstance(c["preset"], str),
+    "config": lambda c: isinstance(c["config"], dict),
+    "sensors": lambda c: all(_sensor(sensor) for sensor in c["sensors"]),
+    "dropped": lambda c: set(c["dropped"]) < {sensor["name"] for sensor in c["sensors"]},
+    "period_s": lambda c: _finite(c["period_s"]) and c["period_s"] > 0,
+    "weights": lambda c: all(isinstance(name, str) and bool(w.isfinite().all()) for name, w in c["weights"].items()),
+    "replay_samples": lambda c: (
+        c["replay_samples"].dtype == torch.float32
+        and c["replay_samples"].shape[1:] == (len(c["sensors"]),)
+        and bool(c["replay_samples"].isfinite().all())
+    ),
+    "replay_starts": lambda c: _starts(c["replay_starts"], len(c["replay_samples"])),
+    "threshold": lambda c: _threshold(c["threshold"]),
+    "normal_scores": lambda c: c["normal_scores"].dim() == 1 and bool(c["normal_scores"].isfinite().all()),
+    "seed": lambda c: isinstance(c["seed"], int),
+    "data": lambda c: isinstance(c["data"]["source"] + c["data"]["digest"], str),
+}
 
 
 def package(
