@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +38,14 @@ class ModelScores:
     """What does not fit but does not forbid scoring, one line each."""
 
 
-def score_model(path: Path, recording: Recording, progress: Progress | None = None) -> ModelScores:
+def score_model(
+    path: Path, recording: Recording, progress: Progress | None = None, *, one_stream: bool = False
+) -> ModelScores:
     """Score a recording with the model in a file, each entity from the cold state.
 
     path: student.pt (in torch, all windows at once) or student.onnx (in its engine, sample by sample as on a device).
     progress: called with the number of samples that were scored since its last call.
+    one_stream: let the state run on across the entities; a student that was trained so does it by itself.
     Raises ModelRefused for any other file, RecordingError where sensors or length do not fit.
     """
     readers = {".pt": _score_checkpoint, ".onnx": _score_export}
@@ -50,7 +53,9 @@ def score_model(path: Path, recording: Recording, progress: Progress | None = No
         raise ModelRefused(f"{path}: neither a student (.pt) nor an exported file (.onnx); give one of these")
     if not path.is_file():
         raise ModelRefused(f"{path}: no such file; `edgekd distill` makes a .pt, `edgekd export` an .onnx of it")
-    return readers[path.suffix](path, recording, progress or (lambda done: None))
+    scored = replace(recording, starts=(0,), entities=("",)) if one_stream else recording
+    found = readers[path.suffix](path, scored, progress or (lambda done: None))
+    return replace(found, recording=replace(found.recording, starts=recording.starts, entities=recording.entities))
 
 
 def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> ModelScores:
@@ -60,6 +65,12 @@ def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> M
     recording = require_same_sensors([sensor["name"] for sensor in checkpoint.sensors], recording)
     step = checkpoint.step()
     require_length(recording, step.warmup_samples)
+    notes = _other_period(checkpoint.period_s, recording)
+    if not step.entity_resets and len(recording.starts) > 1:
+        notes += (
+            f"state runs on across the {len(recording.starts)} entities, as this model was trained; an exported file "
+            "starts each from the cold state, but for --no-entity-resets",
+        )
     found = step.score(recording)
     progress(len(recording))
     return ModelScores(
@@ -71,7 +82,7 @@ def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> M
         threshold=float(checkpoint.threshold["value"]),
         threshold_rule=str(checkpoint.threshold["rule"]),
         hop=step.hop,
-        notes=_other_period(checkpoint.period_s, recording),
+        notes=notes,
     )
 
 

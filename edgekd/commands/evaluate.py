@@ -40,6 +40,12 @@ PARTS = {"test": "test", "train": "train", "all": None}
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write a CSV with one row for each verdict: sample,score,anomaly.",
 )
+@click.option(
+    "--no-entity-resets",
+    "one_stream",
+    is_flag=True,
+    help="Let the state run on across the entities of DATA, as preset paper was trained, instead of clearing it.",
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of the random scores that stand beside every figure.")
 @recording_options
 @json_option
@@ -50,6 +56,7 @@ def command(
     threshold: float | None,
     plot: Path | None,
     scores_csv: Path | None,
+    one_stream: bool,
     seed: int,
     as_json: bool,
     **reading: Any,
@@ -75,7 +82,7 @@ def command(
     with click.progressbar(
         length=len(recording), label=f"scoring {recording.source}", file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as bar:
-        found = score_model(model, recording, bar.update)
+        found = score_model(model, recording, bar.update, one_stream=one_stream)
     for note in (*found.recording.notes, *found.notes):
         click.echo(f"note: {note}", err=True)
     at = found.threshold if threshold is None else threshold
