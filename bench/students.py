@@ -16,11 +16,8 @@ import click
 
 from bench.results import WORK
 
-# MSL pooled, 27 channels, at the published hop of 50 with capped epochs: the published student
-MSL = {
-    "window": 100, "teacher_window": 200, "training_hop": 50, "teacher_hop": 50, "teacher_epochs": 1, "epochs": 1,
-    "entity_resets": True,
-}  # fmt: skip
+# the published student with capped epochs; MSL is pooled over its 27 channels
+PUBLISHED = {"window": 100, "teacher_window": 200, "teacher_epochs": 1, "entity_resets": True}
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,20 @@ class Plan:
 PLANS: dict[str, Plan] = {
     **{f"smd-{k}": Plan(f"smd/machine-{k}.npz") for k in ("1-2", "2-1", "1-6")},
     "skab": Plan("skab/SKAB.npz#valve1/4"),
-    "msl-gru": Plan("smap_msl/MSL.npz", "paper", {**MSL, "accumulator": "gru", "epochs": 2}),
-    "msl-rnn": Plan("smap_msl/MSL.npz", "paper", {**MSL, "accumulator": "rnn"}, teacher="msl-gru"),
-    "msl-lstm": Plan("smap_msl/MSL.npz", "paper", {**MSL, "accumulator": "lstm"}, teacher="msl-gru"),
+    "msl-gru": Plan(
+        "smap_msl/MSL.npz",
+        "paper",
+        {**PUBLISHED, "training_hop": 50, "teacher_hop": 50, "epochs": 2, "accumulator": "gru"},
+    ),
+    **{
+        f"skab-{cell}": Plan(
+            "skab/SKAB.npz#valve1/4",
+            "paper",
+            {**PUBLISHED, "training_hop": 10, "teacher_hop": 10, "epochs": 2, "accumulator": cell},
+            teacher=None if cell == "rnn" else "skab-rnn",
+        )
+        for cell in ("rnn", "gru", "lstm")
+    },
     **{f"asd-{k}": Plan(f"asd/omi-{k}.npz") for k in (2, 4, 5, 6, 7, 9)},
     # with and without the accumulator: no teacher and few epochs, so that seeds are affordable
     **{
