@@ -18,11 +18,12 @@ from bench.results import save, table
 from bench.students import PLANS, student
 from edgekd.checkpoint import Checkpoint
 from edgekd.data import load
+from edgekd.data.request import PARTS, join
 from edgekd.export import export
 from edgekd.runtime import Detector
 from edgekd.step import Scores
 
-SAMPLES = 8000
+SAMPLES = 5000
 
 
 def difference(found: np.ndarray, scores: Scores, threshold: float) -> tuple[float, int]:
@@ -42,9 +43,9 @@ def main(data: Path) -> None:
             continue
         checkpoint = Checkpoint.load(student(name))
         step, threshold = checkpoint.step(), checkpoint.threshold["value"]
-        recording = load(str(data / PLANS[name].data))  # both parts: the boundary between them is one of entities
-        middle = recording.starts[1]
-        recording = recording.slice(max(0, middle - SAMPLES), middle + SAMPLES)
+        spec = str(data / PLANS[name].data)
+        train, test = load(spec, "train"), load(spec, "test")
+        recording = join([train.slice(max(0, len(train) - SAMPLES), len(train)), test.slice(0, SAMPLES)], PARTS)
         batch = step.score(recording)
         replayed = step.replay(recording)
         with tempfile.TemporaryDirectory() as folder:
