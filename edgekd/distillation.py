@@ -41,11 +41,13 @@ def distill(
     teacher: Path | None = None,
     seed: int = 0,
     resume: bool = False,
+    device: str = "auto",
     report: Callable[[dict[str, Any]], None] = lambda event: None,
 ) -> Checkpoint:
     """Train and save; the student goes to `output`, a teacher that was trained on the way beside it.
 
-    Unfinished trainings are kept in `<output>.work/` until the student is written; `resume` goes on with them.
+    Unfinished trainings are kept in `<output>.work/` until the student is written; `resume` goes on with them. `device`
+    is "auto", "cpu" or "cuda".
     """
     room = method_named(method)
     preset, config = configure(method, preset, settings or {})
@@ -57,8 +59,12 @@ def distill(
             step, recording, method=method, role="teacher", preset=preset, seed=seed, histories={}
         ).save(teacher_path(output))  # fmt: skip
 
+    how = Training(
+        seed=seed, workdir=workdir, resume=resume, device=_device(device), teacher=given, keep_teacher=keep_teacher,
+        report=report,
+    )  # fmt: skip
     try:
-        trained = room.train(recording, config, Training(seed, workdir, resume, given, keep_teacher, report))
+        trained = room.train(recording, config, how)
     finally:
         with contextlib.suppress(OSError):
             workdir.rmdir()  # where nothing is kept in it
@@ -68,6 +74,15 @@ def distill(
     checkpoint.save(output)
     shutil.rmtree(workdir, ignore_errors=True)
     return checkpoint
+
+
+def _device(name: str) -> str:
+    """What torch calls it: "auto" is the GPU where torch has one. Raises UsageError where "cuda" is not to be had."""
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("this torch finds no CUDA device; train with --device cpu, or install a torch that has CUDA")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _workdir(output: Path) -> Path:

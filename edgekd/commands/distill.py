@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekd.commands.options import json_option, recording_options
 from edgekd.methods import METHODS
 from edgekd.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgekd.checkpoint import Checkpoint
 
 
 @click.command("distill", context_settings={"show_default": True})
@@ -35,8 +38,13 @@ from edgekd.runtime.errors import UsageError
     help="A teacher to distill from; without it one is trained and kept beside the student.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training of the same data, settings and seed.")
-@click.option("--seed", type=int, default=0, help="Seed of everything random.")
-@click.option("--device", type=click.Choice(["auto", "cpu"]), default="auto", help="Where to train.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of everything random.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    help="Where networks train; auto is the GPU where torch finds one.",
+)
 @recording_options
 @json_option
 def command(
@@ -55,33 +63,46 @@ def command(
         edgekd distill plant.csv -o pca.pt --method linear --preset signature-pca
     """
     from edgekd.data import constant_sensors, load
+    from edgekd.data.request import shorten
     from edgekd.distillation import distill
     from edgekd.progress import TrainingProgress
 
     recording = load(data, "train", **reading)
-    for note in recording.notes:
-        click.echo(f"note: {note}", err=True)
+    notes = list(recording.notes)
     constant = constant_sensors(recording)
     if constant:
-        click.echo(
-            f"note: {len(constant)} constant sensors: {', '.join(constant[:8])}{' ...' if len(constant) > 8 else ''}",
-            err=True,
-        )
+        notes.append(f"{len(constant)} constant sensors: {shorten(constant)}")
+    if recording.labels is not None and recording.labels.any():
+        notes.append(f"{recording.labels.sum():,} samples are labeled anomalous; they train as if they were normal")
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     with TrainingProgress(quiet=as_json) as progress:
-        checkpoint = distill(
-            recording, output, method=method, preset=preset, settings=_parse(settings), teacher=teacher,
-            seed=seed, resume=resume, report=progress,
-        )  # fmt: skip
+        try:
+            checkpoint = distill(
+                recording, output, method=method, preset=preset, settings=_parse(settings), teacher=teacher,
+                seed=seed, resume=resume, device=device, report=progress,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            click.echo("the same command with --resume goes on after the last whole epoch", err=True)
+            raise
     if as_json:
         click.echo(json.dumps({"student": str(output), **checkpoint.summary()}))
-        return
-    rate = checkpoint.threshold["alarms_per_day"]
-    click.echo(
-        f"{output}: {checkpoint.method}/{checkpoint.preset}, {checkpoint.summary()['parameters']:,} parameters, "
-        f"threshold {checkpoint.threshold['value']:.4g} ({checkpoint.threshold['rule']}); on {rate['days']:.2f} other "
-        f"normal days {rate['measured']:.2f} alarms a day (95 % bound {rate['upper95']:.2f})"
-        if rate["days"]
-        else f"{output}: {checkpoint.method}/{checkpoint.preset}"
+    else:
+        click.echo(f"{output}: {_words(checkpoint)}")
+
+
+def _words(checkpoint: Checkpoint) -> str:
+    """What was made, in a line."""
+    threshold, rate = checkpoint.threshold, checkpoint.threshold["alarms_per_day"]
+    words = (
+        f"{checkpoint.method}/{checkpoint.preset}, {checkpoint.step().parameters_learned:,} parameters, threshold "
+        f"{threshold['value']:.4g} ({threshold['rule']})"
+    )
+    if not rate["days"]:
+        return words
+    return (
+        f"{words}; on {rate['days']:.2f} other normal days {rate['measured']:.2f} alarms a day (95 % bound "
+        f"{rate['upper95']:.2f})"
     )
 
 

@@ -18,6 +18,8 @@ class Training:
     workdir: Path | None = None
     """Where unfinished trainings are kept, one file each; None keeps nothing."""
     resume: bool = False
+    device: str = "cpu"
+    """Where the networks train, as torch names it; scores are always computed on the CPU."""
     teacher: StepModule | None = None
     """A trained teacher to distill from; None trains one where the method needs it."""
     keep_teacher: Callable[[StepModule], None] = lambda step: None

@@ -29,11 +29,7 @@ def train(recording: Recording, config: LTAConfig, how: Training) -> Trained:
             "other sensors were constant in its training; train a teacher on this recording, or --set drop_constant"
         )
     if teacher is None and config.distill:
-        teacher, histories["teacher"] = train_teacher(
-            recording, config, seed=how.seed, workdir=how.workdir, resume=how.resume, report=how.report
-        )
+        teacher, histories["teacher"] = train_teacher(recording, config, how)
         how.keep_teacher(teacher)
-    step, histories["student"] = distill(
-        recording, config, teacher, seed=how.seed, workdir=how.workdir, resume=how.resume, report=how.report
-    )
+    step, histories["student"] = distill(recording, config, teacher, how)
     return Trained(step, histories)

@@ -6,16 +6,14 @@ beta is kept out of the target's gradient so that the accumulator cannot lower t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from edgekd.calibration import FIT, parts, require_windows
 from edgekd.data import Recording
+from edgekd.methods.door import Training
 from edgekd.methods.lta.config import LTAConfig
 from edgekd.methods.lta.jobs import StudentJob, TeacherJob
 from edgekd.methods.lta.step import LTAStep
@@ -24,52 +22,44 @@ from edgekd.scaling import SampleScaler, kept_columns
 from edgekd.training import fit, weights_digest
 
 SCORE_WINDOWS = 1024  # windows that the residual's variance is taken from
-Report = Callable[[dict[str, Any]], None]
 
 
 def train_teacher(
-    recording: Recording, config: LTAConfig, *, seed: int, workdir: Path | None, resume: bool, report: Report
-) -> tuple[LTAStep, list[dict[str, float]]]:
+    recording: Recording, config: LTAConfig, how: Training
+) -> tuple[LTAStep, list[dict[str, float]]]:  # fmt: skip
     """The published teacher on this recording; returns it ready to score, and its history."""
-    torch.manual_seed(seed)
+    torch.manual_seed(how.seed)
     config = config.teacher()
     step = prepared(recording, config)
-    stream = _stream(step, recording, config, step.span)
-    history = fit(
-        TeacherJob(step, stream, seed), epochs=config.epochs, patience=config.patience,
-        checkpoint=workdir and workdir / "teacher.training", resume=resume,
-        digest=_digest(recording, config, seed), report=report,
-    )  # fmt: skip
+    stream = _stream(step, recording, config, step.span).to(how.device)
+    step.to(how.device)
+    history = _fit(TeacherJob(step, stream, how.seed), recording, how)
+    step.to("cpu")
     _fit_score(step, recording)
     return step, history
 
 
 def distill(
-    recording: Recording,
-    config: LTAConfig,
-    teacher: LTAStep | None,
-    *,
-    seed: int,
-    workdir: Path | None,
-    resume: bool,
-    report: Report,
+    recording: Recording, config: LTAConfig, teacher: LTAStep | None, how: Training
 ) -> tuple[LTAStep, list[dict[str, float]]]:
     """The student, distilled from `teacher` where `config` says so; returns it ready to score, and its history."""
-    torch.manual_seed(seed)
+    torch.manual_seed(how.seed)
     step = prepared(recording, config)
     if not config.distill:
         teacher = None
     pad = max(step.span, teacher.span if teacher is not None else 0)
-    stream = _stream(step, recording, config, pad)
-    teacher_stream = None
+    stream = _stream(step, recording, config, pad).to(how.device)
+    teacher_stream, taught = None, ""
     if teacher is not None:
         teacher_stream = TrainingStream(teacher.scaler, recording, step.entities(recording), pad, stream.hop)
-    taught = "" if teacher is None else weights_digest("teacher", teacher.state_dict())
-    history = fit(
-        StudentJob(step, stream, seed, teacher, teacher_stream), epochs=config.epochs, patience=config.patience,
-        checkpoint=workdir and workdir / "student.training", resume=resume,
-        digest=_digest(recording, config, seed) + taught, report=report,
-    )  # fmt: skip
+        teacher_stream.to(how.device)
+        taught = weights_digest("teacher", teacher.state_dict())
+        teacher.to(how.device)
+    step.to(how.device)
+    history = _fit(StudentJob(step, stream, how.seed, teacher, teacher_stream), recording, how, taught)
+    for network in (step, teacher):
+        if network is not None:
+            network.to("cpu")
     _fit_score(step, recording)
     return step, history
 
@@ -135,5 +125,14 @@ def _fit_score(step: LTAStep, recording: Recording) -> None:
         step.combine.fit(torch.cat(scores).numpy())
 
 
-def _digest(recording: Recording, config: LTAConfig, seed: int) -> str:
-    return f"{recording.digest()} {sorted(config.to_json().items())} {seed}"
+def _fit(job: TeacherJob | StudentJob, recording: Recording, how: Training, taught: str = "") -> list[dict[str, float]]:
+    """Train, resuming only what had the same data, settings, seed and teacher (`taught`)."""
+    return fit(
+        job,
+        epochs=job.config.epochs,
+        patience=job.config.patience,
+        checkpoint=how.workdir and how.workdir / f"{job.name}.training",
+        resume=how.resume,
+        digest=f"{recording.digest()} {sorted(job.config.to_json().items())} {how.seed} {taught}",
+        report=how.report,
+    )

@@ -19,17 +19,19 @@ MICRO_BATCH = 16  # windows in one backward pass
 CACHE_LIMIT_BYTES = 4 * 2**30  # teacher maps kept in memory; beyond it they are computed again each time
 
 
-def autocast(config: LTAConfig) -> AbstractContextManager[object]:
+def autocast(config: LTAConfig, device: torch.device) -> AbstractContextManager[object]:
     """bfloat16 convolutions in training where the processor has them.
 
     Only around the network: signature matrices are sums whose differences count. Scores are always in float32.
     """
-    return torch.autocast("cpu", torch.bfloat16) if _half(config) else nullcontext()
+    return torch.autocast(device.type, torch.bfloat16) if _half(config, device) else nullcontext()
 
 
-def _half(config: LTAConfig) -> bool:
+def _half(config: LTAConfig, device: torch.device) -> bool:
+    if config.precision != "auto":
+        return config.precision == "bf16"
     # without the instructions bfloat16 is emulated, at about twice the time of float32
-    return config.precision == "bf16" or (config.precision == "auto" and torch.cpu._is_avx512_bf16_supported())
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 def reconstruction_loss(output: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -52,9 +54,10 @@ class _Job:
 
     def __init__(self, step: LTAStep, stream: TrainingStream, module: nn.Module, seed: int) -> None:
         self.step, self.stream, self.module, self.seed = step, stream, module, seed
-        self.config = step.config
+        self.config, self.device = step.config, stream.buffer.device
+        module.to(self.device)
         self.optimizer = torch.optim.Adam(module.parameters(), lr=self.config.learning_rate)
-        if _half(self.config):
+        if _half(self.config, self.device):
             step.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def descend(self, progress: float) -> None:
@@ -83,7 +86,7 @@ class TeacherJob(_Job):
 
     def losses(self, positions: Tensor) -> Tensor:
         sequence = self.step.sequence(self.stream.windows(positions, self.step.span), None)
-        with autocast(self.config):
+        with autocast(self.config, self.device):
             output, _ = self.step.reconstruct(sequence)
             return reconstruction_loss(output, sequence[:, -1], self.config.loss)
 
@@ -164,7 +167,8 @@ class StudentJob(_Job):
 
     def _cold(self, lanes: int) -> list[Tensor]:
         shapes = {} if self.step.accumulator is None else self.step.accumulator.state_shapes()
-        return [torch.zeros(lanes, *shape) for shape in (shapes | self.step.carried_shapes()).values()]
+        shapes = shapes | self.step.carried_shapes()
+        return [torch.zeros(lanes, *shape, device=self.device) for shape in shapes.values()]
 
     def _chunk(self, lanes: Lanes, rows: slice, state: list[Tensor], learn: bool) -> tuple[float, list[Tensor]]:
         """Hops `rows` of every lane: mean loss over the hops that count, and the state after them."""
@@ -208,7 +212,7 @@ class StudentJob(_Job):
         for micro in chosen.split(MICRO_BATCH):
             windows = self.stream.windows(positions[micro], self.step.span)
             sequence = self.step.sequence(windows, None if leaf is None else leaf[micro])
-            with autocast(self.config):
+            with autocast(self.config, self.device):
                 output, attended = self.step.reconstruct(sequence)
                 maps = self._maps(lanes, rows.start * lanes.positions.shape[1] + micro, learn)
                 loss = self._loss(output, sequence[:, -1].detach(), attended, maps).sum() / len(chosen)
@@ -229,14 +233,14 @@ class StudentJob(_Job):
         learn: bool,
     ) -> tuple[float, list[Tensor]]:
         """Hop after hop, the state of the network handed on."""
-        trained = lanes.trained[rows]
+        trained = lanes.trained[rows].to(self.device)
         losses = []
         width = lanes.positions.shape[1]
         for hop, (positions, fresh) in enumerate(zip(lanes.positions[rows], lanes.fresh[rows])):
             state = _reset(state, fresh)
             windows = self.stream.windows(positions, self.step.span)
             target = self.step.sequence(windows, None if betas is None else betas[hop])[:, -1]
-            with autocast(self.config):
+            with autocast(self.config, self.device):
                 output, attended, state = self.step.advance(target, state)
                 maps = self._maps(lanes, (rows.start + hop) * width + torch.arange(width), learn)
                 losses.append(self._loss(output, target.detach(), attended, maps) * trained[hop])
@@ -255,7 +259,7 @@ def _reset(state: list[Tensor], fresh: Tensor) -> list[Tensor]:
     """State (lanes, ...) with zeros where a lane begins anew."""
     if not bool(fresh.any()):
         return state
-    return [tensor * (~fresh).reshape(-1, *[1] * (tensor.dim() - 1)) for tensor in state]
+    return [tensor * (~fresh).to(tensor.device).reshape(-1, *[1] * (tensor.dim() - 1)) for tensor in state]
 
 
 class TeacherMaps:
@@ -267,15 +271,17 @@ class TeacherMaps:
         self.kept: Tensor | None = None
         channels, side, _ = teacher.network.map_shapes[MATCHED_LEVEL]
         if 2 * len(self.positions) * channels * side**2 <= CACHE_LIMIT_BYTES:
-            self.kept = torch.cat([self._compute(p).half() for p in self.positions.split(MICRO_BATCH)])
+            self.kept = torch.cat([self._compute(p).half().cpu() for p in self.positions.split(MICRO_BATCH)])
 
     def __call__(self, chosen: Tensor) -> Tensor:
         """Flat window numbers (B,) -> maps (B, C, s, s)."""
-        return self._compute(self.positions[chosen]) if self.kept is None else self.kept[chosen].float()
+        if self.kept is None:
+            return self._compute(self.positions[chosen])
+        return self.kept[chosen].to(self.stream.buffer.device).float()
 
     @torch.no_grad()
     def _compute(self, positions: Tensor) -> Tensor:
         sequence = self.teacher.sequence(self.stream.windows(positions, self.teacher.span), None)
-        with autocast(self.teacher.config):
+        with autocast(self.teacher.config, self.stream.buffer.device):
             _, attended = self.teacher.reconstruct(sequence)
         return attended[MATCHED_LEVEL].float()

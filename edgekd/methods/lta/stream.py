@@ -47,6 +47,11 @@ class TrainingStream:
         self.parts = np.concatenate(kinds)
         """int8 (windows,): the part of its newest sample, see `edgekd.calibration`."""
 
+    def to(self, device: str) -> TrainingStream:
+        """Move the samples; windows are where the samples are."""
+        self.buffer = self.buffer.to(device)
+        return self
+
     def windows(self, positions: Tensor, span: int) -> Tensor:
         """positions (...,) -> the `span` samples that end there, (..., span, m)."""
         return self.buffer[positions.unsqueeze(-1) + torch.arange(-span, 0)]
