@@ -21,3 +21,15 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"epochs": 1, "teacher_epochs": 1, "teacher_hop": 60, "teacher_batch": 8, "channels": 4}
     distill(recording, student, preset="quick", settings=settings)
     return student
+
+
+@pytest.fixture(scope="session")
+def tiny_exported(tiny_student: Path) -> dict[str, Path]:
+    """`tiny_student` exported: "float32" and "int8"; do not change the files."""
+    from edgekd.checkpoint import Checkpoint
+    from edgekd.export import export
+
+    files = {kind: tiny_student.with_name(f"{kind}.onnx") for kind in ("float32", "int8")}
+    for kind, path in files.items():
+        export(Checkpoint.load(tiny_student), path, int8=kind == "int8")
+    return files

@@ -1,0 +1,109 @@
+"""`edgekd bench`: size, latency, memory and quality of detectors side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgekd.commands.options import json_option, recording_options
+from edgekd.runtime.errors import GateFailed, MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from edgekd.data import Recording
+
+MODEL = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command("bench", short_help="Measure size, latency, memory and quality side by side.")
+@click.argument("files", nargs=-1, required=True, type=MODEL)
+@click.option("--teacher", type=MODEL, help="Teacher to compare with.  [default: FILE-teacher.pt, if it is there]")
+@click.option("--data", metavar="DATA", help="Labeled recording: adds VUS-PR, events found and false alarms a day.")
+@click.option("--plot", type=MODEL, help="With --data: draw quality against microseconds a sample (.png, .svg, .pdf).")
+@click.option("--rounds", type=click.IntRange(1), default=60, show_default=True, help="Rounds in which all take turns.")
+@click.option("--starts", type=click.IntRange(0), default=3, show_default=True, help="Cold starts of each.")
+@recording_options
+@json_option
+def command(
+    files: tuple[Path, ...],
+    teacher: Path | None,
+    data: str | None,
+    plot: Path | None,
+    rounds: int,
+    starts: int,
+    as_json: bool,
+    **reading: Any,
+) -> None:
+    """Measure detectors side by side in one run: students (.pt) and exported files (.onnx).
+
+    A student is timed in torch and, exported on the way, as ONNX float32 and int8; its teacher too, if it is there.
+    One thread each, in turn, so that ratios hold on a busy machine; that all compute the same is checked in the same
+    run. An exported file alone needs no torch: --json works on a device.
+
+    \b
+    Example:
+        edgekd bench student.pt
+        edgekd bench student.pt student.onnx --data plant.csv --plot cost.png
+        edgekd bench student.onnx --json
+    """
+    if plot is not None and data is None:
+        raise UsageError("--plot draws quality, which needs a labeled recording; give one with --data")
+    if not as_json:
+        _require_rich()
+    from edgekd.benchmark.run import bench, parity_holds
+
+    recording = None if data is None else _load(data, plot is not None, reading)
+    result = bench(
+        list(dict.fromkeys(files)), teacher=teacher, recording=recording, rounds=rounds, starts=starts, say=_say
+    )
+    if plot is not None:
+        _draw(plot, result)
+    if as_json:
+        click.echo(json.dumps(result, allow_nan=False))
+    else:
+        from rich.console import Console
+
+        from edgekd.benchmark.table import render
+
+        Console(highlight=False, width=None if sys.stdout.isatty() else 110).print(render(result))
+    if not parity_holds(result):
+        raise GateFailed("parity: an exported file does not compute what its student does; its times mean nothing")
+
+
+def _require_rich() -> None:
+    """Before minutes are spent on figures that could not be printed."""
+    try:
+        import rich  # noqa: F401
+    except ModuleNotFoundError:
+        raise MissingExtra("rich (which the tables need; --json does without)", "workstation") from None
+
+
+def _load(data: str, must_be_labeled: bool, reading: dict[str, Any]) -> Recording:
+    from edgekd.data import load
+
+    recording = load(data, "test", **reading)
+    for note in recording.notes:
+        click.echo(f"note: {note}", err=True)
+    if must_be_labeled and (recording.labels is None or not recording.labels.any()):
+        raise UsageError(f"{data}: has no labeled anomaly, and --plot draws how well they are found")
+    return recording
+
+
+def _say(text: str) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"{text} …", err=True)
+
+
+def _draw(path: Path, result: dict[str, Any]) -> None:
+    from edgekd.evaluation.plots import CostPoint, plot_quality_against_cost
+
+    rows = [row for row in result["rows"] if row["quality"]["vus_pr"] is not None]
+    points = [CostPoint(row["name"], row["us_per_sample"], row["quality"]["vus_pr"], row["kind"]) for row in rows]
+    random = [row["quality"]["vus_pr_random"] for row in rows if row["quality"]["vus_pr_random"] is not None]
+    cpu = result["machine"]["cpu"]
+    plot_quality_against_cost(
+        path, points, sum(random) / len(random) if random else None, f"{result['data']['source']} on {cpu}"
+    )
