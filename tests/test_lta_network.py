@@ -1,0 +1,97 @@
+"""The networks of LTA have the published sizes and shapes, for every number of sensors."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgekd.methods.lta import PRESETS, LTAStep, Student, Teacher
+from edgekd.methods.lta.accumulator import Accumulator
+from edgekd.methods.lta.network import SignatureNetwork
+
+
+def parameters(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize("n", [25, 30, 55])
+def test_teacher_and_student_have_the_published_parameters(n: int) -> None:
+    assert parameters(Teacher(n_sensors=n)) == 6_687_843
+    assert parameters(Student(n_sensors=n)) == 408_611
+
+
+@pytest.mark.parametrize("n", [25, 30, 55])
+def test_preset_paper_builds_the_published_networks(n: int) -> None:
+    paper = PRESETS["paper"]
+    assert parameters(LTAStep(paper, n, n, 60.0).network) == 408_611
+    assert parameters(LTAStep(paper.teacher(), n, n, 60.0).network) == 6_687_843
+
+
+def test_edge_network_at_sixteen_channels() -> None:
+    assert parameters(SignatureNetwork(25, 2, 16, separable=True, output="linear")) == 21_971
+
+
+@pytest.mark.parametrize(
+    ("n", "sides"), [(25, (25, 13, 7, 4)), (30, (30, 15, 8, 4)), (55, (55, 28, 14, 7)), (1, (1, 1, 1, 1))]
+)
+@pytest.mark.parametrize("network", [Teacher, Student])
+@torch.inference_mode()
+def test_maps_halve_and_the_reconstruction_has_the_side_of_the_input(
+    network: type[SignatureNetwork], n: int, sides: tuple[int, ...]
+) -> None:
+    model = network(n_sensors=n)
+    output, attended = model(torch.rand(1, 1, 3, n, n))
+    assert output.shape == (1, 3, n, n)
+    assert [tuple(m.shape[1:]) for m in attended] == [(32 * 2**i, sides[i], sides[i]) for i in range(model.levels)]
+    assert [tuple(m.shape[1:]) for m in attended] == model.map_shapes
+
+
+@pytest.mark.parametrize("n", range(2, 12))
+@torch.inference_mode()
+def test_every_side_comes_back_at_four_levels(n: int) -> None:
+    output, _ = SignatureNetwork(n, 4, channels=2)(torch.rand(2, 3, 3, n, n))
+    assert output.shape == (2, 3, n, n)
+
+
+@torch.inference_mode()
+def test_the_last_step_alone_is_reconstructed_and_earlier_steps_matter() -> None:
+    torch.manual_seed(0)
+    model, steps = Student(n_sensors=5), torch.rand(1, 5, 3, 5, 5)
+    output, _ = model(steps)
+    other = steps.clone()
+    other[:, 0] += 1.0
+    assert not torch.equal(model(other)[0], output)
+
+
+@pytest.mark.parametrize(
+    ("variant", "n", "counts"),
+    [
+        ("per_variable", 25, (130, 520, 390)),
+        ("vector", 25, (370, 1480, 1110)),
+        ("vector", 55, (670, 2680, 2010)),
+        ("pseudo_window", 25, (1300, 5200, 3900)),
+        ("pseudo_window", 55, (6160, 24640, 18480)),
+    ],
+)
+def test_accumulator_parameters(variant: str, n: int, counts: tuple[int, int, int]) -> None:
+    for cell, count in zip(("rnn", "lstm", "gru"), counts):
+        assert parameters(Accumulator(n, cell, variant).cell) == count
+
+
+@pytest.mark.parametrize("variant", ["per_variable", "vector", "pseudo_window"])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@torch.inference_mode()
+def test_beta_does_not_depend_on_how_samples_are_cut(cell: str, variant: str) -> None:
+    torch.manual_seed(0)
+    accumulator, samples = Accumulator(3, cell, variant), torch.rand(1, 60, 3)
+    state = [torch.zeros(1, *shape) for shape in accumulator.state_shapes().values()]
+    stepwise = []
+    for part in samples.split(12, dim=1):
+        state = list(accumulator(part, *state))
+        stepwise.append(accumulator.beta(*state)[0])
+    beta = torch.stack(stepwise)
+    assert torch.allclose(accumulator.betas(samples[0], 12), beta, atol=1e-6)
+    assert torch.allclose(beta, beta.transpose(1, 2), atol=1e-6)
+    assert torch.linalg.eigvalsh(beta).min() > -1e-6
+    if variant != "vector":
+        assert beta.abs().max() <= 1.0 + 1e-6  # tanh bounds the state
