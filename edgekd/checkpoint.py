@@ -21,7 +21,7 @@ from edgekd.data.recording import Recording
 from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.step import StepModule
-from edgekd.training import load_safely, save_atomically, weights_digest
+from edgekd.training import first_line, load_safely, save_atomically, weights_digest
 
 FORMAT = 1
 REPLAY_LIMIT_BYTES = 4 * 2**20  # the replay stretch that calibrates int8 and proves parity
@@ -68,9 +68,8 @@ class Checkpoint:
             if not ((step.scaler.kept >= 0) & (step.scaler.kept < len(self.sensors))).all():
                 raise ValueError("it looks at sensors that there are not")
         except (UsageError, RuntimeError, ValueError, TypeError) as error:
-            reason = str(error).splitlines()[0].rstrip(":")
             raise ModelRefused(
-                f"the checkpoint's settings and weights do not belong together ({reason}); distill it again"
+                f"the checkpoint's settings and weights do not belong together ({first_line(error)}); distill it again"
             ) from None
         return step.eval()
 
@@ -121,9 +120,8 @@ class Checkpoint:
         except UsageError:
             raise
         except Exception as error:  # torch raises many kinds for what is not a checkpoint
-            reason = str(error).split("\n")[0][:120]
             raise ModelRefused(
-                f"{path}: not a student checkpoint ({reason}); give a file made by `edgekd distill`"
+                f"{path}: not a student checkpoint ({first_line(error)}); give a file made by `edgekd distill`"
             ) from None
         if not isinstance(content, dict) or "method" not in content or "weights" not in content:
             raise ModelRefused(f"{path}: a torch file, but not a student checkpoint; give one made by `edgekd distill`")

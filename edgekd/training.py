@@ -53,6 +53,11 @@ def generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
+def first_line(error: Exception) -> str:
+    """What an error of torch says, cut to fit into a line of ours."""
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(":")[:120]
+
+
 def load_safely(path: Path) -> Any:
     """Read what `save_atomically` wrote: tensors and plain values, never code.
 
@@ -180,7 +185,7 @@ def _resumable(
         same = (saved["name"], saved["digest"]) == (name, digest)
     except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, OSError) as error:
         raise ModelRefused(
-            f"{checkpoint}: cannot be resumed ({str(error).splitlines()[0][:80]}); start anew without --resume"
+            f"{checkpoint}: cannot be resumed ({first_line(error)}); start anew without --resume"
         ) from None
     if not same:
         report({"job": name, "note": f"{checkpoint} is of other data, settings, seed or teacher: starting anew"})

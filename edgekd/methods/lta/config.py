@@ -190,6 +190,6 @@ EDGE = LTAConfig(
     teacher_hop=20,
 )
 
-QUICK = replace(EDGE, epochs=6, teacher_epochs=1)
+QUICK = replace(EDGE, epochs=6, teacher_epochs=1, teacher_hop=40)
 
 PRESETS = {"paper": PAPER, "edge": EDGE, "quick": QUICK}

@@ -85,6 +85,7 @@ class Lanes:
         A window counts `warm_samples` after the start of its stretch or, where state is carried, of its lane.
         """
         wanted = stream.parts == part
+        require_some(stream, wanted, warm_samples, part)
         lead = -(-warm_samples // stream.hop)
         chosen = np.flatnonzero(np.convolve(wanted[::-1], np.ones(lead + 1))[: len(wanted)][::-1] > 0)
         # a lane spends at most half of its hops on warming up
