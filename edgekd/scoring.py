@@ -106,7 +106,7 @@ def _score_export(path: Path, recording: Recording, progress: Progress) -> Model
                 contributions.append(verdict.contributions)
             progress(len(block))
     return ModelScores(
-        name=f"{manifest.method}/{manifest.preset} {manifest.quantization.scheme}",
+        name=f"{manifest.method}/{manifest.preset} {manifest.quantization.scheme.split(',')[0]}",
         recording=recording,
         samples=np.array(samples, np.int64),
         scores=np.array(scores, np.float64),

@@ -29,6 +29,12 @@ TOP_SENSORS = 6  # rows of the strip, as many as a glance takes in
 LOG_ABOVE = 30.0  # a peak this many times the median would flatten everything else on a linear axis
 NAMED_ENTITIES = 16  # more names than this would overlap
 THINNEST = 1 / 700  # of the width: two pixels
+TITLE = 62  # characters, as many as fit beside the legend
+CLOCK_STEPS_S = (
+    *(unit * count for unit in (1, 60) for count in (1, 2, 5, 10, 15, 30)),
+    *(3600 * hours for hours in (1, 2, 3, 6, 12, 24, 48, 168)),
+)
+CLOCK_TICKS = 9  # more labels than this would meet
 
 INK, FAINT = "#333333", "#c9c9c9"
 SCORE, RED, GREEN, LABEL = "#1f5fa8", "#c0392b", "#2a7f3f", "#f5d58a"
@@ -67,7 +73,7 @@ def plot_scores(
     if contributions is not None:
         _draw_contributions(axes[2], recording, samples, scores, contributions, threshold)
     _time_axis(axes[0], axes[-1], recording)
-    axes[0].set_title(title, loc="left", fontsize=12, color=INK, y=1.0, pad=24)
+    axes[0].set_title(_short(title, TITLE), loc="left", fontsize=12, color=INK, y=1.0, pad=24)
     _write(figure, path)
 
 
@@ -253,12 +259,18 @@ def _clock(recording: Recording) -> tuple[list[float], list[str]]:
         size = size or 1.0
         ticks = [t for t in MaxNLocator(9).tick_values(0, span_s / size) if 0 <= t * size < span_s]
         return [t * size / recording.period_s for t in ticks], [f"{t:g} {unit}" for t in ticks]
-    samples = [int(t) for t in MaxNLocator(9, integer=True).tick_values(0, len(recording)) if 0 <= t < len(recording)]
-    style = "%Y-%m-%d" if span_s > 5 * 86400 else "%m-%d %H:%M" if span_s > 86400 else "%H:%M:%S"
-    moments = [datetime.fromtimestamp(float(recording.times_s[i]), UTC) for i in samples]
-    labels = [moment.strftime(style) for moment in moments]
-    labels[0] = moments[0].strftime("%Y-%m-%d %H:%M")
-    return [float(i) for i in samples], labels
+    times_s = np.maximum.accumulate(recording.times_s)  # a clock that was set back stands still
+    first, last = float(times_s[0]), float(times_s[-1])
+    weeks = 604_800 * -(-(last - first) // (CLOCK_TICKS * 604_800))
+    step = next((step for step in CLOCK_STEPS_S if (last - first) / step <= CLOCK_TICKS), weeks)
+    moments = np.arange(-(-first // step) * step, last + 1e-9, step)  # midnights and full hours, not the start's minute
+    moments = moments[::-1]
+    at, which = np.unique(np.searchsorted(times_s, moments), return_index=True)  # of those in a gap the last
+    style = "%Y-%m-%d" if step >= 86400 else "%m-%d %H:%M" if last - first > 86400 else "%H:%M:%S"
+    labels = [datetime.fromtimestamp(float(moment), UTC).strftime(style) for moment in moments[which]]
+    if labels and step < 86400:
+        labels[0] = datetime.fromtimestamp(float(moments[which[0]]), UTC).strftime("%Y-%m-%d %H:%M")
+    return at.astype(float).tolist(), labels
 
 
 def _write(figure: Figure, path: Path | str) -> None:
