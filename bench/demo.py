@@ -23,6 +23,7 @@ import click
 
 from bench.pretend_port import Events, watch
 from edgekd.duration import duration
+from edgekd.runtime import manifest as manifest_file
 from edgekd.runtime.errors import EdgeKDError, GateFailed, UsageError
 from edgekd.simulate import Event, simulate
 
@@ -82,7 +83,8 @@ def _compare(out: Path) -> list[dict[str, Any]]:
 
 def _feed(out: Path, faults: tuple[Event, ...]) -> Events:
     """The faulty days through a serial line; the events of `edgekd-run`."""
-    _title("The file at a serial line: the faulty days come in line by line, the alarms come out")
+    threshold = manifest_file.read(out / "student.onnx")[0].threshold.value
+    _title(f"The file at a serial line: the faulty days go in, alarms (scores above {threshold:.2f}) come out")
     _show("edgekd-run", "--model", "student.onnx", "--serial", "ttyDEMO", "--scores", ">", "events.jsonl")
 
     def tell(event: dict[str, Any]) -> None:
