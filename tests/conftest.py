@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,13 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_exported(tiny_student: Path) -> dict[str, Path]:
     """`tiny_student` exported: "float32" and "int8"; do not change the files."""
     from edgekd.checkpoint import Checkpoint
-    from edgekd.export import export
+    from edgekd.export import exporter
 
     files = {kind: tiny_student.with_name(f"{kind}.onnx") for kind in ("float32", "int8")}
-    for kind, path in files.items():
-        export(Checkpoint.load(tiny_student), path, int8=kind == "int8")
+    checkpoint = Checkpoint.load(tiny_student)
+    graph = exporter.float_graph(checkpoint.step())  # once for both files: it takes seconds
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "float_graph", lambda step: copy.deepcopy(graph))
+        for kind, path in files.items():
+            exporter.export(checkpoint, path, int8=kind == "int8")
     return files

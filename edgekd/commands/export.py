@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from edgekd.commands.options import json_option
+from edgekd.runtime.errors import UsageError
 
 
 @click.command("export")
@@ -33,6 +34,8 @@ def command(student: Path, output: Path | None, int8: bool, force: bool, as_json
     from edgekd.export import export
 
     output = output or student.with_suffix(".onnx")
+    if output.suffix != ".onnx":
+        raise UsageError(f"{output}: an exported file is ONNX, and its name ends so; give -o {output.stem}.onnx")
     done = export(Checkpoint.load(student), output, int8=int8, force=force)
     quantized = done.manifest.quantization.scheme != "float32"
     if as_json:
