@@ -4,7 +4,7 @@
 
 Published student (w = 100, hop 50) and preset `edge` at n = 8, 25, 38, 55: torch teacher window, ONNX float and int8
 step, and the runtime's `Detector.update` around the int8 graph. Weights are untrained, which costs the same; parity of
-what was timed (torch against both files, 1,000 closed-loop steps) stands in the same row.
+what was timed (torch against both files, 200 closed-loop steps) stands in the same row.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ from edgekd.methods.lta.distill import prepared
 from edgekd.runtime import Detector
 
 ROUNDS = 40
+PARITY_STEPS = 200
+SAMPLES = 3000
 SENSORS = (8, 25, 38, 55)
 
 
 def recording(n: int) -> Recording:
     """Correlated noise: what is in it costs the same."""
     rng = np.random.default_rng(0)
-    drivers = np.cumsum(rng.normal(size=(6000, 4)), axis=0) * 0.05
-    values = drivers @ rng.normal(size=(4, n)) + rng.normal(size=(6000, n))
+    drivers = np.cumsum(rng.normal(size=(SAMPLES, 4)), axis=0) * 0.05
+    values = drivers @ rng.normal(size=(4, n)) + rng.normal(size=(SAMPLES, n))
     return Recording(values.astype(np.float32), tuple(f"s{i}" for i in range(n)), 60.0, source="noise")
 
 
@@ -68,7 +70,10 @@ def in_turn(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np.nd
 def measure(n: int, preset: str, folder: Path) -> dict[str, Any]:
     """One row."""
     checkpoint, teacher = untrained(n, preset)
-    done = {int8: export(checkpoint, folder / f"{int8}.onnx", int8=int8, force=True) for int8 in (False, True)}
+    done = {
+        int8: export(checkpoint, folder / f"{int8}.onnx", int8=int8, force=True, steps=PARITY_STEPS)
+        for int8 in (False, True)
+    }
     float_, int8 = (Detector.load(done[key].path) for key in (False, True))
     hop = int8.manifest.hop
     samples = recording(n).values

@@ -14,7 +14,7 @@ from edgekd.checkpoint import Checkpoint
 from edgekd.cost import multiply_adds
 from edgekd.export.graph import float_graph
 from edgekd.export.int8 import CALIBRATION_STEPS, SCHEME, quantize
-from edgekd.export.parity import Parity, prove
+from edgekd.export.parity import STEPS, Parity, prove
 from edgekd.methods import method
 from edgekd.runtime.engines import Engine, load_engine
 from edgekd.runtime.errors import GateFailed
@@ -56,8 +56,13 @@ class Exported:
     """The same for the float graph, measured in turn with it."""
 
 
-def export(checkpoint: Checkpoint, output: Path, *, int8: bool = False, force: bool = False) -> Exported:
-    """Write `output`; raises GateFailed, and leaves no file, where it is not what was trained (`force` writes it)."""
+def export(
+    checkpoint: Checkpoint, output: Path, *, int8: bool = False, force: bool = False, steps: int = STEPS
+) -> Exported:
+    """Write `output`; raises GateFailed, and leaves no file, where it is not what was trained (`force` writes it).
+
+    `steps`: length of the closed-loop proof.
+    """
     step, replay = checkpoint.step(), checkpoint.replay()
     graph = float_graph(step)
     float_model = graph.SerializeToString()
@@ -66,7 +71,7 @@ def export(checkpoint: Checkpoint, output: Path, *, int8: bool = False, force: b
     model = quantized.SerializeToString() if int8 else float_model
     manifest = _manifest(checkpoint, step, int8)
     engine = _engine(model, manifest)
-    parity = prove(step, engine, manifest, replay)
+    parity = prove(step, engine, manifest, replay, steps)
     if not force:
         parity.check(int8)
     manifest = replace(
