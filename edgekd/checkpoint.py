@@ -131,7 +131,7 @@ class Checkpoint:
         for name, fits in CHECKS.items():
             try:
                 whole = bool(fits(content))
-            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError):
                 whole = False
             if not whole:
                 raise ModelRefused(f"{path}: a damaged checkpoint, '{name}' is missing or wrong; distill it again")
@@ -144,12 +144,12 @@ def _finite(*values: Any) -> bool:
 
 
 def _sensor(sensor: dict[str, Any]) -> bool:
-    words = isinstance(sensor["name"], str) and isinstance(sensor["unit"], str)
+    words = isinstance(sensor, dict) and isinstance(sensor["name"], str) and isinstance(sensor["unit"], str)
     return words and _finite(sensor["low"], sensor["high"], sensor["fill"]) and len(sensor) == 5
 
 
 def _threshold(threshold: dict[str, Any]) -> bool:
-    rate = threshold["alarms_per_day"]
+    rate = dict(threshold)["alarms_per_day"]
     counted = not rate["days"] or _finite(rate["measured"], rate["upper95"], rate["days"])
     return counted and _finite(threshold["value"]) and isinstance(threshold["rule"] + threshold["data"], str)
 
@@ -180,7 +180,7 @@ CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "threshold": lambda c: _threshold(c["threshold"]),
     "normal_scores": lambda c: c["normal_scores"].dim() == 1 and bool(c["normal_scores"].isfinite().all()),
     "seed": lambda c: isinstance(c["seed"], int),
-    "data": lambda c: isinstance(c["data"]["source"] + c["data"]["digest"], str),
+    "data": lambda c: isinstance(dict(c["data"])["source"] + c["data"]["digest"], str),
 }
 
 

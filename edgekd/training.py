@@ -145,7 +145,6 @@ def fit(
         history.append({"loss": loss, "validation": validation, "seconds": time.monotonic() - started})
         if validation < best_loss:
             best, best_loss = _weights(job.module), validation
-        report({"job": job.name, "epoch": number + 1, "epochs": epochs, **history[-1]})
         if checkpoint is not None:
             save_atomically(
                 {
@@ -159,6 +158,7 @@ def fit(
                 },
                 checkpoint,
             )
+        report({"job": job.name, "epoch": number + 1, "epochs": epochs, **history[-1]})  # said when it is kept
     job.module.load_state_dict(best)
     return history
 

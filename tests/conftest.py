@@ -7,20 +7,28 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.data import Recording
+
 
 @pytest.fixture(scope="session")
-def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_recording() -> Recording:
+    """What `tiny_student` was trained on."""
+    from edgekd.simulate import simulate
+
+    return simulate(samples=1200, sensors=4, seed=1, faults=()).recording
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory, tiny_recording: Recording) -> Path:
     """student.pt of a trained LTA (4 sensors, one sample a minute) with student-teacher.pt beside it; do not change.
 
     It has seen little and detects little, but everything about it is real: teacher, distillation, state, threshold.
     """
     from edgekd.distillation import distill
-    from edgekd.simulate import simulate
 
-    recording = simulate(samples=1200, sensors=4, seed=1, faults=()).recording
     student = tmp_path_factory.mktemp("tiny") / "student.pt"
     settings = {"epochs": 1, "teacher_epochs": 1, "teacher_hop": 60, "teacher_batch": 8, "channels": 4}
-    distill(recording, student, preset="quick", settings=settings)
+    distill(tiny_recording, student, preset="quick", settings=settings)
     return student
 
 
