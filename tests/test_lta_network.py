@@ -95,3 +95,10 @@ def test_beta_does_not_depend_on_how_samples_are_cut(cell: str, variant: str) ->
     assert torch.linalg.eigvalsh(beta).min() > -1e-6
     if variant != "vector":
         assert beta.abs().max() <= 1.0 + 1e-6  # tanh bounds the state
+
+
+@pytest.mark.parametrize("period_s", [60.0, 300.0])
+def test_the_state_of_preset_edge_is_small_enough_to_save_every_minute(period_s: float) -> None:
+    for n in range(1, 70):
+        step = LTAStep(PRESETS["edge"], n, n, period_s)
+        assert 4 * sum(state.numel() for state in step.initial_state()) <= 256 * 1024, n

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from edgekd.methods.lta.accumulator import Accumulator
+from edgekd.methods.lta.accumulator import SUMMARY, Accumulator
 from edgekd.methods.lta.config import STATE_LIMIT_BYTES, LTAConfig
 from edgekd.methods.lta.network import SignatureNetwork, level_sizes
 from edgekd.scaling import SampleScaler
@@ -22,11 +22,14 @@ CARRIED_WARMUP_HOPS = 20  # steps until the zero start of a carried ConvLSTM is 
 CLIP = 5.0  # standardized matrices are clipped on their way into the network, so that int8 keeps its resolution
 
 
-def widest_channels(n: int, levels: int, maps: int) -> int:
-    """Most channels of the first level (at least 4) with which `maps` maps a level stay within the state limit."""
+def widest_channels(n: int, levels: int, maps: int, rest: int) -> int:
+    """Most channels of the first level (at least 4) that stay within the state limit.
+
+    `maps` maps are kept at each level, and `rest` values besides them.
+    """
     for channels in (16, 12, 8, 6):
         values = sum(maps * channels * 2**level * side**2 for level, side in enumerate(level_sizes(n, levels)))
-        if 4 * values <= STATE_LIMIT_BYTES:
+        if 4 * (values + rest) <= STATE_LIMIT_BYTES:
             return channels
     return 4
 
@@ -61,13 +64,14 @@ class LTAStep(StepModule):
         self.warmup_samples = -(-warm // self.hop) * self.hop
 
         maps = 1 + config.attention_steps
+        rest = (max(0, self.span - self.hop) + 2 * SUMMARY) * n_kept  # the ring, and at most two summaries
         self.scaler = SampleScaler(n_sensors, n_kept, (-1.0, 2.0) if config.scaling == "minmax" else (-5.0, 5.0))
         self.matrices = SignatureMatrices(geometry)
         self.matrix_scaler = MatrixScaler(n_kept, config.standardize)
         self.network = SignatureNetwork(
             n_kept,
             config.levels,
-            config.channels or widest_channels(n_kept, config.levels, maps),
+            config.channels or widest_channels(n_kept, config.levels, maps, rest),
             config.separable,
             config.output,
             config.attention_scale,
