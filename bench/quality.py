@@ -15,7 +15,7 @@ import click
 import numpy as np
 from scipy.stats import spearmanr
 
-from bench.results import WORK, save, table
+from bench.results import WORK, kept, save, table
 from bench.students import PLANS, student
 from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording, load
@@ -98,10 +98,12 @@ def both_files(name: str, test: Recording) -> tuple[list[dict[str, Any]], dict[s
 @click.option("--data", type=click.Path(path_type=Path), envvar="EDGEKD_DATA", required=True, help="Data folder.")
 @click.argument("names", nargs=-1)
 def main(data: Path, names: tuple[str, ...]) -> None:
-    """Measure, print and save."""
-    rows: list[dict[str, Any]] = []
-    compared = []
-    for name in names or STUDENTS:
+    """Measure, print and save; the rows of recordings that are not named stay as they were."""
+    names = names or STUDENTS
+    before = kept("quality")
+    rows = [row for row in before.get("detection", []) if row["recording"] not in names]
+    compared = [row for row in before.get("int8 against float", []) if row["student"] not in names]
+    for name in names:
         if not student(name).exists():
             click.echo(f"{name}: not trained yet, left out; python -m bench.students {name}", err=True)
             continue

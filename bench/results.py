@@ -45,6 +45,12 @@ def save(name: str, figures: Any, **facts: Any) -> Path:
     return path
 
 
+def kept(name: str) -> Any:
+    """The figures of bench/results/NAME.json, or nothing."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text())["figures"] if path.exists() else {}
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows of figures as a markdown table; the first row names the columns."""
     columns = list(rows[0])
