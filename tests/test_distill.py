@@ -79,6 +79,8 @@ def interrupt(data: Path, student: Path, epoch: int, signum: int, *more: str) ->
     process = subprocess.Popen(
         [*command, "--preset", "quick", *settings, *more],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parent.parent, env=os.environ,
+        # a shell that runs the tests in the background has them ignore Ctrl-C, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     words = ""
     assert process.stderr is not None
