@@ -1,6 +1,6 @@
 """int8 scores on a processor without VNNI against the native ones: a Haswell model under qemu-user.
 
-    python -m bench.haswell bench/work/smd-1-2-int8.onnx [FILE ...]
+    python -m bench.haswell bench/trained/smd-1-2-int8.onnx [FILE ...]
 
 Needs Debian's qemu-user (qemu-x86_64). The same Python runs the same detector on the same samples, once as it is and
 once with `qemu-x86_64 -cpu Haswell`.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-WORK = Path(__file__).parent / "work"
+WORK = Path(__file__).parent / "trained"
 """Checkpoints and exported files, not committed."""
 PACKAGES = ("torch", "onnx", "onnxruntime", "numpy", "scikit-learn")
 

@@ -2,7 +2,7 @@
 
     python -m bench.students --data DIR [NAME ...]
 
-Each goes to bench/work/NAME.pt; an interrupted training is resumed. On two quiet cores the SMD students take about ten
+Each goes to bench/trained/NAME.pt; an interrupted training is resumed. On two quiet cores the SMD students take about ten
 minutes each, ASD and SKAB two, MSL fifteen.
 """
 
@@ -25,7 +25,7 @@ class Plan:
     """One training."""
 
     data: str
-    """Recording, relative to the data folder, or a file in bench/work."""
+    """Recording, relative to the data folder, or a file in bench/trained."""
     preset: str = "edge"
     settings: dict[str, Any] = field(default_factory=dict)
     teacher: str | None = None
