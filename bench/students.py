@@ -2,8 +2,8 @@
 
     python -m bench.students --data DIR [NAME ...]
 
-Each goes to bench/trained/NAME.pt; an interrupted training is resumed. On two quiet cores the SMD students take about ten
-minutes each, ASD and SKAB two, MSL fifteen.
+Each goes to bench/trained/NAME.pt; an interrupted training is resumed. On two quiet cores the SMD students take about
+ten minutes each, ASD and SKAB two, MSL fifteen.
 """
 
 from __future__ import annotations
