@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import pickle
 import re
 import time
@@ -16,6 +15,7 @@ import torch
 from torch import nn
 
 from edgekd.runtime.errors import GateFailed, ModelRefused, UsageError
+from edgekd.runtime.files import atomic
 
 SAFE_TORCH = (2, 10)
 
@@ -81,12 +81,8 @@ def weights_digest(about: str, weights: Mapping[str, torch.Tensor]) -> str:
 
 def save_atomically(content: Any, path: Path) -> None:
     """`torch.save` that leaves the old file whole when it is cut short."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with atomic(path) as file:
         torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def fit(

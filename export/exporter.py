@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from edgekd.export.parity import STEPS, Parity, prove
 from edgekd.methods import method
 from edgekd.runtime.engines import Engine, load_engine
 from edgekd.runtime.errors import GateFailed
+from edgekd.runtime.files import atomic
 from edgekd.runtime.manifest import (
     AlarmRate,
     DigestSpec,
@@ -148,13 +148,8 @@ def _step_times(engines: list[Engine], manifest: Manifest, values: np.ndarray, r
 
 def _write(path: Path, content: bytes) -> None:
     """The whole file or none; one that was there before stays until then."""
-    partial = path.with_name(path.name + ".partial")
     try:
-        with partial.open("wb") as file:
+        with atomic(path) as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise GateFailed(f"{path}: cannot be written ({error.strerror}); choose another place with -o") from None

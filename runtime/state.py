@@ -7,10 +7,8 @@ It is written beside the old one and renamed over it, so that a power cut leaves
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
 import struct
 import time
 import zipfile
@@ -20,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from edgekd.runtime.files import atomic
 
 MAGIC = b"EDGEKDST"
 VERSION = 1
@@ -52,22 +52,8 @@ def save_state(path: Path, model_digest: str, state: SavedState) -> None:
     np.savez(payload, allow_pickle=False, __meta__=meta, **state.arrays)
     body = bytes.fromhex(model_digest) + payload.getvalue()
     data = _HEADER.pack(MAGIC, VERSION, zlib.crc32(body), body[:32]) + body[32:]
-    temporary = path.with_name(f".{path.name}.tmp")  # one name, so that power cuts leave no litter
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the rename itself
-    finally:
-        os.close(directory)
+    with atomic(path) as file:
+        file.write(data)
 
 
 def load_state(path: Path, model_digest: str) -> SavedState | None:

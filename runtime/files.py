@@ -1,0 +1,34 @@
+"""Files that are whole or not there: what a power cut in the middle of a write must not change."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of `path` when the block ends well.
+
+    It is written beside `path` and renamed over it, so that a power cut leaves the old one or the new one, whole. If
+    the block raises, or the disk does not take it (OSError), the old one stays and nothing else is left behind.
+    """
+    partial = path.with_name(f".{path.name}.partial")  # one name, so that power cuts leave no litter
+    try:
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the rename itself
+    finally:
+        os.close(directory)
