@@ -11,8 +11,8 @@ import numpy as np
 from edgekd import __version__
 from edgekd.checkpoint import Checkpoint
 from edgekd.cost import multiply_adds
-from edgekd.export.graph import float_graph
-from edgekd.export.int8 import CALIBRATION_STEPS, SCHEME, quantize
+from edgekd.export.onnx.graph import float_graph
+from edgekd.export.onnx.int8 import CALIBRATION_STEPS, SCHEME, quantize
 from edgekd.export.parity import STEPS, Parity, prove
 from edgekd.methods import method
 from edgekd.runtime.engines import Engine, load_engine

@@ -17,7 +17,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgekd.data.recording import Recording
-from edgekd.export.graph import strip
+from edgekd.export.onnx.graph import strip
 from edgekd.step import StepModule
 
 SCHEME = "int8 static QDQ, per-channel weights of 7 bits, float32 state and residual"
