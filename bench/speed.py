@@ -34,11 +34,11 @@ SAMPLES = 3000
 SENSORS = (8, 25, 38, 55)
 
 
-def recording(n: int) -> Recording:
+def recording(n: int, samples: int = SAMPLES) -> Recording:
     """Correlated noise: what is in it costs the same."""
     rng = np.random.default_rng(0)
-    drivers = np.cumsum(rng.normal(size=(SAMPLES, 4)), axis=0) * 0.05
-    values = drivers @ rng.normal(size=(4, n)) + rng.normal(size=(SAMPLES, n))
+    drivers = np.cumsum(rng.normal(size=(samples, 4)), axis=0) * 0.05
+    values = drivers @ rng.normal(size=(4, n)) + rng.normal(size=(samples, n))
     return Recording(values.astype(np.float32), tuple(f"s{i}" for i in range(n)), 60.0, source="noise")
 
 
