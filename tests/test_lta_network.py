@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from edgekd.accumulator import Accumulator
 from edgekd.methods.lta import PRESETS, LTAStep, Student, Teacher
-from edgekd.methods.lta.accumulator import Accumulator
 from edgekd.methods.lta.network import SignatureNetwork
 
 

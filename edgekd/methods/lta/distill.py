@@ -17,8 +17,8 @@ from edgekd.methods.door import Training
 from edgekd.methods.lta.config import LTAConfig
 from edgekd.methods.lta.jobs import StudentJob, TeacherJob
 from edgekd.methods.lta.step import LTAStep
-from edgekd.methods.lta.stream import TrainingStream
 from edgekd.scaling import SampleScaler, kept_columns
+from edgekd.stream import TrainingStream
 from edgekd.training import fit, weights_digest
 
 SCORE_WINDOWS = 1024  # windows that the residual's variance is taken from

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgekd.calibration import CALIBRATE, FIT
 from edgekd.methods.lta.config import MATCHED_LEVEL, LTAConfig
 from edgekd.methods.lta.step import LTAStep
-from edgekd.methods.lta.stream import Lanes, TrainingStream, require_some
+from edgekd.stream import Lanes, TrainingStream, require_some
 from edgekd.training import generator, learning_rate, set_rate
 
 MICRO_BATCH = 16  # windows in one backward pass

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from edgekd.methods.lta.accumulator import SUMMARY, Accumulator
+from edgekd.accumulator import SUMMARY, Accumulator
 from edgekd.methods.lta.config import STATE_LIMIT_BYTES, LTAConfig
 from edgekd.methods.lta.network import SignatureNetwork, level_sizes
 from edgekd.scaling import SampleScaler
