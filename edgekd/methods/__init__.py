@@ -15,6 +15,7 @@ from edgekd.runtime.errors import UsageError
 METHODS = {
     "lta": "edgekd.methods.lta",
     "linear": "edgekd.methods.linear",
+    "regression": "edgekd.methods.regression",
 }
 
 

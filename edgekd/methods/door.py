@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from edgekd.data.recording import Recording
 from edgekd.step import StepModule
 
 
@@ -22,6 +25,12 @@ class Training:
     """Where the networks train, as torch names it; scores are always computed on the CPU."""
     teacher: StepModule | None = None
     """A trained teacher to distill from; None trains one where the method needs it."""
+    teachers: tuple[StepModule, ...] = ()
+    """All given teachers, `teacher` the first of them; several teach together (`regression`)."""
+    teacher_scores: np.ndarray | None = None
+    """float64 (T,): a score for each sample of the recording, NaN where there is none, from any scorer at all."""
+    outliers: Recording | None = None
+    """Recording of what is not normal (images of another set), to show the student high scores (`regression`)."""
     keep_teacher: Callable[[StepModule], None] = lambda step: None
     """Called with a teacher that was trained on the way, before the student's training begins."""
     report: Callable[[dict[str, Any]], None] = lambda event: None
