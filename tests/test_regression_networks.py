@@ -13,7 +13,7 @@ from edgekd.runtime.errors import UsageError
 PARAMETERS = [293, 729, 4_073, 16_145, 16_729, 42_577, 135_281]
 
 
-@pytest.mark.parametrize(("name", "count"), zip(LADDER, PARAMETERS))
+@pytest.mark.parametrize(("name", "count"), list(zip(LADDER, PARAMETERS)))
 def test_students_have_the_stated_parameters(name: str, count: int) -> None:
     assert parameters(Student(name)) == count
 

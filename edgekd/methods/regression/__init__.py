@@ -1,9 +1,11 @@
 """`regression`: a small student predicts a teacher's anomaly score directly, without a decoder.
 
-networks.py   the seven students and the image teacher          targets.py   the scale of the scores, the loss
-image.py      images: the step modules, one image is one hop    series.py    windows and signature matrices: the step
-image_jobs.py, image_train.py   their training                  series_*.py  its training; scorers.py any teacher
-noise.py      outliers made from images                         outliers.py  outliers of series
+networks.py   the seven students and the image teacher
+targets.py    the scale of the scores, and the loss
+image.py      images, one of them a hop: the step modules; image_jobs.py and image_train.py train them, noise.py makes
+              outliers from normal images
+series.py     windows and signature matrices: the step module; series_train.py trains it, scorers.py is any teacher of
+              a series, outliers.py makes outliers from one
 """
 
 from __future__ import annotations

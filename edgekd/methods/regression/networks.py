@@ -1,4 +1,4 @@
-"""The networks: seven students that give one number for an input, and the convolutional autoencoder that teaches images.
+"""The networks: seven students that give one number for an input, and the autoencoder that teaches images.
 
 Source: score regression (arXiv 2310.06047) states seven students of two to five convolutions before dense layers, and a
 teacher of five convolutions with pooling, a dense latent and the mirrored decoder; it does not state their widths, so

@@ -1,4 +1,4 @@
-"""What a student learns: the teacher's score on a standardized logarithmic scale, and how a prediction is a score again.
+"""What a student learns: the teacher's score on a standardized logarithmic scale, and the way back to a score.
 
 Source: score regression (arXiv 2310.06047) regresses the logarithm of the teacher's score with a mean absolute error.
 Errors are positive and skewed over decades: on the logarithm an absolute error is a relative one, and ranks stay.
