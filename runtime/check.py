@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekd.runtime import manifest as manifest_file
 from edgekd.runtime.engines import load_engine
+from edgekd.runtime.engines.probe import probe
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.selftest import SelfTestResult, run_self_test
 
@@ -15,9 +16,11 @@ from edgekd.runtime.selftest import SelfTestResult, run_self_test
 def check_model(path: str | Path) -> dict[str, Any]:
     """Load, verify and replay a model file: a JSON-able report with `ok`.
 
-    Raises ModelRefused for the file, MissingExtra or UsageError for the engine; a failed self-test is a report.
+    Raises ModelRefused for the file, MissingExtra or UsageError for the engine, also where it would kill this process;
+    a failed self-test is a report.
     """
     manifest, model = manifest_file.read(path)
+    probe(path)
     engine = load_engine(model, manifest)
     began = time.perf_counter()
     result = run_self_test(engine, manifest)

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.runtime.container import Container, Entry, container_of
+from edgekd.runtime.container import Container, container_of
+from edgekd.runtime.container.entry import cut
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.strict import Fields, is_number, parse_object, shown
 
@@ -115,7 +116,7 @@ class DigestSpec:
     student: str = ""
     data: str = ""
     file: str = ""
-    """Of the file's bytes without the manifest's entry; `embed` fills it in."""
+    """Of the file's bytes without the manifest; `embed` fills it in."""
 
 
 @dataclass(frozen=True)
@@ -234,17 +235,24 @@ def read(source: str | Path | bytes) -> tuple[Manifest, bytes]:
 
 
 def embed(model: bytes, manifest: Manifest) -> bytes:
-    """The model file with this manifest inside, `digests.file` filled in; one that was there before is replaced."""
+    """The model file with this manifest inside, `digests.file` filled in; one that was there before is replaced.
+
+    The file is laid out with a manifest of the final length first, since all but the manifest itself counts for the
+    digest. Raises ModelRefused for a manifest or a file that the reader would refuse.
+    """
     container = container_of(model)
-    bare = _without(model, container.entries(model))
-    digests = replace(manifest.digests, file=hashlib.sha256(bare).hexdigest())
-    text = replace(manifest, digests=digests).to_json()
-    return container.append(bare, text.encode())
+    bare = container.bare(model)
+
+    def with_digest(digest: str) -> bytes:
+        text = replace(manifest, digests=replace(manifest.digests, file=digest)).to_json()
+        return container.append(bare, text.encode())
+
+    return with_digest(file_digest(with_digest("0" * 64)))
 
 
 def file_digest(model: bytes) -> str:
-    """SHA-256 of a model file's bytes without the manifest's entry."""
-    return hashlib.sha256(_without(model, container_of(model).entries(model))).hexdigest()
+    """SHA-256 of a model file's bytes without the manifest: of what `container.Entry.span` leaves of it."""
+    return hashlib.sha256(cut(model, container_of(model).entries(model))).hexdigest()
 
 
 def _read_bytes(data: bytes) -> tuple[Manifest, bytes]:
@@ -257,7 +265,7 @@ def _read_bytes(data: bytes) -> tuple[Manifest, bytes]:
     if len(entries) > 1:
         raise ModelRefused(f"there are {len(entries)} manifests in this file, one is meant; export it again")
     manifest = Manifest.from_json(entries[0].value)
-    digest = hashlib.sha256(_without(data, entries)).hexdigest()
+    digest = hashlib.sha256(cut(data, entries)).hexdigest()
     if manifest.digests.file != digest:
         raise ModelRefused(
             f"the file was changed after export (SHA-256 {digest[:12]}…, manifest says"
@@ -265,14 +273,6 @@ def _read_bytes(data: bytes) -> tuple[Manifest, bytes]:
         )
     container.check_self_contained(data)
     return manifest, data
-
-
-def _without(data: bytes, entries: list[Entry]) -> bytes:
-    kept, at = [], 0
-    for entry in entries:
-        kept.append(data[at : entry.span[0]])
-        at = entry.span[1]
-    return b"".join([*kept, data[at:]])
 
 
 def _sensor(value: object, where: str) -> SensorSpec:

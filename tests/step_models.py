@@ -33,7 +33,6 @@ from edgekd.runtime.selftest import self_test_scores
 
 def step_graph(n: int, hop: int, seed: int = 0) -> onnx.ModelProto:
     """The step graph above for n sensors and this hop."""
-    rng = np.random.default_rng(seed)
 
     def constant(name: str, value: object) -> onnx.TensorProto:
         return numpy_helper.from_array(np.asarray(value, np.float32), name)
@@ -41,13 +40,13 @@ def step_graph(n: int, hop: int, seed: int = 0) -> onnx.ModelProto:
     def value(name: str, shape: list[int]) -> onnx.ValueInfoProto:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
-    low, high, fill = _ranges(n)
+    low, high, fill = ranges(n)
     constants = [
         constant("fill", fill),
         constant("span", high - low),
         constant("keep", 0.9),
         constant("take", 0.1),
-        constant("W", rng.normal(0, 0.8 / np.sqrt(n), (n, n))),
+        constant("W", recurrence(n, seed)),
     ]
     node = helper.make_node
     nodes = [
@@ -83,7 +82,7 @@ def step_graph(n: int, hop: int, seed: int = 0) -> onnx.ModelProto:
 
 def step_manifest(n: int, hop: int, warmup: int = 0, period_s: float = 1.0, threshold: float = 0.3) -> Manifest:
     """A manifest for `step_graph(n, hop)`; its self-test is empty until `step_file` fills it in."""
-    low, high, fill = _ranges(n)
+    low, high, fill = ranges(n)
     return Manifest(
         method="test",
         preset="small",
@@ -113,12 +112,18 @@ def step_file(path: Path, n: int = 3, hop: int = 4, seed: int = 0, **manifest: f
 def step_samples(n: int, count: int, seed: int = 1) -> np.ndarray:
     """A random walk within the sensors' ranges with a few jumps: float32 (count, n)."""
     rng = np.random.default_rng(seed)
-    low, high, fill = _ranges(n)
+    low, high, fill = ranges(n)
     walk = np.cumsum(rng.normal(0, 0.05, (count, n)), axis=0)
     walk += (rng.random((count, 1)) < 0.05) * rng.normal(0, 1.5, (count, n))
     return (fill + (high - low) * np.sin(walk)).astype(np.float32)
 
 
-def _ranges(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def recurrence(n: int, seed: int) -> np.ndarray:
+    """W (n, n)."""
+    return np.random.default_rng(seed).normal(0, 0.8 / np.sqrt(n), (n, n))
+
+
+def ranges(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """low, high and fill (n,) of the sensors."""
     index = np.arange(n, dtype=np.float64)
     return -1.0 - index, 2.0 + 3 * index, 0.25 + index

@@ -45,9 +45,9 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "no ONNX file"),
-        (b"time,a,b\n1,2,3\n", "no ONNX file"),
-        (b"\x1c\x00\x00\x00TFL3" + bytes(64), "TFLite"),
+        (b"", "neither an ONNX nor a TFLite file"),
+        (b"time,a,b\n1,2,3\n", "neither an ONNX nor a TFLite file"),
+        (b"\x1c\x00\x00\x00TFL3" + bytes(64), "no manifest"),
         (GRAPH, "no manifest"),
         (OnnxContainer().append(FILE, b"{}"), "2 manifests"),
         (FILE[:-1], "cut short"),

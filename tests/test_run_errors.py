@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             3,
             "plain.onnx: there is no manifest in this file; write it with edgekd export",
         ),
-        ("--model x.csv --check", 3, "x.csv: this is no ONNX file"),
+        ("--model x.csv --check", 3, "x.csv: this is neither an ONNX nor a TFLite file"),
         ("--model wrong.onnx --csv x.csv", 1, "self-test"),
         ("--model wrong.onnx --check", 1, "self-test failed"),
     ],

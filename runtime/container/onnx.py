@@ -1,57 +1,19 @@
-"""Where a manifest sits inside a model file, one class for each file format; chosen by content, never by name.
+"""ONNX: the manifest is a `metadata_props` entry (ModelProto field 14) whose key is "edgekd".
 
-ONNX: a `metadata_props` entry (ModelProto field 14) whose key is "edgekd". The file is read as protobuf wire format
-(protobuf.dev, "Encoding"), a few fields deep, because the device has no onnx package.
+The file is read as protobuf wire format (protobuf.dev, "Encoding"), a few fields deep, because the device has no onnx
+package.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
 
+from edgekd.runtime.container.entry import KEY, Entry, Span, cut
 from edgekd.runtime.errors import ModelRefused
-
-KEY = b"edgekd"
-Span = tuple[int, int]  # [start, end) in bytes
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One manifest found in a file."""
-
-    span: Span
-    """The bytes of the whole entry with its tag: what the file's digest leaves out."""
-    value: bytes
-    """The manifest's JSON, UTF-8."""
-
-
-class Container(Protocol):
-    """A model file format that can carry a manifest."""
-
-    name: str
-
-    def entries(self, data: bytes) -> list[Entry]:
-        """Every manifest in the file; raises ModelRefused where the file is not well formed."""
-
-    def append(self, data: bytes, manifest: bytes) -> bytes:
-        """The file with one more manifest."""
-
-    def check_self_contained(self, data: bytes) -> None:
-        """Raise ModelRefused if the file reads weights from anywhere else."""
-
-
-def container_of(data: bytes) -> Container:
-    """The format of a file's bytes, by content; raises ModelRefused where there is no reader for it."""
-    if data[4:8] == b"TFL3":
-        raise ModelRefused("this is a TFLite file, which this version does not read; export to ONNX")
-    if not data or data[0] != 0x08:  # every ONNX writer puts ir_version (field 1, varint) first
-        raise ModelRefused("this is no ONNX file; give a file written by edgekd export")
-    return OnnxContainer()
 
 
 class OnnxContainer:
-    """An ONNX ModelProto."""
+    """An ONNX ModelProto; see `Container` for what the methods do."""
 
     name = "onnx"
 
@@ -74,12 +36,15 @@ class OnnxContainer:
         entry = b"\x0a" + _varint(len(KEY)) + KEY + b"\x12" + _varint(len(manifest)) + manifest
         return data + b"\x72" + _varint(len(entry)) + entry  # 0x72: field 14, length-delimited
 
+    def bare(self, data: bytes) -> bytes:
+        return cut(data, self.entries(data))
+
     def check_self_contained(self, data: bytes) -> None:
         _refuse_external(data, 0, len(data), "model", 0)
 
 
 # Message name -> {field number: message inside it}: the ways from a ModelProto down to its tensors (onnx.proto3).
-_ONNX_PATHS: dict[str, dict[int, str]] = {
+_PATHS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
     "function": {7: "node", 11: "attribute"},
@@ -102,7 +67,7 @@ def _refuse_external(data: bytes, start: int, end: int, message: str, depth: int
                     " export it again as one file"
                 )
         return
-    paths = _ONNX_PATHS[message]
+    paths = _PATHS[message]
     for number, wire, _, (a, b) in fields(data, start, end):
         if wire == 2 and number in paths:
             _refuse_external(data, a, b, paths[number], depth + 1)

@@ -1,0 +1,106 @@
+"""Reading flatbuffers with nothing but struct (flatbuffers.dev, "FlatBuffer Internals"); every offset is checked.
+
+A table starts with the signed distance back to its vtable: bytes of the vtable, bytes of the table, then where in the
+table each field lies, 0 for an absent one. Strings, vectors and tables are reached by unsigned distances forward.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from edgekd.runtime.errors import ModelRefused
+
+# Vectors may overlap, so that a small file can hold billions of items; no model for a device comes near this many.
+MAX_ITEMS = 1_000_000
+
+
+class Flatbuffer:
+    """The bytes of one file; raises ModelRefused for whatever points out of them."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self._items_left = MAX_ITEMS
+
+    def root(self) -> Table:
+        """The table that the file is about."""
+        return Table(self, self.follow(0))
+
+    def number(self, kind: str, at: int) -> Any:
+        """The scalar of a struct format character at a position."""
+        if at < 0 or at + struct.calcsize(kind) > len(self.data):
+            raise ModelRefused(f"the file is damaged or cut short at byte {at}; copy or export it again")
+        return struct.unpack_from("<" + kind, self.data, at)[0]
+
+    def follow(self, at: int) -> int:
+        """Where the forward offset at a position leads."""
+        return at + self.number("I", at)
+
+    def vector(self, at: int, size: int) -> tuple[int, int]:
+        """Start and number of the items, `size` bytes each, of the vector whose offset is at a position."""
+        start = self.follow(at)
+        count = self.number("I", start)
+        if start + 4 + count * size > len(self.data):
+            raise ModelRefused(f"the file is damaged or cut short at byte {start}; copy or export it again")
+        return start + 4, count
+
+    def spend(self, items: int) -> None:
+        """Refuse a file in which more is to be looked at than a model has."""
+        self._items_left -= items
+        if self._items_left < 0:
+            raise ModelRefused(f"the file holds more than {MAX_ITEMS} parts, no model for a device")
+
+
+class Table:
+    """One table of a flatbuffer. Fields go by their number in the schema; an absent one has its default."""
+
+    def __init__(self, file: Flatbuffer, at: int) -> None:
+        self.file = file
+        self.at = at
+        vtable = at - file.number("i", at)
+        self.fields = (file.number("H", vtable) - 4) // 2
+        self._slots = vtable + 4
+
+    def place(self, field: int) -> int:
+        """Where a field's value lies in the file, 0 if it is absent."""
+        if field >= self.fields:
+            return 0
+        offset = self.file.number("H", self._slots + 2 * field)
+        return self.at + offset if offset else 0
+
+    def number(self, field: int, kind: str, default: int = 0) -> Any:
+        """A scalar."""
+        place = self.place(field)
+        return self.file.number(kind, place) if place else default
+
+    def blob(self, field: int) -> tuple[int, int]:
+        """[start, end) of a vector of bytes or a string; empty where there is none."""
+        place = self.place(field)
+        if not place:
+            return 0, 0
+        start, count = self.file.vector(place, 1)
+        return start, start + count
+
+    def text(self, field: int) -> bytes:
+        """The bytes of a string."""
+        start, end = self.blob(field)
+        return self.file.data[start:end]
+
+    def integers(self, field: int) -> tuple[int, ...]:
+        """A vector of int32."""
+        place = self.place(field)
+        if not place:
+            return ()
+        start, count = self.file.vector(place, 4)
+        self.file.spend(count)
+        return struct.unpack_from(f"<{count}i", self.file.data, start)
+
+    def tables(self, field: int) -> Iterator[Table]:
+        """A vector of tables."""
+        place = self.place(field)
+        if place:
+            start, count = self.file.vector(place, 4)
+            self.file.spend(count)
+            for i in range(count):
+                yield Table(self.file, self.file.follow(start + 4 * i))

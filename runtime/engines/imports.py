@@ -1,0 +1,155 @@
+"""Importing an engine: each way in which that is known to fail becomes one line with the pin that mends it."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import platform
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgekd.runtime.errors import MissingExtra, UsageError
+from edgekd.runtime.strict import shown
+
+_LAST_TFLITE_RUNTIME_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that can run one kind of file."""
+
+    name: str
+    """As pip knows it."""
+    module: str
+    """What is imported."""
+    needs: str
+    """What the module must hold."""
+    pin: str
+    """What pip should be given to install it anew."""
+
+    @property
+    def version(self) -> str:
+        """Installed version, found without importing it; empty where nobody knows."""
+        from importlib import metadata
+
+        try:
+            return metadata.version(self.name)
+        except metadata.PackageNotFoundError:
+            return ""
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}".rstrip()
+
+
+ONNXRUNTIME = Package("onnxruntime", "onnxruntime", "InferenceSession", "'edgekd[onnx]'")
+LITERT = Package("ai-edge-litert", "ai_edge_litert.interpreter", "Interpreter", "'edgekd[tflite]'")
+TFLITE_RUNTIME = Package(
+    "tflite-runtime", "tflite_runtime.interpreter", "Interpreter", "'tflite-runtime==2.14.0' 'numpy<2'"
+)
+PACKAGES = {"onnx": (ONNXRUNTIME,), "tflite": (LITERT, TFLITE_RUNTIME)}
+"""Kind of file -> packages that run it, the preferred one first."""
+
+
+def load_engine_package(kind: str) -> tuple[Package, Any]:
+    """The first installed package for a kind of file, and its module.
+
+    Raises MissingExtra where none is installed, UsageError where it is broken or there is none for this board.
+    """
+    for package in PACKAGES[kind]:
+        module = load_package(package)
+        if module is not None:
+            return package, module
+    raise _missing(kind)
+
+
+def load_package(package: Package) -> Any:
+    """The package's module, or None where it is not installed; raises UsageError where it does not start."""
+    again = f"pip install --force-reinstall {package.pin} mends it"
+    top = package.module.partition(".")[0]
+    try:
+        with hushed():
+            module = importlib.import_module(package.module)
+    except ModuleNotFoundError as error:
+        if error.name == top:
+            return None
+        if error.name and error.name != package.module:
+            raise UsageError(f"{package.name} is installed without {error.name}; {again}") from None
+        module = None
+    except Exception as error:  # a broken wheel fails in many ways: ImportError, OSError, AttributeError …
+        raise does_not_start(package, error) from None
+    if not hasattr(module, package.needs):  # a half-removed package leaves an empty namespace behind
+        raise UsageError(f"{package.name} is installed but empty; {again}")
+    return module
+
+
+def does_not_start(package: Package, error: BaseException) -> UsageError:
+    """The line for an engine that is installed and fails before it has seen a model."""
+    if is_numpy_mismatch(error):
+        newer = f", or pip install -U {package.name}" if package is not TFLITE_RUNTIME else ""
+        return UsageError(
+            f"{package} was built for NumPy 1 and does not start under NumPy {np.__version__};"
+            f" pip install 'numpy<2' mends it{newer}"
+        )
+    return UsageError(
+        f"{package.name} is installed but does not start ({shown(str(error), 200)});"
+        f" pip install --force-reinstall {package.pin} mends it"
+    )
+
+
+def is_numpy_mismatch(error: BaseException | None) -> bool:
+    """Whether what went wrong, or what led to it, is NumPy's refusal of a module built for NumPy 1."""
+    for _ in range(8):
+        if error is None:
+            return False
+        text = str(error)
+        if "multiarray failed to import" in text or "_ARRAY_API not found" in text or "using NumPy 1.x" in text:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _missing(kind: str) -> UsageError:
+    first = PACKAGES[kind][0].name
+    # a 64-bit kernel under a 32-bit system calls itself aarch64, and wheels go by the system
+    arm32 = sys.maxsize < 2**32 and platform.machine().startswith(("arm", "aarch64"))
+    if not arm32:
+        return MissingExtra(first, kind)
+    python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    if sys.version_info[:2] > _LAST_TFLITE_RUNTIME_PYTHON:
+        return UsageError(
+            f"no engine has a wheel for 32-bit ARM and {python}: take a 64-bit system, or Python 3.11 (Debian bookworm)"
+            " and a file from edgekd export --format tflite --target tflite-runtime"
+        )
+    if kind == "onnx":
+        return UsageError(
+            "onnxruntime has no wheel for 32-bit ARM: take a 64-bit system, or a file from edgekd export --format"
+            f" tflite --target tflite-runtime and pip install {TFLITE_RUNTIME.pin}"
+        )
+    return UsageError(f"no TFLite engine is installed; pip install {TFLITE_RUNTIME.pin} brings it")
+
+
+_HUSH = threading.Lock()
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Nothing reaches standard error: TFLite greets there with no way to stop it, NumPy explains itself at length.
+
+    Whatever goes wrong is raised as well, and then told in one line.
+    """
+    with _HUSH, contextlib.redirect_stderr(io.StringIO()), contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a daemon may have closed it
+            kept = os.dup(2)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 2)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        yield

@@ -1,0 +1,53 @@
+"""ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgekd.runtime.engines.imports import does_not_start, is_numpy_mismatch, load_engine_package
+from edgekd.runtime.engines.interface import Feeds, Signature, compare, graph_inputs, graph_outputs
+from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.manifest import Manifest, shown
+
+_DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32", "tensor(int64)": "int64"}
+
+
+class OnnxEngine:
+    """One session for life on one thread; see `Engine`."""
+
+    def __init__(self, model: bytes, manifest: Manifest) -> None:
+        package, ort = load_engine_package("onnx")
+        options = ort.SessionOptions()
+        # One thread each and no spinning: a gateway has other work, and a step is too small to share out.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        options.log_severity_level = 4  # what goes wrong is raised; it need not also be printed
+        try:
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the engine's own exception types differ from version to version
+            if is_numpy_mismatch(error):
+                raise does_not_start(package, error) from None
+            raise ModelRefused(
+                f"onnxruntime {ort.__version__} cannot load the graph ({shown(str(error), 200)}); update onnxruntime"
+                " (pip install -U 'edgekd[onnx]') or export again with a lower opset"
+            ) from None
+        self.name = f"onnxruntime {ort.__version__}"
+        wanted = graph_outputs(manifest)
+        compare("input", graph_inputs(manifest), _signature(self._session.get_inputs()))
+        compare("output", wanted, _signature(self._session.get_outputs()))
+        self._outputs = list(wanted)
+        self._run = self._session.run
+
+    def run(self, feeds: Feeds) -> Sequence[np.ndarray]:
+        """See `Engine.run`."""
+        return self._run(self._outputs, feeds)
+
+
+def _signature(nodes: Sequence[Any]) -> Signature:
+    return {node.name: (_DTYPES.get(node.type, node.type), tuple(node.shape)) for node in nodes}

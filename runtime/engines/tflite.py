@@ -1,0 +1,91 @@
+"""LiteRT, and the older tflite-runtime where there is no wheel of it: the same interpreter under two names."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from edgekd.runtime.engines.imports import (
+    TFLITE_RUNTIME,
+    Package,
+    does_not_start,
+    hushed,
+    is_numpy_mismatch,
+    load_engine_package,
+)
+from edgekd.runtime.engines.interface import Feeds, Signature, compare, graph_inputs, graph_outputs
+from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.manifest import Manifest, shown
+
+SIGNATURE = "step"
+
+
+class TfliteEngine:
+    """One interpreter for life on one thread; see `Engine`.
+
+    A step goes through `set_tensor`, `invoke`, `get_tensor`: a signature runner resizes and allocates all tensors
+    again at every call, which costs more than a small step itself (44 µs against 17). `get_tensor` copies, so results
+    are the caller's own. The interpreter's tensors are shared by all streams, hence the lock.
+    """
+
+    def __init__(self, model: bytes, manifest: Manifest) -> None:
+        package, module = load_engine_package("tflite")
+        version = getattr(sys.modules[package.module.partition(".")[0]], "__version__", "")
+        self.name = f"{package.name} {version}".rstrip()
+        with hushed():
+            interpreter, inputs, outputs = _load(package, module, model)
+        wanted = graph_outputs(manifest)
+        compare("input", graph_inputs(manifest), _signature(inputs))
+        compare("output", wanted, _signature(outputs))
+        self._inputs = [(name, details["index"]) for name, details in inputs.items()]
+        self._outputs = [outputs[name]["index"] for name in wanted]
+        self._set, self._invoke, self._get = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor
+        self._lock = threading.Lock()
+
+    def run(self, feeds: Feeds) -> Sequence[np.ndarray]:
+        """See `Engine.run`."""
+        with self._lock:
+            for name, index in self._inputs:
+                self._set(index, feeds[name])
+            self._invoke()
+            return [self._get(index) for index in self._outputs]
+
+
+def _load(package: Package, module: Any, model: bytes) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Interpreter ready to run, and what it says of each input and output of the signature, by name."""
+    try:
+        interpreter = module.Interpreter(model_content=model, num_threads=1)
+        signatures = list(interpreter.get_signature_list())
+        if signatures == [SIGNATURE]:
+            runner = interpreter.get_signature_runner(SIGNATURE)
+            inputs, outputs = runner.get_input_details(), runner.get_output_details()
+            del runner  # as long as it lives, the interpreter takes it for a holder of raw memory and does not allocate
+            interpreter.allocate_tensors()
+    except Exception as error:  # RuntimeError, ValueError and more, by version
+        if is_numpy_mismatch(error):
+            raise does_not_start(package, error) from None
+        mend = "--target tflite-runtime" if package is TFLITE_RUNTIME else "this EdgeKD"
+        raise ModelRefused(
+            f"{package} cannot load the graph ({shown(str(error), 200)}); export it again with {mend}"
+        ) from None
+    if signatures != [SIGNATURE]:
+        found = ", ".join(signatures) or "none"
+        raise ModelRefused(
+            f"the graph should have one signature, '{SIGNATURE}', it has {shown(found)}; export it again"
+        )
+    main = {(details["index"], details["name"]) for details in interpreter.get_input_details()}
+    if {(details["index"], details["name"]) for details in inputs.values()} != main:
+        raise ModelRefused("the signature 'step' is not about the file's first graph; export it again")
+    return interpreter, inputs, outputs
+
+
+def _signature(details: dict[str, Any]) -> Signature:
+    # a dimension that may change is -1 in `shape_signature`, and nothing else says so
+    return {
+        name: (np.dtype(tensor["dtype"]).name, tuple(int(d) for d in tensor["shape_signature"]))
+        for name, tensor in details.items()
+    }
