@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekd.data import csv_file, nab, npz, parquet_file, skab, smd, telemanom, ucr
+from edgekd.data import csv_file, idx, nab, npz, parquet_file, skab, smd, telemanom, ucr
 from edgekd.data.recording import Recording
 from edgekd.data.request import PARTS, Request, shorten
 from edgekd.runtime.errors import RecordingError, UsageError
@@ -35,6 +35,7 @@ FORMATS: dict[str, Format] = {
     "skab": Format(skab.matches, skab.load, "valve1/*.csv and anomaly-free/*.csv with a changepoint column; SKAB.npz"),
     "ucr": Format(ucr.matches, ucr.load, "ID_UCR_Anomaly_NAME_TRAINEND_BEGIN_END.txt; UCR.npz beside index.csv"),
     "nab": Format(nab.matches, nab.load, "NAB.npz"),
+    **{name: Format(idx.matches, idx.loader(name), "train-images-idx3-ubyte[.gz] and its like") for name in idx.NAMES},
     "parquet": Format(parquet_file.matches, parquet_file.load, "*.parquet", any_name=True),
     "csv": Format(csv_file.matches, csv_file.load, "*.csv, *.tsv or *.txt with a header", any_name=True),
 }
@@ -55,7 +56,8 @@ def load(
     """Read a recording.
 
     Args:
-        spec: `[FORMAT:]PATH[#ITEM]`, e.g. `plant.csv`, `smd:DIR#machine-1-2`, `MSL.npz#C-1`, `SKAB.npz#valve1/0@400`.
+        spec: `[FORMAT:]PATH[#ITEM]`, e.g. `plant.csv`, `smd:DIR#machine-1-2`, `MSL.npz#C-1`, `SKAB.npz#valve1/0@400`,
+            `fashion-mnist:DIR#0`.
         part: "train" or "test" of a collection that has both; None is everything that the item holds, the parts as
             two entities. A plain CSV or Parquet file has no parts and gives all its rows.
         format: a key of FORMATS, instead of what the file looks like; the same as `FORMAT:` in `spec`.
@@ -99,8 +101,11 @@ def detect(path: Path) -> str:
     Raises RecordingError saying what was looked for.
     """
     for name, kind in FORMATS.items():
-        if kind.matches(path):
-            return name
+        if not kind.matches(path):
+            continue
+        if name in idx.NAMES:
+            raise RecordingError(f"{path}: the files of {' and '.join(idx.NAMES)} look alike; say which, {name}:{path}")
+        return name
     if path.is_dir():
         looked_for = "; ".join(f"{name}: {kind.looks_for}" for name, kind in FORMATS.items() if not kind.any_name)
         tables = [p.name for p in sorted(path.iterdir()) if csv_file.matches(p) or parquet_file.matches(p)]

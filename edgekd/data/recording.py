@@ -31,6 +31,9 @@ class Recording:
     """float64 (T,), seconds since the epoch, where the source has a clock."""
     source: str = ""
     """Where it came from, for messages and manifests: a file or item name, never an absolute path."""
+    frame: int | None = None
+    """Rows of one image, where this is a recording of images: image after image, columns of pixels as sensors, and a
+    window is exactly one image. None for a series."""
     notes: tuple[str, ...] = field(default=())
     """What the reader had to mend (values held over gaps and the like), one line each, for the user."""
 
