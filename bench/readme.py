@@ -25,10 +25,10 @@ def filled(text: str) -> str:
 
     def block(match: re.Match[str]) -> str:
         path = RESULTS / f"{match[2]}.json"
-        if not path.exists():
+        figures = json.loads(path.read_text())["figures"] if path.exists() else {}
+        rows = figures.get(match[3]) if match[3] else figures
+        if not path.exists() or rows is None:
             return f"{match[1]}Not measured yet: `python -m bench.{match[2]}`.\n{match[4]}"
-        figures = json.loads(path.read_text())["figures"]
-        rows = figures[match[3]] if match[3] else figures
         return f"{match[1]}{table(rows)}\n{match[4]}" if rows else f"{match[1]}{match[4]}"
 
     return BLOCK.sub(block, text)
