@@ -50,9 +50,11 @@ def count_alarms(anomalous: np.ndarray, samples: np.ndarray, hop: int) -> int:
     return int(starts.sum())
 
 
-def calibrate(scores: Scores, recording: Recording, hop: int) -> dict[str, Any]:
+def calibrate(scores: Scores, recording: Recording, hop: int, false_alarm_rate: float | None = None) -> dict[str, Any]:
     """Threshold of a detector from its scores on its own training recording, as the manifest states it.
 
+    false_alarm_rate: set the threshold so that this share of the normal scores lies above it, as for images, which
+    have no clock and so no alarms a day; None takes the margin over the largest.
     Raises RecordingError where no score falls into the part that sets it.
     """
     from scipy.stats import chi2
@@ -61,8 +63,10 @@ def calibrate(scores: Scores, recording: Recording, hop: int) -> dict[str, Any]:
     setting = scores.scores[part == CALIBRATE]
     if not len(setting):
         raise RecordingError(f"{recording.source}: no score in the part that sets the threshold; record longer")
-    threshold = float(MARGIN * setting.max())
     audit = part == AUDIT
+    if false_alarm_rate is not None:
+        return _quantile_threshold(setting, scores.scores[audit], recording.source, false_alarm_rate)
+    threshold = float(MARGIN * setting.max())
     days = float(audit.sum() * hop * recording.period_s / 86400.0)
     alarms = count_alarms(scores.scores[audit] > threshold, scores.samples[audit], hop)
     # exact upper bound of a Poisson rate (Garwood 1936)
@@ -76,4 +80,16 @@ def calibrate(scores: Scores, recording: Recording, hop: int) -> dict[str, Any]:
             "upper95": upper / days if days else None,
             "days": days,
         },
+    }
+
+
+def _quantile_threshold(setting: np.ndarray, audit: np.ndarray, source: str, rate: float) -> dict[str, Any]:
+    """The threshold that `rate` of the scores `setting` (V,) lie above; `audit` (W,) did not set it."""
+    threshold = float(np.quantile(setting, 1.0 - rate))
+    above = f"; {(audit > threshold).mean():.1%} of {len(audit)} others lie above" if len(audit) else ""
+    return {
+        "value": threshold,
+        "rule": f"the {1.0 - rate:.4g} quantile of {len(setting)} scores on normal data that did not train{above}",
+        "data": f"{source}: the {CALIBRATE_SHARE:.0%} after the first {FIT_SHARE:.0%}",
+        "alarms_per_day": {"measured": 0.0, "upper95": None, "days": 0.0},
     }

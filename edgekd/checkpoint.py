@@ -207,7 +207,7 @@ def package(
         weights={name: tensor.detach().clone().contiguous() for name, tensor in step.state_dict().items()},
         replay_samples=torch.from_numpy(np.ascontiguousarray(replay.values)),
         replay_starts=list(replay.starts),
-        threshold=calibrate(scores, recording, step.hop),
+        threshold=calibrate(scores, recording, step.hop, step.false_alarm_rate),
         normal_scores=torch.from_numpy(scores.scores[-NORMAL_SCORES:].copy()),
         seed=seed,
         data={
@@ -224,4 +224,6 @@ def _replay_stretch(recording: Recording, part: np.ndarray) -> Recording:
     """The longest stretch within the limit that ends where the audit part of the last entity begins."""
     rows = REPLAY_LIMIT_BYTES // (4 * recording.n_sensors)
     end = int(np.flatnonzero(part <= CALIBRATE)[-1]) + 1
+    if recording.frame is not None:  # whole images
+        rows, end = rows // recording.frame * recording.frame, end // recording.frame * recording.frame
     return recording.slice(max(0, end - rows), end)

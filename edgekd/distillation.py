@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgekd.checkpoint import Checkpoint, package
 from edgekd.data import Recording
 from edgekd.data.checks import same_period
+from edgekd.data.score_file import read_scores
 from edgekd.methods import method as method_named
 from edgekd.methods.door import Training
 from edgekd.runtime.errors import UsageError
@@ -22,10 +23,16 @@ def teacher_path(student: Path) -> Path:
     return student.with_name(f"{student.stem}-teacher.pt")
 
 
-def configure(method: str, preset: str | None, settings: dict[str, Any]) -> tuple[str, Any]:
-    """The preset's name and its configuration with `settings` put over it."""
+TAUGHT_BY_ANY = ("regression",)  # methods that take any scorer as a teacher, students and several at once too
+IMAGE = "image"  # the preset, and the input, of a method that takes images
+
+
+def configure(method: str, preset: str | None, settings: dict[str, Any], images: bool = False) -> tuple[str, Any]:
+    """The preset's name and its configuration with `settings` put over it; `images` is what it must be for."""
     room = method_named(method)
-    preset = preset or room.DEFAULT_PRESET
+    if images and IMAGE not in room.PRESETS:
+        raise UsageError(f"{method} takes no images; --method regression does")
+    preset = preset or (IMAGE if images else room.DEFAULT_PRESET)
     if preset not in room.PRESETS:
         raise UsageError(f"{method} has no preset {preset!r}; it has {', '.join(room.PRESETS)}")
     return preset, room.CONFIG.from_json({**room.PRESETS[preset].to_json(), **settings})
@@ -38,7 +45,9 @@ def distill(
     method: str = "lta",
     preset: str | None = None,
     settings: dict[str, Any] | None = None,
-    teacher: Path | None = None,
+    teacher: Path | Sequence[Path] | None = None,
+    teacher_scores: Path | None = None,
+    outliers: Recording | None = None,
     seed: int = 0,
     resume: bool = False,
     device: str = "auto",
@@ -46,12 +55,17 @@ def distill(
 ) -> Checkpoint:
     """Train and save; the student goes to `output`, a teacher that was trained on the way beside it.
 
+    `teacher`: a checkpoint to distill from instead of training one; regression takes several, of any method, or scores
+    in a file, see `edgekd.data.score_file`. `outliers`: what is not normal, shown to a student of regression.
     Unfinished trainings are kept in `<output>.work/` until the student is written; `resume` goes on with them. `device`
     is "auto", "cpu" or "cuda".
     """
     room = method_named(method)
-    preset, config = configure(method, preset, settings or {})
-    given = None if teacher is None else _fitting_teacher(teacher, recording)
+    preset, config = configure(method, preset, settings or {}, recording.frame is not None)
+    paths = [teacher] if isinstance(teacher, Path) else list(teacher or ())
+    _require_taken(method, paths, teacher_scores, outliers)
+    given = tuple(_fitting_teacher(path, recording, method) for path in paths)
+    scores = None if teacher_scores is None else read_scores(teacher_scores, recording)
     workdir = _workdir(output)
 
     def keep_teacher(step: StepModule) -> None:
@@ -60,8 +74,8 @@ def distill(
         ).save(teacher_path(output))  # fmt: skip
 
     how = Training(
-        seed=seed, workdir=workdir, resume=resume, device=_device(device), teacher=given, keep_teacher=keep_teacher,
-        report=report,
+        seed=seed, workdir=workdir, resume=resume, device=_device(device), teacher=given[0] if given else None,
+        teachers=given, teacher_scores=scores, outliers=outliers, keep_teacher=keep_teacher, report=report,
     )  # fmt: skip
     try:
         trained = room.train(recording, config, how)
@@ -97,10 +111,25 @@ def _workdir(output: Path) -> Path:
     return workdir
 
 
-def _fitting_teacher(path: Path, recording: Recording) -> StepModule:
+def _require_taken(method: str, teachers: list[Path], scores: Path | None, outliers: Recording | None) -> None:
+    """Refuse what only regression learns from."""
+    if method in TAUGHT_BY_ANY:
+        if teachers and scores is not None:
+            raise UsageError(f"{scores}: scores in a file are a teacher of their own; leave out --teacher")
+        return
+    for given, option in (
+        (len(teachers) > 1, "a second --teacher"),
+        (scores, "--teacher-scores"),
+        (outliers, "--outliers"),
+    ):
+        if given:
+            raise UsageError(f"{method} does not learn from {option}; --method {' or '.join(TAUGHT_BY_ANY)} does")
+
+
+def _fitting_teacher(path: Path, recording: Recording, method: str) -> StepModule:
     checkpoint = Checkpoint.load(path)
     names = tuple(sensor["name"] for sensor in checkpoint.sensors)
-    if checkpoint.role != "teacher":
+    if checkpoint.role != "teacher" and method not in TAUGHT_BY_ANY:
         raise UsageError(
             f"{path}: a {checkpoint.role}, not a teacher; `edgekd distill` keeps one as STUDENT-teacher.pt"
         )

@@ -53,8 +53,13 @@ class StepModule(nn.Module):
     entity_resets: bool = True
     """Whether state is cleared where another entity begins."""
 
+    false_alarm_rate: float | None = None
+    """Share of normal scores above the threshold; None sets it by a margin over the largest one."""
+
     float_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose layers must not be quantized."""
+    recurrent_weights: tuple[str, ...] = ()
+    """Prefixes of the parameters whose layers are fed back within a step: an int8 scheme may spare them."""
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every state tensor, in the order in which `forward` takes and returns them."""

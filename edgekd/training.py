@@ -94,8 +94,11 @@ def fit(
     resume: bool,
     digest: str,
     report: Callable[[dict[str, Any]], None],
+    keep_from: int = 0,
 ) -> list[dict[str, float]]:
     """Train `job` and leave the weights of its best epoch in `job.module`; returns the history, one row an epoch.
+
+    Epochs before number `keep_from` cannot be the best: they aim at a target that still moves.
 
     `checkpoint` is rewritten after every epoch, so a kill loses at most one. `digest` names data and configuration:
     a checkpoint of another training is not resumed. Stops after `patience` epochs without a better one; raises
@@ -109,7 +112,7 @@ def fit(
         job.module.load_state_dict(saved["module"])
         job.optimizer.load_state_dict(saved["optimizer"])
     for number in range(len(history), epochs):
-        if history and number - _best_epoch(history) >= patience:
+        if history and number - _best_epoch(history, keep_from) >= patience:
             break
         started = time.monotonic()
         losses: list[float] = []
@@ -139,7 +142,7 @@ def fit(
                 f"{validation:g}); lower its learning rate, for example --set learning_rate=1e-4"
             )
         history.append({"loss": loss, "validation": validation, "seconds": time.monotonic() - started})
-        if validation < best_loss:
+        if number <= keep_from or validation < best_loss:
             best, best_loss = _weights(job.module), validation
         if checkpoint is not None:
             save_atomically(
@@ -163,11 +166,11 @@ def _weights(module: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
-def _best_epoch(history: list[dict[str, float]]) -> int:
-    """Number of epochs up to the best one, 0 before the first."""
+def _best_epoch(history: list[dict[str, float]], keep_from: int = 0) -> int:
+    """Number of epochs up to the best one that counts, 0 before the first."""
     if not history:
         return 0
-    return 1 + min(range(len(history)), key=lambda i: history[i]["validation"])
+    return 1 + min(range(min(keep_from, len(history) - 1), len(history)), key=lambda i: history[i]["validation"])
 
 
 def _resumable(

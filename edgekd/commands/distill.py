@@ -27,15 +27,36 @@ if TYPE_CHECKING:
 )
 @click.option("--method", type=click.Choice(list(METHODS)), default="lta", help="Detector to train.")
 @click.option(
-    "--preset", help="Settings to start from: paper, edge, quick for lta (edge); a detector for linear (ensemble)."
+    "--preset",
+    help="Settings to start from: paper, edge, quick for lta (edge); a detector for linear (ensemble); signature, "
+    "window, image for regression (signature, or image where DATA is of images).",
 )
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Override one setting of the preset; repeatable."
 )
 @click.option(
     "--teacher",
+    "teachers",
+    multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A teacher to distill from; without it one is trained and kept beside the student.",
+    help="A teacher to distill from; without it one is trained and kept beside the student. regression takes any "
+    "checkpoint, and several of them.",
+)
+@click.option(
+    "--teacher-scores",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="regression: a CSV of any scorer's scores of DATA, as columns sample,score or one score a row.",
+)
+@click.option(
+    "--outliers",
+    metavar="DATA",
+    help="regression: what is not normal, images of another set or other machines, to be shown to the student.",
+)
+@click.option("--student", metavar="NAME", help="regression: the student, our-S1 to our-S7 (our-S3).")
+@click.option(
+    "--co-learning",
+    is_flag=True,
+    help="regression of images: train the teacher and the student together.",
 )
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training of the same data, settings and seed.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of everything random.")
@@ -48,8 +69,9 @@ if TYPE_CHECKING:
 @recording_options
 @json_option
 def command(
-    data: str, output: Path, method: str, preset: str | None, settings: tuple[str, ...], teacher: Path | None,
-    resume: bool, seed: int, device: str, as_json: bool, **reading: Any,
+    data: str, output: Path, method: str, preset: str | None, settings: tuple[str, ...],
+    teachers: tuple[Path, ...], teacher_scores: Path | None, outliers: str | None, student: str | None,
+    co_learning: bool, resume: bool, seed: int, device: str, as_json: bool, **reading: Any,
 ) -> None:  # fmt: skip
     """Train a teacher on DATA and distill it into a small student.
 
@@ -61,13 +83,17 @@ def command(
         edgekd distill plant.csv -o student.pt
         edgekd distill smd:ServerMachineDataset#machine-1-2 -o student.pt --seed 1
         edgekd distill plant.csv -o pca.pt --method linear --preset signature-pca
+        edgekd distill plant.csv -o small.pt --method regression --teacher student.pt --teacher pca.pt
+        edgekd distill fashion-mnist:DIR#0 --method regression --student our-S3 --co-learning --outliers mnist:DIR
     """
     from edgekd.data import constant_sensors, load
     from edgekd.data.request import shorten
     from edgekd.distillation import distill
     from edgekd.progress import TrainingProgress
 
+    values = _sugar(_parse(settings), student=student, co_learning=co_learning or None)
     recording = load(data, "train", **reading)
+    foreign = None if outliers is None else load(outliers, "train")
     notes = list(recording.notes)
     constant = constant_sensors(recording)
     if constant:
@@ -79,8 +105,9 @@ def command(
     with TrainingProgress(quiet=as_json) as progress:
         try:
             checkpoint = distill(
-                recording, output, method=method, preset=preset, settings=_parse(settings), teacher=teacher,
-                seed=seed, resume=resume, device=device, report=progress,
+                recording, output, method=method, preset=preset, settings=values, teacher=teachers,
+                teacher_scores=teacher_scores, outliers=foreign, seed=seed, resume=resume, device=device,
+                report=progress,
             )  # fmt: skip
         except KeyboardInterrupt:
             click.echo("the same command with --resume goes on after the last whole epoch", err=True)
@@ -89,6 +116,15 @@ def command(
         click.echo(json.dumps({"student": str(output), **checkpoint.summary()}))
     else:
         click.echo(f"{output}: {_words(checkpoint)}")
+
+
+def _sugar(settings: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """Settings with what options of their own say."""
+    given = {name: value for name, value in options.items() if value is not None}
+    twice = sorted(name for name in given if name in settings and settings[name] != given[name])
+    if twice:
+        raise UsageError(f"{twice[0]} is given as an option and by --set, and not the same; leave one out")
+    return {**settings, **given}
 
 
 def _words(checkpoint: Checkpoint) -> str:
