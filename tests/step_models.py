@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekd.runtime.engines import OnnxEngine
+from edgekd.runtime.engines import load_engine
 from edgekd.runtime.manifest import (
     DigestSpec,
     Manifest,
@@ -102,11 +102,15 @@ def step_manifest(n: int, hop: int, warmup: int = 0, period_s: float = 1.0, thre
 
 def step_file(path: Path, n: int = 3, hop: int = 4, seed: int = 0, **manifest: float) -> Path:
     """Write a model file with a true self-test to `path`; the keywords go to `step_manifest`."""
-    model = step_graph(n, hop, seed).SerializeToString()
-    spec = step_manifest(n, hop, **manifest)  # type: ignore[arg-type]
-    scores = self_test_scores(OnnxEngine(model, spec), spec, seed=7, steps=12)
-    path.write_bytes(embed(model, replace(spec, self_test=SelfTestSpec(7, 12, tuple(scores), 1e-4))))
+    path.write_bytes(with_manifest(step_graph(n, hop, seed).SerializeToString(), n, hop, **manifest))
     return path
+
+
+def with_manifest(model: bytes, n: int, hop: int, **manifest: float) -> bytes:
+    """A step graph in either format with its manifest and a true self-test; the keywords go to `step_manifest`."""
+    spec = step_manifest(n, hop, **manifest)  # type: ignore[arg-type]
+    scores = self_test_scores(load_engine(model, spec), spec, seed=7, steps=12)
+    return embed(model, replace(spec, self_test=SelfTestSpec(7, 12, tuple(scores), 1e-4)))
 
 
 def step_samples(n: int, count: int, seed: int = 1) -> np.ndarray:

@@ -40,9 +40,9 @@ class TfliteContainer:
         found = []
         for entry in named:
             index = entry.number(_BUFFER, "I")
-            if index >= len(buffers):
+            span = buffers[index].blob(_DATA) if index < len(buffers) else (0, 0)
+            if span[0] == span[1]:
                 raise ModelRefused("the manifest's entry in the file leads nowhere; export it again")
-            span = buffers[index].blob(_DATA)
             found.append(Entry(span, data[slice(*span)]))
         return found
 
@@ -224,6 +224,8 @@ class _Head:
         """Head and old file."""
         self._pad(ALIGNMENT)
         for place, target in self._links:
+            if target >= len(data):
+                raise ModelRefused(f"the file is damaged or cut short at byte {len(data)}; copy or export it again")
             self.point(place, len(self._out) + target)
         return bytes(self._out) + data
 

@@ -18,7 +18,8 @@ import numpy as np
 from edgekd.runtime.errors import MissingExtra, UsageError
 from edgekd.runtime.strict import shown
 
-_LAST_TFLITE_RUNTIME_PYTHON = (3, 11)
+PYTHON = sys.version_info[:2]
+LAST_TFLITE_RUNTIME_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,10 @@ def _missing(kind: str) -> UsageError:
     arm32 = sys.maxsize < 2**32 and platform.machine().startswith(("arm", "aarch64"))
     if not arm32:
         return MissingExtra(first, kind)
-    python = f"Python {sys.version_info.major}.{sys.version_info.minor}"
-    if sys.version_info[:2] > _LAST_TFLITE_RUNTIME_PYTHON:
+    if PYTHON > LAST_TFLITE_RUNTIME_PYTHON:
         return UsageError(
-            f"no engine has a wheel for 32-bit ARM and {python}: take a 64-bit system, or Python 3.11 (Debian bookworm)"
-            " and a file from edgekd export --format tflite --target tflite-runtime"
+            f"no engine has a wheel for 32-bit ARM and Python {PYTHON[0]}.{PYTHON[1]}: take a 64-bit system, or Python"
+            " 3.11 (Debian bookworm) and a file from edgekd export --format tflite --target tflite-runtime"
         )
     if kind == "onnx":
         return UsageError(
