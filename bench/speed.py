@@ -77,7 +77,9 @@ def measure(n: int, preset: str, folder: Path) -> dict[str, Any]:
     """One row."""
     checkpoint, teacher = untrained(n, preset)
     done = {
-        int8: export(checkpoint, folder / f"{int8}.onnx", int8=int8, force=True, steps=PARITY_STEPS)
+        int8: export(
+            checkpoint, folder / f"{int8}.onnx", int8="default" if int8 else None, force=True, steps=PARITY_STEPS
+        )
         for int8 in (False, True)
     }
     float_, int8 = (Detector.load(done[key].path) for key in (False, True))

@@ -10,7 +10,8 @@ import numpy as np
 
 from edgekd.data.checks import require_length, require_same_sensors, same_period
 from edgekd.data.recording import Recording
-from edgekd.runtime.errors import ModelRefused
+from edgekd.inspection import is_checkpoint
+from edgekd.runtime.detector import Detector
 
 BLOCK = 4096  # samples between two calls of `progress`
 
@@ -37,24 +38,28 @@ class ModelScores:
     notes: tuple[str, ...] = ()
     """What does not fit but does not forbid scoring, one line each."""
 
+    @property
+    def alarms(self) -> np.ndarray:
+        """bool (V,), at the model's own threshold."""
+        return self.scores > self.threshold
+
 
 def score_model(
     path: Path, recording: Recording, progress: Progress | None = None, *, one_stream: bool = False
 ) -> ModelScores:
     """Score a recording with the model in a file, each entity from the cold state.
 
-    path: student.pt (in torch, all windows at once) or student.onnx (in its engine, sample by sample as on a device).
+    path: a checkpoint (in torch, all windows at once) or an exported file (in its engine, sample by sample as on a
+    device), known by their content.
     progress: called with the number of samples that were scored since its last call.
     one_stream: let the state run on across the entities; a student that was trained so does it by itself.
     Raises ModelRefused for any other file, RecordingError where sensors or length do not fit.
     """
-    readers = {".pt": _score_checkpoint, ".onnx": _score_export}
-    if path.suffix not in readers:
-        raise ModelRefused(f"{path}: neither a student (.pt) nor an exported file (.onnx); give one of these")
-    if not path.is_file():
-        raise ModelRefused(f"{path}: no such file; `edgekd distill` makes a .pt, `edgekd export` an .onnx of it")
     scored = replace(recording, starts=(0,), entities=("",)) if one_stream else recording
-    found = readers[path.suffix](path, scored, progress or (lambda done: None))
+    if is_checkpoint(path):
+        found = _score_checkpoint(path, scored, progress or (lambda done: None))
+    else:
+        found = score_detector(Detector.load(path), scored, progress)
     return replace(found, recording=replace(found.recording, starts=recording.starts, entities=recording.entities))
 
 
@@ -86,10 +91,8 @@ def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> M
     )
 
 
-def _score_export(path: Path, recording: Recording, progress: Progress) -> ModelScores:
-    from edgekd.runtime.detector import Detector
-
-    detector = Detector.load(path)
+def score_detector(detector: Detector, recording: Recording, progress: Progress | None = None) -> ModelScores:
+    """Like `score_model`, with an exported file that is loaded already."""
     manifest = detector.manifest
     recording = require_same_sensors(manifest.names, recording)
     require_length(recording, manifest.warmup_samples)
@@ -104,7 +107,8 @@ def _score_export(path: Path, recording: Recording, progress: Progress) -> Model
                 samples.append(start + verdict.sample)
                 scores.append(verdict.score)
                 contributions.append(verdict.contributions)
-            progress(len(block))
+            if progress is not None:
+                progress(len(block))
     return ModelScores(
         name=f"{manifest.method}/{manifest.preset} {manifest.quantization.scheme.split(',')[0]}",
         recording=recording,

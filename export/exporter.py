@@ -1,149 +1,160 @@
-"""The export itself: graph, optional int8, manifest, parity, self-test; a file appears only when all of it holds."""
+"""The export itself: float or int8 by a scheme, through the gate; a file appears only when all of it holds."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgekd import __version__
 from edgekd.checkpoint import Checkpoint
-from edgekd.cost import multiply_adds
-from edgekd.export.onnx.graph import float_graph
-from edgekd.export.onnx.int8 import CALIBRATION_STEPS, SCHEME, quantize
-from edgekd.export.parity import STEPS, Parity, prove
-from edgekd.methods import method
-from edgekd.runtime.engines import Engine, load_engine
-from edgekd.runtime.errors import GateFailed
+from edgekd.data.recording import Recording
+from edgekd.export.candidate import Candidate, Workshop
+from edgekd.export.parity import STEPS, Parity
+from edgekd.runtime.errors import GateFailed, ModelRefused, UsageError
 from edgekd.runtime.files import atomic
-from edgekd.runtime.manifest import (
-    AlarmRate,
-    DigestSpec,
-    Manifest,
-    QuantizationSpec,
-    ScoreSpec,
-    SelfTestSpec,
-    SensorSpec,
-    StateSpec,
-    ThresholdSpec,
-    embed,
-)
-from edgekd.runtime.selftest import MAX_TOLERANCE_INT8, self_test_scores
-from edgekd.step import StepModule
+from edgekd.runtime.manifest import Manifest
 
-SELF_TEST_STEPS = 12  # enough to run every state through; a start on a device pays for them
-SELF_TEST_SEED = 1
-SELF_TEST_TOLERANCE = 1e-3
-HOLD_S = 5.0  # a missing sensor is held for this long ...
-HOLD_SAMPLES = 5  # ... or for so many samples, whichever is longer
+DEFAULT, AUTO = "default", "auto"
+TIE = 1.05  # what lies within so much of the best is as good: times are noisy, bytes are the manifest's
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how it compares."""
+    """What was written, and what it was chosen from."""
 
     path: Path
-    manifest: Manifest
-    parity: Parity
-    file_bytes: int
-    float_bytes: int
-    """Size of the float file of the same student."""
-    step_us: float
-    """Median step in the engine on this machine, microseconds."""
-    float_step_us: float
-    """The same for the float graph, measured in turn with it."""
+    written: Candidate
+    float: Candidate
+    """The float file of the same student."""
+    tried: tuple[Candidate, ...]
+    """The int8 files that were made, in the order of trying."""
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.written.manifest
+
+    @property
+    def parity(self) -> Parity:
+        return self.written.parity
+
+    @property
+    def file_bytes(self) -> int:
+        return len(self.written.content)
 
 
 def export(
-    checkpoint: Checkpoint, output: Path, *, int8: bool = False, force: bool = False, steps: int = STEPS
+    checkpoint: Checkpoint,
+    output: Path,
+    *,
+    format: str = "onnx",
+    int8: str | None = None,
+    target: str | None = None,
+    labeled: Recording | None = None,
+    force: bool = False,
+    steps: int = STEPS,
+    say: Say = lambda line: None,
 ) -> Exported:
     """Write `output`; raises GateFailed, and leaves no file, where it is not what was trained (`force` writes it).
 
-    `steps`: length of the closed-loop proof.
+    int8: a scheme of the format, "default" for its first, "auto" for the fastest that the gate lets through. A student
+    in which there is nothing to quantize is written in float.
+    target: the engine that a TFLite file is meant for.
+    labeled: a recording on which the gate compares what int8 and float detect.
+    steps: length of the closed-loop proof.
+    say: called with one line for each int8 file that was tried.
     """
-    step, replay = checkpoint.step(), checkpoint.replay()
-    graph = float_graph(step)
-    float_model = graph.SerializeToString()
-    quantized = quantize(graph, step, replay) if int8 else graph
-    int8 = quantized is not graph  # a graph without convolutions stays float
-    model = quantized.SerializeToString() if int8 else float_model
-    manifest = _manifest(checkpoint, step, int8)
-    engine = _engine(model, manifest)
-    parity = prove(step, engine, manifest, replay, steps)
-    if not force:
-        parity.check(int8)
-    manifest = replace(
-        manifest,
-        parity=parity.to_json(),
-        self_test=replace(
-            manifest.self_test, scores=tuple(self_test_scores(engine, manifest, SELF_TEST_SEED, SELF_TEST_STEPS))
-        ),
+    if target is not None and format == "onnx":
+        raise UsageError(f"--target {target}: an ONNX file has one engine, ONNX Runtime; leave --target out")
+    workshop = Workshop(checkpoint, format, target, labeled=labeled, steps=steps)
+    if workshop.float.misses and not force:  # an int8 file of a wrong graph would be wrong as well
+        raise GateFailed(
+            f"parity: {workshop.float.misses}; this is a bug of the export, --force writes the file for a look at it"
+        )
+    trial = Trial(workshop, say)
+    written = workshop.float if int8 is None else trial.choose(int8, force) or workshop.float
+    _write(output, written.content)
+    return Exported(output, written, workshop.float, tuple(trial.made.values()))
+
+
+class Trial:
+    """The choice of an int8 scheme: each is tried at most once, and one line is said of it."""
+
+    def __init__(self, workshop: Workshop, say: Say = lambda line: None) -> None:
+        self._workshop, self._say = workshop, say
+        self.made: dict[str, Candidate] = {}
+        self.reasons: dict[str, str] = {}
+        """Why a scheme does not hold, for those that do not."""
+
+    def choose(self, name: str = DEFAULT, force: bool = False) -> Candidate | None:
+        """The int8 file by a scheme, "default" or "auto"; None where there is nothing to quantize.
+
+        Raises GateFailed, which says what to use instead, where the gate lets none through; `force` does.
+        """
+        known = list(self._workshop.schemes)
+        if name not in (DEFAULT, AUTO, *known):
+            raise UsageError(f"--int8 {name}: this format has no such scheme; give one of auto, {', '.join(known)}")
+        return (
+            self._fastest(known, force) if name == AUTO else self._named(known[0] if name == DEFAULT else name, force)
+        )
+
+    def _named(self, name: str, force: bool) -> Candidate | None:
+        if not self._holds(name) and not (force and name in self.made):
+            others = (other for other in self._workshop.schemes if other != name)
+            instead = next((other for other in others if self._holds(other)), None)
+            use = "no other scheme holds: export without --int8" if instead is None else f"use --int8 {instead}"
+            raise GateFailed(f"parity: int8 by '{name}': {self.reasons[name]}; {use} (--force writes it for a look)")
+        return self.made.get(name)
+
+    def _fastest(self, names: list[str], force: bool) -> Candidate | None:
+        """The fastest of those that hold; of equals the smallest; of equals the closest to torch."""
+        holding = [name for name in names if self._holds(name)]
+        passed = [self.made[name] for name in holding if name in self.made]
+        if passed:
+            fastest = _near_best(passed, lambda candidate: candidate.step_ratio)
+            smallest = _near_best(fastest, lambda candidate: len(candidate.content))
+            return min(smallest, key=lambda candidate: candidate.parity.max_score_error)
+        if holding:
+            return None
+        if force and self.made:
+            return max(self.made.values(), key=lambda c: np.nan_to_num(c.parity.rank_correlation, nan=-1.0))
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in self.reasons.items())
+        raise GateFailed(f"parity: no int8 scheme holds ({reasons}); export without --int8, in float")
+
+    def _holds(self, name: str) -> bool:
+        """Make the file by this scheme and ask the gate. A file with nothing to quantize holds, and is not made."""
+        if name not in self.made and name not in self.reasons:
+            try:
+                candidate = self._workshop.int8(self._workshop.schemes[name])
+            except (GateFailed, ModelRefused) as error:
+                self.reasons[name] = str(error).removeprefix("parity: ")
+                self._say(f"{name}: refused, {self.reasons[name]}")
+            else:
+                if candidate is None:
+                    return True
+                self.made[name] = candidate
+                if candidate.misses:
+                    self.reasons[name] = candidate.misses
+                self._say(in_a_line(candidate))
+        return name not in self.reasons
+
+
+def _near_best(candidates: list[Candidate], cost: Callable[[Candidate], float]) -> list[Candidate]:
+    limit = TIE * min(map(cost, candidates))
+    return [candidate for candidate in candidates if cost(candidate) <= limit]
+
+
+def in_a_line(candidate: Candidate) -> str:
+    """One int8 file for people."""
+    parity = candidate.parity
+    return (
+        f"{candidate.scheme}: {f'refused, {candidate.misses}' if candidate.misses else 'holds'}; "
+        f"{len(candidate.content):,} bytes, step {candidate.step_us:.0f} µs ({candidate.step_ratio:.2f} of float), "
+        f"Spearman {parity.rank_correlation:.5f}, {parity.changed_decisions:.2%} of decisions changed"
     )
-    content = embed(model, manifest)
-    float_us, us = _step_times([_engine(float_model, manifest), engine], manifest, replay.values)
-    _write(output, content)
-    return Exported(output, manifest, parity, len(content), len(content) - len(model) + len(float_model), us, float_us)
-
-
-def _manifest(checkpoint: Checkpoint, step: StepModule, int8: bool) -> Manifest:
-    """All but the parity record and the self-test's scores."""
-    normal = checkpoint.normal_scores.numpy()
-    rate = checkpoint.threshold["alarms_per_day"]
-    known = {name: rate[name] for name in ("measured", "upper95", "days")} if rate["days"] else None
-    return Manifest(
-        edgekd=__version__,
-        method=checkpoint.method,
-        preset=checkpoint.preset,
-        system=method(checkpoint.method).SYSTEM,
-        sensors=tuple(SensorSpec(**sensor) for sensor in checkpoint.sensors),
-        dropped=tuple(checkpoint.dropped),
-        period_s=checkpoint.period_s,
-        hop=step.hop,
-        warmup_samples=step.warmup_samples,
-        max_hold_s=max(HOLD_S, HOLD_SAMPLES * checkpoint.period_s),
-        state=tuple(StateSpec(name, tuple(shape), "float32") for name, shape in step.state_shapes().items()),
-        threshold=ThresholdSpec(
-            value=checkpoint.threshold["value"],
-            rule=checkpoint.threshold["rule"],
-            data=checkpoint.threshold["data"],
-            alarms_per_day=AlarmRate(**known) if known else None,
-        ),
-        self_test=SelfTestSpec(
-            SELF_TEST_SEED,
-            SELF_TEST_STEPS,
-            (0.0,) * SELF_TEST_STEPS,
-            MAX_TOLERANCE_INT8 if int8 else SELF_TEST_TOLERANCE,
-        ),
-        score=ScoreSpec(
-            "anomaly score, larger is stranger", float(np.median(normal)), float(np.quantile(normal, 0.99))
-        ),
-        quantization=QuantizationSpec(
-            SCHEME if int8 else "float32",
-            f"{CALIBRATION_STEPS} closed-loop steps of the replay stretch" if int8 else "",
-        ),
-        digests=DigestSpec(student=checkpoint.digest(), data=checkpoint.data["digest"]),
-        metrics=checkpoint.metrics,
-        cost={"parameters": step.parameters_learned, "multiply_adds": multiply_adds(step)},
-    )
-
-
-def _engine(model: bytes, manifest: Manifest) -> Engine:
-    return load_engine(embed(model, manifest), manifest)
-
-
-def _step_times(engines: list[Engine], manifest: Manifest, values: np.ndarray, rounds: int = 60) -> list[float]:
-    """Median microseconds of a step in each engine, taken in turn so that a slow moment hits all of them."""
-    feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in manifest.state}
-    feeds |= {"samples": values[: manifest.hop], "valid": np.ones(values.shape[1], np.float32)}
-    times = np.empty((rounds, len(engines)))
-    for row in times:
-        for i, engine in enumerate(engines):
-            started = time.perf_counter()
-            engine.run(feeds)
-            row[i] = time.perf_counter() - started
-    return [float(us) for us in np.median(times[5:], axis=0) * 1e6]
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from edgekd.data.recording import Recording
 from edgekd.step import StepModule
 
+Quantize = Callable[[bytes, StepModule, Recording], bytes]
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -17,8 +19,10 @@ class Scheme:
     """What is typed after `--int8`."""
     words: str
     """What the manifest says of it."""
-    quantize: Callable[[bytes, StepModule, Recording], bytes]
+    quantize: Quantize
     """(float model, its step module, replay stretch of normal samples) -> int8 model, without a manifest.
 
     A model in which there is nothing to quantize comes back as it is. Calibration runs closed loop on the stretch.
     """
+    calibration: str = ""
+    """What the manifest says of the data that the ranges come from; empty where none were needed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import pytest
@@ -36,13 +35,14 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory, tiny_recording: Recor
 def tiny_exported(tiny_student: Path) -> dict[str, Path]:
     """`tiny_student` exported: "float32" and "int8"; do not change the files."""
     from edgekd.checkpoint import Checkpoint
-    from edgekd.export import exporter
+    from edgekd.export.candidate import Workshop
 
-    files = {kind: tiny_student.with_name(f"{kind}.onnx") for kind in ("float32", "int8")}
-    checkpoint = Checkpoint.load(tiny_student)
-    graph = exporter.float_graph(checkpoint.step())  # once for both files: it takes seconds
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporter, "float_graph", lambda step: copy.deepcopy(graph))
-        for kind, path in files.items():
-            exporter.export(checkpoint, path, int8=kind == "int8")
+    workshop = Workshop(Checkpoint.load(tiny_student))
+    int8 = workshop.int8(workshop.schemes["static"])
+    assert int8 is not None
+    files = {}
+    for kind, candidate in (("float32", workshop.float), ("int8", int8)):
+        assert not candidate.misses
+        files[kind] = tiny_student.with_name(f"{kind}.onnx")
+        files[kind].write_bytes(candidate.content)
     return files

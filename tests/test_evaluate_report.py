@@ -171,12 +171,13 @@ def test_another_sampling_period_is_said(tmp_path: Path) -> None:
     [
         ("missing.onnx", ModelRefused, "no such file"),
         ("missing.pt", ModelRefused, "no such file"),
-        ("model.h5", ModelRefused, "neither a student"),
+        ("other.h5", ModelRefused, "written by edgekd export"),
         ("short.onnx", RecordingError, "shorter than one window"),
     ],
 )
 def test_what_cannot_be_scored_is_refused(tmp_path: Path, name: str, error: type[EdgeKDError], says: str) -> None:
     step_file(tmp_path / "short.onnx", hop=4, warmup=800)
+    (tmp_path / "other.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
     with pytest.raises(error, match=says):
         score_model(tmp_path / name, recording())
 

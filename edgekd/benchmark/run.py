@@ -98,17 +98,7 @@ def quality(path: Path, recording: Recording) -> dict[str, Any]:
     report = evaluate_scores(
         found.recording, found.samples, found.scores, found.threshold, found.hop, found.threshold_rule
     )
-    figures = {name: figure.value for name, figure in report.figures.items()}
-    vus, events = report.figures.get("vus_pr"), report.recording["events"]
-    return {
-        "vus_pr": figures.get("vus_pr"),
-        "vus_pr_random": None if vus is None or vus.random is None else vus.random.mean,
-        "vus_pr_random_sd": None if vus is None or vus.random is None else vus.random.sd,
-        "events": events,
-        "events_found": None if events is None else events - len(report.missed),
-        "false_alarms_per_day": figures.get("false_alarms_per_day"),
-        "report": report.to_json(),
-    }
+    return {**report.headline(), "report": report.to_json()}
 
 
 def _starts(subjects: Sequence[Subject], count: int) -> list[list[tuple[float, int]]]:

@@ -218,7 +218,7 @@ def _exports(student: TorchSubject, there: set[str], folder: Path, notes: list[s
             continue
         path = folder / f"{len(list(folder.iterdir()))}-{student.path.stem}-{kind}.onnx"
         try:
-            done = export(Checkpoint.load(student.path), path, int8=kind == "int8")
+            done = export(Checkpoint.load(student.path), path, int8="default" if kind == "int8" else None)
         except GateFailed as error:
             notes.append(f"{student.path}: no {kind} file to time, {error}")
             continue

@@ -61,7 +61,7 @@ def command(
     as_json: bool,
     **reading: Any,
 ) -> None:
-    """Measure MODEL, a student (.pt) or an exported file (.onnx), on DATA.
+    """Measure MODEL, a student (.pt) or an exported file (.onnx, .tflite), on DATA.
 
     DATA is [FORMAT:]PATH[#ITEM]. Every figure stands beside what random scores get, and says which threshold it took:
     VUS-PR and AUC-PR rank; events found, delay and false alarms a day are at the threshold that the model carries,

@@ -3,57 +3,185 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.commands.options import json_option
+from edgekd.commands.options import json_option, table_options
 from edgekd.runtime.errors import UsageError
 
+if TYPE_CHECKING:
+    from edgekd.data import Recording
+    from edgekd.export import Candidate, Exported
 
-@click.command("export")
+SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite"}
+SCHEMES = ("default", "auto", "static", "static-float-recurrence", "percentile", "entropy", "dynamic")
+"""Those of both formats: which of them a file's format has, its exporter says."""
+
+
+class _Command(click.Command):
+    """Lets `--int8` stand alone: the next word is its value only where it is meant as a scheme, else it is STUDENT."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = list(args)
+        end = words.index("--") if "--" in words else len(words)
+        for i in reversed([i for i, word in enumerate(words[:end]) if word == "--int8"]):
+            value = words.pop(i + 1) if i + 1 < end and _means_a_scheme(words[i + 1]) else "default"
+            words[i] = f"--int8={value}"
+        return super().parse_args(ctx, words)
+
+
+def _means_a_scheme(word: str) -> bool:
+    """A scheme, or a bare word that is no file: one that was misspelled, which the option refuses with the list."""
+    return word in SCHEMES or not (word.startswith("-") or Path(word).suffix or Path(word).exists())
+
+
+@click.command("export", cls=_Command, short_help="Turn a student into one self-describing file.")
 @click.argument("student", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: STUDENT.onnx]"
 )
-@click.option("--int8", is_flag=True, help="Quantize the convolutions to int8.")
-@click.option("--force", is_flag=True, help="Write the file even where parity does not hold.")
+@click.option(
+    "--format", "format_", type=click.Choice(list(SUFFIXES)), help="Kind of file.  [default: that of -o, else onnx]"
+)
+@click.option(
+    "--int8",
+    type=click.Choice(SCHEMES),
+    metavar="[SCHEME]",
+    help="Quantize to int8, by the format's default scheme, by a named one, or by the best of all (auto).",
+)
+@click.option(
+    "--target",
+    type=click.Choice(("litert", "tflite-runtime")),
+    help="Engine that a TFLite file is meant for.  [default: litert]",
+)
+@click.option("--data", metavar="DATA", help="Labeled recording: compare what float and int8 detect, too.")
+@click.option("--force", is_flag=True, help="Write the file even where the gate does not let it through.")
+@table_options
 @json_option
-def command(student: Path, output: Path | None, int8: bool, force: bool, as_json: bool) -> None:
-    """Turn STUDENT into one ONNX file: the whole detector, its state as inputs and outputs, its manifest inside.
+def command(
+    student: Path,
+    output: Path | None,
+    format_: str | None,
+    int8: str | None,
+    target: str | None,
+    data: str | None,
+    force: bool,
+    as_json: bool,
+    **reading: Any,
+) -> None:
+    """Turn STUDENT into one file, ONNX or TFLite: the whole detector, its state as inputs and outputs, its manifest.
 
-    The file is replayed against torch, 1,000 steps with its state fed back. If the scores differ, nothing is written.
+    The file is replayed against torch, 1,000 steps with its state fed back. If its scores are not what was trained,
+    nothing is written; those of an int8 file must rank and decide alike, with a threshold of its own.
+
+    \b
+    Int8 schemes:
+        onnx    static, static-float-recurrence, percentile, entropy
+        tflite  dynamic, static
 
     \b
     Example:
         edgekd export student.pt --int8
-        edgekd export student.pt -o plant.onnx
+        edgekd export student.pt -o plant.tflite --int8 auto --data labeled.csv
     """
+    kind, output = _destination(student, output, format_)
     from edgekd.checkpoint import Checkpoint
     from edgekd.export import export
 
-    output = output or student.with_suffix(".onnx")
-    if output.suffix != ".onnx":
-        raise UsageError(f"{output}: an exported file is ONNX, and its name ends so; give -o {output.stem}.onnx")
-    done = export(Checkpoint.load(student), output, int8=int8, force=force)
-    quantized = done.manifest.quantization.scheme != "float32"
-    if as_json:
-        figures = {key: value for key, value in asdict(done).items() if key not in ("manifest", "path")}
-        click.echo(json.dumps({"file": str(output), "quantization": done.manifest.quantization.scheme, **figures}))
-        return
-    parity = done.parity
-    click.echo(
-        f"{output}: {done.file_bytes:,} bytes, {done.manifest.quantization.scheme}\n"
-        f"parity over {parity.steps} closed-loop steps: worst score error {parity.max_score_error:.2g}, "
-        f"rank correlation {parity.rank_correlation:.5f}, {parity.changed_decisions:.2%} of decisions changed"
+    done = export(
+        Checkpoint.load(student),
+        output,
+        format=kind,
+        int8=int8,
+        target=target,
+        labeled=None if data is None else _labeled(data, reading),
+        force=force,
+        say=lambda line: click.echo(line, err=True),
     )
-    if quantized:
-        click.echo(
-            f"int8 against float: {done.file_bytes / done.float_bytes:.2f} of the bytes, a step {done.step_us:.0f} us "
-            f"against {done.float_step_us:.0f} us on this machine"
+    if as_json:
+        click.echo(json.dumps(_as_json(done, kind)))
+        return
+    click.echo(f"{done.path}: {done.file_bytes:,} bytes, {done.manifest.quantization.scheme}")
+    click.echo("\n".join(_table([done.float] if done.written is done.float else [done.float, done.written])))
+    for note in _notes(done, int8):
+        click.echo(note, err=True)
+
+
+def _destination(student: Path, output: Path | None, kind: str | None) -> tuple[str, Path]:
+    """Format and file: each follows from the other where only one is given."""
+    by_suffix = {suffix: name for name, suffix in SUFFIXES.items()}
+    if output is None:
+        kind = kind or "onnx"
+        return kind, student.with_suffix(SUFFIXES[kind])
+    found = by_suffix.get(output.suffix)
+    if found is None or kind not in (None, found):
+        wanted = [SUFFIXES[kind]] if kind else list(by_suffix)
+        raise UsageError(
+            f"{output}: the name of an exported file ends in {' or '.join(wanted)}; give -o {output.stem}{wanted[0]}"
         )
-        if done.step_us >= done.float_step_us:
-            click.echo("int8 is not faster than float here: export without --int8 if speed is what you want", err=True)
-    elif int8:
-        click.echo("this detector has no convolutions to quantize: the file is float32", err=True)
+    return found, output
+
+
+def _labeled(data: str, reading: dict[str, Any]) -> Recording:
+    from edgekd.data import load
+
+    recording = load(data, "test", **reading)
+    for note in recording.notes:
+        click.echo(f"note: {note}", err=True)
+    if recording.labels is None or not recording.labels.any() or recording.labels.all():
+        raise UsageError(f"{data}: has no labeled anomaly; --data measures how well they are found")
+    return recording
+
+
+def _table(candidates: list[Candidate]) -> list[str]:
+    """One column for each file, the figures of int8 beside those of float."""
+    rows = [
+        ("", [candidate.scheme for candidate in candidates]),
+        ("file bytes", [f"{len(candidate.content):,}" for candidate in candidates]),
+        ("step, µs", [f"{candidate.step_us:,.0f}" for candidate in candidates]),
+        ("step, of float", [f"{candidate.step_ratio:.2f}" for candidate in candidates]),
+        ("worst score error", [f"{candidate.parity.max_score_error:.2g}" for candidate in candidates]),
+        ("Spearman with torch", [f"{candidate.parity.rank_correlation:.5f}" for candidate in candidates]),
+        ("decisions changed", [f"{candidate.parity.changed_decisions:.2%}" for candidate in candidates]),
+        ("threshold", [f"{candidate.manifest.threshold.value:.4g}" for candidate in candidates]),
+    ]
+    found = [candidate.detection for candidate in candidates if candidate.detection]
+    if found:
+        rows += [
+            ("VUS-PR", [_number(one.vus_pr, ".3f") for one in found]),
+            ("  of random scores", [_number(one.vus_pr_random, ".3f") for one in found]),
+            ("events found", [f"{one.events_found} of {one.events}" for one in found]),
+            ("false alarms a day", [_number(one.false_alarms_per_day, ".2f") for one in found]),
+            ("  Spearman with float", [_number(one.rank_correlation, ".5f") for one in found]),
+            ("  decisions changed", [_number(one.changed_decisions, ".2%") for one in found]),
+        ]
+    steps = candidates[0].parity.steps
+    lines = [f"{label:<22}" + "".join(f"{cell:>16}" for cell in cells) for label, cells in rows]
+    return [*lines, f"over {steps:,} closed-loop steps" + (f", detection on {found[0].source}" if found else "")]
+
+
+def _number(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)
+
+
+def _notes(done: Exported, int8: str | None) -> list[str]:
+    if int8 is not None and done.written is done.float:
+        return ["there is nothing in this detector to quantize: the file is float32"]
+    if done.written.step_ratio > 1:
+        return [
+            f"int8 is slower than float on this machine ({done.written.step_ratio:.2f} of its step): export without "
+            "--int8 if speed is what you want"
+        ]
+    return []
+
+
+def _as_json(done: Exported, kind: str) -> dict[str, Any]:
+    return {
+        "file": str(done.path),
+        "format": kind,
+        **done.written.to_json(),
+        "float": done.float.to_json(),
+        "tried": [candidate.to_json() for candidate in done.tried],
+    }

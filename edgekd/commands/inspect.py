@@ -14,7 +14,7 @@ from edgekd.commands.options import json_option
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @json_option
 def command(file: Path, as_json: bool) -> None:
-    """Say what is in FILE: a student or teacher checkpoint (.pt), or an exported detector (.onnx).
+    """Say what is in FILE: a student or teacher checkpoint (.pt), or an exported detector (.onnx, .tflite).
 
     Method, sensors, rhythm, state, threshold and where it came from, parity record, digests, cost. An exported file
     needs nothing but the device's own install; one that was changed after its export is refused.

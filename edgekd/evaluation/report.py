@@ -136,6 +136,20 @@ class Report:
     missed: tuple[tuple[int, int], ...]
     """[begin, end) in samples of the events that were not found."""
 
+    def headline(self) -> dict[str, Any]:
+        """The figures that stand beside a model's cost, None where they are not defined."""
+        vus_pr, alarms = self.figures.get("vus_pr"), self.figures.get("false_alarms_per_day")
+        random = None if vus_pr is None else vus_pr.random
+        events = self.recording["events"]
+        return {
+            "vus_pr": None if vus_pr is None else vus_pr.value,
+            "vus_pr_random": None if random is None else random.mean,
+            "vus_pr_random_sd": None if random is None else random.sd,
+            "events": events,
+            "events_found": None if events is None else events - len(self.missed),
+            "false_alarms_per_day": None if alarms is None else alarms.value,
+        }
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-able dict."""
         plain = {name: value for name, value in vars(self).items() if name not in ("figures", "missed")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekd.data.recording import Recording
-from edgekd.export.scheme import Scheme
+from edgekd.export.scheme import Quantize, Scheme
 from edgekd.step import StepModule
 
 SUFFIX = ".onnx"
@@ -18,16 +18,21 @@ def float_model(step: StepModule, target: str | None = None) -> bytes:
 
 def schemes(target: str | None = None) -> dict[str, Scheme]:
     """The int8 schemes in the order of trying, the default first."""
-    from edgekd.export.onnx.int8 import SCHEME
+    from edgekd.export.onnx.int8 import RECIPES
 
-    return {"static": Scheme("static", SCHEME, _static)}
+    return {name: Scheme(name, r.words, _with(name), r.calibration) for name, r in RECIPES.items()}
 
 
-def _static(model: bytes, step: StepModule, replay: Recording) -> bytes:
-    import onnx
+def _with(name: str) -> Quantize:
+    """What makes an int8 model by the recipe of this name; onnx is imported when it is called."""
 
-    from edgekd.export.onnx.int8 import quantize
+    def quantize(model: bytes, step: StepModule, replay: Recording) -> bytes:
+        import onnx
 
-    graph = onnx.load_from_string(model)
-    quantized = quantize(graph, step, replay)
-    return model if quantized is graph else quantized.SerializeToString()
+        from edgekd.export.onnx import int8
+
+        graph = onnx.load_from_string(model)
+        quantized = int8.quantize(graph, step, replay, int8.RECIPES[name])
+        return model if quantized is graph else quantized.SerializeToString()
+
+    return quantize

@@ -6,93 +6,177 @@ give the same scores on every processor at the same speed.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgekd.data.recording import Recording
 from edgekd.export.onnx.graph import strip
 from edgekd.step import StepModule
 
-SCHEME = "int8 static QDQ, per-channel weights of 7 bits, float32 state and residual"
 CALIBRATION_STEPS = 256
+HISTOGRAM_STEPS = 64  # a histogram calibrator keeps every activation that it is shown ...
+HISTOGRAM_CHUNK = 16  # ... until this many steps are counted: some hundred MB at 55 sensors
+QUANTIZED = ("Conv", "ConvTranspose", "Split")
+
+Feeds = dict[str, np.ndarray]
 
 
-class _ClosedLoop(CalibrationDataReader):
-    """Steps of the replay stretch with their state fed back, as the device meets them."""
+@dataclass(frozen=True)
+class Recipe:
+    """How ranges are found, and what stays float."""
 
-    def __init__(self, model: onnx.ModelProto, step: StepModule, replay: Recording) -> None:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        names = list(step.state_shapes())
-        stops = [
-            (start, stop) for start, end in step.entities(replay) for stop in range(start + step.hop, end + 1, step.hop)
-        ]
-        warm = [i for i, (start, stop) in enumerate(stops) if stop - start >= step.warmup_samples] or [len(stops) - 1]
-        kept = set(np.linspace(0, len(warm) - 1, min(CALIBRATION_STEPS, len(warm))).astype(int))
-        chosen = {warm[i] for i in kept}
-        self.feeds: list[dict[str, np.ndarray]] = []
-        state: list[np.ndarray] = []
-        for i, (start, stop) in enumerate(stops):
-            if stop - start == step.hop:
-                state = [tensor.numpy() for tensor in step.initial_state()]
-            feeds = {
-                "samples": replay.values[stop - step.hop : stop],
-                "valid": np.ones(step.n_sensors, np.float32),
-                **dict(zip(names, state)),
-            }
-            state = session.run(None, feeds)[2:]
-            if i in chosen:
-                self.feeds.append(feeds)
-        self.position = 0
+    words: str
+    """What the manifest says of it."""
+    method: CalibrationMethod = CalibrationMethod.MinMax
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the calibrator."""
+    float_recurrence: bool = False
+    """Leave the convolutions of the recurrence float: their error is fed back."""
 
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        self.position += 1
-        return self.feeds[self.position - 1] if self.position <= len(self.feeds) else None
+    @property
+    def calibration(self) -> str:
+        """What the manifest says of the data."""
+        steps = CALIBRATION_STEPS if self.method is CalibrationMethod.MinMax else HISTOGRAM_STEPS
+        return f"{steps} closed-loop steps of the replay stretch"
 
 
-def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording) -> onnx.ModelProto:
+WEIGHTS = "7-bit weights per channel"
+RECIPES = {
+    "static": Recipe("int8 static QDQ, per-channel weights of 7 bits, float32 state and residual"),
+    "static-float-recurrence": Recipe(f"int8 static QDQ, {WEIGHTS}, recurrence float32", float_recurrence=True),
+    # 99.99 %: of the thousand values of a small map's border, a tenth may be cut off
+    "percentile": Recipe(
+        f"int8 static QDQ, {WEIGHTS}, ranges of 99.99 %",
+        CalibrationMethod.Percentile,
+        {"percentile": 99.99, "symmetric": False},
+    ),
+    # onnxruntime's default of 128 bins for 128 levels leaves nothing to choose
+    "entropy": Recipe(
+        f"int8 static QDQ, {WEIGHTS}, ranges of least entropy", CalibrationMethod.Entropy, {"num_bins": 1024}
+    ),
+}
+
+
+def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording, recipe: Recipe) -> onnx.ModelProto:
     """The int8 graph of a float one, calibrated closed loop on the replay stretch.
 
     Convolutions whose weights `step.float_weights` names stay float. A graph without convolutions has nothing to
     quantize and comes back as it is.
     """
+    spared = step.float_weights + (step.recurrent_weights if recipe.float_recurrence else ())
     convolutions = [
         node
         for node in model.graph.node
-        if node.op_type in ("Conv", "ConvTranspose") and not node.input[1].startswith(step.float_weights)
+        if node.op_type in ("Conv", "ConvTranspose") and not node.input[1].startswith(spared)
     ]
     if not convolutions:
         return model
     # gates are split as bytes, before they become floats: a quarter of the memory to move
     outputs = {node.output[0] for node in convolutions}
     splits = [node for node in model.graph.node if node.op_type == "Split" and node.input[0] in outputs]
-    chosen = [node.name for node in [*convolutions, *splits]]
-    with tempfile.TemporaryDirectory() as folder:
+    feeds = closed_loop(model, step, replay)
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         source, prepared, target = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
         onnx.save(model, source)
-        level = logging.root.level
-        logging.root.setLevel(logging.ERROR)
-        try:
-            quant_pre_process(source, prepared, skip_symbolic_shape=True)
-            quantize_static(
-                prepared,
-                target,
-                _ClosedLoop(model, step, replay),
-                quant_format=QuantFormat.QDQ,
-                per_channel=True,
-                reduce_range=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                nodes_to_quantize=chosen,
-            )
-        finally:
-            logging.root.setLevel(level)
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        ranges = {} if recipe.method is CalibrationMethod.MinMax else histogram_ranges(prepared, feeds, recipe)
+        quantize_static(
+            prepared,
+            target,
+            _Reader(feeds),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTIZED),
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=[node.name for node in [*convolutions, *splits]],
+            extra_options={"TensorQuantOverrides": ranges},
+        )
         quantized = onnx.load(target)
     strip(quantized)
     return quantized
+
+
+def closed_loop(model: onnx.ModelProto, step: StepModule, replay: Recording) -> list[Feeds]:
+    """Inputs of steps spread over the replay stretch past the warm-up, each with the state that a device has there."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = list(step.state_shapes())
+    stops = [
+        (start, stop) for start, end in step.entities(replay) for stop in range(start + step.hop, end + 1, step.hop)
+    ]
+    warm = [i for i, (start, stop) in enumerate(stops) if stop - start >= step.warmup_samples] or [len(stops) - 1]
+    chosen = {warm[i] for i in _spread(len(warm), CALIBRATION_STEPS)}
+    found: list[Feeds] = []
+    state: list[np.ndarray] = []
+    for i, (start, stop) in enumerate(stops):
+        if stop - start == step.hop:
+            state = [tensor.numpy() for tensor in step.initial_state()]
+        feeds = {
+            "samples": replay.values[stop - step.hop : stop],
+            "valid": np.ones(step.n_sensors, np.float32),
+            **dict(zip(names, state)),
+        }
+        state = session.run(None, feeds)[2:]
+        if i in chosen:
+            found.append(feeds)
+    return found
+
+
+def histogram_ranges(prepared: Path, feeds: Sequence[Feeds], recipe: Recipe) -> dict[str, list[dict[str, Any]]]:
+    """Range of every activation from one of onnxruntime's histogram calibrators, as `TensorQuantOverrides` wants it.
+
+    `quantize_static` would run the calibrator itself, but not let its bins be chosen.
+    """
+    calibrator = create_calibrator(
+        prepared,
+        list(QUANTIZED),
+        prepared.with_name("augmented.onnx").as_posix(),
+        recipe.method,
+        extra_options=recipe.options,
+    )
+    few = [feeds[i] for i in _spread(len(feeds), HISTOGRAM_STEPS)]
+    for at in range(0, len(few), HISTOGRAM_CHUNK):
+        calibrator.collect_data(_Reader(few[at : at + HISTOGRAM_CHUNK]))
+    found = {name: data.range_value for name, data in calibrator.compute_data().items()}
+    return {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name, (low, high) in found.items()}
+
+
+class _Reader(CalibrationDataReader):
+    """The feeds, one after the other."""
+
+    def __init__(self, feeds: Sequence[Feeds]) -> None:
+        self._rest = iter(feeds)
+
+    def get_next(self) -> Feeds | None:
+        return next(self._rest, None)
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """At most `count` indices into a list of this length, evenly spread, ascending."""
+    return sorted({int(i) for i in np.linspace(0, length - 1, min(count, length))})
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantizer warns of what is meant, and its calibrators print."""
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.root.setLevel(level)
