@@ -2,4 +2,25 @@
 
 from __future__ import annotations
 
+from edgekd.export.scheme import Scheme
+from edgekd.runtime.errors import UsageError
+from edgekd.step import StepModule
+
 SUFFIX = ".tflite"
+DEFAULT_TARGET = "litert"
+
+
+def float_model(step: StepModule, target: str | None = None) -> bytes:
+    """The float model, without a manifest; the same for every target. Raises MissingExtra."""
+    from edgekd.export.tflite.convert import float_file
+
+    return float_file(step)
+
+
+def schemes(target: str | None = None) -> dict[str, Scheme]:
+    """The int8 schemes that are right on a target ("litert", the default, or "tflite-runtime"), the default first."""
+    from edgekd.export.tflite.int8 import SCHEMES
+
+    if (target or DEFAULT_TARGET) not in SCHEMES:
+        raise UsageError(f"--target {target}: a TFLite file is made for {' or '.join(SCHEMES)}")
+    return SCHEMES[target or DEFAULT_TARGET]
