@@ -23,15 +23,13 @@ from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgekd.data.recording import Recording
+from edgekd.export.calibration import STEPS, Feeds, closed_loop, spread
 from edgekd.export.onnx.graph import strip
 from edgekd.step import StepModule
 
-CALIBRATION_STEPS = 256
 HISTOGRAM_STEPS = 64  # a histogram calibrator keeps every activation that it is shown ...
 HISTOGRAM_CHUNK = 16  # ... until this many steps are counted: some hundred MB at 55 sensors
 QUANTIZED = ("Conv", "ConvTranspose", "Split")
-
-Feeds = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class Recipe:
     @property
     def calibration(self) -> str:
         """What the manifest says of the data."""
-        steps = CALIBRATION_STEPS if self.method is CalibrationMethod.MinMax else HISTOGRAM_STEPS
+        steps = STEPS if self.method is CalibrationMethod.MinMax else HISTOGRAM_STEPS
         return f"{steps} closed-loop steps of the replay stretch"
 
 
@@ -57,7 +55,7 @@ WEIGHTS = "7-bit weights per channel"
 RECIPES = {
     "static": Recipe("int8 static QDQ, per-channel weights of 7 bits, float32 state and residual"),
     "static-float-recurrence": Recipe(f"int8 static QDQ, {WEIGHTS}, recurrence float32", float_recurrence=True),
-    # 99.99 %: of the thousand values of a small map's border, a tenth may be cut off
+    # one value in ten thousand may be clipped, half of them at either end
     "percentile": Recipe(
         f"int8 static QDQ, {WEIGHTS}, ranges of 99.99 %",
         CalibrationMethod.Percentile,
@@ -65,7 +63,7 @@ RECIPES = {
     ),
     # onnxruntime's default of 128 bins for 128 levels leaves nothing to choose
     "entropy": Recipe(
-        f"int8 static QDQ, {WEIGHTS}, ranges of least entropy", CalibrationMethod.Entropy, {"num_bins": 1024}
+        f"int8 static QDQ, {WEIGHTS}, ranges of least entropy", CalibrationMethod.Entropy, {"num_bins": 512}
     ),
 }
 
@@ -87,7 +85,8 @@ def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording, recipe
     # gates are split as bytes, before they become floats: a quarter of the memory to move
     outputs = {node.output[0] for node in convolutions}
     splits = [node for node in model.graph.node if node.op_type == "Split" and node.input[0] in outputs]
-    feeds = closed_loop(model, step, replay)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = list(closed_loop(lambda feeds: session.run(None, feeds)[2:], step, replay))
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, prepared, target = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
         onnx.save(model, source)
@@ -111,31 +110,6 @@ def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording, recipe
     return quantized
 
 
-def closed_loop(model: onnx.ModelProto, step: StepModule, replay: Recording) -> list[Feeds]:
-    """Inputs of steps spread over the replay stretch past the warm-up, each with the state that a device has there."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = list(step.state_shapes())
-    stops = [
-        (start, stop) for start, end in step.entities(replay) for stop in range(start + step.hop, end + 1, step.hop)
-    ]
-    warm = [i for i, (start, stop) in enumerate(stops) if stop - start >= step.warmup_samples] or [len(stops) - 1]
-    chosen = {warm[i] for i in _spread(len(warm), CALIBRATION_STEPS)}
-    found: list[Feeds] = []
-    state: list[np.ndarray] = []
-    for i, (start, stop) in enumerate(stops):
-        if stop - start == step.hop:
-            state = [tensor.numpy() for tensor in step.initial_state()]
-        feeds = {
-            "samples": replay.values[stop - step.hop : stop],
-            "valid": np.ones(step.n_sensors, np.float32),
-            **dict(zip(names, state)),
-        }
-        state = session.run(None, feeds)[2:]
-        if i in chosen:
-            found.append(feeds)
-    return found
-
-
 def histogram_ranges(prepared: Path, feeds: Sequence[Feeds], recipe: Recipe) -> dict[str, list[dict[str, Any]]]:
     """Range of every activation from one of onnxruntime's histogram calibrators, as `TensorQuantOverrides` wants it.
 
@@ -148,7 +122,7 @@ def histogram_ranges(prepared: Path, feeds: Sequence[Feeds], recipe: Recipe) -> 
         recipe.method,
         extra_options=recipe.options,
     )
-    few = [feeds[i] for i in _spread(len(feeds), HISTOGRAM_STEPS)]
+    few = [feeds[i] for i in spread(len(feeds), HISTOGRAM_STEPS)]
     for at in range(0, len(few), HISTOGRAM_CHUNK):
         calibrator.collect_data(_Reader(few[at : at + HISTOGRAM_CHUNK]))
     found = {name: data.range_value for name, data in calibrator.compute_data().items()}
@@ -163,11 +137,6 @@ class _Reader(CalibrationDataReader):
 
     def get_next(self) -> Feeds | None:
         return next(self._rest, None)
-
-
-def _spread(length: int, count: int) -> list[int]:
-    """At most `count` indices into a list of this length, evenly spread, ascending."""
-    return sorted({int(i) for i in np.linspace(0, length - 1, min(count, length))})
 
 
 @contextlib.contextmanager
