@@ -55,8 +55,9 @@ class ImageModule(StepModule):
 
     def scaled(self, images: Tensor, valid: Tensor) -> Tensor:
         """Images (B, rows, columns) raw, valid (columns,) 1 or 0 -> (B, 1, rows, columns) in [0, 1]."""
-        rows = images.flatten(0, 1)
-        return self.scaler(rows, valid).unflatten(0, (-1, self.hop)).unsqueeze(1)
+        scaler = self.scaler  # its forward would also gather the kept sensors, which here are all pixels
+        filled = torch.where(torch.isfinite(images) & (valid > 0), images, scaler.fill)
+        return ((filled - scaler.offset) / scaler.scale).clamp(*scaler.clip).unsqueeze(1)
 
     def verdict(self, images: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled images (B, 1, rows, columns), live (columns,) -> score (B,), contributions (B, columns)."""

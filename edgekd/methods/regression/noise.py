@@ -52,7 +52,7 @@ def _erase(images: Tensor, draw: torch.Generator) -> Tensor:
 def _shuffle(images: Tensor, draw: torch.Generator) -> Tensor:
     count, _, rows, columns = images.shape
     grid = images.reshape(count, rows // BLOCK, BLOCK, columns // BLOCK, BLOCK).transpose(2, 3)
-    blocks = grid.reshape(count, -1, BLOCK, BLOCK)  # (B, blocks, 4, 4)
+    blocks = grid.reshape(count, rows // BLOCK * (columns // BLOCK), BLOCK, BLOCK)  # (B, blocks, 4, 4)
     order = torch.rand(blocks.shape[:2], generator=draw).argsort(1)
     mixed = blocks.gather(1, order[..., None, None].expand_as(blocks))
     return mixed.reshape(grid.shape).transpose(2, 3).reshape(images.shape)
