@@ -33,16 +33,27 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory, tiny_recording: Recor
 
 @pytest.fixture(scope="session")
 def tiny_exported(tiny_student: Path) -> dict[str, Path]:
-    """`tiny_student` exported: "float32" and "int8"; do not change the files."""
+    """`tiny_student` exported to ONNX: "float32" and "int8"; do not change the files."""
+    return _exported(tiny_student, "onnx")
+
+
+@pytest.fixture(scope="session")
+def tiny_tflite(tiny_student: Path) -> dict[str, Path]:
+    """The same as TFLite; do not change the files."""
+    pytest.importorskip("litert_torch")
+    return _exported(tiny_student, "tflite")
+
+
+def _exported(student: Path, format: str) -> dict[str, Path]:
     from edgekd.checkpoint import Checkpoint
     from edgekd.export.candidate import Workshop
 
-    workshop = Workshop(Checkpoint.load(tiny_student))
-    int8 = workshop.int8(workshop.schemes["static"])
+    workshop = Workshop(Checkpoint.load(student), format)
+    int8 = workshop.int8(next(iter(workshop.schemes.values())))
     assert int8 is not None
     files = {}
     for kind, candidate in (("float32", workshop.float), ("int8", int8)):
         assert not candidate.misses
-        files[kind] = tiny_student.with_name(f"{kind}.onnx")
+        files[kind] = student.with_name(f"{kind}.{format}")
         files[kind].write_bytes(candidate.content)
     return files

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("edgekd", "numpy", "onnxruntime", "torch")
+PACKAGES = ("edgekd", "numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime", "torch")
 INSTRUCTIONS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimd", "asimddp", "i8mm")
 """Those that decide how fast int8 and float products are."""
 

@@ -35,23 +35,25 @@ def bench(
     recording: Recording | None = None,
     rounds: int = ROUNDS,
     starts: int = STARTS,
+    steps: int = parity.STEPS,
     say: Say = lambda text: None,
 ) -> dict[str, Any]:
     """Measure everything in these files side by side: a JSON-able dict with `machine`, `protocol`, `rows`, `notes`.
 
-    A student.pt brings its float and int8 exports along. recording: fed to the engines where its sensors fit, and with
-    labels the ground of the quality figures. say: called with what is being done. Raises UsageError, ModelRefused,
+    A student.pt brings its float and int8 exports in every format along. recording: fed to the engines where its
+    sensors fit, and with labels the ground of the quality figures. steps: consecutive steps over which all are
+    compared, each model goes through them once. say: called with what is being done. Raises UsageError, ModelRefused,
     GateFailed (a self-test, a process that dies).
     """
-    if rounds < 1 or starts < 0:
-        raise UsageError(f"{rounds} rounds and {starts} starts; give at least 1 round and no negative number of starts")
+    if rounds < 1 or starts < 0 or steps < 1:
+        raise UsageError(f"{rounds} rounds, {starts} starts, {steps} steps; give at least 1 round and 1 step")
     with TemporaryDirectory() as folder:
         say("loading and exporting")
         subjects, notes = load_subjects(files, teacher, Path(folder))
         require_sensors(subjects, recording)
-        say(f"checking that {len(subjects)} engines compute the same")
+        say(f"checking over {steps:,} steps that {len(subjects)} models compute the same")
         with one_thread():
-            proofs = parity.check(subjects, recording)
+            proofs = parity.check(subjects, recording, steps)
         for subject in subjects:
             subject.feed(samples_for(subject, subjects, recording))
         say(f"timing {rounds} rounds in turn")
@@ -117,6 +119,7 @@ def _row(
     return {
         "name": subject.name,
         "kind": subject.kind,
+        "format": subject.format,
         "file": str(subject.made_from or subject.path),
         "exported_here": subject.made_from is not None,
         **subject.about,

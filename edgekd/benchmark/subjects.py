@@ -12,14 +12,18 @@ import numpy as np
 from edgekd.data.recording import Recording
 from edgekd.inspection import is_checkpoint
 from edgekd.runtime import manifest as manifest_file
+from edgekd.runtime.container import container_of
 from edgekd.runtime.engines import load_engine
-from edgekd.runtime.errors import GateFailed, UsageError
+from edgekd.runtime.errors import GateFailed, MissingExtra, ModelRefused, UsageError
 from edgekd.runtime.manifest import STATE_DTYPES
 from edgekd.runtime.selftest import check_self_test, self_test_samples
 
 if TYPE_CHECKING:
     from edgekd.checkpoint import Checkpoint
+    from edgekd.export.candidate import Workshop
 
+FORMAT_NAMES = {"onnx": "ONNX", "tflite": "TFLite"}
+KINDS = ("float32", "int8")
 FED_STEPS = 256  # different hops that are fed in a circle: more than any cache, few enough to prepare
 
 
@@ -31,6 +35,8 @@ class Subject(Protocol):
     """For people, unique in one run."""
     kind: str
     """"teacher", "student", "float32" or "int8"."""
+    format: str
+    """"torch", or that of an exported file: "onnx", "tflite"."""
     digest: str
     """Of the student that this is or was exported from."""
     sensors: tuple[str, ...]
@@ -45,8 +51,8 @@ class Subject(Protocol):
     def own_samples(self) -> np.ndarray:
         """Samples that it carries with it: float32 (T, n), raw units."""
 
-    def feed(self, samples: np.ndarray) -> None:
-        """Take samples (T, n) as what `step` goes through in a circle, from the cold state."""
+    def feed(self, samples: np.ndarray, hops: int = FED_STEPS) -> None:
+        """Take the first `hops` hops of samples (T, n) as what `step` goes through in a circle, from the cold state."""
 
     def step(self) -> float:
         """One step on the next hop; its score."""
@@ -57,8 +63,8 @@ class _Fed:
 
     hop: int
 
-    def feed(self, samples: np.ndarray) -> None:
-        count = min(FED_STEPS, len(samples) // self.hop)
+    def feed(self, samples: np.ndarray, hops: int = FED_STEPS) -> None:
+        count = min(hops, len(samples) // self.hop)
         blocks = samples[: count * self.hop].reshape(count, self.hop, -1)  # (count, hop, n)
         self._hops = [self._native(np.ascontiguousarray(block)) for block in blocks]
         self._at = 0
@@ -89,6 +95,7 @@ class TorchSubject(_Fed):
         self._state = step.initial_state()
         self._valid = torch.ones(step.n_sensors)
         self.path, self.kind, self.digest = path, checkpoint.role, checkpoint.digest()
+        self.format = "torch"
         self.name = f"{checkpoint.role} (torch)"
         self.made_from: Path | None = None
         self.sensors = tuple(sensor["name"] for sensor in checkpoint.sensors)
@@ -121,7 +128,7 @@ class TorchSubject(_Fed):
         self._state = self._step.initial_state()
 
 
-class OnnxSubject(_Fed):
+class ExportedSubject(_Fed):
     """An exported file in its engine; its self-test is replayed first."""
 
     def __init__(self, path: Path, made_from: Path | None = None) -> None:
@@ -131,8 +138,8 @@ class OnnxSubject(_Fed):
         test = check_self_test(self._engine, manifest)
         self.path, self.digest = path, manifest.digests.student
         self.made_from = made_from
-        self.kind = manifest.quantization.scheme.split()[0]
-        self.name = f"student (ONNX {self.kind})"
+        self.format, self.kind = container_of(model).name, manifest.quantization.scheme.split()[0]
+        self.name = f"student ({FORMAT_NAMES[self.format]} {self.kind})"
         self.sensors = manifest.names
         self.hop, self.warmup_samples = manifest.hop, manifest.warmup_samples
         self.threshold = manifest.threshold.value
@@ -172,28 +179,34 @@ class OnnxSubject(_Fed):
 def load_subjects(files: Sequence[Path], teacher: Path | None, folder: Path) -> tuple[list[Subject], list[str]]:
     """Everything that is to be timed, teachers first, and notes about what is not.
 
-    A student checkpoint brings its float and int8 exports along, written to `folder` unless they are among the files.
-    Without `teacher` the one that `edgekd distill` left beside a file is taken. Raises ModelRefused, UsageError.
+    A student checkpoint brings its float and int8 exports in every format along, written to `folder` unless they are
+    among the files. Without `teacher` the one that `edgekd distill` left beside a file is taken. Raises ModelRefused,
+    UsageError.
     """
     notes: list[str] = []
     checkpoints = [path for path in files if is_checkpoint(path)]
-    exported = [OnnxSubject(path) for path in files if path not in checkpoints]
+    exported = [ExportedSubject(path) for path in files if path not in checkpoints]
     subjects: list[Subject] = []
     for path in checkpoints:
         subject = _torch_subject(path)
         subjects.append(subject)
         if subject.kind == "student":
-            there = {other.kind for other in exported if other.digest == subject.digest}
+            there = {(other.format, other.kind) for other in exported if other.digest == subject.digest}
             exported += _exports(subject, there, folder, notes)
     teachers = [path for path in checkpoints if any(s.path == path and s.kind == "teacher" for s in subjects)]
     for path in [teacher] if teacher else _teachers_beside(files):
         if path.resolve() not in {known.resolve() for known in teachers}:
             subjects.append(_torch_subject(path, must_be="teacher"))
             teachers.append(path)
-    order = ("teacher", "student", "float32", "int8")
-    found = sorted([*subjects, *exported], key=lambda s: order.index(s.kind) if s.kind in order else len(order))
+    found = sorted([*subjects, *exported], key=_place)
     _tell_apart(found)
     return found, notes
+
+
+def _place(subject: Subject) -> tuple[int, int]:
+    """Where a row stands: teacher and student in torch, then format by format, float before int8."""
+    formats, kinds = ("torch", *FORMAT_NAMES), ("teacher", "student", *KINDS)
+    return formats.index(subject.format), kinds.index(subject.kind) if subject.kind in kinds else len(kinds)
 
 
 def _torch_subject(path: Path, must_be: str = "") -> TorchSubject:
@@ -207,26 +220,44 @@ def _torch_subject(path: Path, must_be: str = "") -> TorchSubject:
     return TorchSubject(path, checkpoint)
 
 
-def _exports(student: TorchSubject, there: set[str], folder: Path, notes: list[str]) -> list[OnnxSubject]:
-    """The float and int8 files of a student, without those kinds that are `there` already."""
+def _exports(
+    student: TorchSubject, there: set[tuple[str, str]], folder: Path, notes: list[str]
+) -> list[ExportedSubject]:
+    """The float and int8 files of a student, without those (format, kind) that are `there` already."""
     from edgekd.checkpoint import Checkpoint
-    from edgekd.export import export
+    from edgekd.export.candidate import Workshop
 
-    made: list[OnnxSubject] = []
-    for kind in ("float32", "int8"):
-        if kind in there:
+    checkpoint, reference = Checkpoint.load(student.path), None
+    made: list[ExportedSubject] = []
+    for format, words in FORMAT_NAMES.items():
+        wanted = [kind for kind in KINDS if (format, kind) not in there]
+        if not wanted:
             continue
-        path = folder / f"{len(list(folder.iterdir()))}-{student.path.stem}-{kind}.onnx"
         try:
-            done = export(Checkpoint.load(student.path), path, int8="default" if kind == "int8" else None)
-        except GateFailed as error:
-            notes.append(f"{student.path}: no {kind} file to time, {error}")
-            continue
-        if kind == "int8" and done.manifest.quantization.scheme == "float32":
-            notes.append(f"{student.path}: nothing in it can be quantized, so there is no int8 file to time")
-            continue
-        made.append(OnnxSubject(path, student.path))
+            workshop = Workshop(checkpoint, format, reference=reference)
+            for kind in wanted:
+                content, reason = _made(workshop, kind)
+                if content is None:
+                    notes.append(f"{student.path}: no {words} {kind} file to time, {reason}")
+                    continue
+                path = folder / f"{len(made)}-{student.path.stem}-{kind}.{format}"
+                path.write_bytes(content)
+                made.append(ExportedSubject(path, student.path))
+            reference = workshop.reference
+        except MissingExtra as error:
+            notes.append(f"{student.path}: no {words} files to time, {error}")
     return made
+
+
+def _made(workshop: Workshop, kind: str) -> tuple[bytes | None, str]:
+    """The float file, or the int8 one by the default scheme; None, and why, where there is none to time."""
+    try:
+        made = workshop.float if kind == "float32" else workshop.int8(next(iter(workshop.schemes.values())))
+    except (GateFailed, ModelRefused) as error:
+        return None, str(error)
+    if made is None:
+        return None, "nothing in it can be quantized"
+    return (None, made.misses) if made.misses else (made.content, "")
 
 
 def _teachers_beside(files: Sequence[Path]) -> list[Path]:

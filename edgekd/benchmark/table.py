@@ -98,10 +98,10 @@ SPEED: tuple[Column, ...] = (
     ("step µs", lambda row: _us(row["step_us"]["p50"])),
     ("p99", lambda row: _us(row["step_us"]["p99"])),
     ("µs a sample", lambda row: _us(row["us_per_sample"])),
-    ("samples/s", lambda row: f"{row['samples_per_s']:,.0f}"),
     ("of the teacher", _ratio),
     ("worst error", _proof("max_score_error", ".1e")),
     ("rank corr.", _proof("rank_correlation", ".5f")),
+    ("changed", _proof("changed_decisions", ".2%")),
 )
 QUALITY: tuple[Column, ...] = (
     ("VUS-PR", _vus),
@@ -120,5 +120,6 @@ def _notes(result: dict[str, Any]) -> list[str]:
     if any(row["parity"] for row in rows):
         against = sorted({row["parity"]["against"] for row in rows if row["parity"]})
         steps = next(row["parity"]["steps"] for row in rows if row["parity"])
-        notes.append(f"Error and correlation: scores against {', '.join(against)} over {steps} steps of this run.")
+        notes.append(f"Error and correlation: scores against {', '.join(against)} over {steps:,} steps of this run.")
+        notes.append("Changed: decisions that differ, each model at its own threshold.")
     return [*notes, *(f"note: {note}" for note in result["notes"])]

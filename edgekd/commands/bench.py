@@ -24,6 +24,13 @@ MODEL = click.Path(dir_okay=False, path_type=Path)
 @click.option("--data", metavar="DATA", help="Labeled recording: adds VUS-PR, events found and false alarms a day.")
 @click.option("--plot", type=MODEL, help="With --data: draw quality against microseconds a sample (.png, .svg, .pdf).")
 @click.option("--rounds", type=click.IntRange(1), default=60, show_default=True, help="Rounds in which all take turns.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1),
+    default=10_000,
+    show_default=True,
+    help="Consecutive steps over which all are compared; each model goes through them once.",
+)
 @click.option("--starts", type=click.IntRange(0), default=3, show_default=True, help="Cold starts of each.")
 @recording_options
 @json_option
@@ -33,21 +40,22 @@ def command(
     data: str | None,
     plot: Path | None,
     rounds: int,
+    steps: int,
     starts: int,
     as_json: bool,
     **reading: Any,
 ) -> None:
-    """Measure detectors side by side in one run: students (.pt) and exported files (.onnx).
+    """Measure detectors side by side in one run: students (.pt) and exported files (.onnx, .tflite).
 
-    A student is timed in torch and, exported on the way, as ONNX float32 and int8; its teacher too, if it is there.
-    One thread each, in turn, so that ratios hold on a busy machine; that all compute the same is checked in the same
-    run. An exported file alone needs no torch: --json works on a device.
+    A student is timed in torch and, exported on the way, as ONNX and TFLite, float32 and int8; its teacher too, if it
+    is there. One thread each, in turn, so that ratios hold on a busy machine; that all compute the same is checked in
+    the same run. An exported file alone needs no torch: --json works on a device.
 
     \b
     Example:
         edgekd bench student.pt
         edgekd bench student.pt student.onnx --data plant.csv --plot cost.png
-        edgekd bench student.onnx --json
+        edgekd bench student.tflite --json
     """
     if plot is not None and data is None:
         raise UsageError("--plot draws quality, which needs a labeled recording; give one with --data")
@@ -57,7 +65,13 @@ def command(
 
     recording = None if data is None else _load(data, plot is not None, reading)
     result = bench(
-        list(dict.fromkeys(files)), teacher=teacher, recording=recording, rounds=rounds, starts=starts, say=_say
+        list(dict.fromkeys(files)),
+        teacher=teacher,
+        recording=recording,
+        rounds=rounds,
+        starts=starts,
+        steps=steps,
+        say=_say,
     )
     if plot is not None:
         _draw(plot, result)
