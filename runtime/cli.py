@@ -105,16 +105,21 @@ def _run(
 
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.loop import Loop
-    from edgekd.runtime.record import Recorder
-    from edgekd.runtime.resume import StateKeeper
     from edgekd.runtime.sinks import JsonLines, Words
     from edgekd.runtime.threshold import Episodes
 
     say, sink, episodes = Words(quiet), JsonLines(sys.stdout), Episodes()
     detector = Detector.load(model, threshold=threshold)
     source = _source(detector.manifest, serial, baud, csv, _columns(maps, detector.manifest))
-    keeper = StateKeeper(state, state_every, detector, episodes, sink.emit, say) if state else None
-    recorder = Recorder(record, detector.manifest.names) if record else None
+    keeper = recorder = None
+    if state:
+        from edgekd.runtime.resume import StateKeeper
+
+        keeper = StateKeeper(state, state_every, detector, episodes, sink.emit, say)
+    if record:
+        from edgekd.runtime.record import Recorder
+
+        recorder = Recorder(record, detector.manifest.names)
     loop = Loop(source, detector, episodes, sink, say, keeper, recorder, scores)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda number, _: loop.stop(number))

@@ -11,17 +11,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from edgekd.runtime.detector import Detector, SensorChange, Verdict
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.manifest import shown
 from edgekd.runtime.parse import Row, seconds_of
 from edgekd.runtime.rate import RateCheck
-from edgekd.runtime.record import Recorder
-from edgekd.runtime.resume import StateKeeper
 from edgekd.runtime.sinks import Sink, json_score, json_time
 from edgekd.runtime.sources import InputEvent, Source
 from edgekd.runtime.threshold import End, Episodes, Onset
+
+if TYPE_CHECKING:  # with what they stand on, a megabyte that most runs do not need
+    from edgekd.runtime.record import Recorder
+    from edgekd.runtime.resume import StateKeeper
 
 BAD_LINES_EVERY_S = 10.0  # a line that is all noise must not fill the log
 RECORD_FLUSH_S = 1.0

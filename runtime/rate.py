@@ -5,7 +5,7 @@ A model of one-minute data that is fed once a second runs without an error and i
 
 from __future__ import annotations
 
-import statistics
+import numpy as np
 
 INTERVALS = 32  # a median over this many is not moved by a stall or a hiccup
 FACTOR = 1.5  # clocks drift by percents; a wrong unit or a forgotten decimation is a factor
@@ -29,7 +29,7 @@ class RateCheck:
         if len(self._intervals) < INTERVALS:
             return None
         self.done = True
-        period_s = statistics.median(self._intervals)
+        period_s = float(np.median(self._intervals))
         return None if 1 / FACTOR <= period_s / self._period_s <= FACTOR else period_s
 
     def gap(self) -> None:
