@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekd.duration import duration
 from edgekd.runtime import manifest as manifest_file
+from edgekd.runtime.container import container_of
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.manifest import STATE_DTYPES, shown
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from edgekd.checkpoint import Checkpoint
 
 CHECKPOINT_MAGIC = b"PK\x03\x04"  # torch writes its checkpoints as zip archives
+CONTAINERS = {"torch": "torch", "onnx": "ONNX", "tflite": "TFLite"}
 KINDS = {"student": "student checkpoint", "teacher": "teacher checkpoint", "exported": "exported detector"}
 LISTED_SENSORS = 16  # about what a screen holds beside the rest; --json has them all
 WIDTH, INDENT = 100, 12
@@ -53,6 +55,7 @@ def _exported(path: Path) -> dict[str, Any]:
     return {
         "file": str(path),
         "kind": "exported",
+        "container": container_of(model).name,
         "file_bytes": len(model),
         **found,
         "state": _with_bytes(found["state"]),
@@ -81,6 +84,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     return {
         "file": str(path),
         "kind": checkpoint.role,
+        "container": "torch",
         "file_bytes": path.stat().st_size,
         "format": checkpoint.format,
         "edgekd": checkpoint.edgekd,
@@ -137,7 +141,7 @@ def render(about: dict[str, Any]) -> str:
 
 def _rows(about: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Label and lines of each row; what is unknown is left out."""
-    yield "file", [f"{KINDS[about['kind']]}, {about['file_bytes']:,} bytes"]
+    yield "file", [f"{KINDS[about['kind']]}, {CONTAINERS[about['container']]}, {about['file_bytes']:,} bytes"]
     yield "method", [f"{about['method']}, preset {about['preset'] or '-'}, written by EdgeKD {about['edgekd'] or '-'}"]
     if about["system"]:
         yield "system", [about["system"]]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
-from step_models import step_file, step_samples
+from step_models import step_file, step_samples, with_manifest
+from step_tflite import step_tflite
 
 from edgekd.cli import cli
 from edgekd.data.recording import Recording
@@ -149,6 +150,14 @@ def test_an_exported_file_is_scored_as_on_a_device(tmp_path: Path) -> None:
     assert list(zip(found.samples.tolist(), found.scores.tolist())) == expected
     assert found.samples[0] == 11 and 251 + 11 in found.samples
     np.testing.assert_allclose(found.contributions.sum(axis=1), found.scores, rtol=1e-5)
+
+
+def test_a_file_of_either_format_is_scored(tmp_path: Path) -> None:
+    onnx, tflite = step_file(tmp_path / "one", hop=4), tmp_path / "other"  # known by their content
+    tflite.write_bytes(with_manifest(step_tflite(3, 4), 3, 4))
+    one, other = score_model(onnx, recording()), score_model(tflite, recording())
+    np.testing.assert_allclose(one.scores, other.scores, rtol=1e-4)
+    assert np.array_equal(one.alarms, other.alarms) and one.alarms.any()
 
 
 def test_sensors_are_matched_by_name(tmp_path: Path) -> None:

@@ -464,6 +464,7 @@ def test_format_and_name_follow_from_each_other(here: Path) -> None:
 def test_the_command_knows_every_scheme() -> None:
     """They are listed there so that `--help` need not load what makes them."""
     from edgekd.commands.export import SCHEMES, SUFFIXES
+    from edgekd.export import tflite
 
-    assert SUFFIXES["onnx"] == room.SUFFIX
-    assert set(room.schemes()) <= set(SCHEMES)
+    assert SUFFIXES == {"onnx": room.SUFFIX, "tflite": tflite.SUFFIX}
+    assert {"default", "auto", *room.schemes(), *tflite.schemes(), *tflite.schemes("tflite-runtime")} == set(SCHEMES)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from step_models import step_file
+from step_models import step_file, with_manifest
+from step_tflite import step_tflite
 from test_runtime_imports import python
 
 from edgekd.cli import cli
@@ -118,14 +119,17 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
             inspect(tmp_path / name)
 
 
-def test_a_device_can_look_into_an_exported_file(tmp_path: Path) -> None:
-    path = step_file(tmp_path / "m.onnx", n=3, hop=4)
+@pytest.mark.parametrize("kind", ["ONNX", "TFLite"])
+def test_a_device_can_look_into_an_exported_file(tmp_path: Path, kind: str) -> None:
+    path = step_file(tmp_path / "model", n=3, hop=4)  # known by its content, not its name
+    if kind == "TFLite":
+        path.write_bytes(with_manifest(step_tflite(3, 4), 3, 4))
     out = python(
         "sys.argv = ['edgekd', 'inspect', *sys.argv[1:]]\n"
         "from edgekd.cli import main\n"
         "try: main()\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "assert not {'torch', 'onnx', 'onnxruntime', 'rich', 'scipy'} & set(sys.modules)\n",
+        "assert not {'torch', 'onnx', 'onnxruntime', 'ai_edge_litert', 'rich', 'scipy'} & set(sys.modules)\n",
         path,
     )
-    assert "exported detector" in out and "a score every 4 samples" in out and "s2" in out
+    assert f"exported detector, {kind}" in out and "a score every 4 samples" in out and "s2" in out
