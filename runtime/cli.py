@@ -16,6 +16,7 @@ from edgekd import __version__
 from edgekd.runtime.errors import EdgeKDError, UsageError
 
 if TYPE_CHECKING:
+    from edgekd.runtime.detector import Detector
     from edgekd.runtime.manifest import Manifest
     from edgekd.runtime.sources import Source
 
@@ -34,6 +35,8 @@ Exit codes: 0 done or stopped, 1 the self-test failed, 2 usage, 3 model refused,
 @click.option("--baud", default=115200, show_default=True, type=click.IntRange(50, 20_000_000), help="With --serial.")
 @click.option("--csv", metavar="FILE", help="Read a CSV or JSON-lines file, then end.")
 @click.option("--stdin", is_flag=True, help="Read lines from standard input until it ends.")
+@click.option("--frames", metavar="DIR", help="Read the images of a folder (.npy, .pgm, .raw), then end.")
+@click.option("--raw", metavar="RxC[:KIND]", help="With --stdin: images as raw bytes, 28x28 or 28x28:float32.")
 @click.option("--map", "maps", metavar="NAME=COLUMN", multiple=True, help="Sensor NAME is COLUMN in the input.")
 @click.option("--scores", is_flag=True, help="Also print every score, not only anomalies.")
 @click.option("--threshold", type=float, help="Use this threshold instead of the model's.")
@@ -52,6 +55,7 @@ def cli(model: str, check: bool, as_json: bool, **options: Any) -> None:
         edgekd-run --model student.onnx --serial /dev/ttyUSB0
         edgekd-run --model student.onnx --csv recording.csv --scores
         mosquitto_sub -t plant | edgekd-run --model student.onnx --stdin --state /var/lib/edgekd/state
+        edgekd-run --model images.onnx --frames camera --scores
         edgekd-run --model student.onnx --check
     """
     if check:
@@ -87,6 +91,8 @@ def _run(
     baud: int,
     csv: str | None,
     stdin: bool,
+    frames: str | None,
+    raw: str | None,
     maps: tuple[str, ...],
     scores: bool,
     threshold: float | None,
@@ -96,10 +102,15 @@ def _run(
     quiet: bool,
 ) -> int:
     """Put the parts together and run them."""
-    given = [name for name, value in (("--serial", serial), ("--csv", csv), ("--stdin", stdin)) if value]
+    inputs = (("--serial", serial), ("--csv", csv), ("--stdin", stdin), ("--frames", frames))
+    given = [name for name, value in inputs if value]
     if len(given) != 1:
         found = f"got {' and '.join(given)}" if given else "got none"
-        raise UsageError(f"give one input, --serial DEV, --csv FILE or --stdin ({found}); or --check")
+        raise UsageError(f"give one input, --frames DIR, --serial DEV, --csv FILE or --stdin ({found}); or --check")
+    if raw and not stdin:
+        raise UsageError("--raw goes with --stdin; files of a folder (--frames) say their own shape")
+    if record and (frames or raw):
+        raise UsageError("--record writes rows of a series; images are files already")
     if threshold is not None and not math.isfinite(threshold):
         raise UsageError("--threshold must be a finite number")
 
@@ -110,7 +121,10 @@ def _run(
 
     say, sink, episodes = Words(quiet), JsonLines(sys.stdout), Episodes()
     detector = Detector.load(model, threshold=threshold)
-    source = _source(detector.manifest, serial, baud, csv, _columns(maps, detector.manifest))
+    if frames or raw:
+        source = _images(detector, frames, raw)
+    else:
+        source = _source(detector.manifest, serial, baud, csv, _columns(maps, detector.manifest))
     keeper = recorder = None
     if state:
         from edgekd.runtime.resume import StateKeeper
@@ -141,6 +155,18 @@ def _source(manifest: Manifest, serial: str | None, baud: int, csv: str | None, 
     from edgekd.runtime.sources.stdin import Stdin
 
     return Stdin(manifest, columns)
+
+
+def _images(detector: Detector, frames: str | None, raw: str | None) -> Source:
+    from edgekd.runtime.sources.frames import FrameBytes, FrameFiles, parse_raw
+
+    if detector.image is None:
+        raise UsageError(f"{'--frames' if frames else '--raw'}: this model takes a series, not images; use --csv")
+    return (
+        FrameFiles(frames, detector.image)
+        if frames
+        else FrameBytes(detector.image, parse_raw(raw or "", detector.image))
+    )
 
 
 def _columns(maps: tuple[str, ...], manifest: Manifest) -> dict[str, str]:

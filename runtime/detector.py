@@ -124,6 +124,12 @@ class Detector:
         self._warm_at = self._seen + self.manifest.warmup_samples
 
     @property
+    def image(self) -> tuple[int, int] | None:
+        """(rows, columns) of an image where every hop is judged by itself, so that `update` takes one whole."""
+        alone = not self.manifest.state and self.manifest.warmup_samples <= self._hop and self._hop > 1
+        return (self._hop, self._n) if alone else None
+
+    @property
     def samples_seen(self) -> int:
         """Samples since the cold start."""
         return self._seen
@@ -141,12 +147,13 @@ class Detector:
     def update(self, sample: Any) -> Verdict | None:
         """One sample, (n,) raw units, NaN = missing; a verdict at the end of a hop, else None.
 
+        A model of images takes a whole one too, (hop, n), and gives its verdict.
         Raises UsageError for another shape or for what is no number, and leaves the state as it was.
         """
         if type(sample) is not np.ndarray or sample.dtype.kind not in "fiu":
             sample = _as_numbers(sample)
         if sample.shape != self._shape:
-            raise UsageError(f"a sample has {self._n} values, one for each sensor; got shape {sample.shape}")
+            return self._update_image(sample)
         filled = self._filled
         self._samples[filled] = sample
         self._seen += 1
@@ -156,6 +163,19 @@ class Detector:
             return None
         self._filled = 0
         return self._step()
+
+    def _update_image(self, image: np.ndarray) -> Verdict | None:
+        """What `update` does with what is no single sample."""
+        if self.image is None:
+            raise UsageError(f"a sample has {self._n} values, one for each sensor; got shape {image.shape}")
+        if image.shape != self.image:
+            raise UsageError(
+                f"an image of this model has shape {self.image}, rows and columns; got {image.shape}: resize or crop it"
+            )
+        if self._filled:
+            raise UsageError(f"{self._filled} rows of an image were given one by one; give the rest of it, or reset()")
+        verdicts = self.update_block(image)
+        return verdicts[0] if verdicts else None
 
     def update_block(self, samples: Any) -> list[Verdict]:
         """k samples at once, (k, n) raw units: the verdicts that `update` would have given one by one."""

@@ -60,6 +60,7 @@ class Loop:
 
     def __post_init__(self) -> None:
         self._rate = RateCheck(self.detector.manifest.period_s)
+        self._rate.done = not self.source.rows.clocked
 
     def run(self) -> int:
         """Until the input ends, or `stop`; the exit code. Raises InputLost where the input fails for good."""
@@ -118,7 +119,13 @@ class Loop:
         self.verdicts += 1
         if self.scores:
             score = json_score(verdict.score)
-            self.sink.emit({"event": "score", "sample": verdict.sample, "score": score, "anomaly": verdict.is_anomaly})
+            told = {"event": "score", "sample": verdict.sample, "score": score, "anomaly": verdict.is_anomaly}
+            self.sink.emit(told | _frame(row))
+        if row.frame is not None:  # images have nothing to do with one another: each is told
+            self.anomalies += verdict.is_anomaly
+            if verdict.is_anomaly:
+                self._tell_anomaly(verdict, row)
+            return
         turn = self.episodes.update(verdict)
         if isinstance(turn, Onset):
             self.anomalies += 1
@@ -138,6 +145,7 @@ class Loop:
                 "threshold": verdict.threshold,
                 "sensors": list(verdict.top_sensors),
             }
+            | _frame(row)
         )
 
     def _tell_end(self, end: End, row: Row) -> None:
@@ -220,7 +228,7 @@ class Loop:
             return
         reason = self.source.rows.last_bad
         self.sink.emit({"event": "bad_lines", "count": total - self._bad_told, "total": total, "reason": reason})
-        self.say(f"skipped {total - self._bad_told} lines that are no samples ({reason})")
+        self.say(f"skipped {total - self._bad_told} {self.source.rows.unit} that are no samples ({reason})")
         self._bad_told = total
         self._bad_due = time.monotonic() + BAD_LINES_EVERY_S
 
@@ -238,6 +246,11 @@ class Loop:
             f"{self.samples} samples, {self.verdicts} verdicts, {self.anomalies} anomalies"
             + (f", {held} missing values held" if held else "")
         )
+
+
+def _frame(row: Row) -> dict[str, object]:
+    """Which image it was, for an event."""
+    return {} if row.frame is None else {"frame": row.frame}
 
 
 def _now() -> str:

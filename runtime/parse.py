@@ -32,6 +32,8 @@ class Row:
     """float32 (n,), raw units, NaN where a value is missing."""
     time: str | float | None = None
     """The source's own time label, as it wrote it."""
+    frame: str | None = None
+    """Name of the image, where `values` is a whole one, float32 (hop, n)."""
 
 
 class BadLine(ValueError):

@@ -23,6 +23,26 @@ class InputEvent:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+class Reader(Protocol):
+    """What the loop asks of the reader behind a source."""
+
+    @property
+    def unit(self) -> str:
+        """What bad ones are, for people."""
+
+    @property
+    def clocked(self) -> bool:
+        """Whether its samples come at the model's period."""
+
+    @property
+    def bad(self) -> int:
+        """Lines or images so far that were no sample."""
+
+    @property
+    def last_bad(self) -> str:
+        """Why the newest of them was none."""
+
+
 class Source(Protocol):
     """Rows of samples, with what happens to the input between them."""
 
@@ -30,8 +50,10 @@ class Source(Protocol):
     """For people: the file or port as the user gave it."""
     live: bool
     """Whether samples come as they are measured: no seeking, and time goes on while nobody listens."""
-    rows: RowReader
-    """The reader that the source's bytes go through; it counts what was no row."""
+
+    @property
+    def rows(self) -> Reader:
+        """The reader that the source's bytes go through; it counts what was no row."""
 
     def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
         """What arrived since the last time, possibly nothing; ends when the input has ended for good."""
@@ -42,6 +64,9 @@ class Source(Protocol):
 
 class RowReader:
     """Bytes of one input to rows: a splitter and a parser."""
+
+    unit = "lines"
+    clocked = True
 
     def __init__(
         self, manifest: Manifest, columns: dict[str, str], first_line: FirstLine = "anything", source: str = "input"
