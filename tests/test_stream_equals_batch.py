@@ -18,11 +18,16 @@ from edgekd.methods.linear.config import PRESETS as LINEAR
 from edgekd.methods.linear.fit import fit_linear
 from edgekd.methods.lta import PRESETS, LTAStep
 from edgekd.methods.lta.distill import prepared
+from edgekd.methods.regression import PRESETS as REGRESSION
+from edgekd.methods.regression.series import SeriesStep
+from edgekd.methods.regression.series_train import prepared as prepared_series
+from edgekd.methods.regression.config import PRESETS as REGRESSION
+from edgekd.methods.regression.image import ImageStep
 from edgekd.step import Scores, StepModule
 
 TOLERANCE = 1e-5
 LENGTHS = (180, 3, 50, 131)  # one entity shorter than a hop, one shorter than the warm-up, one with a rest
-DETECTORS = ("carried", "windowed", *LINEAR)
+DETECTORS = ("carried", "windowed", *LINEAR, "image")
 
 
 @cache
@@ -53,8 +58,19 @@ def linear(detector: str) -> StepModule:
     return fit_linear(recording(), replace(LINEAR[detector], lengths=(4, 8, 16), recent=6), seed=0)
 
 
+@cache
+def image(student: str = "our-S3") -> StepModule:
+    """Images of 6 rows; the last one of an entity may be cut short."""
+    torch.manual_seed(1)
+    step = ImageStep(replace(REGRESSION["image"], rows=6, student=student), 5)
+    step.fit_scaler(recording().values)
+    return step.eval()
+
+
 def detector(name: str) -> StepModule:
     """One of DETECTORS."""
+    if name == "image":
+        return image()
     if name in LINEAR:
         return linear(name)
     return lta() if name == "carried" else lta(recurrence="windowed", score="top", mahalanobis=False)
@@ -104,6 +120,29 @@ def test_linear(detector: str) -> None:
     assert_same(step.replay(recording()), step.score(recording()))
 
 
+@pytest.mark.parametrize("student", ["our-S1", "our-S5"])
+def test_image(student: str) -> None:
+    assert_same(image(student).replay(recording()), image(student).score(recording()))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"input": "window"},
+        {"input": "window", "student": "our-S5", "scaling": "zscore"},
+        {"student": "our-S2", "standardize": "global", "drop_constant": False},
+        {"accumulator": "gru", "entity_resets": False},
+        {"accumulator": "lstm", "lts": "pseudo_window", "student": "our-S1"},
+        {"lengths": (2, 3, 4), "hop": 9},
+    ],
+    ids=str,
+)
+def test_regression(settings: dict[str, object]) -> None:
+    step = regression(**settings)
+    assert_same(step.replay(recording()), step.score(recording()))
+
+
 def test_hop_longer_than_the_window() -> None:
     step = fit_linear(recording(), replace(LINEAR["mahalanobis"], lengths=(2, 3, 4), hop=9, recent=3), seed=0)
     assert not step.state_shapes()
@@ -121,7 +160,7 @@ def test_wanted_windows_score_as_in_a_full_pass(recurrence: str) -> None:
     assert_same(part, Scores(full.samples[chosen], full.scores[chosen], full.contributions[chosen]))
 
 
-@pytest.mark.parametrize("name", ["carried", "windowed", "ensemble"])
+@pytest.mark.parametrize("name", ["carried", "windowed", "ensemble", "image"])
 def test_an_entity_scores_as_if_it_were_alone(name: str) -> None:
     step = detector(name)
     whole = step.score(recording())

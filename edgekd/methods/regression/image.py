@@ -43,7 +43,7 @@ class ImageModule(StepModule):
         return 1, self.hop, self.n_sensors
 
     def fit_scaler(self, images: np.ndarray) -> None:
-        """One scale for all pixels: smallest to largest value of the training images (N, rows, columns)."""
+        """One scale for all pixels: smallest to largest value of the training images (..., columns)."""
         low, high = float(images.min()), float(images.max())
         if high <= low:
             raise RecordingError(
@@ -51,7 +51,7 @@ class ImageModule(StepModule):
             )
         self.scaler.offset.fill_(low)
         self.scaler.scale.fill_(high - low)
-        self.scaler.fill.copy_(torch.from_numpy(np.median(images, axis=(0, 1))))
+        self.scaler.fill.copy_(torch.from_numpy(np.median(images.reshape(-1, self.n_sensors), axis=0)))
 
     def scaled(self, images: Tensor, valid: Tensor) -> Tensor:
         """Images (B, rows, columns) raw, valid (columns,) 1 or 0 -> (B, 1, rows, columns) in [0, 1]."""
@@ -98,8 +98,8 @@ class ImageStep(ImageModule):
 
     def verdict(self, images: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         score = self.scale.score(self.network(images))  # (B,)
-        ink = images.square().sum((1, 2)) * live + TINY  # (B, columns)
-        return score, ink / ink.sum(-1, keepdim=True) * score.unsqueeze(-1)
+        ink = (images.square().sum((1, 2)) + TINY) * live  # (B, columns)
+        return score, ink / ink.sum(-1, keepdim=True).clamp_min(TINY) * score.unsqueeze(-1)
 
 
 class AutoencoderStep(ImageModule):

@@ -102,7 +102,7 @@ class ImageJob:
             rates.append({"params": list(followers.parameters()), "peak": config.learning_rate})
         self.best = _Best(followers)
         self.module = nn.ModuleDict({**parts, "best": self.best}).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(rates, lr=config.learning_rate)
+        self.optimizer: torch.optim.Optimizer = torch.optim.Adam(rates, lr=config.learning_rate)
         self.targets: Tensor | None = None
         if not self.learns:
             self.targets = self._scores(self.images.normal)

@@ -59,7 +59,9 @@ class Student(nn.Module):
         rung = LADDER[name]
         self.name, self.shape = name, tuple(shape)
         inputs, *sides = shape
-        convolution, kernel = (nn.Conv2d, KERNEL_2D) if len(sides) == 2 else (nn.Conv1d, KERNEL_1D)
+        flat = len(sides) == 2
+        convolution: type[nn.Module] = nn.Conv2d if flat else nn.Conv1d
+        kernel = KERNEL_2D if flat else KERNEL_1D
         self.convolutions = nn.ModuleList()
         for channels, stride in zip(rung.channels, rung.strides):
             self.convolutions.append(convolution(inputs, channels, kernel, stride=stride, padding=kernel // 2))
