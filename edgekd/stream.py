@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from edgekd.accumulator import Accumulator
 from edgekd.calibration import FIT, parts
 from edgekd.data.recording import Recording
 from edgekd.runtime.errors import RecordingError
@@ -105,3 +107,33 @@ class Lanes:
         return cls(
             *(torch.from_numpy(np.ascontiguousarray(rows.T)) for rows in (stream.positions[grid], fresh, trained))
         )
+
+
+def reset(state: list[Tensor], fresh: Tensor) -> list[Tensor]:
+    """State (lanes, ...) with zeros where a lane begins anew, `fresh` bool (lanes,)."""
+    if not bool(fresh.any()):
+        return state
+    return [tensor * (~fresh).to(tensor.device).reshape(-1, *[1] * (tensor.dim() - 1)) for tensor in state]
+
+
+def betas_along(
+    accumulator: Accumulator, stream: TrainingStream, lanes: Lanes, rows: slice, state: list[Tensor]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The accumulator over the new samples of hops `rows` of every lane: beta after each (lanes, m, m), and its state
+    after the last."""
+    betas = []
+    for positions, fresh in zip(lanes.positions[rows], lanes.fresh[rows]):
+        state = list(accumulator(stream.windows(positions, stream.hop), *reset(state, fresh)))
+        betas.append(accumulator.beta(*state))
+    return betas, state
+
+
+def matrix_statistics(matrices: Callable[[Tensor], Tensor], stream: TrainingStream, span: int) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (3, m, m), float64, of the newest signature matrices of all windows of `span` that train."""
+    wanted = (stream.parts == FIT) & (stream.ages >= span)
+    total = square = torch.zeros(1, dtype=torch.float64)
+    for positions in torch.from_numpy(stream.positions[wanted]).split(64):
+        newest = matrices(stream.windows(positions, span))[:, -1].double()  # (B, 3, m, m)
+        total, square = total + newest.sum(0), square + newest.square().sum(0)
+    mean = total / wanted.sum()
+    return mean, (square / wanted.sum() - mean.square()).clamp_min(0.0).sqrt()

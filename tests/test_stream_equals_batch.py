@@ -18,16 +18,19 @@ from edgekd.methods.linear.config import PRESETS as LINEAR
 from edgekd.methods.linear.fit import fit_linear
 from edgekd.methods.lta import PRESETS, LTAStep
 from edgekd.methods.lta.distill import prepared
-from edgekd.methods.regression import PRESETS as REGRESSION
-from edgekd.methods.regression.series import SeriesStep
-from edgekd.methods.regression.series_train import prepared as prepared_series
 from edgekd.methods.regression.config import PRESETS as REGRESSION
 from edgekd.methods.regression.image import ImageStep
+from edgekd.methods.regression.series_train import prepared as prepared_series
 from edgekd.step import Scores, StepModule
 
 TOLERANCE = 1e-5
 LENGTHS = (180, 3, 50, 131)  # one entity shorter than a hop, one shorter than the warm-up, one with a rest
-DETECTORS = ("carried", "windowed", *LINEAR, "image")
+SERIES: dict[str, dict[str, Any]] = {
+    "energies": {},
+    "energies of windows": {"input": "window"},
+    "convolutions": {"student": "our-S3"},
+}
+DETECTORS = ("carried", "windowed", *LINEAR, *SERIES, "image")
 
 
 @cache
@@ -67,10 +70,19 @@ def image(student: str = "our-S3") -> StepModule:
     return step.eval()
 
 
+@cache
+def series(**settings: Any) -> StepModule:
+    torch.manual_seed(1)
+    config = replace(REGRESSION["signature"], **{"lengths": (4, 8, 16), "hop": 4, **settings})
+    return prepared_series(recording(), config).eval()
+
+
 def detector(name: str) -> StepModule:
     """One of DETECTORS."""
     if name == "image":
         return image()
+    if name in SERIES:
+        return series(**SERIES[name])
     if name in LINEAR:
         return linear(name)
     return lta() if name == "carried" else lta(recurrence="windowed", score="top", mahalanobis=False)
@@ -128,8 +140,7 @@ def test_image(student: str) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {},
-        {"input": "window"},
+        *SERIES.values(),
         {"input": "window", "student": "our-S5", "scaling": "zscore"},
         {"student": "our-S2", "standardize": "global", "drop_constant": False},
         {"accumulator": "gru", "entity_resets": False},
@@ -138,8 +149,8 @@ def test_image(student: str) -> None:
     ],
     ids=str,
 )
-def test_regression(settings: dict[str, object]) -> None:
-    step = regression(**settings)
+def test_regression_of_a_series(settings: dict[str, object]) -> None:
+    step = series(**settings)
     assert_same(step.replay(recording()), step.score(recording()))
 
 

@@ -29,6 +29,8 @@ class Training:
     """All given teachers, `teacher` the first of them; several teach together (`regression`)."""
     teacher_scores: np.ndarray | None = None
     """float64 (T,): a score for each sample of the recording, NaN where there is none, from any scorer at all."""
+    scorers: tuple[Callable[[Recording], np.ndarray], ...] = ()
+    """Teachers that are no step modules, see `edgekd.methods.regression.scorers` (`regression`)."""
     outliers: Recording | None = None
     """Recording of what is not normal (images of another set), to show the student high scores (`regression`)."""
     keep_teacher: Callable[[StepModule], None] = lambda step: None

@@ -18,7 +18,7 @@ from edgekd.methods.lta.config import LTAConfig
 from edgekd.methods.lta.jobs import StudentJob, TeacherJob
 from edgekd.methods.lta.step import LTAStep
 from edgekd.scaling import SampleScaler, kept_columns
-from edgekd.stream import TrainingStream
+from edgekd.stream import TrainingStream, matrix_statistics
 from edgekd.training import fit, weights_digest
 
 SCORE_WINDOWS = 1024  # windows that the residual's variance is taken from
@@ -81,14 +81,7 @@ def prepared(recording: Recording, config: LTAConfig) -> LTAStep:
     fitted = recording.values[parts(recording) == FIT]
     step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
     stream = _stream(step, recording, replace(config, training_hop=0), step.span)
-    wanted = (stream.parts == FIT) & (stream.ages >= step.geometry.span)
-    total = square = torch.zeros(1, dtype=torch.float64)
-    for positions in torch.from_numpy(stream.positions[wanted]).split(64):
-        newest = step.matrices(stream.windows(positions, step.geometry.span))[:, -1].double()  # (B, 3, m, m)
-        total, square = total + newest.sum(0), square + newest.square().sum(0)
-    mean = total / wanted.sum()
-    deviation = (square / wanted.sum() - mean.square()).clamp_min(0.0).sqrt()
-    step.matrix_scaler.fit(mean, deviation)
+    step.matrix_scaler.fit(*matrix_statistics(step.matrices, stream, step.geometry.span))
     if step.mahalanobis is not None:
         step.mahalanobis.fit(step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors)).numpy())
     return step

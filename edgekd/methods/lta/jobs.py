@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgekd.calibration import CALIBRATE, FIT
 from edgekd.methods.lta.config import MATCHED_LEVEL, LTAConfig
 from edgekd.methods.lta.step import LTAStep
-from edgekd.stream import Lanes, TrainingStream, require_some
+from edgekd.stream import Lanes, TrainingStream, betas_along, require_some, reset
 from edgekd.training import generator, learning_rate, set_rate
 
 MICRO_BATCH = 16  # windows in one backward pass
@@ -183,13 +183,7 @@ class StudentJob(_Job):
         accumulator = self.step.accumulator
         if accumulator is None:
             return None, []
-        summary = state[: len(accumulator.state_shapes())]
-        betas = []
-        for positions, fresh in zip(lanes.positions[rows], lanes.fresh[rows]):
-            summary = _reset(summary, fresh)
-            summary = list(accumulator(self.stream.windows(positions, self.stream.hop), *summary))
-            betas.append(accumulator.beta(*summary))
-        return betas, summary
+        return betas_along(accumulator, self.stream, lanes, rows, state[: len(accumulator.state_shapes())])
 
     def _loss(self, output: Tensor, target: Tensor, attended: list[Tensor], maps: Tensor | None) -> Tensor:
         """Loss of each window, (B,)."""
@@ -237,7 +231,7 @@ class StudentJob(_Job):
         losses = []
         width = lanes.positions.shape[1]
         for hop, (positions, fresh) in enumerate(zip(lanes.positions[rows], lanes.fresh[rows])):
-            state = _reset(state, fresh)
+            state = reset(state, fresh)
             windows = self.stream.windows(positions, self.step.span)
             target = self.step.sequence(windows, None if betas is None else betas[hop])[:, -1]
             with autocast(self.config, self.device):
@@ -253,13 +247,6 @@ class StudentJob(_Job):
     def _maps(self, lanes: Lanes, chosen: Tensor, learn: bool) -> Tensor | None:
         """Teacher maps of flat window numbers; validation compares reconstructions alone."""
         return self.maps(chosen) if learn and self.maps is not None else None
-
-
-def _reset(state: list[Tensor], fresh: Tensor) -> list[Tensor]:
-    """State (lanes, ...) with zeros where a lane begins anew."""
-    if not bool(fresh.any()):
-        return state
-    return [tensor * (~fresh).to(tensor.device).reshape(-1, *[1] * (tensor.dim() - 1)) for tensor in state]
 
 
 class TeacherMaps:

@@ -1,0 +1,150 @@
+"""Training of a student of a series: let the teachers score the recording and outliers of it, then regress."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from edgekd.calibration import FIT, parts, require_windows
+from edgekd.data.recording import Recording
+from edgekd.methods.door import Trained, Training
+from edgekd.methods.regression.config import RegressionConfig
+from edgekd.methods.regression.energies import EnergyStudent
+from edgekd.methods.regression.outliers import damaged
+from edgekd.methods.regression.scorers import Panel, Scorer, at_windows, scorers
+from edgekd.methods.regression.series import SeriesStep
+from edgekd.methods.regression.series_jobs import SeriesJob, Taught
+from edgekd.runtime.errors import RecordingError, UsageError
+from edgekd.scaling import SampleScaler, kept_columns
+from edgekd.stream import TrainingStream, matrix_statistics
+from edgekd.training import fit
+
+SPREAD_FLOOR = 1e-3  # of scaled samples: an almost constant sensor would otherwise decide alone
+FITTED_WINDOWS = 1024  # that an energy student's features are scaled by
+
+
+def train_series(recording: Recording, config: RegressionConfig, how: Training) -> Trained:
+    """A student that predicts the score of the teachers in `how`."""
+    if config.co_learning or config.noise != "none":
+        name = "co_learning" if config.co_learning else "noise"
+        raise UsageError(f"setting {name}: is for images; a series' teacher is trained before its student")
+    torch.manual_seed(how.seed)
+    step = prepared(recording, config)
+    panel = Panel(scorers(recording, how))
+    outliers = outlier_recordings(recording, config, how, step.span)
+    _tell(how, f"{len(panel.members)} teachers score {recording.source} and {len(outliers)} recordings of outliers")
+
+    normal_stream = TrainingStream(step.scaler, recording, step.entities(recording), step.span, step.hop)
+    said = scores_of(panel.members, recording, step)
+    panel.fit(said, normal_stream.parts == FIT)
+    scores = panel(said)
+    step.scale.fit(torch.from_numpy(scores[(normal_stream.parts == FIT) & np.isfinite(scores)]))
+    normal = Taught(normal_stream, _standardized(step, scores))
+    shown = None
+    if outliers:
+        more = [panel(scores_of(panel.members, outlier, step)) for outlier in outliers]
+        shown = Taught(joined_stream(step, outliers), _standardized(step, np.concatenate(more)))
+        shown.to(how.device)
+    step.to(how.device)
+    job = SeriesJob(step, normal.to(how.device), shown, how.seed)
+    history = fit(
+        job,
+        epochs=config.epochs,
+        patience=config.patience,
+        checkpoint=how.workdir and how.workdir / "student.training",
+        resume=how.resume,
+        digest=f"{recording.digest()} {sorted(config.to_json().items())} {how.seed} {_taught(normal, shown)}",
+        report=how.report,
+    )
+    return Trained(step.to("cpu").eval(), {"student": history})
+
+
+def prepared(recording: Recording, config: RegressionConfig) -> SeriesStep:
+    """A step module whose scaling is fitted to the training part and whose student is untrained."""
+    fitted = recording.values[parts(recording) == FIT]
+    kept = kept_columns(fitted, config.drop_constant, recording.source)
+    step = SeriesStep(config, recording.n_sensors, len(kept), recording.period_s)
+    require_windows(step, recording)
+    step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
+    stream = TrainingStream(step.scaler, recording, step.entities(recording), step.span, step.hop)
+    samples = step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors))  # (T, m)
+    if step.of_matrices:
+        step.matrix_scaler.fit(*matrix_statistics(step.matrices, stream, step.span))
+    else:
+        step.window_mean.copy_(samples.mean(0))
+        step.window_scale.copy_(samples.std(0, correction=0).clamp_min(SPREAD_FLOOR))
+    if isinstance(step.network, EnergyStudent):
+        positions = stream.positions[(stream.parts == FIT) & (stream.ages >= step.span)]
+        windows = stream.windows(torch.from_numpy(positions[:: -(-len(positions) // FITTED_WINDOWS)]), step.span)
+        step.network.fit(samples.numpy(), windows, step.standardized(windows, None) if step.of_matrices else None)
+    return step
+
+
+def outlier_recordings(
+    recording: Recording, config: RegressionConfig, how: Training, span: int
+) -> list[Recording]:  # fmt: skip
+    """Damaged copies of the recording, and what was given as `outliers`; none where no teacher can score them.
+
+    Raises RecordingError where the given ones have another number of sensors.
+    """
+    if how.teacher_scores is not None or not config.outlier_share:
+        if how.outliers is not None:
+            raise UsageError("--outliers: scores in a file say nothing of them; give the teacher itself, --teacher")
+        return []
+    found = [damaged(recording, span, how.seed * 1_000 + copy) for copy in range(config.damaged_copies)]
+    if how.outliers is not None:
+        given = how.outliers
+        if given.n_sensors != recording.n_sensors or given.frame != recording.frame:
+            raise RecordingError(
+                f"{given.source}: {given.n_sensors} sensors, {recording.source} has {recording.n_sensors}; outliers "
+                "must have the shape of the recording"
+            )
+        found.append(replace(given, sensors=recording.sensors, period_s=recording.period_s, labels=None))
+    return found
+
+
+def scores_of(members: Sequence[Scorer], recording: Recording, step: SeriesStep) -> np.ndarray:
+    """What every teacher says of every window of a recording, (members, W), in the order of a training stream."""
+    newest = np.concatenate(
+        [np.arange(start + step.hop, end + 1, step.hop) - 1 for start, end in step.entities(recording)]
+    )
+    return np.stack([at_windows(member(recording), newest, step.hop) for member in members])
+
+
+def joined_stream(step: SeriesStep, recordings: list[Recording]) -> TrainingStream:
+    """Several recordings as one stream, each a stretch or more of its own."""
+    offsets = np.cumsum([0, *map(len, recordings)])
+    joined = replace(
+        recordings[0],
+        values=np.concatenate([each.values for each in recordings]),
+        starts=tuple(int(offset) + start for offset, each in zip(offsets, recordings) for start in each.starts),
+        entities=tuple(name for each in recordings for name in each.entities),
+        times_s=None,
+    )
+    stretches = [
+        (int(offset) + start, int(offset) + end)
+        for offset, each in zip(offsets, recordings)
+        for start, end in step.entities(each)
+    ]
+    return TrainingStream(step.scaler, joined, stretches, step.span, step.hop)
+
+
+def _standardized(step: SeriesStep, scores: np.ndarray) -> torch.Tensor:
+    return step.scale.standardize(torch.from_numpy(scores)).float()
+
+
+def _taught(*sets: Taught | None) -> str:
+    """A digest of all targets, so that a training goes on with the same teachers only."""
+    h = hashlib.sha256()
+    for each in sets:
+        if each is not None:
+            h.update(each.targets.cpu().numpy().tobytes())
+    return h.hexdigest()
+
+
+def _tell(how: Training, words: str) -> None:
+    how.report({"job": "student", "note": words})
