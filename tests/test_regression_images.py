@@ -188,6 +188,26 @@ def test_every_student_keeps_its_own_best_epoch(normal: Recording, foreign: Reco
     assert gained == pytest.approx([0.0, 5.0])
 
 
+def test_groups_on_other_diets_are_trained_side_by_side(normal: Recording, foreign: Recording) -> None:
+    plan, how = config(), Training(outliers=foreign)
+    images, scaler = training_images(normal, plan, foreign)
+    groups, alone = (
+        [
+            Group(noise, [new_step(replace(plan, student=name), normal, scaler, 0) for name in names], outliers, noise)  # type: ignore[misc]
+            for names in (("our-S1", "our-S2"),)
+            for noise, outliers in (("none", False), ("erase", True))
+        ]
+        for _ in range(2)
+    )
+    run("student", images, plan, how, normal, groups, teach=lambda rows: rows.mean((1, 2, 3)))
+    for group in alone:
+        run("student", images, plan, how, normal, [group], teach=lambda rows: rows.mean((1, 2, 3)))
+    untrained = new_step(replace(plan, student="our-S2"), normal, scaler, 0)
+    for one, other in zip(groups, alone):
+        assert all(same(a, b) for a, b in zip(one.students, other.students))
+        assert not same(one.students[1], untrained)
+
+
 def test_outliers_make_up_their_share(normal: Recording, foreign: Recording) -> None:
     plan = config(outlier_share=0.25)
     images, scaler = training_images(normal, plan, foreign)

@@ -178,18 +178,19 @@ class ImageJob:
         scores = self._scores(self.images.held)
         if not self.students:
             return float(scores.mean())
-        numbers = iter(range(len(self.students)))
+        number = 0
         for group in self.groups:
             rows, y = self.images.held, scores
             extra = group.extra(self.images, self._extra_rows(len(rows)), generator(self.seed, -1), held=True)
             if extra is not None:
                 rows, y = torch.cat([rows, extra]), torch.cat([y, self._scores(extra)])
-            for number, student in zip(numbers, group.students):
+            for student in group.students:
                 errors = [
                     (student.network(_last(some)) - student.scale.standardize(of)).abs()
                     for some, of in zip(rows.split(BATCH), y.split(BATCH))
                 ]
                 self.best.offer(number, float(torch.cat(errors).mean()), always=self.number <= self.keep_from)
+                number += 1
         return float(self.best.errors.mean())
 
     def finish(self) -> None:
