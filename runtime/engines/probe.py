@@ -29,7 +29,15 @@ def probe(path: str | Path) -> None:
 
     Raises UsageError where the child dies of a signal or hangs. What it meets in any other way, the caller will meet.
     """
-    command = [sys.executable, "-c", "from edgekd.runtime.engines.probe import main; main()", str(Path(path).resolve())]
+    if not sys.executable:  # Python inside another program
+        return
+    command = [
+        sys.executable,
+        "-P",
+        "-c",
+        "from edgekd.runtime.engines.probe import main; main()",
+        str(Path(path).resolve()),
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).absolute()) for p in sys.path)}
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
