@@ -7,7 +7,6 @@ a file whose manifest is missing, given twice, newer than this reader, or not ab
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -17,6 +16,7 @@ from typing import Any
 
 from edgekd.runtime.container import Container, container_of
 from edgekd.runtime.container.entry import cut
+from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.strict import Fields, is_number, parse_object, shown
 
@@ -252,7 +252,7 @@ def embed(model: bytes, manifest: Manifest) -> bytes:
 
 def file_digest(model: bytes) -> str:
     """SHA-256 of a model file's bytes without the manifest: of what `container.Entry.span` leaves of it."""
-    return hashlib.sha256(cut(model, container_of(model).entries(model))).hexdigest()
+    return sha256(cut(model, container_of(model).entries(model)))
 
 
 def _read_bytes(data: bytes) -> tuple[Manifest, bytes]:
@@ -265,7 +265,7 @@ def _read_bytes(data: bytes) -> tuple[Manifest, bytes]:
     if len(entries) > 1:
         raise ModelRefused(f"there are {len(entries)} manifests in this file, one is meant; export it again")
     manifest = Manifest.from_json(entries[0].value)
-    digest = hashlib.sha256(cut(data, entries)).hexdigest()
+    digest = sha256(cut(data, entries))
     if manifest.digests.file != digest:
         raise ModelRefused(
             f"the file was changed after export (SHA-256 {digest[:12]}…, manifest says"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from step_models import step_file, step_graph, step_manifest
 
 from edgekd.runtime import Detector, Manifest, ModelRefused
 from edgekd.runtime.container import OnnxContainer
+from edgekd.runtime.digest import sha256
 from edgekd.runtime.manifest import SelfTestSpec, ThresholdSpec, embed, file_digest, read
 
 GRAPH = step_graph(2, 3).SerializeToString()
@@ -143,3 +146,11 @@ def test_any_field_may_hold_anything(name: str, value: object) -> None:
 def test_the_file_decides_not_its_name(tmp_path: Path) -> None:
     path = step_file(tmp_path / "model.tflite")
     assert Detector.load(path).manifest.method == "test"
+
+
+@pytest.mark.parametrize("missing", [(), ("_sha2", "_sha256")])
+def test_digests_are_sha256_on_every_python(missing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
+    for data in (b"", b"abc", bytes(range(256)) * 99):
+        assert sha256(data) == hashlib.sha256(data).hexdigest()
