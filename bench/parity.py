@@ -94,7 +94,7 @@ def compared(int8: Candidate, float_: Candidate) -> dict[str, Any]:
         "false alarms a day float": before.false_alarms_per_day,
         "false alarms a day int8": found.false_alarms_per_day,
         "decisions changed": found.changed_decisions,
-        "threshold ratio": int8.parity.threshold_ratio,
+        "threshold ratio": int8.parity.threshold / float_.parity.threshold,
         "bytes float": len(float_.content),
         "bytes int8 / float": len(int8.content) / len(float_.content),
         "step int8 / float": int8.step_ratio,

@@ -79,9 +79,9 @@ def quantized(manifest: Manifest, scheme: Scheme) -> Manifest:
 
 def refitted(manifest: Manifest, parity: Parity) -> Manifest:
     """The manifest of an int8 file with the threshold on the file's own scale."""
-    threshold, ratio = manifest.threshold, parity.threshold_ratio
+    before = manifest.threshold
     return replace(
-        manifest, threshold=replace(threshold, value=ratio * threshold.value, rule=in_words(threshold.rule, ratio))
+        manifest, threshold=replace(before, value=parity.threshold, rule=in_words(before.rule, before.value))
     )
 
 

@@ -26,7 +26,7 @@ class Parity:
 
     steps: int
     max_score_error: float
-    """Largest |error| / max(|score|, threshold) over the closed loop."""
+    """Largest |error| / max(|score|, |threshold|) over the closed loop."""
     rank_correlation: float
     """Spearman, past the warm-up."""
     changed_decisions: float
@@ -36,8 +36,8 @@ class Parity:
     """Largest error over single steps from random states."""
     tolerance: float
     """What a float file is held to; an int8 file is held to the correlation and the decisions."""
-    threshold_ratio: float = 1.0
-    """The file's threshold over torch's."""
+    threshold: float
+    """The file's own: torch's for a float file, moved to the scale of its scores for an int8 one."""
 
     def to_json(self) -> dict[str, float]:
         return {key: float(value) for key, value in asdict(self).items()}
@@ -82,10 +82,10 @@ def prove(reference: Reference, engine: Engine, int8: bool = False) -> Parity:
     """
     expected, warm, threshold = reference.scores, reference.warm, reference.threshold
     found = _closed_loop(reference, engine)
-    ratio = same_meaning(expected[warm], found[warm]) if int8 else 1.0
-    error = np.abs(found - expected) / np.maximum(np.abs(expected), threshold)
-    away = np.abs(expected - threshold) > FLOAT_TOLERANCE * threshold
-    changed = warm & away & ((expected > threshold) != (found > ratio * threshold))
+    own = same_meaning(expected[warm], found[warm], threshold) if int8 else threshold
+    error = np.abs(found - expected) / np.maximum(np.abs(expected), abs(threshold))
+    away = np.abs(expected - threshold) > FLOAT_TOLERANCE * abs(threshold)
+    changed = warm & away & ((expected > threshold) != (found > own))
     _require_every_state(reference, engine)
     return Parity(
         steps=reference.steps,
@@ -94,7 +94,7 @@ def prove(reference: Reference, engine: Engine, int8: bool = False) -> Parity:
         changed_decisions=float(changed.sum() / max(1, warm.sum())),
         random_state_error=_from_random_states(reference, engine),
         tolerance=FLOAT_TOLERANCE,
-        threshold_ratio=ratio,
+        threshold=own,
     )
 
 
@@ -142,7 +142,7 @@ def _from_random_states(reference: Reference, engine: Engine) -> float:
     for state in reference.random_states:
         score = float(reference.outputs(state)[0])
         found = float(_run(reference, engine, reference.samples, state)[0])
-        errors.append(abs(found - score) / max(abs(score), reference.threshold))
+        errors.append(abs(found - score) / max(abs(score), abs(reference.threshold)))
     return float(np.max(errors))  # NaN stays NaN
 
 

@@ -1,40 +1,47 @@
 """What a threshold of torch's scores is on the scale of an int8 model.
 
-The checkpoint's threshold is 1.5 times the largest score of normal data that did not train. Quantization noise adds to
-a squared residual and clipped activations take from it, so the same number means another thing to the int8 model. Its
-own threshold would be 1.5 times *its* largest score on the same data; a checkpoint carries that data only where it
-lies in the replay stretch, and a maximum hangs on one sample. So the two models are compared step by step, closed loop,
-where torch's scores are high: the threshold is multiplied by the median of their ratios there.
+A checkpoint's threshold comes from the scores of normal data that did not train: 1.5 times the largest, or a quantile
+of them. Quantization noise adds to a squared residual and clipped activations take from it, so the same number means
+another thing to the int8 model. Its own threshold would follow from *its* scores of the same data; a checkpoint carries
+that data only where it lies in the replay stretch, and a maximum hangs on one sample. So the two models are compared
+step by step, closed loop, where torch's scores come nearest to the threshold (the highest ones, for a threshold above
+all of them), and the threshold is multiplied by the median of their ratios there. Scores of either sign have no ratio:
+then the median of the differences is added.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-TAIL_SHARE = 0.02  # the strangest normal steps: noise weighs less on them than on the many near zero ...
-TAIL_STEPS = 21  # ... and so many of them at least, or a single one of them could decide
+NEAREST_SHARE = 0.02  # of the steps: noise weighs less on high scores than on the many near zero ...
+NEAREST_STEPS = 21  # ... and so many of them at least, or a single one of them could decide
 
 
-def tail(expected: np.ndarray) -> np.ndarray:
-    """Indices of the steps that are compared: the highest of torch's scores (V,)."""
-    count = min(len(expected), max(TAIL_STEPS, round(TAIL_SHARE * len(expected))))
-    return np.argsort(-expected, kind="stable")[:count]
+def nearest(expected: np.ndarray, threshold: float) -> np.ndarray:
+    """Indices of the steps that are compared, by torch's scores (V,)."""
+    count = min(len(expected), max(NEAREST_STEPS, round(NEAREST_SHARE * len(expected))))
+    return np.argsort(np.abs(expected - threshold), kind="stable")[:count]
 
 
-def same_meaning(expected: np.ndarray, found: np.ndarray) -> float:
-    """What a threshold of torch's scores `expected` (V,) is multiplied by for the file's scores `found` (V,).
+def same_meaning(expected: np.ndarray, found: np.ndarray, threshold: float) -> float:
+    """The threshold of the file's scores `found` (V,) that is `threshold` to torch's scores `expected` (V,).
 
-    1.0 where there is nothing to go by: no steps, or scores that are not positive numbers. A file whose scores are a
-    multiple of torch's gets that multiple, whatever less than half of the tail does.
+    It stays where there is nothing to go by: no steps, or scores that are no numbers. Whatever less than half of the
+    compared steps do changes nothing.
     """
-    chosen = tail(expected)
-    chosen = chosen[expected[chosen] > 0]
+    chosen = nearest(expected, threshold)
+    ours, theirs = found[chosen], expected[chosen]
     if not len(chosen):
-        return 1.0
-    ratio = float(np.median(found[chosen] / expected[chosen]))
-    return ratio if np.isfinite(ratio) and ratio > 0 else 1.0
+        return threshold
+    if threshold > 0 and (theirs > 0).all():
+        moved = float(threshold * np.median(ours / theirs))
+        usable = moved > 0
+    else:
+        moved = float(threshold + np.median(ours - theirs))
+        usable = True
+    return moved if usable and np.isfinite(moved) else threshold
 
 
-def in_words(rule: str, ratio: float) -> str:
-    """The manifest's rule for a threshold that was multiplied by `ratio`."""
-    return f"{rule}, in torch; times {ratio:.4f}, the median ratio of int8 to torch on the strangest normal steps"
+def in_words(rule: str, before: float) -> str:
+    """The manifest's rule for a threshold that was `before` in torch."""
+    return f"{rule}, in torch ({before:.6g}); moved as int8 moves the scores of the normal steps nearest to it"
