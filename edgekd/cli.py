@@ -14,7 +14,7 @@ VERBS = {
     "simulate": "Write a recording of a simulated plant with labeled faults.",
     "distill": "Train a teacher and distill it into a small student.",
     "evaluate": "Measure a student or an exported file on a labeled recording.",
-    "export": "Turn a student into one self-describing ONNX file.",
+    "export": "Turn a student into one self-describing file.",
     "inspect": "Say what is in a student or an exported file.",
     "bench": "Measure size, latency, memory and quality side by side.",
 }
