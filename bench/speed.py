@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -73,6 +73,41 @@ def in_turn(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np.nd
     return {name: np.array(values) for name, values in times.items()}
 
 
+def in_hops(n: int, hop: int) -> np.ndarray:
+    """The samples that are timed, (hops, hop, n)."""
+    samples = recording(n).values
+    return samples[: len(samples) // hop * hop].reshape(-1, hop, n)
+
+
+def bare(detector: Detector, blocks: np.ndarray) -> Callable[[], None]:
+    """The session alone over hops (k, hop, n), its state handed back."""
+    turn = itertools.cycle(blocks)
+    names = [spec.name for spec in detector.manifest.state]
+    feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in detector.manifest.state}
+    feeds["valid"] = np.ones(blocks.shape[-1], np.float32)
+
+    def run() -> None:
+        _, _, *state = detector.engine.run({**feeds, "samples": next(turn)})
+        feeds.update(zip(names, state))
+
+    return run
+
+
+def whole(detector: Detector, blocks: np.ndarray, by_block: bool) -> Callable[[], None]:
+    """The same through the runtime, one hop a call: sample by sample, or as a block."""
+    turn = itertools.cycle(blocks)
+    stream = detector.stream()
+
+    def run() -> None:
+        if by_block:
+            stream.update_block(next(turn))
+            return
+        for sample in next(turn):
+            stream.update(sample)
+
+    return run
+
+
 def measure(n: int, preset: str, folder: Path) -> dict[str, Any]:
     """One row."""
     checkpoint, teacher = untrained(n, preset)
@@ -84,30 +119,8 @@ def measure(n: int, preset: str, folder: Path) -> dict[str, Any]:
     }
     float_, int8 = (Detector.load(done[key].path) for key in (False, True))
     hop = int8.manifest.hop
-    samples = recording(n).values
-    blocks = samples[: len(samples) // hop * hop].reshape(-1, hop, n)
-    streams = [int8.stream(), int8.stream()]
+    blocks = in_hops(n, hop)
     window = torch.rand(1, teacher.geometry.steps, 3, teacher.m, teacher.m)
-
-    def bare(detector: Detector) -> Callable[[], None]:
-        """The session alone, over the same samples, its state handed back."""
-        turn = itertools.cycle(blocks)
-        names = [spec.name for spec in detector.manifest.state]
-        feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in detector.manifest.state}
-        feeds["valid"] = np.ones(n, np.float32)
-
-        def run() -> None:
-            _, _, *state = detector.engine.run({**feeds, "samples": next(turn)})
-            feeds.update(zip(names, state))
-
-        return run
-
-    def by_sample(turn: Iterator[np.ndarray] = itertools.cycle(blocks)) -> None:  # noqa: B008
-        for sample in next(turn):
-            streams[0].update(sample)
-
-    def by_block(turn: Iterator[np.ndarray] = itertools.cycle(blocks)) -> None:  # noqa: B008
-        streams[1].update_block(next(turn))
 
     @torch.inference_mode()
     def teacher_window() -> None:
@@ -116,10 +129,10 @@ def measure(n: int, preset: str, folder: Path) -> dict[str, Any]:
     times = in_turn(
         {
             "teacher": teacher_window,
-            "float": bare(float_),
-            "int8": bare(int8),
-            "by_sample": by_sample,
-            "by_block": by_block,
+            "float": bare(float_, blocks),
+            "int8": bare(int8, blocks),
+            "by_sample": whole(int8, blocks, by_block=False),
+            "by_block": whole(int8, blocks, by_block=True),
         },
         ROUNDS,
     )

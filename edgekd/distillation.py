@@ -13,7 +13,7 @@ from edgekd.data import Recording
 from edgekd.data.checks import same_period
 from edgekd.data.score_file import read_scores
 from edgekd.methods import method as method_named
-from edgekd.methods.door import Training
+from edgekd.methods.door import Scorer, Training
 from edgekd.runtime.errors import UsageError
 from edgekd.step import StepModule
 
@@ -47,6 +47,7 @@ def distill(
     settings: dict[str, Any] | None = None,
     teacher: Path | Sequence[Path] | None = None,
     teacher_scores: Path | None = None,
+    scorers: Sequence[Scorer] = (),
     outliers: Recording | None = None,
     seed: int = 0,
     resume: bool = False,
@@ -56,14 +57,15 @@ def distill(
     """Train and save; the student goes to `output`, a teacher that was trained on the way beside it.
 
     `teacher`: a checkpoint to distill from instead of training one; regression takes several, of any method, or scores
-    in a file, see `edgekd.data.score_file`. `outliers`: what is not normal, shown to a student of regression.
+    in a file, see `edgekd.data.score_file`, or `scorers` from Python (`edgekd.methods.regression.distill_from`).
+    `outliers`: what is not normal, shown to a student of regression.
     Unfinished trainings are kept in `<output>.work/` until the student is written; `resume` goes on with them. `device`
     is "auto", "cpu" or "cuda".
     """
     room = method_named(method)
     preset, config = configure(method, preset, settings or {}, recording.frame is not None)
     paths = [teacher] if isinstance(teacher, Path) else list(teacher or ())
-    _require_taken(method, paths, teacher_scores, outliers)
+    _require_taken(method, paths, teacher_scores, scorers, outliers)
     given = tuple(_fitting_teacher(path, recording, method) for path in paths)
     scores = None if teacher_scores is None else read_scores(teacher_scores, recording)
     workdir = _workdir(output)
@@ -75,7 +77,8 @@ def distill(
 
     how = Training(
         seed=seed, workdir=workdir, resume=resume, device=_device(device), teacher=given[0] if given else None,
-        teachers=given, teacher_scores=scores, outliers=outliers, keep_teacher=keep_teacher, report=report,
+        teachers=given, teacher_scores=scores, scorers=tuple(scorers), outliers=outliers, keep_teacher=keep_teacher,
+        report=report,
     )  # fmt: skip
     try:
         trained = room.train(recording, config, how)
@@ -111,15 +114,18 @@ def _workdir(output: Path) -> Path:
     return workdir
 
 
-def _require_taken(method: str, teachers: list[Path], scores: Path | None, outliers: Recording | None) -> None:
+def _require_taken(
+    method: str, teachers: list[Path], scores: Path | None, scorers: Sequence[Scorer], outliers: Recording | None
+) -> None:
     """Refuse what only regression learns from."""
     if method in TAUGHT_BY_ANY:
-        if teachers and scores is not None:
+        if (teachers or scorers) and scores is not None:
             raise UsageError(f"{scores}: scores in a file are a teacher of their own; leave out --teacher")
         return
     for given, option in (
         (len(teachers) > 1, "a second --teacher"),
         (scores, "--teacher-scores"),
+        (scorers, "a scorer"),
         (outliers, "--outliers"),
     ):
         if given:

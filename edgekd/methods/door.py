@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from edgekd.data.recording import Recording
 from edgekd.step import StepModule
+
+
+class Scorer(Protocol):
+    """Anything that scores recordings, as a teacher."""
+
+    name: str
+
+    def __call__(self, recording: Recording) -> np.ndarray:
+        """float64 (T,): the score of each sample of a recording, larger is stranger, NaN where there is none."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +38,8 @@ class Training:
     """All given teachers, `teacher` the first of them; several teach together (`regression`)."""
     teacher_scores: np.ndarray | None = None
     """float64 (T,): a score for each sample of the recording, NaN where there is none, from any scorer at all."""
-    scorers: tuple[Callable[[Recording], np.ndarray], ...] = ()
-    """Teachers that are no step modules, see `edgekd.methods.regression.scorers` (`regression`)."""
+    scorers: tuple[Scorer, ...] = ()
+    """Teachers that are no step modules (`regression`)."""
     outliers: Recording | None = None
     """Recording of what is not normal (images of another set), to show the student high scores (`regression`)."""
     keep_teacher: Callable[[StepModule], None] = lambda step: None

@@ -4,8 +4,9 @@ networks.py   the seven students and the image teacher
 targets.py    the scale of the scores, and the loss
 image.py      images, one of them a hop: the step modules; image_jobs.py and image_train.py train them, noise.py makes
               outliers from normal images
-series.py     windows and signature matrices: the step module; series_train.py trains it, scorers.py is any teacher of
-              a series, outliers.py makes outliers from one
+series.py     windows and signature matrices: the step module, with the students of networks.py or that of energies.py;
+              series_train.py and series_jobs.py train it, scorers.py is any teacher of a series, outliers.py makes
+              outliers from one
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from edgekd.data.recording import Recording
 from edgekd.methods.door import Trained, Training
 from edgekd.methods.regression.config import PRESETS, RegressionConfig
 from edgekd.methods.regression.networks import Student, Teacher
+from edgekd.methods.regression.scorers import distill_from
 from edgekd.step import StepModule
 
 SYSTEM = "score regression: a small student predicts the teacher's anomaly score, arXiv 2310.06047"
 DEFAULT_PRESET = "signature"
 CONFIG = RegressionConfig
-__all__ = ["CONFIG", "DEFAULT_PRESET", "PRESETS", "STEP", "SYSTEM", "Student", "Teacher", "train"]
+__all__ = ["CONFIG", "DEFAULT_PRESET", "PRESETS", "STEP", "SYSTEM", "Student", "Teacher", "distill_from", "train"]
 
 
 def STEP(config: RegressionConfig, n_sensors: int, n_kept: int, period_s: float) -> StepModule:

@@ -32,9 +32,9 @@ class RegressionConfig:
 
     # series
     lengths: tuple[int, int, int] | None = None
-    """Window lengths of the three scales; None takes them from the sampling period (one hour, 20..60)."""
+    """Window lengths of the three scales; None takes the teacher's, or else those of the sampling period (one hour)."""
     hop: int = 0
-    """Distance between scored windows; 0 takes the shortest length."""
+    """Distance between scored windows; 0 takes the teacher's where lengths are its own, else the shortest length."""
     entity_resets: bool = True
     scaling: str = "minmax"
     """"minmax" or "zscore" of the samples."""

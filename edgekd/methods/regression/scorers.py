@@ -10,28 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from edgekd.data.recording import Recording
-from edgekd.methods.door import Training
+from edgekd.methods.door import Scorer, Training
 from edgekd.methods.regression.targets import TINY
 from edgekd.runtime.errors import UsageError
 from edgekd.step import StepModule
 from edgekd.training import load_safely, save_atomically, weights_digest
 
+if TYPE_CHECKING:
+    from edgekd.checkpoint import Checkpoint
+
 LARGEST_LOG = 60.0  # of a score made from one that is not positive
-
-
-class Scorer(Protocol):
-    """One teacher."""
-
-    name: str
-
-    def __call__(self, recording: Recording) -> np.ndarray:
-        """float64 (T,): the score of each sample of a recording, larger is stranger, NaN where there is none."""
 
 
 class StepScorer:
@@ -44,7 +38,9 @@ class StepScorer:
     def __call__(self, recording: Recording) -> np.ndarray:
         if self.workdir is None:
             return self._score(recording)
-        about = weights_digest(recording.digest(), self.step.state_dict())
+        about = weights_digest(
+            f"{recording.digest()} {sorted(self.step.config.to_json().items())}", self.step.state_dict()
+        )
         path = self.workdir / f"scores-{about[:16]}"
         if not path.exists():
             save_atomically(torch.from_numpy(self._score(recording)), path)
@@ -193,3 +189,18 @@ def at_windows(scores: np.ndarray, newest: np.ndarray, hop: int) -> np.ndarray:
     known = np.isfinite(spoken)
     count = known.sum(1)
     return np.where(count > 0, np.where(known, spoken, 0.0).sum(1) / np.maximum(count, 1), np.nan)
+
+
+def distill_from(
+    detector: Any, recording: Recording, output: Path, *, window: int = 1, larger_is: str = "auto", **options: Any
+) -> Checkpoint:
+    """A student of the user's own fitted detector, written to `output`; `ObjectScorer` says what it may be.
+
+    detector: the object, or a list of several that teach together.
+    options: those of `edgekd.distillation.distill`, for example settings, outliers, seed, report.
+    """
+    from edgekd.distillation import distill
+
+    several = detector if isinstance(detector, (list, tuple)) else [detector]
+    teachers = tuple(ObjectScorer(each, window, larger_is) for each in several)
+    return distill(recording, output, method="regression", scorers=teachers, **options)

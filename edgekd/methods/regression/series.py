@@ -115,7 +115,9 @@ class SeriesStep(StepModule):
     def verdict(self, windows: Tensor, beta: Tensor | None, live: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled windows (B, span, m), beta (B, m, m) or None, live (m,) -> score (B,), contributions (B, m)."""
         shown = self.standardized(windows, beta)
-        score = self.scale.score(self.predict(windows, shown, live)) * live.amax()  # of no sensor there is none
+        score = self.scale.score(self.predict(windows, shown, live)) * live.sum().clamp(
+            max=1.0
+        )  # of no sensor there is none
         _, shares = (pair_shares if self.of_matrices else sensor_shares)(shown.square(), live)
         shares = shares + TINY * live
         return score, shares / shares.sum(-1, keepdim=True).clamp_min(TINY) * score.unsqueeze(-1)

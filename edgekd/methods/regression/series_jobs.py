@@ -57,15 +57,17 @@ class SeriesJob:
     """One student; see `edgekd.training.Job`."""
 
     name = "student"
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
 
     def __init__(self, step: SeriesStep, normal: Taught, outliers: Taught | None, seed: int) -> None:
         """outliers: None where the teacher could score none."""
         self.step, self.config, self.seed = step, step.config, seed
         self.device = normal.stream.buffer.device
-        self.module = nn.ModuleDict({"network": step.network})
+        modules: dict[str, nn.Module] = {"network": step.network}
         if step.accumulator is not None:
-            self.module["accumulator"] = step.accumulator
-        self.module.to(self.device)
+            modules["accumulator"] = step.accumulator
+        self.module = nn.ModuleDict(modules).to(self.device)
         self.optimizer = torch.optim.Adam(self.module.parameters(), lr=self.config.learning_rate)
         self.live = torch.ones(step.m, device=self.device)
         self.share = 0.0 if outliers is None else self.config.outlier_share

@@ -20,6 +20,7 @@ from edgekd.methods.regression.series import SeriesStep
 from edgekd.methods.regression.series_jobs import SeriesJob, Taught
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.scaling import SampleScaler, kept_columns
+from edgekd.signature import Geometry
 from edgekd.stream import TrainingStream, matrix_statistics
 from edgekd.training import fit
 
@@ -33,6 +34,7 @@ def train_series(recording: Recording, config: RegressionConfig, how: Training) 
         name = "co_learning" if config.co_learning else "noise"
         raise UsageError(f"setting {name}: is for images; a series' teacher is trained before its student")
     torch.manual_seed(how.seed)
+    config = _in_the_teachers_windows(config, how)
     step = prepared(recording, config)
     panel = Panel(scorers(recording, how))
     outliers = outlier_recordings(recording, config, how, step.span)
@@ -61,6 +63,17 @@ def train_series(recording: Recording, config: RegressionConfig, how: Training) 
         report=how.report,
     )
     return Trained(step.to("cpu").eval(), {"student": history})
+
+
+def _in_the_teachers_windows(config: RegressionConfig, how: Training) -> RegressionConfig:
+    """The settings with window lengths and hop of the first teacher that has some, where none are set."""
+    if config.lengths is not None:
+        return config
+    for step in how.teachers:
+        geometry = getattr(step, "geometry", None)
+        if isinstance(geometry, Geometry):
+            return replace(config, lengths=geometry.lengths, hop=config.hop or geometry.hop)
+    return config
 
 
 def prepared(recording: Recording, config: RegressionConfig) -> SeriesStep:
