@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekd.terms import Mahalanobis, live_pairs
+from edgekd.terms import Mahalanobis
 
 FLOOR = 1e-3  # added to an energy before its logarithm is taken; of normal data it is about one
 HIDDEN = 32
@@ -22,59 +22,61 @@ SPREAD_FLOOR = 0.1  # smallest deviation that a feature is divided by
 
 
 class EnergyStudent(nn.Module):
-    """Standardized matrices and scaled samples of a window -> the predicted standardized log score.
+    """Scaled samples of a window, and the row energies of its matrices -> the predicted standardized log score.
 
     m: sensors; lengths: window lengths of the three scales; matrices: whether there are any to measure.
     """
 
+    averages: Tensor
     center: Tensor
     feature_mean: Tensor
     feature_scale: Tensor
 
     def __init__(self, m: int, lengths: tuple[int, int, int], matrices: bool, hidden: int = HIDDEN) -> None:
         super().__init__()
-        self.m, self.lengths, self.matrices = m, lengths, matrices
+        self.m = m
+        kinds = len(lengths) * (2 if matrices else 1)
+        averages = torch.zeros(len(lengths), max(lengths))
+        for row, length in zip(averages, lengths):
+            row[-length:] = 1.0 / length
+        # derived from the lengths, so not part of a checkpoint
+        self.register_buffer("averages", averages, persistent=False)  # (3, span)
         self.directions = nn.Parameter(torch.eye(m))  # (m, m), columns
-        self.totals = len(lengths) * (2 if matrices else 1)
-        count = self.totals + len(lengths) * m * (2 if matrices else 1)
         self.register_buffer("center", torch.zeros(m))
-        self.register_buffer("feature_mean", torch.zeros(count))
-        self.register_buffer("feature_scale", torch.ones(count))
+        self.register_buffer("feature_mean", torch.zeros(kinds, m + 1))
+        self.register_buffer("feature_scale", torch.ones(kinds, m + 1))
         # dense layers as convolutions of one pixel: the same numbers, and every int8 tool takes them along
-        self.hidden = nn.Conv2d(count, hidden, 1)
+        self.hidden = nn.Conv2d(kinds * (m + 1), hidden, 1)
         self.head = nn.Linear(hidden, 1)
-        self.direct = nn.Linear(self.totals, 1, bias=False)
-        nn.init.constant_(self.direct.weight, 1.0 / self.totals)
+        self.direct = nn.Linear(kinds, 1, bias=False)
+        nn.init.constant_(self.direct.weight, 1.0 / kinds)
 
     @torch.no_grad()
-    def fit(self, samples: np.ndarray, windows: Tensor, matrices: Tensor | None) -> None:
-        """Directions from scaled training samples (T, m); scales from windows (N, span, m), matrices (N, 3, m, m)."""
+    def fit(self, samples: np.ndarray, windows: Tensor, rows: Tensor | None) -> None:
+        """Directions from scaled training samples (T, m); scales from windows (N, span, m) and their rows (N, 3, m)."""
         term = Mahalanobis(self.m)
         term.fit(samples)
         self.center.copy_(term.center)
         self.directions.copy_(term.whiten)
-        features = self.features(windows, matrices, torch.ones(self.m))[0]
+        features = self.features(windows, rows, torch.ones(self.m))
         self.feature_mean.copy_(features.mean(0))
         self.feature_scale.copy_(features.std(0, correction=0).clamp_min(SPREAD_FLOOR))
 
-    def forward(self, windows: Tensor, matrices: Tensor | None, live: Tensor) -> Tensor:
-        """windows (B, span, m) scaled, matrices (B, 3, m, m) or None, live (m,) 1 or 0 -> g (B,)."""
-        features, present = self.features(windows, matrices, live)
-        features = (features - self.feature_mean) / self.feature_scale * present
-        hidden = F.relu(self.hidden(features[:, :, None, None])).flatten(1)
-        return (self.head(hidden) + self.direct(features[:, : self.totals])).squeeze(1)
+    def forward(self, windows: Tensor, rows: Tensor | None, live: Tensor) -> Tensor:
+        """windows (B, span, m) scaled, rows (B, 3, m) or None, live (m,) 1 or 0 -> g (B,).
 
-    def features(self, windows: Tensor, matrices: Tensor | None, live: Tensor) -> tuple[Tensor, Tensor]:
-        """Log energies (B, F), the totals first, and which of them there are (F,): a dead sensor's row is not."""
+        rows: sum of squares over each row of the standardized matrices, sensors that are not live left out.
+        """
+        present = F.pad(live, (1, 0), value=1.0)  # (m + 1,)
+        features = (self.features(windows, rows, live) - self.feature_mean) * (present / self.feature_scale)
+        hidden = F.relu(self.hidden(features.reshape(len(features), -1, 1, 1))).flatten(1)
+        return (self.head(hidden) + self.direct(features[:, :, 0])).squeeze(1)
+
+    def features(self, windows: Tensor, rows: Tensor | None, live: Tensor) -> Tensor:
+        """Log energies (B, kinds, 1 + m): the mean over what is live, then one for each direction or sensor."""
         count = live.sum().clamp_min(1.0)
-        turned = (((windows - self.center) * live) @ self.directions).square()  # (B, span, m)
-        along = torch.stack([turned[:, -length:].mean(1) for length in self.lengths], 1)  # (B, 3, m)
-        totals, single, present = [along.sum(-1) / count], [along.flatten(1)], [torch.ones_like(live).repeat(3)]
-        if self.matrices:
-            assert matrices is not None
-            rows = (matrices.square() * live_pairs(live)).sum(-1) / count  # (B, 3, m)
-            totals.append(rows.sum(-1) / count)
-            single.append(rows.flatten(1))
-            present.append(live.repeat(3))
-        features = (torch.cat([*totals, *single], 1) + FLOOR).log()
-        return features, torch.cat([torch.ones_like(live[:1]).repeat(self.totals), *present])
+        energies = self.averages @ (((windows - self.center) * live) @ self.directions).square()  # (B, 3, m)
+        if rows is not None:
+            energies = torch.cat([energies, rows / count], 1)  # (B, 6, m)
+        totals = (energies @ live) / count  # (B, kinds)
+        return (torch.cat([totals.unsqueeze(-1), energies], -1) + FLOOR).log()

@@ -15,7 +15,7 @@ from edgekd.methods.regression.targets import LogScale
 from edgekd.scaling import SampleScaler
 from edgekd.signature import MatrixScaler, SignatureMatrices
 from edgekd.step import StepModule
-from edgekd.terms import TINY, live_pairs, pair_shares, sensor_shares
+from edgekd.terms import TINY, live_pairs
 
 BATCH = 64  # windows at once in the batch path
 
@@ -104,10 +104,17 @@ class SeriesStep(StepModule):
         matrices = self.matrix_scaler(self.matrices(windows)[:, -1])
         return matrices if beta is None else matrices + beta.unsqueeze(1)
 
-    def predict(self, windows: Tensor, shown: Tensor, live: Tensor) -> Tensor:
-        """Scaled windows (B, span, m) and what `standardized` made of them -> the predicted log score g (B,)."""
+    def energies(self, shown: Tensor, live: Tensor) -> Tensor:
+        """What `standardized` made -> sum of squares of each sensor: (B, 3, m), or (B, span, m) of a window.
+
+        Matrices are symmetric, so a sensor's row tells all of it.
+        """
+        return (shown.square() @ live if self.of_matrices else shown.square()) * live
+
+    def predict(self, windows: Tensor, shown: Tensor, energies: Tensor, live: Tensor) -> Tensor:
+        """Scaled windows (B, span, m), what `standardized` and `energies` made of them -> the predicted log score g."""
         if isinstance(self.network, EnergyStudent):
-            return self.network(windows, shown if self.of_matrices else None, live)
+            return self.network(windows, energies if self.of_matrices else None, live)
         if self.of_matrices:
             return self.network(compressed(shown * live_pairs(live)))
         return self.network(compressed(shown * live).transpose(1, 2))
@@ -115,12 +122,11 @@ class SeriesStep(StepModule):
     def verdict(self, windows: Tensor, beta: Tensor | None, live: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled windows (B, span, m), beta (B, m, m) or None, live (m,) -> score (B,), contributions (B, m)."""
         shown = self.standardized(windows, beta)
-        score = self.scale.score(self.predict(windows, shown, live)) * live.sum().clamp(
-            max=1.0
-        )  # of no sensor there is none
-        _, shares = (pair_shares if self.of_matrices else sensor_shares)(shown.square(), live)
-        shares = shares + TINY * live
-        return score, shares / shares.sum(-1, keepdim=True).clamp_min(TINY) * score.unsqueeze(-1)
+        energies = self.energies(shown, live)
+        score = self.scale.score(self.predict(windows, shown, energies, live))
+        score = score * live.sum().clamp(max=1.0)  # where no sensor is live there is nothing to be said
+        shares = energies.sum(1) + TINY * live
+        return score, shares * (score / shares.sum(-1).clamp_min(TINY)).unsqueeze(-1)
 
     # -- the batch path ----------------------------------------------------------------------------------------------
 

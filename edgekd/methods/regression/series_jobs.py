@@ -122,7 +122,8 @@ class SeriesJob:
         positions = torch.from_numpy(stream.positions)[rows.numbers]
         windows = stream.windows(positions, self.step.span)
         shown = self.step.standardized(windows, rows.beta)
-        return self.step.predict(windows, shown, self.live), rows.taught.targets[rows.numbers]
+        energies = self.step.energies(shown, self.live)
+        return self.step.predict(windows, shown, energies, self.live), rows.taught.targets[rows.numbers]
 
     # -- which windows -----------------------------------------------------------------------------------------------
 

@@ -93,7 +93,8 @@ def prepared(recording: Recording, config: RegressionConfig) -> SeriesStep:
     if isinstance(step.network, EnergyStudent):
         positions = stream.positions[(stream.parts == FIT) & (stream.ages >= step.span)]
         windows = stream.windows(torch.from_numpy(positions[:: -(-len(positions) // FITTED_WINDOWS)]), step.span)
-        step.network.fit(samples.numpy(), windows, step.standardized(windows, None) if step.of_matrices else None)
+        rows = step.energies(step.standardized(windows, None), torch.ones(step.m)) if step.of_matrices else None
+        step.network.fit(samples.numpy(), windows, rows)
     return step
 
 
