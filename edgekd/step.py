@@ -78,6 +78,11 @@ class StepModule(nn.Module):
         """
         raise NotImplementedError
 
+    def calibration(self, replay: Recording) -> Recording:
+        """Samples that int8 takes its ranges from, of a normal stretch. A method may add what is far from normal: an
+        activation that is clipped at what normal data reach gives all anomalies one score."""
+        return replay
+
     @property
     def parameters_learned(self) -> int:
         """Trained parameters, scaling and score statistics left out."""

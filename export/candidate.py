@@ -135,7 +135,7 @@ class Workshop:
 
     def _quantized(self, scheme: Scheme) -> bytes:
         try:
-            return scheme.quantize(self._float_model, self.step, self.replay)
+            return scheme.quantize(self._float_model, self.step, self.step.calibration(self.replay))
         except (EdgeKDError, MemoryError):
             raise
         except Exception as error:  # the quantizers' own, of many kinds

@@ -7,6 +7,7 @@ the teacher's units; `AutoencoderStep` is the teacher, whose score is the mean s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from torch import Tensor
 from edgekd.data.recording import Recording
 from edgekd.methods.regression.config import AUTOENCODER, RegressionConfig
 from edgekd.methods.regression.networks import Student, Teacher
+from edgekd.methods.regression.noise import noisy
 from edgekd.methods.regression.targets import LogScale
 from edgekd.runtime.errors import RecordingError
 from edgekd.scaling import SampleScaler
 from edgekd.step import StepModule
 
+CALIBRATION = 100  # normal images that int8 ranges are taken from; there are as many of each kind of strange ones
 BATCH = 128  # images at once in the batch path: more leave a core's cache
 TINY = 1e-6  # a column's share of the score where no column has any ink
 
@@ -74,6 +77,19 @@ class ImageModule(StepModule):
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         return {}
+
+    def calibration(self, replay: Recording) -> Recording:
+        """Normal images, damaged ones and negatives, mixed."""
+        draw = torch.Generator().manual_seed(0)
+        normal = torch.from_numpy(images_of(replace(replay, frame=None), self.hop))
+        chosen = normal[torch.linspace(0, len(normal) - 1, min(CALIBRATION, len(normal))).long()]
+        scaled = self.scaled(chosen, torch.ones(self.n_sensors))
+        strange = torch.cat([noisy(scaled, "mixed", draw), 1.0 - scaled]) * self.scaler.scale[0] + self.scaler.offset[0]
+        images = torch.cat([chosen, strange.squeeze(1)])
+        images = images[torch.randperm(len(images), generator=draw)]
+        return replace(
+            replay, values=images.flatten(0, 1).numpy(), starts=(0,), entities=("",), labels=None, times_s=None
+        )
 
     def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         live = torch.ones(self.n_sensors)

@@ -8,6 +8,7 @@ the students here are named `our-S1` ... `our-S7`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -68,6 +69,9 @@ class Student(nn.Module):
             inputs, sides = channels, [-(-side // stride) for side in sides]
         self.hidden = convolution(inputs, rung.hidden, tuple(sides)) if rung.hidden else None
         self.head = nn.Linear(rung.hidden or inputs * math.prod(sides), 1)
+        rectified(self.convolutions)
+        if self.hidden is not None:
+            rectified([self.hidden])
 
     def forward(self, x: Tensor) -> Tensor:
         """x (batch, *shape) -> g (batch,), the predicted standardized log score."""
@@ -102,6 +106,7 @@ class Teacher(nn.Module):
         self.decoder = nn.ModuleList(
             nn.Conv2d(one, other, 3, padding=1) for one, other in ((64, 32), (32, 32), (32, 16), (16, 16), (16, inputs))
         )
+        rectified([*self.encoder, self.from_latent, *self.decoder[:-1]])
 
     def forward(self, images: Tensor) -> Tensor:
         """images (batch, 1, rows, columns) in [0, 1] -> their reconstruction."""
@@ -122,6 +127,14 @@ class Teacher(nn.Module):
     def errors(self, images: Tensor) -> Tensor:
         """images (batch, 1, rows, columns) -> squared reconstruction error of every pixel, of the same shape."""
         return (images - self(images)).square()
+
+
+def rectified(layers: Iterable[nn.Module]) -> None:
+    """First weights that keep the spread of what passes a ReLU (He et al. 2015): with torch's own a small student needs
+    several times the steps, and a deep one may never leave a constant output."""
+    for layer in layers:
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # type: ignore[arg-type]
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
 
 def parameters(module: nn.Module) -> int:
