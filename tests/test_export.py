@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -25,11 +26,14 @@ from edgekd.export import onnx as room
 from edgekd.export.scheme import Scheme
 from edgekd.methods.lta import PRESETS
 from edgekd.methods.lta.distill import prepared
+from edgekd.methods.regression.config import PRESETS as REGRESSION
+from edgekd.methods.regression.series_train import prepared as prepared_series
 from edgekd.runtime import Detector
 from edgekd.runtime import manifest as manifests
 from edgekd.runtime.engines import load_engine
 from edgekd.runtime.errors import GateFailed, ModelRefused, UsageError
 from edgekd.simulate import simulate
+from edgekd.step import StepModule
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,14 +44,17 @@ def plant(seed: int, samples: int = 900) -> Recording:
     return replace(recording, starts=(0, samples * 3 // 5 + 3), entities=("a", "b"))
 
 
-def untrained(**settings: object) -> Checkpoint:
+def untrained(method: str = "lta", **settings: Any) -> Checkpoint:
     """A student that has not learned, which export cannot know, of two sensors."""
     torch.manual_seed(0)
     whole = plant(1)
     recording = replace(whole, values=np.ascontiguousarray(whole.values[:, :2]), sensors=whole.sensors[:2])
-    config = replace(PRESETS["edge"], lengths=(4, 8, 16), channels=2, **settings)  # type: ignore[arg-type]
-    step = prepared(recording, config)
-    return package(step, recording, method="lta", role="student", preset="edge", seed=0, histories={})
+    step: StepModule
+    if method == "lta":
+        step = prepared(recording, replace(PRESETS["edge"], lengths=(4, 8, 16), channels=2, **settings))
+    else:
+        step = prepared_series(recording, replace(REGRESSION["signature"], lengths=(4, 8, 16), **settings))
+    return package(step, recording, method=method, role="student", preset="edge", seed=0, histories={})
 
 
 def assert_the_file_scores_as_torch(file: Path, checkpoint: Checkpoint, recording: Recording) -> None:
@@ -73,10 +80,12 @@ def test_gru_student_in_the_engine(tiny_student: Path, tiny_exported: dict[str, 
     [
         {"accumulator": "rnn", "recurrence": "windowed", "score": "top", "mahalanobis": False, "separable": False},
         {"accumulator": "lstm", "target": "next"},
+        {"method": "regression", "accumulator": "gru"},
+        {"method": "regression", "input": "window", "student": "our-S2"},
     ],
-    ids=["rnn", "lstm"],
+    ids=["rnn", "lstm", "energies", "convolutions"],
 )
-def test_other_accumulators_in_the_engine(tmp_path: Path, settings: dict[str, object]) -> None:
+def test_other_students_in_the_engine(tmp_path: Path, settings: dict[str, Any]) -> None:
     checkpoint = untrained(**settings)
     done = export(checkpoint, tmp_path / "student.onnx", steps=60)
     recording = plant(7, 400)

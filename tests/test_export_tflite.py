@@ -20,19 +20,26 @@ from edgekd.export.tflite.flatbuffer import unpacked
 from edgekd.export.tflite.rewrites import CroppedTranspose, ReplacedFunctions, StepByName, Unrolled
 from edgekd.methods.lta import PRESETS
 from edgekd.methods.lta.distill import prepared
+from edgekd.methods.regression.config import PRESETS as REGRESSION
+from edgekd.methods.regression.series_train import prepared as prepared_series
 from edgekd.runtime.engines import Engine, load_engine
 from edgekd.runtime.errors import MissingExtra, UsageError
 from edgekd.runtime.manifest import embed, read
 
+KINDS = ("carried", "windowed", "energies")
 SIZES = list(itertools.product((2, 3, 4), (2, 3), (0, 1), (0, 1)))  # kernel, stride, padding, output padding
 
 
 @pytest.fixture(scope="module")
-def windowed() -> Checkpoint:
-    """The published form with all that `edge` has not: window, attention, SELU at the end, top residuals, an LSTM."""
+def recording() -> Recording:
     rng = np.random.default_rng(0)
     values = np.cumsum(rng.normal(size=(600, 3)), axis=0) * 0.1 + rng.normal(size=(600, 3))
-    recording = Recording(values.astype(np.float32), ("a", "b", "c"), 60.0, source="noise")
+    return Recording(values.astype(np.float32), ("a", "b", "c"), 60.0, source="noise")
+
+
+@pytest.fixture(scope="module")
+def windowed(recording: Recording) -> Checkpoint:
+    """The published form with all that `edge` has not: window, attention, SELU at the end, top residuals, an LSTM."""
     torch.manual_seed(0)
     config = replace(PRESETS["paper"], lengths=(2, 4, 6), hop=2, channels=2, accumulator="lstm")
     return package(
@@ -41,14 +48,23 @@ def windowed() -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
+def energies(recording: Recording) -> Checkpoint:
+    """A student of score regression."""
+    torch.manual_seed(0)
+    step = prepared_series(recording, replace(REGRESSION["signature"], lengths=(2, 4, 6), hop=2, accumulator="gru"))
+    return package(step, recording, method="regression", role="student", preset="signature", seed=0, histories={})
+
+
+@pytest.fixture(scope="module")
 def models(
-    tiny_tflite: dict[str, Path], tiny_student: Path, windowed: Checkpoint
+    tiny_tflite: dict[str, Path], tiny_student: Path, windowed: Checkpoint, energies: Checkpoint
 ) -> dict[str, tuple[Checkpoint, bytes]]:
-    """Float models, converted once, of a carried student of preset `edge` and of a windowed one."""
+    """Float models, converted once: a carried student of preset `edge`, a windowed one, one of score regression."""
     carried = Checkpoint.load(tiny_student)
     return {
         "carried": (carried, read(tiny_tflite["float32"])[1]),
         "windowed": (windowed, tflite.float_model(windowed.step())),
+        "energies": (energies, tflite.float_model(energies.step())),
     }
 
 
@@ -110,14 +126,14 @@ def test_rewritten_step_leaves_the_step_alone(windowed: Checkpoint) -> None:
 # -- the files -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["carried", "windowed"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_float_file_in_closed_loop(models: dict[str, tuple[Checkpoint, bytes]], kind: str) -> None:
     parity = parity_of(*models[kind])
     assert max(parity.max_score_error, parity.random_state_error) <= 1e-5
     assert parity.changed_decisions == 0
 
 
-@pytest.mark.parametrize("kind", ["carried", "windowed"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_sensors_that_are_missing_or_not_finite(models: dict[str, tuple[Checkpoint, bytes]], kind: str) -> None:
     checkpoint, model = models[kind]
     step, engine = checkpoint.step(), engine_of(checkpoint, model)
@@ -134,7 +150,7 @@ def test_sensors_that_are_missing_or_not_finite(models: dict[str, tuple[Checkpoi
             np.testing.assert_allclose(one, other.numpy(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["carried", "windowed"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_nothing_superfluous_is_in_the_file(models: dict[str, tuple[Checkpoint, bytes]], kind: str) -> None:
     checkpoint, model = models[kind]
     for secret in (b"edgekd.", b"site-packages", b".py", b"Named", b"MLIR"):
@@ -174,7 +190,7 @@ def quantized_operators(model: bytes) -> Counter[str]:
 
 @pytest.mark.parametrize("scheme", ["dynamic", "static"])
 @pytest.mark.parametrize("target", ["litert", "tflite-runtime"])
-@pytest.mark.parametrize("kind", ["carried", "windowed"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_int8_of_the_convolutions_alone(
     models: dict[str, tuple[Checkpoint, bytes]], kind: str, target: str, scheme: str
 ) -> None:
@@ -183,9 +199,10 @@ def test_int8_of_the_convolutions_alone(
     int8 = tflite.schemes(target)[scheme].quantize(model, step, checkpoint.replay())
     assert len(int8) < len(model) or scheme == "static"  # of a tiny student, ranges outweigh weights
     # two of the encoder, the gates (five steps of a windowed one share weights, so that they are operators, not
-    # constants, that count), and not the last decoder layer, which the residual is taken from
-    expected = Counter({"CONV_2D": 2 + {"carried": 2, "windowed": 10}[kind]})
-    if target == "litert":
+    # constants, that count), and not the last decoder layer, which the residual is taken from; of score regression the
+    # hidden layer, and not the last
+    expected = Counter({"CONV_2D": {"carried": 4, "windowed": 12, "energies": 1}[kind]})
+    if target == "litert" and kind != "energies":
         expected["TRANSPOSE_CONV"] = 1
     assert quantized_operators(int8) == expected
     assert parity_of(checkpoint, int8, int8=True).rank_correlation >= 0.99
