@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 import sys
 from dataclasses import replace
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
 
 from edgekd import cli
 from edgekd.checkpoint import Checkpoint
@@ -313,3 +316,31 @@ def test_a_given_teacher_teaches(normal: Recording) -> None:
     teacher = train_image(normal, config(student="autoencoder"), Training()).step
     again = train_image(normal, config(), Training(teachers=(teacher,), keep_teacher=kept.append))
     assert same(first.step, again.step) and not kept
+
+
+def test_images_are_evaluated_one_by_one_and_against_their_teacher(
+    tmp_path: Path,
+    sets: tuple[Path, Path],
+    normal: Recording,
+    edgekd: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    student = tmp_path / "s.pt"
+    distill(normal, student, method="regression", settings={**TINY, "teacher_epochs": 3})
+    test = load(f"mnist:{sets[0]}#3", "test")
+    capsys.readouterr()
+    arguments = ["evaluate", student, f"mnist:{sets[0]}#3", "--teacher", teacher_path(student), "--json"]
+    monkeypatch.setattr(sys, "argv", ["edgekd", *map(str, arguments)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    report = json.loads(capsys.readouterr().out)
+    step = Checkpoint.load(student).step()
+    found = step.score(test)
+    assert test.labels is not None
+    assert report["images"] == 16 and report["anomalous"] == 8
+    assert report["figures"]["roc_auc"] == pytest.approx(roc_auc_score(test.labels[found.samples], found.scores))
+    taught = Checkpoint.load(teacher_path(student)).step().score(test).scores
+    assert report["fidelity"]["rank_correlation"] == pytest.approx(spearmanr(taught, found.scores).statistic)
+    code, said = edgekd("evaluate", student, f"mnist:{sets[0]}#3")
+    assert code == 0, said

@@ -13,6 +13,8 @@ import click
 from edgekd.commands.options import json_option, recording_options
 
 if TYPE_CHECKING:
+    from edgekd.data import Recording
+    from edgekd.evaluation.fidelity import Fidelity
     from edgekd.scoring import ModelScores
 
 PARTS = {"test": "test", "train": "train", "all": None}
@@ -27,6 +29,11 @@ PARTS = {"test": "test", "train": "train", "all": None}
     default="test",
     show_default=True,
     help="Part of a collection to measure on; a plain file has one part only.",
+)
+@click.option(
+    "--teacher",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also say how faithful MODEL is to this checkpoint: rank correlation, distance between the scores.",
 )
 @click.option("--threshold", type=float, help="Alarm above this score, instead of above the model's own threshold.")
 @click.option(
@@ -53,6 +60,7 @@ def command(
     model: Path,
     data: str,
     part: str,
+    teacher: Path | None,
     threshold: float | None,
     plot: Path | None,
     scores_csv: Path | None,
@@ -66,16 +74,18 @@ def command(
     DATA is [FORMAT:]PATH[#ITEM]. Every figure stands beside what random scores get, and says which threshold it took:
     VUS-PR and AUC-PR rank; events found, delay and false alarms a day are at the threshold that the model carries,
     which no label has set. An exported file is run as on a device, each entity from the cold state. A DATA without
-    labels gives alarms a day.
+    labels gives alarms a day. Images have no time: their figures are per image.
 
     \b
     Example:
         edgekd evaluate student.pt plant.csv --plot score.png
         edgekd evaluate student.onnx smd:ServerMachineDataset#machine-1-2 --scores scores.csv
         edgekd evaluate student.onnx plant.csv --threshold 3.5 --json
+        edgekd evaluate student.pt fashion-mnist:DIR#0 --teacher student-teacher.pt
     """
     from edgekd.data import load
-    from edgekd.evaluation.report import evaluate_scores
+    from edgekd.evaluation.images import ImageReport, evaluate_images
+    from edgekd.evaluation.report import Report, evaluate_scores
     from edgekd.scoring import score_model
 
     recording = load(data, PARTS[part], **reading)
@@ -87,9 +97,14 @@ def command(
         click.echo(f"note: {note}", err=True)
     at = found.threshold if threshold is None else threshold
     rule = found.threshold_rule if threshold is None else "given by hand"
-    report = evaluate_scores(
-        found.recording, found.samples, found.scores, at, found.hop, threshold_rule=rule, seed=seed
-    )
+    report: Report | ImageReport
+    if recording.frame is not None:
+        report = evaluate_images(found.recording, found.samples, found.scores, at, rule, seed)
+    else:
+        report = evaluate_scores(
+            found.recording, found.samples, found.scores, at, found.hop, threshold_rule=rule, seed=seed
+        )
+    faithful = None if teacher is None else _fidelity(teacher, recording, found, one_stream)
     if scores_csv is not None:
         _write_scores(scores_csv, found, at)
     if plot is not None:
@@ -98,13 +113,35 @@ def command(
         title = f"{found.name} on {found.recording.source}"
         plot_scores(plot, found.recording, found.samples, found.scores, at, found.contributions, title, found.hop)
     if as_json:
-        click.echo(json.dumps({"model": str(model), "detector": found.name, **report.to_json()}, allow_nan=False))
+        content = {"model": str(model), "detector": found.name, **report.to_json()}
+        if faithful is not None:
+            content["fidelity"] = {"teacher": str(teacher), **faithful.to_json()}
+        click.echo(json.dumps(content, allow_nan=False))
         return
     from rich.console import Console
 
+    from edgekd.evaluation.images import render as render_images
     from edgekd.evaluation.table import render
 
-    Console(highlight=False).print(f"[bold]{found.name}[/bold], {model}", render(report), sep="\n")
+    table = render_images(report) if isinstance(report, ImageReport) else render(report)
+    Console(highlight=False).print(f"[bold]{found.name}[/bold], {model}", table, sep="\n")
+    if faithful is not None:
+        click.echo(f"\nagainst {teacher}: {faithful.in_words()}")
+
+
+def _fidelity(path: Path, recording: Recording, found: ModelScores, one_stream: bool) -> Fidelity:
+    """The model against a teacher's checkpoint, on the samples that both have a verdict on."""
+    import numpy as np
+
+    from edgekd.checkpoint import Checkpoint
+    from edgekd.evaluation.fidelity import fidelity
+    from edgekd.scoring import score_model
+
+    normal = Checkpoint.load(path).normal_scores.numpy()
+    taught = score_model(path, recording, one_stream=one_stream)
+    both, mine, theirs = np.intersect1d(found.samples, taught.samples, return_indices=True)
+    labels = None if found.recording.labels is None else found.recording.labels[both]
+    return fidelity(taught.scores[theirs], found.scores[mine], labels, normal)
 
 
 def _write_scores(path: Path, found: ModelScores, threshold: float) -> None:

@@ -26,6 +26,17 @@ class Fidelity:
     def to_json(self) -> dict[str, float | None]:
         return asdict(self)
 
+    def in_words(self) -> str:
+        """One line for people."""
+        parts = [
+            f"{name} {value:.3f}"
+            for name, value in (
+                ("normal", self.emd_normal), ("anomalous", self.emd_anomalous), ("pooled", self.emd_pooled)
+            )
+            if value is not None
+        ]  # fmt: skip
+        return f"rank correlation {self.rank_correlation:.3f}; earth mover's distance of log scores: {', '.join(parts)}"
+
 
 def fidelity(
     teacher: np.ndarray, student: np.ndarray, anomalous: np.ndarray | None, normal_scores: np.ndarray
