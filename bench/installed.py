@@ -52,10 +52,10 @@ cli.main(sys.argv[1:-1], standalone_mode=False)
 """
 
 
-def environment(folder: Path, *installs: list[str]) -> Path:
-    """A fresh environment with nothing but what the pip arguments bring, one call each; its interpreter."""
+def environment(folder: Path, *installs: list[str], base: str = sys.executable) -> Path:
+    """A fresh environment of Python `base` with only what the pip arguments bring, one call each; its interpreter."""
     python = folder / "bin" / "python"
-    run(sys.executable, "-m", "venv", "--without-pip", str(folder))
+    run(base, "-m", "venv", "--without-pip", str(folder))
     for arguments in installs:
         run(sys.executable, "-m", "pip", "--python", str(python), "install", "-q", *arguments)
     return python
