@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from edgekd.data import Recording
 
 # test files run side by side, one a core: more threads, in child processes too, would only get in the way
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# how long an example takes is no property of the code on a machine that is busy
+hypothesis.settings.register_profile("edgekd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("edgekd")
 
 
 @pytest.fixture(scope="session")
