@@ -126,13 +126,13 @@ def main(data: Path, only: str | None, all_schemes: bool, names: tuple[str, ...]
         save("parity", rows, protocol="worst |error| / max(|score|, threshold) against batch scores, closed loop")
     if only != "float":
         chosen = [name for name in INT8 if name in (names or INT8) and student(name).exists()]
-        rows = {_key(row): row for row in kept("int8") or []}
+        measured = {_key(row): row for row in kept("int8") or []}
         for name in chosen:
             for row in int8_rows(name, data, all_schemes):
-                rows[_key(row)] = row
+                measured[_key(row)] = row
                 print(table([row]), flush=True)
                 # after each row: a published student takes minutes for one
-                ordered = sorted(rows.values(), key=lambda row: INT8.index(row["student"]))
+                ordered = sorted(measured.values(), key=lambda row: INT8.index(row["student"]))
                 save("int8", ordered, protocol="closed loop over the whole test part, each file at its own threshold")
 
 
