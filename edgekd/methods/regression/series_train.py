@@ -109,7 +109,8 @@ def outlier_recordings(
         if how.outliers is not None:
             raise UsageError("--outliers: scores in a file say nothing of them; give the teacher itself, --teacher")
         return []
-    found = [damaged(recording, span, how.seed * 1_000 + copy) for copy in range(config.damaged_copies)]
+    # the same damage for every seed: a large teacher takes minutes to score another
+    found = [damaged(recording, span, seed=copy) for copy in range(config.damaged_copies)]
     if how.outliers is not None:
         given = how.outliers
         if given.n_sensors != recording.n_sensors or given.frame != recording.frame:
