@@ -169,9 +169,7 @@ def linear(recording: Recording, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"input": "window"}, {"accumulator": "gru", "epochs": 2}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"input": "window"}, {"accumulator": "gru", "epochs": 2}], ids=str)
 def test_a_student_learns_the_score_of_a_checkpoint(
     options: dict[str, Any], tiny_recording: Recording, tmp_path: Path
 ) -> None:
