@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from bench.arm64.compare import command, compare, export, replay, subject
-from bench.arm64.root import SYSTEMS, Root, RunFailed, Skipped, build_wheel, emulator, run
+from bench.arm64.compare import compare, export, replay, replay_here, subject
+from bench.arm64.root import SYSTEMS, Root, RunFailed, Skipped, build_wheel, emulator
 from bench.results import save, table
 from edgekd.runtime.errors import EdgeKDError
 
@@ -51,7 +51,6 @@ def main(suites: tuple[str, ...], only: str | None, keep: Path, qemu: Path | Non
             for name in formats:
                 files = export(checkpoint, keep, name, system.arch)
                 rows += _measure(root, root.install(wheel, name), files, csv)
-                click.echo(table(rows[-1:]), err=True)
     print(table(rows))
     if suites == tuple(SYSTEMS) and only is None:
         save("arm64", rows, emulator=sorted(emulators), recording=words, protocol=PROTOCOL)
@@ -68,7 +67,6 @@ def _measure(root: Root, venv: str, files: dict[str, Path], csv: Path) -> list[d
     rows = []
     for file in files.values():
         shutil.copy(file, root.path(INSIDE))
-        here = replay(lambda *options: run(command("edgekd-run"), *options), str(file), str(csv))
         for cpu in root.system.cpus:
             row = {"system": f"{root.system.suite} {root.system.arch}, Python {python}", "cpu": cpu, "file": file.name}
             try:
@@ -76,10 +74,11 @@ def _measure(root: Root, venv: str, files: dict[str, Path], csv: Path) -> list[d
                     lambda *options, cpu=cpu: root.run(f"{venv}/bin/edgekd-run", *options, QEMU_CPU=cpu),
                     f"{INSIDE}/{file.name}", f"{INSIDE}/{csv.name}",
                 )  # fmt: skip
-                row |= compare(there, here)
+                row |= compare(there, replay_here(file, csv))
             except RunFailed as error:
                 row["missed"] = str(error)
             rows.append(row)
+            click.echo(f"{cpu}, {file.name}: {row['missed'] or 'holds'}", err=True)
     return rows
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def _write(recording: Recording, csv: Path) -> None:
     save(replace(recording, labels=None), csv)
 
 
+@cache
 def export(checkpoint: Path, folder: Path, file_format: str, arch: str) -> dict[str, Path]:
     """ "float" and "int8" files of a format; for 32 bits the float one alone, which is right in tflite-runtime."""
     target = ["--target", "tflite-runtime"] if arch == "armhf" else []
@@ -82,6 +84,12 @@ def replay(edgekd_run: Callable[..., str], model: str, csv: str) -> Replay:
         if line["event"] != "score"
     ]
     return Replay(check, scores, events)
+
+
+@cache
+def replay_here(model: Path, csv: Path) -> Replay:
+    """`replay` on this machine, with the commands that were installed with this interpreter."""
+    return replay(lambda *options: run(command("edgekd-run"), *options), str(model), str(csv))
 
 
 def compare(found: Replay, expected: Replay) -> dict[str, Any]:
