@@ -19,13 +19,14 @@ from edgekd.data.recording import Recording
 from edgekd.export.calibration import STEPS, Feeds, closed_loop
 from edgekd.export.scheme import Scheme
 from edgekd.export.tflite.convert import SIGNATURE, quiet
-from edgekd.export.tflite.flatbuffer import Model, constants, content, tidied, unpacked
+from edgekd.export.tflite.flatbuffer import Model, constants, content, packed, tidied, unpacked
 from edgekd.runtime.errors import MissingExtra
 from edgekd.step import StepModule
 
 WIDENED = 1.1  # calibrated ranges: what clips costs more than the resolution that this takes away
-CONVOLUTIONS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "TRANSPOSE_CONV": 1}  # operator -> which input its weights are
-ACTIVATIONS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 0, "TRANSPOSE_CONV": 2}
+# operator -> where its input and its weights stand, and what the quantizer calls it; depthwise convolutions hold next
+# to no weights, and LiteRT has no fast kernel for them
+CONVOLUTIONS = {"CONV_2D": (0, 1, "CONV_2D"), "TRANSPOSE_CONV": (2, 1, "CONV_2D_TRANSPOSE")}
 
 
 @dataclass(frozen=True)
@@ -33,57 +34,62 @@ class Convolution:
     """One convolution of the graph."""
 
     operator: str
+    """A key of `CONVOLUTIONS`."""
     input: str
     """Tensor names."""
     output: str
     weights: np.ndarray
     """float32, flat, in the file's order."""
+    side: int
+    """Longest side of what goes in or comes out."""
 
 
-def _dynamic(operators: tuple[str, ...], model: bytes, step: StepModule, replay: Recording) -> bytes:
-    """int8 weights, one scale a channel; activations are quantized as they come."""
-    return _quantized(model, step, operators, None)
+@dataclass(frozen=True)
+class Plan:
+    """Which convolutions compute in int8, and how; all others that are not to stay float keep int8 weights alone."""
+
+    operators: tuple[str, ...]
+    """Those whose int8 kernel is there, and right, on the target."""
+    calibrated: bool = False
+    """Ranges of activations fixed beforehand, not taken from each input as it comes."""
+    shallow: bool = True
+    """Also the convolutions at full resolution."""
+
+    def computes(self, convolution: Convolution, full: int) -> bool:
+        """Whether this one computes in int8; `full`: side of the maps at full resolution."""
+        return convolution.operator in self.operators and (self.shallow or convolution.side < full)
 
 
-def _static(operators: tuple[str, ...], model: bytes, step: StepModule, replay: Recording) -> bytes:
-    """int8 weights and activations, whose ranges come from closed-loop steps of the replay stretch."""
-    return _quantized(model, step, operators, replay)
-
-
-def _quantized(model: bytes, step: StepModule, operators: tuple[str, ...], replay: Recording | None) -> bytes:
+def quantize(plan: Plan, model: bytes, step: StepModule, replay: Recording) -> bytes:
+    """The int8 model by a plan; a model without convolutions comes back as it is. Raises MissingExtra."""
     if find_spec("ai_edge_quantizer") is None:
         raise MissingExtra("ai-edge-quantizer", "tflite-export")
-    chosen = [
-        convolution
-        for convolution in convolutions(unpacked(model))
-        if convolution.operator in operators and not _stays_float(convolution, step)
-    ]
-    if not chosen:
+    found = [c for c in convolutions(unpacked(model)) if not _stays_float(c, step)]
+    if not found:
         return model
+    computing = [c for c in found if plan.computes(c, found[0].side)]
     with quiet():
         from ai_edge_quantizer import quantizer
         from ai_edge_quantizer.qtyping import TFLOperationName
 
         work = quantizer.Quantizer(bytearray(model))
-        for convolution in chosen:
+        for convolution in found:
             scope = f"^{re.escape(convolution.output)};?$"
-            operator = TFLOperationName(NAMES.get(convolution.operator, convolution.operator))
-            if replay is None:
-                work.add_dynamic_config(scope, operator, num_bits=8)
-            else:
+            operator = TFLOperationName(CONVOLUTIONS[convolution.operator][2])
+            if convolution not in computing:
+                work.add_weight_only_config(scope, operator, num_bits=8)
+            elif plan.calibrated:
                 work.add_static_config(scope, operator, activation_num_bits=8, weight_num_bits=8)
-        ranges = None if replay is None else calibrated(model, chosen, step, replay)
+            else:
+                work.add_dynamic_config(scope, operator, num_bits=8)
+        ranges = calibrated(model, computing, step, replay) if plan.calibrated else None
         result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False).quantized_model
     assert result is not None
     return tidied(bytes(result))
 
 
-# Where the quantizer has a name of its own for an operator.
-NAMES = {"TRANSPOSE_CONV": "CONV_2D_TRANSPOSE"}
-
-
 def convolutions(tree: Model) -> Iterator[Convolution]:
-    """Every convolution whose weights are a float constant."""
+    """Every convolution whose weights are a float constant, in the graph's order."""
     from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
 
     names = {getattr(BuiltinOperator, name): name for name in CONVOLUTIONS}
@@ -94,45 +100,40 @@ def convolutions(tree: Model) -> Iterator[Convolution]:
         name = names.get(max(code.builtinCode, code.deprecatedBuiltinCode))
         if name is None:
             continue
-        index = int(operator.inputs[CONVOLUTIONS[name]])
-        tensor = graph.tensors[index]
-        if index in known and tensor.type == TensorType.FLOAT32:
+        x, weights = (int(operator.inputs[place]) for place in CONVOLUTIONS[name][:2])
+        around = graph.tensors[x], graph.tensors[int(operator.outputs[0])]
+        if weights in known and graph.tensors[weights].type == TensorType.FLOAT32:
             yield Convolution(
                 name,
-                graph.tensors[int(operator.inputs[ACTIVATIONS[name]])].name.decode(),
-                graph.tensors[int(operator.outputs[0])].name.decode(),
-                np.frombuffer(content(tree, tensor), np.float32),
+                *(tensor.name.decode() for tensor in around),
+                np.frombuffer(content(tree, graph.tensors[weights]), np.float32),
+                max(int(side) for tensor in around for side in tensor.shape[1:3]),
             )
 
 
 def _stays_float(convolution: Convolution, step: StepModule) -> bool:
-    """Whether its weights are those of a layer in `step.float_weights`, however the converter has turned them."""
-    mine = np.sort(convolution.weights)
-    for name, parameter in step.named_parameters():
-        if name.startswith(step.float_weights) and parameter.numel() == mine.size:
-            theirs = np.sort(parameter.detach().numpy(), axis=None)
-            if np.array_equal(theirs, mine):
-                return True
-    return False
+    """Whether its weights are from a layer in `step.float_weights`, however the converter has turned or split them."""
+    return any(
+        np.isin(convolution.weights, parameter.detach().numpy()).all()
+        for name, parameter in step.named_parameters()
+        if name.startswith(step.float_weights) and parameter.numel() >= convolution.weights.size
+    )
 
 
 def calibrated(
     model: bytes, chosen: list[Convolution], step: StepModule, replay: Recording
 ) -> dict[str, dict[str, np.ndarray]]:
     """Range of every tensor around the chosen convolutions, over steps of the stretch with their state fed back."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    from ai_edge_litert.interpreter import Interpreter
 
-    fast = Interpreter(model_content=model, num_threads=1)
-    # a delegate would keep what lies between its operators to itself
-    observed = Interpreter(
-        model_content=model,
-        num_threads=1,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=True,
-    )
-    runner, watcher = (interpreter.get_signature_runner(SIGNATURE) for interpreter in (fast, observed))
+    tree = unpacked(model)
+    (graph,) = tree.subgraphs
     wanted = {name for convolution in chosen for name in (convolution.input, convolution.output)}
-    places = {item["name"]: item["index"] for item in observed.get_tensor_details() if item["name"] in wanted}
+    places = {tensor.name.decode(): i for i, tensor in enumerate(graph.tensors) if tensor.name.decode() in wanted}
+    # as outputs, they can be read whatever a delegate makes of the operators around them
+    graph.outputs = [*graph.outputs, *sorted({*places.values()} - {*graph.outputs, *graph.inputs})]
+    interpreter = Interpreter(model_content=packed(tree), num_threads=1)
+    runner = interpreter.get_signature_runner(SIGNATURE)
     low, high = dict.fromkeys(wanted, 0.0), dict.fromkeys(wanted, 0.0)  # zero must be a value
 
     def advance(feeds: Feeds) -> list[np.ndarray]:
@@ -140,27 +141,33 @@ def calibrated(
         return [following[f"next_{name}"] for name in step.state_shapes()]
 
     for feeds in closed_loop(advance, step, replay):
-        watcher(**feeds)
+        runner(**feeds)
         for name, place in places.items():
-            values = observed.get_tensor(place)
+            values = interpreter.get_tensor(place)
             low[name], high[name] = min(low[name], values.min()), max(high[name], values.max())
     return {name: {"min": np.array(WIDENED * low[name]), "max": np.array(WIDENED * high[name])} for name in wanted}
 
 
+def _scheme(name: str, words: str, plan: Plan) -> Scheme:
+    ranges = f"{STEPS} closed-loop steps of the replay stretch" if plan.calibrated else ""
+    return Scheme(name, words, partial(quantize, plan), ranges)
+
+
 def _schemes(*operators: str) -> dict[str, Scheme]:
     made = (
-        Scheme("dynamic", "int8 dynamic range, per-channel weights of the convolutions", partial(_dynamic, operators)),
-        Scheme(
-            "static",
-            "int8 static, convolutions with per-channel weights, all else float32",
-            partial(_static, operators),
-            f"{STEPS} closed-loop steps of the replay stretch",
+        _scheme(
+            "dynamic",
+            "int8 weights of the convolutions, dynamic-range int8 products below full resolution",
+            Plan(operators, shallow=False),
         ),
+        _scheme("static", "int8 static convolutions, all else float32", Plan(operators, calibrated=True)),
+        _scheme("dynamic-full", "int8 dynamic-range convolutions, all else float32", Plan(operators)),
     )
     return {scheme.name: scheme for scheme in made}
 
 
-# Depthwise convolutions hold next to no weights, and LiteRT has no fast kernel for them in the dynamic scheme.
-# tflite-runtime refuses a transposed convolution with int8 weights and float activations, and computes
-# FULLY_CONNECTED with per-channel weights wrongly without a word: only plain convolutions are left.
+# Ranges taken from each input anew are noise from step to step, at full resolution enough of it to shuffle the scores
+# of a normal hour (MSL: Spearman .91 with all convolutions dynamic, .997 without those); hence the default.
+# tflite-runtime refuses a transposed convolution with int8 weights and float activations, and its FULLY_CONNECTED with
+# per-channel weights is wrong without a word: nothing but plain convolutions is given to it.
 SCHEMES = {"litert": _schemes("CONV_2D", "TRANSPOSE_CONV"), "tflite-runtime": _schemes("CONV_2D")}

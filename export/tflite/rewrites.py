@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from edgekd.methods.lta.network import ConvLSTM
 from edgekd.step import StepModule
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a torch cell's parameters
@@ -32,6 +33,8 @@ class StepByName(nn.Module):
                 self.step.set_submodule(name, CroppedTranspose(module))
             elif isinstance(module, nn.RNNBase):
                 self.step.set_submodule(name, Unrolled(module))
+            elif isinstance(module, ConvLSTM) and isinstance(module.gates, nn.Conv2d):
+                self.step.set_submodule(name, SplitConvLSTM(module.gates))
 
     def forward(self, samples: Tensor, valid: Tensor, **state: Tensor) -> dict[str, Tensor]:
         """The step's inputs and outputs under the names that the manifest implies."""
@@ -122,6 +125,30 @@ class Unrolled(nn.Module):
         i, f, o = torch.sigmoid(gates[..., : 3 * self.size]).chunk(3, -1)
         c = f * c + i * torch.tanh(gates[..., 3 * self.size :])
         return o * torch.tanh(c), c
+
+
+class SplitConvLSTM(nn.Module):
+    """A ConvLSTM that convolves its input and its hidden map apart and adds.
+
+    In int8 the two would share one range, and that of the input is the wider one. A zero state, which `unroll` hands
+    over as one tensor for both, is not convolved at all.
+    """
+
+    def __init__(self, gates: nn.Conv2d) -> None:
+        super().__init__()
+        self.padding, self.bias = gates.padding, gates.bias
+        self.input, self.hidden = (nn.Parameter(half.detach().clone()) for half in gates.weight.chunk(2, 1))
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """x, h, c (batch, channels, s, s) -> h, c, as `ConvLSTM`."""
+        fresh = h is c
+        gates = F.conv2d(x, self.input, self.bias, padding=self.padding)
+        if not fresh:
+            gates = gates + F.conv2d(h, self.hidden, padding=self.padding)
+        i, f, o, g = gates.chunk(4, dim=1)
+        new = torch.sigmoid(i) * torch.tanh(g)
+        c = new if fresh else torch.sigmoid(f) * c + new
+        return torch.sigmoid(o) * torch.tanh(c), c
 
 
 def finite(x: Tensor) -> Tensor:
