@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 from edgekd.checkpoint import Checkpoint, package
 from edgekd.cli import cli
 from edgekd.data import Recording, save
-from edgekd.export import candidate, export, gate, parity, threshold
+from edgekd.export import candidate, describe, export, gate, parity, threshold
 from edgekd.export import onnx as room
+from edgekd.export.formats import ROOMS
+from edgekd.export.formats import room as export_room
 from edgekd.export.scheme import Scheme
 from edgekd.methods.lta import PRESETS
 from edgekd.methods.lta.distill import prepared
@@ -482,3 +484,11 @@ def test_the_command_knows_every_scheme() -> None:
 
     assert SUFFIXES == {"onnx": room.SUFFIX, "tflite": tflite.SUFFIX}
     assert {"default", "auto", *room.schemes(), *tflite.schemes(), *tflite.schemes("tflite-runtime")} == set(SCHEMES)
+
+
+@pytest.mark.parametrize("format", ROOMS)
+def test_every_scheme_can_be_told_in_a_manifest(tiny_exported: dict[str, Path], format: str) -> None:
+    manifest, _ = manifests.read(tiny_exported["float32"])
+    for scheme in export_room(format).schemes().values():
+        told = manifests.Manifest.from_json(describe.quantized(manifest, scheme).to_json())
+        assert told.quantization.scheme.startswith("int8")  # what the reader caps a self-test's tolerance by

@@ -157,7 +157,7 @@ def _schemes(*operators: str) -> dict[str, Scheme]:
     made = (
         _scheme(
             "dynamic",
-            "int8 weights of the convolutions, dynamic-range int8 products below full resolution",
+            "int8 weights, dynamic-range int8 convolutions below full resolution",
             Plan(operators, shallow=False),
         ),
         _scheme("static", "int8 static convolutions, all else float32", Plan(operators, calibrated=True)),
