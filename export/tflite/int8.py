@@ -104,10 +104,11 @@ def convolutions(tree: Model) -> Iterator[Convolution]:
         around = graph.tensors[x], graph.tensors[int(operator.outputs[0])]
         if weights in known and graph.tensors[weights].type == TensorType.FLOAT32:
             yield Convolution(
-                name,
-                *(tensor.name.decode() for tensor in around),
-                np.frombuffer(content(tree, graph.tensors[weights]), np.float32),
-                max(int(side) for tensor in around for side in tensor.shape[1:3]),
+                operator=name,
+                input=around[0].name.decode(),
+                output=around[1].name.decode(),
+                weights=np.frombuffer(content(tree, graph.tensors[weights]), np.float32),
+                side=max(int(side) for tensor in around for side in tensor.shape[1:3]),
             )
 
 
