@@ -14,10 +14,20 @@ import click
 
 from edgekd import __version__
 from edgekd.runtime.errors import EdgeKDError, UsageError
+from edgekd.runtime.options import (
+    Options,
+    decision_options,
+    input_options,
+    model_options,
+    service_options,
+    sink_options,
+    state_options,
+)
 
 if TYPE_CHECKING:
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.manifest import Manifest
+    from edgekd.runtime.sinks import Sink
     from edgekd.runtime.sources import Source
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": "EDGEKD"}
@@ -30,24 +40,14 @@ Exit codes: 0 done or stopped, 1 the self-test failed, 2 usage, 3 model refused,
 
 
 @click.command(context_settings=CONTEXT, epilog=EPILOG)
-@click.option("--model", required=True, type=click.Path(exists=True, dir_okay=False), help="File from edgekd export.")
-@click.option("--serial", metavar="DEV", help="Read lines from a serial port; it may come and go.")
-@click.option("--baud", default=115200, show_default=True, type=click.IntRange(50, 20_000_000), help="With --serial.")
-@click.option("--csv", metavar="FILE", help="Read a CSV or JSON-lines file, then end.")
-@click.option("--stdin", is_flag=True, help="Read lines from standard input until it ends.")
-@click.option("--frames", metavar="DIR", help="Read the images of a folder (.npy, .pgm, .raw), then end.")
-@click.option("--raw", metavar="RxC[:KIND]", help="With --stdin: images as raw bytes, 28x28 or 28x28:float32.")
-@click.option("--map", "maps", metavar="NAME=COLUMN", multiple=True, help="Sensor NAME is COLUMN in the input.")
-@click.option("--scores", is_flag=True, help="Also print every score, not only anomalies.")
-@click.option("--threshold", type=float, help="Use this threshold instead of the model's.")
-@click.option("--state", type=click.Path(dir_okay=False), help="Save the detector's state here and resume from it.")
-@click.option("--state-every", default=60.0, show_default=True, type=click.FloatRange(0), help="Seconds between saves.")
-@click.option("--record", type=click.Path(dir_okay=False), help="Append what the sensors say to this CSV.")
-@click.option("--check", is_flag=True, help="Verify the model on this machine and end.")
-@click.option("--json", "as_json", is_flag=True, help="With --check: a JSON report.")
-@click.option("--quiet", is_flag=True, help="No words on standard error but errors.")
+@model_options
+@input_options
+@decision_options
+@state_options
+@sink_options
+@service_options
 @click.version_option(__version__, prog_name="edgekd-run")
-def cli(model: str, check: bool, as_json: bool, **options: Any) -> None:
+def cli(**given: Any) -> None:
     """Run an exported detector on a stream of sensor samples.
 
     \b
@@ -58,11 +58,12 @@ def cli(model: str, check: bool, as_json: bool, **options: Any) -> None:
         edgekd-run --model images.onnx --frames camera --scores
         edgekd-run --model student.onnx --check
     """
-    if check:
-        sys.exit(_check(model, as_json))
-    if as_json:
+    options = Options(**given)
+    if options.check:
+        sys.exit(_check(options.model, options.as_json))
+    if options.as_json:
         raise UsageError("--json goes with --check; events are JSON lines anyway")
-    sys.exit(_run(model, **options))
+    sys.exit(_run(options))
 
 
 def main() -> None:
@@ -85,56 +86,28 @@ def main() -> None:
         sys.exit(1)
 
 
-def _run(
-    model: str,
-    serial: str | None,
-    baud: int,
-    csv: str | None,
-    stdin: bool,
-    frames: str | None,
-    raw: str | None,
-    maps: tuple[str, ...],
-    scores: bool,
-    threshold: float | None,
-    state: str | None,
-    state_every: float,
-    record: str | None,
-    quiet: bool,
-) -> int:
+def _run(options: Options) -> int:
     """Put the parts together and run them."""
-    inputs = (("--serial", serial), ("--csv", csv), ("--stdin", stdin), ("--frames", frames))
-    given = [name for name, value in inputs if value]
-    if len(given) != 1:
-        found = f"got {' and '.join(given)}" if given else "got none"
-        raise UsageError(f"give one input, --frames DIR, --serial DEV, --csv FILE or --stdin ({found}); or --check")
-    if raw and not stdin:
-        raise UsageError("--raw goes with --stdin; files of a folder (--frames) say their own shape")
-    if record and (frames or raw):
-        raise UsageError("--record writes rows of a series; images are files already")
-    if threshold is not None and not math.isfinite(threshold):
-        raise UsageError("--threshold must be a finite number")
+    _refuse_contradictions(options)
 
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.loop import Loop
-    from edgekd.runtime.sinks import JsonLines, Words
+    from edgekd.runtime.sinks import Words
     from edgekd.runtime.threshold import Episodes
 
-    say, sink, episodes = Words(quiet), JsonLines(sys.stdout), Episodes()
-    detector = Detector.load(model, threshold=threshold)
-    if frames or raw:
-        source = _images(detector, frames, raw)
-    else:
-        source = _source(detector.manifest, serial, baud, csv, _columns(maps, detector.manifest))
+    say, sink, episodes = Words(options.quiet), _sink(options), Episodes()
+    detector = Detector.load(options.model, threshold=options.threshold)
+    source = _source(options, detector)
     keeper = recorder = None
-    if state:
+    if options.state:
         from edgekd.runtime.resume import StateKeeper
 
-        keeper = StateKeeper(state, state_every, detector, episodes, sink.emit, say)
-    if record:
+        keeper = StateKeeper(options.state, options.state_every, detector, episodes, sink.emit, say)
+    if options.record:
         from edgekd.runtime.record import Recorder
 
-        recorder = Recorder(record, detector.manifest.names)
-    loop = Loop(source, detector, episodes, sink, say, keeper, recorder, scores)
+        recorder = Recorder(options.record, detector.manifest.names)
+    loop = Loop(source, detector, episodes, sink, say, keeper, recorder, options.scores)
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, lambda number, _: loop.stop(number))
     code = loop.run()
@@ -143,30 +116,56 @@ def _run(
     return code
 
 
-def _source(manifest: Manifest, serial: str | None, baud: int, csv: str | None, columns: dict[str, str]) -> Source:
-    if serial:
+def _refuse_contradictions(options: Options) -> None:
+    """Raises UsageError for options that do not go together."""
+    inputs = ("serial", "csv", "stdin", "frames")
+    given = [f"--{name}" for name in inputs if getattr(options, name)]
+    if len(given) != 1:
+        found = f"got {' and '.join(given)}" if given else "got none"
+        raise UsageError(f"give one input, --frames DIR, --serial DEV, --csv FILE or --stdin ({found}); or --check")
+    if options.raw and not options.stdin:
+        raise UsageError("--raw goes with --stdin; files of a folder (--frames) say their own shape")
+    if options.record and (options.frames or options.raw):
+        raise UsageError("--record writes rows of a series; images are files already")
+    if options.threshold is not None and not math.isfinite(options.threshold):
+        raise UsageError("--threshold must be a finite number")
+
+
+def _source(options: Options, detector: Detector) -> Source:
+    if options.frames or options.raw:
+        return _images(options, detector)
+    manifest = detector.manifest
+    columns = _columns(options.maps, manifest)
+    if options.serial:
         from edgekd.runtime.sources.serial_line import SerialLine
 
-        return SerialLine(serial, baud, manifest, columns)
-    if csv:
+        return SerialLine(options.serial, options.baud, manifest, columns)
+    if options.csv:
         from edgekd.runtime.sources.csv_file import CsvFile
 
-        return CsvFile(csv, manifest, columns)
+        return CsvFile(options.csv, manifest, columns)
     from edgekd.runtime.sources.stdin import Stdin
 
     return Stdin(manifest, columns)
 
 
-def _images(detector: Detector, frames: str | None, raw: str | None) -> Source:
+def _images(options: Options, detector: Detector) -> Source:
     from edgekd.runtime.sources.frames import FrameBytes, FrameFiles, parse_raw
 
     if detector.image is None:
-        raise UsageError(f"{'--frames' if frames else '--raw'}: this model takes a series, not images; use --csv")
-    return (
-        FrameFiles(frames, detector.image)
-        if frames
-        else FrameBytes(detector.image, parse_raw(raw or "", detector.image))
-    )
+        raise UsageError(
+            f"{'--frames' if options.frames else '--raw'}: this model takes a series, not images; use --csv"
+        )
+    if options.frames:
+        return FrameFiles(options.frames, detector.image)
+    return FrameBytes(detector.image, parse_raw(options.raw or "", detector.image))
+
+
+def _sink(options: Options) -> Sink:
+    """Where the events of a run go."""
+    from edgekd.runtime.sinks import JsonLines
+
+    return JsonLines(sys.stdout)
 
 
 def _columns(maps: tuple[str, ...], manifest: Manifest) -> dict[str, str]:

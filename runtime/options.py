@@ -1,0 +1,93 @@
+"""The options of `edgekd-run`, grouped by what they are about. Each group is one decorator; `Options` has the values.
+
+An option stands in two places, both here: its click declaration in a group, and a field of `Options` under the name
+that click gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+Decorator = Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The value of every option; see its help."""
+
+    model: str
+    check: bool
+    as_json: bool
+    # input
+    serial: str | None
+    baud: int
+    csv: str | None
+    stdin: bool
+    frames: str | None
+    raw: str | None
+    maps: tuple[str, ...]
+    # decision
+    threshold: float | None
+    # state
+    state: str | None
+    state_every: float
+    # sinks
+    scores: bool
+    record: str | None
+    quiet: bool
+    # service
+
+
+def _group(*options: Decorator) -> Decorator:
+    """One decorator of several, in the order in which help shows them."""
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+model_options = _group(
+    click.option(
+        "--model", required=True, type=click.Path(exists=True, dir_okay=False), help="File from edgekd export."
+    ),
+    click.option("--check", is_flag=True, help="Verify the model on this machine and end."),
+    click.option("--json", "as_json", is_flag=True, help="With --check: a JSON report."),
+)
+
+input_options = _group(
+    click.option("--serial", metavar="DEV", help="Read lines from a serial port; it may come and go."),
+    click.option(
+        "--baud", default=115200, show_default=True, type=click.IntRange(50, 20_000_000), help="With --serial."
+    ),
+    click.option("--csv", metavar="FILE", help="Read a CSV or JSON-lines file, then end."),
+    click.option("--stdin", is_flag=True, help="Read lines from standard input until it ends."),
+    click.option("--frames", metavar="DIR", help="Read the images of a folder (.npy, .pgm, .raw), then end."),
+    click.option("--raw", metavar="RxC[:KIND]", help="With --stdin: images as raw bytes, 28x28 or 28x28:float32."),
+    click.option("--map", "maps", metavar="NAME=COLUMN", multiple=True, help="Sensor NAME is COLUMN in the input."),
+)
+
+decision_options = _group(
+    click.option("--threshold", type=float, help="Use this threshold instead of the model's."),
+)
+
+state_options = _group(
+    click.option("--state", type=click.Path(dir_okay=False), help="Save the detector's state here and resume from it."),
+    click.option(
+        "--state-every", default=60.0, show_default=True, type=click.FloatRange(0), help="Seconds between saves."
+    ),
+)
+
+sink_options = _group(
+    click.option("--scores", is_flag=True, help="Also print every score, not only anomalies."),
+    click.option("--record", type=click.Path(dir_okay=False), help="Append what the sensors say to this CSV."),
+    click.option("--quiet", is_flag=True, help="No words on standard error but errors."),
+)
+
+service_options = _group()
