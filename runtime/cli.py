@@ -94,15 +94,18 @@ def _run(options: Options) -> int:
     from edgekd.runtime.loop import Loop
     from edgekd.runtime.sinks import Words
     from edgekd.runtime.threshold import Episodes
+    from edgekd.runtime.writer import DiskWriter
 
-    say, sink, episodes = Words(options.quiet), _sink(options), Episodes()
+    say, sink, episodes, writer = Words(options.quiet), _sink(options), Episodes(), DiskWriter()
     detector = Detector.load(options.model, threshold=options.threshold)
     source = _source(options, detector)
     keeper = recorder = None
     if options.state:
         from edgekd.runtime.resume import StateKeeper
 
-        keeper = StateKeeper(options.state, options.state_every, detector, episodes, sink.emit, say)
+        keeper = StateKeeper(
+            options.state, detector, episodes, sink.emit, say, writer, options.state_every, options.state_samples
+        )
     if options.record:
         from edgekd.runtime.record import Recorder
 

@@ -251,9 +251,10 @@ class Detector:
         return Verdict(self._seen - 1, LARGEST_SCORE, self.threshold, True, nothing, self._names)
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """The complete state as named arrays, copied; `restore` takes it back."""
+        """The complete state as named arrays, copied, of the same shapes at any time; `restore` takes it back."""
         arrays = {f"state.{name}": np.array(self._feeds[name]) for name in self._state_names}
-        arrays["samples"] = self._samples[: self._filled].copy()
+        arrays["samples"] = self._samples.copy()
+        arrays["samples"][self._filled :] = 0.0  # of the hop before: equal states are equal bytes
         arrays["seen"] = np.array(self._seen, np.int64)
         arrays["warm_at"] = np.array(self._warm_at, np.int64)
         arrays["diverged"] = np.array(self._diverged, np.int64)
@@ -266,16 +267,14 @@ class Detector:
         wanted = self.snapshot()
         for name, now in wanted.items():
             got = snapshot.get(name)
-            partial = name == "samples" and got is not None and got.ndim == 2 and len(got) < self._hop
-            shape = (len(got), self._n) if partial else now.shape  # type: ignore[arg-type]
-            if got is None or got.shape != shape or got.dtype != now.dtype:
+            if got is None or got.shape != now.shape or got.dtype != now.dtype:
                 raise UsageError(f"saved state does not fit the model: '{name}' is missing or has another shape")
-        samples, seen = snapshot["samples"], int(snapshot["seen"])
-        if seen < 0 or seen % self._hop != len(samples):
-            raise UsageError(f"saved state does not fit the model: {seen} samples seen, {len(samples)} in the open hop")
+        seen = int(snapshot["seen"])
+        if seen < 0:
+            raise UsageError(f"saved state does not fit the model: {seen} samples seen")
         self._feeds.update((name, snapshot[f"state.{name}"].copy()) for name in self._state_names)
-        self._samples[: len(samples)] = samples
-        self._filled, self._seen = len(samples), seen
+        self._samples[:] = snapshot["samples"]
+        self._filled, self._seen = seen % self._hop, seen
         self._warm_at = int(snapshot["warm_at"])
         self._diverged = int(snapshot["diverged"])
         for name in ("valid", "last", "missing", "held"):

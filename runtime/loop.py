@@ -234,7 +234,7 @@ class Loop:
 
     def _save(self) -> None:
         if self.keeper:
-            self.keeper.save()
+            self.keeper.finish()
 
     def _say_goodbye(self) -> None:
         name = shown(self.source.name, 300)

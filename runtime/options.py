@@ -35,6 +35,7 @@ class Options:
     # state
     state: str | None
     state_every: float
+    state_samples: int
     # sinks
     scores: bool
     record: str | None
@@ -81,6 +82,9 @@ state_options = _group(
     click.option("--state", type=click.Path(dir_okay=False), help="Save the detector's state here and resume from it."),
     click.option(
         "--state-every", default=60.0, show_default=True, type=click.FloatRange(0), help="Seconds between saves."
+    ),
+    click.option(
+        "--state-samples", metavar="N", default=0, type=click.IntRange(0), help="Save at least every N samples, too."
     ),
 )
 
