@@ -15,6 +15,7 @@ import click
 from edgekd import __version__
 from edgekd.runtime.errors import EdgeKDError, UsageError
 from edgekd.runtime.options import (
+    INPUTS,
     Options,
     decision_options,
     input_options,
@@ -22,6 +23,7 @@ from edgekd.runtime.options import (
     service_options,
     sink_options,
     state_options,
+    strongest_input,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ if TYPE_CHECKING:
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": "EDGEKD"}
 EPILOG = """Events are JSON lines on standard output, words go to standard error. Every option can also be given as an
-environment variable, EDGEKD_ and its name: EDGEKD_MODEL, EDGEKD_STATE_EVERY.
+environment variable, EDGEKD_ and its name (EDGEKD_MODEL, EDGEKD_STATE_EVERY), and in the file of --config. Flags are
+stronger than variables, variables than the file.
 
 \b
 Exit codes: 0 done or stopped, 1 the self-test failed, 2 usage, 3 model refused,
@@ -47,7 +50,8 @@ Exit codes: 0 done or stopped, 1 the self-test failed, 2 usage, 3 model refused,
 @sink_options
 @service_options
 @click.version_option(__version__, prog_name="edgekd-run")
-def cli(**given: Any) -> None:
+@click.pass_context
+def cli(context: click.Context, **given: Any) -> None:
     """Run an exported detector on a stream of sensor samples.
 
     \b
@@ -57,8 +61,9 @@ def cli(**given: Any) -> None:
         mosquitto_sub -t plant | edgekd-run --model student.onnx --stdin --state /var/lib/edgekd/state
         edgekd-run --model images.onnx --frames camera --scores
         edgekd-run --model student.onnx --check
+        edgekd-run --config /etc/edgekd/edgekd.toml
     """
-    options = Options(**given)
+    options = Options(**strongest_input(context, given))
     if options.check:
         sys.exit(_check(options.model, options.as_json))
     if options.as_json:
@@ -121,8 +126,7 @@ def _run(options: Options) -> int:
 
 def _refuse_contradictions(options: Options) -> None:
     """Raises UsageError for options that do not go together."""
-    inputs = ("serial", "csv", "stdin", "frames")
-    given = [f"--{name}" for name in inputs if getattr(options, name)]
+    given = [f"--{name}" for name in INPUTS if getattr(options, name)]
     if len(given) != 1:
         found = f"got {' and '.join(given)}" if given else "got none"
         raise UsageError(f"give one input, --frames DIR, --serial DEV, --csv FILE or --stdin ({found}); or --check")

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.core import ParameterSource
+
+from edgekd.runtime.config import config_callback, print_and_exit
 
 Decorator = Callable[[Any], Any]
+INPUTS = ("serial", "csv", "stdin", "frames")
+"""Options of which a run takes one."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,16 @@ class Options:
     record: str | None
     quiet: bool
     # service
+    config: str | None
+
+
+def strongest_input(context: click.Context, given: dict[str, Any]) -> dict[str, Any]:
+    """Where a flag gives an input and the config file another, the flag's alone; two of one strength are left."""
+    order = [ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP]
+    sources = {name: context.get_parameter_source(name) for name in INPUTS if given[name]}
+    strongest = next((source for source in order if source in sources.values()), None)
+    weaker = [name for name, source in sources.items() if source != strongest]
+    return given | {name: False if name == "stdin" else None for name in weaker}
 
 
 def _group(*options: Decorator) -> Decorator:
@@ -94,4 +109,28 @@ sink_options = _group(
     click.option("--quiet", is_flag=True, help="No words on standard error but errors."),
 )
 
-service_options = _group()
+service_options = _group(
+    click.option(
+        "--config",
+        metavar="FILE",
+        is_eager=True,
+        callback=config_callback,
+        help="Take options from this TOML file; variables and flags are stronger.",
+    ),
+    click.option(
+        "--print-config",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=print_and_exit("example.toml"),
+        help="Print a config file with every option and end.",
+    ),
+    click.option(
+        "--print-unit",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=print_and_exit("edgekd.service"),
+        help="Print a systemd unit and end.",
+    ),
+)
