@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,13 +95,27 @@ def _run(options: Options) -> int:
     """Put the parts together and run them."""
     _refuse_contradictions(options)
 
+    from edgekd.runtime.sinks import Words
+
+    say = Words(options.quiet)
+    if not options.state:
+        return _detect(options, say)
+    from edgekd.runtime.lock import lock_state
+
+    with lock_state(options.state, say):
+        return _detect(options, say)
+
+
+def _detect(options: Options, say: Callable[[str], None]) -> int:
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.loop import Loop
-    from edgekd.runtime.sinks import Words
+    from edgekd.runtime.reload import Outlet, Reload
+    from edgekd.runtime.signals import handle_signals
+    from edgekd.runtime.systemd import Systemd
     from edgekd.runtime.threshold import Episodes
     from edgekd.runtime.writer import DiskWriter
 
-    say, sink, episodes, writer = Words(options.quiet), _sink(options), Episodes(), DiskWriter()
+    sink, episodes, writer = Outlet(_sink(options)), Episodes(), DiskWriter()
     detector = Detector.load(options.model, threshold=options.threshold)
     source = _source(options, detector)
     keeper = recorder = None
@@ -115,13 +129,26 @@ def _run(options: Options) -> int:
         from edgekd.runtime.record import Recorder
 
         recorder = Recorder(options.record, detector.manifest.names)
-    loop = Loop(source, detector, episodes, sink, say, keeper, recorder, options.scores)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda number, _: loop.stop(number))
+    loop = Loop(source, detector, episodes, sink, say, keeper, recorder, options.scores, Systemd.of())
+    if options.config:
+        loop.reload = Reload(loop, sink, options, _read_again, _sink)
+    if options.metrics:
+        from edgekd.runtime.metrics import serve_metrics
+
+        say(f"metrics are at {serve_metrics(options.metrics, loop)}")
+    handle_signals(loop)
     code = loop.run()
     if loop.broken_pipe:
         _forget_stdout()
     return code
+
+
+def _read_again() -> Options:
+    """The options of this process as they would be if it began now. Raises as the command does."""
+    with cli.make_context("edgekd-run", sys.argv[1:]) as context:
+        options = Options(**strongest_input(context, context.params))
+    _refuse_contradictions(options)
+    return options
 
 
 def _refuse_contradictions(options: Options) -> None:

@@ -140,6 +140,11 @@ class Detector:
         return {self._names[i]: int(self._held[i]) for i in np.flatnonzero(self._held)}
 
     @property
+    def missing_sensors(self) -> tuple[str, ...]:
+        """Sensors that are left out of the score now."""
+        return tuple(self._names[i] for i in np.flatnonzero(self._valid == 0))
+
+    @property
     def diverged_steps(self) -> int:
         """Steps whose score was not finite: their state was thrown away, their verdict an anomaly."""
         return self._diverged

@@ -25,6 +25,7 @@ from edgekd.runtime.threshold import End, Episodes, Onset
 if TYPE_CHECKING:  # with what they stand on, a megabyte that most runs do not need
     from edgekd.runtime.record import Recorder
     from edgekd.runtime.resume import StateKeeper
+    from edgekd.runtime.systemd import Systemd
 
 BAD_LINES_EVERY_S = 10.0  # a line that is all noise must not fill the log
 RECORD_FLUSH_S = 1.0
@@ -44,14 +45,24 @@ class Loop:
     recorder: Recorder | None = None
     scores: bool = False
     """Also tell every verdict, not only the anomalies."""
+    service: Systemd | None = None
+    reload: Callable[[], None] | None = None
+    """What `reload_soon` asks for."""
     samples: int = 0
     """Samples of this run."""
     verdicts: int = 0
     anomalies: int = 0
     """Episodes that began in this run."""
+    last: Verdict | None = None
+    """The newest verdict."""
+    arrived_at: float | None = None
+    """When the input last brought something, on the monotonic clock."""
     broken_pipe: bool = False
     """The reader of the events has gone."""
     _stopped_by: int = 0
+    _reload_asked: bool = False
+    _ready: bool = False
+    _input_words: str = ""
     _bad_told: int = 0
     _bad_due: float = 0.0
     _flush_due: float = 0.0
@@ -81,6 +92,10 @@ class Loop:
             raise KeyboardInterrupt
         self._stopped_by = signum
 
+    def reload_soon(self) -> None:
+        """Call `reload` after the samples in hand; for a signal handler."""
+        self._reload_asked = True
+
     def _run(self) -> None:
         resumed = self.keeper is not None and self.keeper.resume(self.source)
         try:
@@ -94,11 +109,15 @@ class Loop:
                     if self._stopped_by:
                         break
                 self._housekeeping()
+                self._serve(items)
                 if self._stopped_by:
                     break
         except InputLost:
             self._save()
             raise
+        finally:
+            if self.service:
+                self.service.stopping()
         self._tell_bad_lines()
         if not (self.samples or resumed or self.source.live):
             raise UsageError(f"{shown(self.source.name, 300)}: holds no samples")
@@ -112,11 +131,14 @@ class Loop:
         if not self._rate.done:
             self._observe_label(row)
         verdict = self.detector.update(row.values)
+        if self.service:
+            self.service.feed()
         for change in self.detector.sensor_changes():
             self._tell_sensor(change, row)
         if verdict is None:
             return
         self.verdicts += 1
+        self.last = verdict
         if self.scores:
             score = json_score(verdict.score)
             told = {"event": "score", "sample": verdict.sample, "score": score, "anomaly": verdict.is_anomaly}
@@ -169,6 +191,9 @@ class Loop:
         self._rate.gap()
         self.sink.emit({"event": event.event, "time": _now(), **event.fields})
         self.say(event.words)
+        self._input_words = event.words
+        if self.service and self._ready:
+            self.service.status(self._status())
 
     def _time(self, row: Row) -> str | float | None:
         """The source's own label; a live source that gives none gets the wall clock's."""
@@ -177,7 +202,9 @@ class Loop:
         return json_time(row.time)
 
     def _observe_arrival(self, items: Sequence[Row | InputEvent]) -> None:
-        """Rate of an input without time labels: by the monotonic clock, as the samples come."""
+        """When the input spoke, and the rate of one without time labels: by the monotonic clock, as samples come."""
+        if items:
+            self.arrived_at = time.monotonic()
         if self._rate.done or self._by_label or not self.source.live:
             return
         rows = [item for item in items if isinstance(item, Row)]
@@ -221,6 +248,29 @@ class Loop:
             self._tell_bad_lines()
         if self.keeper:
             self.keeper.tick()
+
+    def _serve(self, items: Sequence[Row | InputEvent]) -> None:
+        """What a service owes its manager each time the input was asked: ready, alive, and its settings."""
+        if self._reload_asked and self.reload:
+            self._reload_asked = False
+            if self.service:
+                self.service.reloading()
+            self.reload()
+            self._ready = False
+        if self.service is None:
+            return
+        if not items and getattr(self.source, "idle", True):
+            self.service.feed()
+        if not self._ready:
+            self._ready = True
+            self.service.ready(self._status())
+        elif self.service.status_is_due:
+            self.service.status(self._status())
+
+    def _status(self) -> str:
+        score = f", score {self.last.score:.4g} of {self.last.threshold:.4g}" if self.last else ""
+        words = self._input_words or f"reading {self.source.name}"
+        return f"{self.samples} samples, {self.anomalies} anomalies{score}; {words}"
 
     def _tell_bad_lines(self) -> None:
         total = self.source.rows.bad

@@ -18,6 +18,8 @@ from edgekd.runtime.config import config_callback, print_and_exit
 Decorator = Callable[[Any], Any]
 INPUTS = ("serial", "csv", "stdin", "frames")
 """Options of which a run takes one."""
+RELOADED = frozenset(("threshold", "scores"))
+"""Options that SIGHUP takes over; all others wait for the next start."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Options:
     quiet: bool
     # service
     config: str | None
+    metrics: str | None
 
 
 def strongest_input(context: click.Context, given: dict[str, Any]) -> dict[str, Any]:
@@ -116,6 +119,11 @@ service_options = _group(
         is_eager=True,
         callback=config_callback,
         help="Take options from this TOML file; variables and flags are stronger.",
+    ),
+    click.option(
+        "--metrics",
+        metavar="[HOST]:PORT",
+        help="Serve Prometheus metrics; for this machine alone unless an address is given.",
     ),
     click.option(
         "--print-config",
