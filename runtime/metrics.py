@@ -81,7 +81,7 @@ class Figures:
     def _optional(self) -> Iterator[Any]:
         """What only some sources, sinks and runs have."""
         loop = self._loop
-        spool = getattr(loop, "spool", None)
+        spool = getattr(loop.sink, "spool", None)
         for make, name, words, owner, attribute in (
             (_counter, "edgekd_input_reconnects", "Times the input was opened again.", loop.source, "reconnects"),
             (_counter, "edgekd_input_dropped_samples", "Samples left out to catch up.", loop.source, "dropped"),

@@ -63,6 +63,7 @@ def test_a_scrape_tells_what_the_run_has_told(folder: Path, tmp_path: Path) -> N
         assert figures["edgekd_step_seconds_bucket", ("0.0001",)] <= figures["edgekd_step_seconds_bucket", ("1.0",)]
         assert 0 < figures["edgekd_step_seconds_sum", ()] < 60
         assert 0 <= figures["edgekd_input_age_seconds", ()] < 60
+        assert 0 <= figures["edgekd_state_age_seconds", ()] < 60 and figures["edgekd_state_failures_total", ()] == 0
         assert figures["edgekd_sensor_missing", ("s1",)] == 1 and figures["edgekd_sensor_missing", ("s0",)] == 0
         assert figures["edgekd_held_values_total", ("s1",)] == COUNT - 8
         assert any(name == "edgekd_build_info" for name, _ in figures)
