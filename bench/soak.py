@@ -173,7 +173,7 @@ def main(day_hours: float, week_hours: float, idle_s: float) -> None:
             (folder / engine).mkdir()
             samples = round(hours * 3600 * RATE_HZ)
             rows.append({"engine": engine, **soak(command, model, data, samples, folder / engine)})
-            print(table(rows[-1:]), flush=True)
+            print(table([{key: value for key, value in rows[-1].items() if key != "course MiB"}]), flush=True)
         share = idle(model, folder, idle_s)
         print(f"idle: {100 * share:.2f} % of a core")
         holds = share < IDLE_BOUND and all(row["drift MiB"] < BOUND_MIB for row in rows)
