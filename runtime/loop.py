@@ -259,6 +259,8 @@ class Loop:
             self._ready = False
         if self.service is None:
             return
+        # A source that reads ahead in a thread has nothing for the loop where that thread hangs, too: it says by `idle`
+        # whether the thread has looked just now. All others have looked when they yield nothing.
         if not items and getattr(self.source, "idle", True):
             self.service.feed()
         if not self._ready:
