@@ -29,7 +29,6 @@ from edgekd.runtime.options import (
 if TYPE_CHECKING:
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.manifest import Manifest
-    from edgekd.runtime.sinks import Sink
     from edgekd.runtime.sources import Source
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": "EDGEKD"}
@@ -109,15 +108,17 @@ def _run(options: Options) -> int:
 def _detect(options: Options, say: Callable[[str], None]) -> int:
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.loop import Loop
-    from edgekd.runtime.reload import Outlet, Reload
+    from edgekd.runtime.reload import Reload
     from edgekd.runtime.signals import handle_signals
+    from edgekd.runtime.sinks.several import Several
     from edgekd.runtime.systemd import Systemd
     from edgekd.runtime.threshold import Episodes
     from edgekd.runtime.writer import DiskWriter
 
-    sink, episodes, writer = Outlet(_sink(options)), Episodes(), DiskWriter()
+    episodes, writer = Episodes(), DiskWriter()
     detector = Detector.load(options.model, threshold=options.threshold)
     source = _source(options, detector)
+    sink = Several(options, source.live, writer, say)
     keeper = recorder = None
     if options.state:
         from edgekd.runtime.resume import StateKeeper
@@ -131,13 +132,18 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
         recorder = Recorder(options.record, detector.manifest.names)
     loop = Loop(source, detector, episodes, sink, say, keeper, recorder, options.scores, Systemd.of())
     if options.config:
-        loop.reload = Reload(loop, sink, options, _read_again, _sink)
+        loop.reload = Reload(loop, sink, options, _read_again)
     if options.metrics:
         from edgekd.runtime.metrics import serve_metrics
 
         say(f"metrics are at {serve_metrics(options.metrics, loop)}")
     handle_signals(loop)
-    code = loop.run()
+    sink.stream = keeper
+    sink.start()
+    try:
+        code = loop.run()
+    finally:
+        sink.close(lambda: loop.stopped or loop.broken_pipe)
     if loop.broken_pipe:
         _forget_stdout()
     return code
@@ -156,7 +162,9 @@ def _refuse_contradictions(options: Options) -> None:
     given = [f"--{name}" for name in INPUTS if getattr(options, name)]
     if len(given) != 1:
         found = f"got {' and '.join(given)}" if given else "got none"
-        raise UsageError(f"give one input, --frames DIR, --serial DEV, --csv FILE or --stdin ({found}); or --check")
+        raise UsageError(
+            f"give one input, --frames DIR, --mqtt URL, --serial DEV, --csv FILE or --stdin ({found}); or --check"
+        )
     if options.raw and not options.stdin:
         raise UsageError("--raw goes with --stdin; files of a folder (--frames) say their own shape")
     if options.record and (options.frames or options.raw):
@@ -178,6 +186,12 @@ def _source(options: Options, detector: Detector) -> Source:
         from edgekd.runtime.sources.csv_file import CsvFile
 
         return CsvFile(options.csv, manifest, columns)
+    if options.mqtt:
+        from edgekd.runtime.mqtt import parse_url
+        from edgekd.runtime.sinks.several import mqtt_secrets
+        from edgekd.runtime.sources.mqtt import MqttMessages
+
+        return MqttMessages(parse_url(options.mqtt, "--mqtt"), mqtt_secrets(options), manifest, columns)
     from edgekd.runtime.sources.stdin import Stdin
 
     return Stdin(manifest, columns)
@@ -193,13 +207,6 @@ def _images(options: Options, detector: Detector) -> Source:
     if options.frames:
         return FrameFiles(options.frames, detector.image)
     return FrameBytes(detector.image, parse_raw(options.raw or "", detector.image))
-
-
-def _sink(options: Options) -> Sink:
-    """Where the events of a run go."""
-    from edgekd.runtime.sinks import JsonLines
-
-    return JsonLines(sys.stdout)
 
 
 def _columns(maps: tuple[str, ...], manifest: Manifest) -> dict[str, str]:

@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from edgekd.runtime.detector import Detector, SensorChange, Verdict
@@ -18,7 +17,7 @@ from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.manifest import shown
 from edgekd.runtime.parse import Row, seconds_of
 from edgekd.runtime.rate import RateCheck
-from edgekd.runtime.sinks import Sink, json_score, json_time
+from edgekd.runtime.sinks import Sink, json_score, json_time, wall_time
 from edgekd.runtime.sources import InputEvent, Source
 from edgekd.runtime.threshold import End, Episodes, Onset
 
@@ -95,6 +94,11 @@ class Loop:
     def reload_soon(self) -> None:
         """Call `reload` after the samples in hand; for a signal handler."""
         self._reload_asked = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return bool(self._stopped_by)
 
     def _run(self) -> None:
         resumed = self.keeper is not None and self.keeper.resume(self.source)
@@ -189,7 +193,7 @@ class Loop:
 
     def _tell_input(self, event: InputEvent) -> None:
         self._rate.gap()
-        self.sink.emit({"event": event.event, "time": _now(), **event.fields})
+        self.sink.emit({"event": event.event, "time": wall_time(), **event.fields})
         self.say(event.words)
         self._input_words = event.words
         if self.service and self._ready:
@@ -198,7 +202,7 @@ class Loop:
     def _time(self, row: Row) -> str | float | None:
         """The source's own label; a live source that gives none gets the wall clock's."""
         if row.time is None and self.source.live:
-            return _now()
+            return wall_time()
         return json_time(row.time)
 
     def _observe_arrival(self, items: Sequence[Row | InputEvent]) -> None:
@@ -246,6 +250,7 @@ class Loop:
     def _housekeeping(self) -> None:
         if time.monotonic() >= self._bad_due:
             self._tell_bad_lines()
+        self.sink.tick()
         if self.keeper:
             self.keeper.tick()
 
@@ -303,7 +308,3 @@ class Loop:
 def _frame(row: Row) -> dict[str, object]:
     """Which image it was, for an event."""
     return {} if row.frame is None else {"frame": row.frame}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

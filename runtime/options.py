@@ -16,9 +16,11 @@ from click.core import ParameterSource
 from edgekd.runtime.config import config_callback, print_and_exit
 
 Decorator = Callable[[Any], Any]
-INPUTS = ("serial", "csv", "stdin", "frames")
+INPUTS = ("serial", "csv", "stdin", "frames", "mqtt")
 """Options of which a run takes one."""
-RELOADED = frozenset(("threshold", "scores"))
+RELOADED = frozenset(
+    ("threshold", "scores", "events", "events_mb", "events_keep", "publish", "command", "exec_timeout")
+)
 """Options that SIGHUP takes over; all others wait for the next start."""
 
 
@@ -37,6 +39,12 @@ class Options:
     frames: str | None
     raw: str | None
     maps: tuple[str, ...]
+    mqtt: str | None
+    mqtt_password_file: str | None
+    mqtt_ca: str | None
+    mqtt_cert: str | None
+    mqtt_key: str | None
+    mqtt_client_id: str | None
     # decision
     threshold: float | None
     # state
@@ -47,6 +55,14 @@ class Options:
     scores: bool
     record: str | None
     quiet: bool
+    events: str | None
+    events_mb: float
+    events_keep: int
+    publish: str | None
+    command: str | None
+    exec_timeout: float
+    spool: str | None
+    spool_mb: float
     # service
     config: str | None
     metrics: str | None
@@ -90,6 +106,16 @@ input_options = _group(
     click.option("--frames", metavar="DIR", help="Read the images of a folder (.npy, .pgm, .raw), then end."),
     click.option("--raw", metavar="RxC[:KIND]", help="With --stdin: images as raw bytes, 28x28 or 28x28:float32."),
     click.option("--map", "maps", metavar="NAME=COLUMN", multiple=True, help="Sensor NAME is COLUMN in the input."),
+    click.option(
+        "--mqtt",
+        metavar="URL",
+        help="Subscribe to mqtt[s]://[user@]host[:port]/topic; its password comes from EDGEKD_MQTT_PASSWORD.",
+    ),
+    click.option("--mqtt-password-file", metavar="FILE", help="A file with the broker's password."),
+    click.option("--mqtt-ca", metavar="FILE", help="Trust a broker (mqtts://) by these certificates (PEM)."),
+    click.option("--mqtt-cert", metavar="FILE", help="This client's own certificate (PEM)."),
+    click.option("--mqtt-key", metavar="FILE", help="The key of --mqtt-cert (PEM)."),
+    click.option("--mqtt-client-id", metavar="NAME", help="What the broker knows this run by; by default its own."),
 )
 
 decision_options = _group(
@@ -110,6 +136,40 @@ sink_options = _group(
     click.option("--scores", is_flag=True, help="Also print every score, not only anomalies."),
     click.option("--record", type=click.Path(dir_okay=False), help="Append what the sensors say to this CSV."),
     click.option("--quiet", is_flag=True, help="No words on standard error but errors."),
+    click.option("--events", metavar="FILE", type=click.Path(dir_okay=False), help="Append every event to this file."),
+    click.option(
+        "--events-mb",
+        default=10.0,
+        show_default=True,
+        type=click.FloatRange(0.01, 100_000),
+        help="Rotate --events when it is so large.",
+    ),
+    click.option(
+        "--events-keep", default=5, show_default=True, type=click.IntRange(0, 1000), help="Files to keep beside it."
+    ),
+    click.option(
+        "--publish",
+        metavar="TOPIC|URL",
+        help="Publish events to a topic of the --mqtt broker, or of mqtt[s]://…/topic.",
+    ),
+    click.option(
+        "--exec", "command", metavar="COMMAND", help="Run this for each event, as JSON on its standard input; no shell."
+    ),
+    click.option(
+        "--exec-timeout",
+        default=30.0,
+        show_default=True,
+        type=click.FloatRange(0.1, 3600),
+        help="Seconds that a command of --exec may take.",
+    ),
+    click.option("--spool", metavar="DIR", help="Keep events that are not delivered here; by default STATE.spool."),
+    click.option(
+        "--spool-mb",
+        default=8.0,
+        show_default=True,
+        type=click.FloatRange(1, 100_000),
+        help="Largest size of it; then the oldest events are dropped.",
+    ),
 )
 
 service_options = _group(
