@@ -236,6 +236,33 @@ def test_a_sink_that_cannot_work_is_refused_in_one_line(
     assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_sighup_exchanges_the_sinks(folder: Path, tmp_path: Path) -> None:
+    file, got = tmp_path / "edgekd.toml", (tmp_path / "first", tmp_path / "second")
+    rows = (folder / "x.csv").read_text()
+
+    def settings(**sinks: object) -> None:
+        file.write_text("".join(f"{name} = {json.dumps(str(value))}\n" for name, value in sinks.items()))
+
+    settings(exec=shell_words(TAKES, got[0]), events=tmp_path / "e1")
+    arguments = ("--model", folder / "m.onnx", "--config", file, "--stdin", "--spool", tmp_path / "spool")
+    with Device(*arguments, stdin=subprocess.PIPE) as device:
+        assert device.process.stdin
+        for place, now in zip(got, ("e1", "e2")):
+            device.process.stdin.write(rows)  # type: ignore[arg-type]
+            device.process.stdin.flush()
+            eventually(lambda place=place: len(lines(place)) > 5, "that the command has run")  # type: ignore[misc]
+            eventually(lambda now=now: len(lines(tmp_path / now)) > 5, "events in the file")  # type: ignore[misc]
+            settings(exec=shell_words(TAKES, got[1]), events=tmp_path / "e2")
+            device.process.send_signal(signal.SIGHUP)
+            assert device.wait_for("reloaded")["needs_restart"] == []
+        settings(exec="no-such-command-here")
+        device.process.send_signal(signal.SIGHUP)
+        assert "no such command" in device.wait_for("reload_failed")["reason"]
+        assert device.end(signal.SIGTERM) == 0
+    sequence = [event["seq"] for place in got for event in lines(place)]
+    assert sequence == list(range(1, len(sequence) + 1))  # each once, none lost in between
+
+
 def test_a_stop_with_the_broker_down_keeps_everything_for_the_next_start(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("paho.mqtt.client")
     url = f"mqtt://127.0.0.1:{free_port()}/alerts"

@@ -40,6 +40,7 @@ SETTINGS = {
     "exec": ("command", "exec_timeout"),
 }
 HURRY_S = 0.8  # what a service that is stopped gives its sinks, of the two seconds that it has
+FAREWELL_S = 0.3  # of these: to end a command, to say offline
 STALL_S = 10.0  # an input that has ended waits for sinks that take events, and so long for those that take none
 POLL_S = 0.02
 
@@ -145,8 +146,8 @@ class Several:
         """Deliver what can be delivered and end. `hurry` is asked whether the run was told to stop."""
         end = time.monotonic() + HURRY_S
         if self.spool and self._outlets:
-            self._drain(self.spool, hurry, end)
-            end = max(end, time.monotonic() + HURRY_S / 2)
+            self._drain(self.spool, hurry, end - FAREWELL_S)
+            end = max(end, time.monotonic() + FAREWELL_S)
             for outlet in self._outlets.values():
                 outlet.stop(max(0.05, end - time.monotonic()))
             if left := self.spool.depth:
@@ -160,7 +161,7 @@ class Several:
             self._stdout.close(max(0.05, end - time.monotonic()))
 
     def _drain(self, spool: Spool, hurry: Callable[[], bool], end: float) -> None:
-        """Wait until everything is delivered: for `end` if in a hurry, else as long as something is."""
+        """Wait until everything is delivered: until `end` if in a hurry, else as long as something is."""
         depth, stalled_at = spool.depth, time.monotonic() + STALL_S
         while left := spool.depth:
             now = time.monotonic()
