@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.duration import duration
 from edgekd.runtime import manifest as manifest_file
 from edgekd.runtime.container import container_of
+from edgekd.runtime.duration import duration
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.manifest import STATE_DTYPES, shown
 

@@ -28,8 +28,10 @@ from edgekd.runtime.options import (
 
 if TYPE_CHECKING:
     from edgekd.runtime.detector import Detector
+    from edgekd.runtime.drift import SiteThreshold
     from edgekd.runtime.manifest import Manifest
     from edgekd.runtime.sources import Source
+    from edgekd.runtime.threshold import Episodes
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": "EDGEKD"}
 EPILOG = """Events are JSON lines on standard output, words go to standard error. Every option can also be given as an
@@ -112,11 +114,11 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
     from edgekd.runtime.signals import handle_signals
     from edgekd.runtime.sinks.several import Several
     from edgekd.runtime.systemd import Systemd
-    from edgekd.runtime.threshold import Episodes
     from edgekd.runtime.writer import DiskWriter
 
-    episodes, writer = Episodes(), DiskWriter()
+    writer = DiskWriter()
     detector = Detector.load(options.model, threshold=options.threshold)
+    episodes, site = _decision(options, detector)
     source = _source(options, detector)
     sink = Several(options, source.live, writer, say)
     keeper = recorder = None
@@ -124,13 +126,13 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
         from edgekd.runtime.resume import StateKeeper
 
         keeper = StateKeeper(
-            options.state, detector, episodes, sink.emit, say, writer, options.state_every, options.state_samples
+            options.state, detector, episodes, site, sink.emit, say, writer, options.state_every, options.state_samples
         )
     if options.record:
         from edgekd.runtime.record import Recorder
 
         recorder = Recorder(options.record, detector.manifest.names)
-    loop = Loop(source, detector, episodes, sink, say, keeper, recorder, options.scores, Systemd.of())
+    loop = Loop(source, detector, episodes, sink, say, keeper, recorder, options.scores, Systemd.of(), site)
     if options.config:
         loop.reload = Reload(loop, sink, options, _read_again)
     if options.metrics:
@@ -157,6 +159,23 @@ def _read_again() -> Options:
     return options
 
 
+def _decision(options: Options, detector: Detector) -> tuple[Episodes, SiteThreshold]:
+    """What makes alarms of verdicts; durations become samples."""
+    from edgekd.runtime.drift import SiteThreshold
+    from edgekd.runtime.threshold import Episodes
+
+    period_s = detector.manifest.period_s
+    lasting, cooldown, first = (
+        math.ceil(seconds / period_s - 1e-9)
+        for seconds in (options.min_duration, options.cooldown, options.calibrate_for)
+    )
+    if options.hysteresis < 1 and detector.threshold <= 0:
+        raise UsageError("--hysteresis: this model's threshold is not above 0, a part of it would be no lower")
+    band = options.adapt_band if options.adapt else None
+    site = SiteThreshold(detector.manifest, detector.threshold, first, band, options.reset_threshold)
+    return Episodes(lasting, cooldown, options.hysteresis), site
+
+
 def _refuse_contradictions(options: Options) -> None:
     """Raises UsageError for options that do not go together."""
     given = [f"--{name}" for name in INPUTS if getattr(options, name)]
@@ -171,6 +190,20 @@ def _refuse_contradictions(options: Options) -> None:
         raise UsageError("--record writes rows of a series; images are files already")
     if options.threshold is not None and not math.isfinite(options.threshold):
         raise UsageError("--threshold must be a finite number")
+    low, high = options.adapt_band
+    if not low <= 1 <= high:
+        raise UsageError("--adapt-band: give a factor up to 1 and one from 1 on, as in 0.5 2.0")
+    if options.calibrate_for and options.threshold is not None:
+        raise UsageError("--threshold sets it by hand, --calibrate-for by this site's scores; leave out one")
+    for name in ("calibrate_for", "reset_threshold"):
+        if getattr(options, name) and not options.state:
+            raise UsageError(f"--{name.replace('_', '-')} needs --state FILE, which is where the threshold is kept")
+    if options.frames or options.raw:
+        for name, default in (
+            ("min_duration", 0), ("cooldown", 0), ("hysteresis", 1), ("adapt", False), ("calibrate_for", 0),
+        ):  # fmt: skip
+            if getattr(options, name) != default:
+                raise UsageError(f"--{name.replace('_', '-')} goes with a series; images are judged one by one")
 
 
 def _source(options: Options, detector: Detector) -> Source:

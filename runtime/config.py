@@ -20,7 +20,7 @@ from edgekd.runtime.errors import UsageError
 from edgekd.runtime.strict import shown
 
 MAX_BYTES = 2**20  # somebody gave a recording
-ACTS = frozenset(("config", "check", "json", "print-config", "print-unit", "version", "help"))
+ACTS = frozenset(("config", "check", "json", "print-config", "print-unit", "reset-threshold", "version", "help"))
 """Options that do something once, or say where the settings are: no settings themselves."""
 
 
@@ -104,7 +104,10 @@ def _wanted(option: click.Option, value: Any) -> str:
     if option.multiple:
         one = not isinstance(value, list) or not all(isinstance(item, str) for item in value)
         return 'a list of strings, as in ["a", "b"]' if one else ""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = _is_number(value)
+    if option.nargs > 1:
+        right = isinstance(value, list) and len(value) == option.nargs and all(map(_is_number, value))
+        return "" if right else f"a list of {option.nargs} numbers"
     if option.is_flag:
         return "" if isinstance(value, bool) else "true or false"
     if isinstance(option.type, click.types.IntParamType):
@@ -112,6 +115,10 @@ def _wanted(option: click.Option, value: Any) -> str:
     if isinstance(option.type, click.types.FloatParamType):
         return "" if number else "a number"
     return "" if isinstance(value, str) else 'a string, as in "a"'
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _converted(option: click.Option, value: Any, context: click.Context, where: str) -> Callable[[], Any]:

@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edgekd.runtime.clock import WallClock
 from edgekd.runtime.detector import Detector, SensorChange, Verdict
+from edgekd.runtime.duration import duration
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.manifest import shown
 from edgekd.runtime.parse import Row, seconds_of
@@ -22,6 +24,7 @@ from edgekd.runtime.sources import InputEvent, Source
 from edgekd.runtime.threshold import End, Episodes, Onset
 
 if TYPE_CHECKING:  # with what they stand on, a megabyte that most runs do not need
+    from edgekd.runtime.drift import SiteThreshold
     from edgekd.runtime.record import Recorder
     from edgekd.runtime.resume import StateKeeper
     from edgekd.runtime.systemd import Systemd
@@ -45,6 +48,8 @@ class Loop:
     scores: bool = False
     """Also tell every verdict, not only the anomalies."""
     service: Systemd | None = None
+    site: SiteThreshold | None = None
+    """What this site's scores do to the threshold."""
     reload: Callable[[], None] | None = None
     """What `reload_soon` asks for."""
     samples: int = 0
@@ -65,6 +70,7 @@ class Loop:
     _bad_told: int = 0
     _bad_due: float = 0.0
     _flush_due: float = 0.0
+    _wall: WallClock = field(default_factory=WallClock)
     _rate: RateCheck = field(init=False)
     _by_label: bool = False
 
@@ -99,6 +105,10 @@ class Loop:
     def stopped(self) -> bool:
         """Whether it was told to stop."""
         return bool(self._stopped_by)
+
+    def set_threshold(self, trained: float) -> None:
+        """Another trained threshold; what the site has learned about the one before is forgotten."""
+        self.detector.threshold = trained if self.site is None else self.site.retrain(trained)
 
     def _run(self) -> None:
         resumed = self.keeper is not None and self.keeper.resume(self.source)
@@ -155,13 +165,28 @@ class Loop:
         turn = self.episodes.update(verdict)
         if isinstance(turn, Onset):
             self.anomalies += 1
-            self._tell_anomaly(verdict, row)
+            self._tell_anomaly(verdict, row, turn.start)
         elif isinstance(turn, End):
             self._tell_end(turn, row)
+        if self.site:
+            self._learn(self.site, verdict, row)
         if self.keeper:
             self.keeper.tick()
 
-    def _tell_anomaly(self, verdict: Verdict, row: Row) -> None:
+    def _learn(self, site: SiteThreshold, verdict: Verdict, row: Row) -> None:
+        """Let the threshold see the score, and tell where that moves it."""
+        moved = site.update(verdict.sample, verdict.score, alarm=not self.episodes.quiet)
+        if moved is None:
+            return
+        self.detector.threshold = moved.threshold
+        told = {"threshold": moved.threshold, "trained": moved.trained, "verdicts": moved.verdicts}
+        self.sink.emit({"event": moved.event, "sample": verdict.sample, "time": self._time(row)} | told)
+        self.say(
+            f"the threshold is {moved.threshold:.6g} from now on, {moved.threshold / moved.trained:.3g} times the"
+            f" trained one, by {moved.verdicts} scores of this site"
+        )
+
+    def _tell_anomaly(self, verdict: Verdict, row: Row, start: int | None = None) -> None:
         self.sink.emit(
             {
                 "event": "anomaly",
@@ -171,6 +196,7 @@ class Loop:
                 "threshold": verdict.threshold,
                 "sensors": list(verdict.top_sensors),
             }
+            | ({} if start in (None, verdict.sample) else {"start": start})
             | _frame(row)
         )
 
@@ -251,6 +277,10 @@ class Loop:
         if time.monotonic() >= self._bad_due:
             self._tell_bad_lines()
         self.sink.tick()
+        if self.source.live and (by_s := self._wall.jump_s()):
+            self.sink.emit({"event": "clock_jumped", "time": wall_time(), "by_s": round(by_s, 3)})
+            way = "forward" if by_s > 0 else "back"
+            self.say(f"the clock was set {way} by {duration(abs(by_s))}; detection does not go by it, times told do")
         if self.keeper:
             self.keeper.tick()
 

@@ -88,6 +88,8 @@ class ScoreSpec:
     scale: str = ""
     normal_median: float = 0.0
     normal_p99: float = 0.0
+    normal_p90: float = 0.0
+    """What a site's own scores are compared with (`edgekd.runtime.drift`); 0 in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -331,7 +333,12 @@ def _threshold(f: Fields) -> ThresholdSpec:
 
 def _score(f: Fields) -> ScoreSpec:
     bounds = (-LARGEST, LARGEST)
-    score = ScoreSpec(f.text("scale"), f.number("normal_median", *bounds), f.number("normal_p99", *bounds))
+    score = ScoreSpec(
+        f.text("scale"),
+        f.number("normal_median", *bounds),
+        f.number("normal_p99", *bounds),
+        f.number("normal_p90", *bounds) if f.has("normal_p90") else 0.0,
+    )
     f.done()
     return score
 

@@ -14,6 +14,8 @@ import click
 from click.core import ParameterSource
 
 from edgekd.runtime.config import config_callback, print_and_exit
+from edgekd.runtime.duration import seconds_in
+from edgekd.runtime.errors import UsageError
 
 Decorator = Callable[[Any], Any]
 INPUTS = ("serial", "csv", "stdin", "frames", "mqtt")
@@ -22,6 +24,23 @@ RELOADED = frozenset(
     ("threshold", "scores", "events", "events_mb", "events_keep", "publish", "command", "exec_timeout")
 )
 """Options that SIGHUP takes over; all others wait for the next start."""
+
+
+class _Duration(click.ParamType):
+    """A length of time such as 90s, 10min, 24h; in Python seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, (int, float)):
+            return float(value)
+        try:
+            return seconds_in(value)
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = _Duration()
 
 
 @dataclass(frozen=True)
@@ -47,6 +66,13 @@ class Options:
     mqtt_client_id: str | None
     # decision
     threshold: float | None
+    min_duration: float
+    cooldown: float
+    hysteresis: float
+    adapt: bool
+    adapt_band: tuple[float, float]
+    calibrate_for: float
+    reset_threshold: bool
     # state
     state: str | None
     state_every: float
@@ -120,6 +146,33 @@ input_options = _group(
 
 decision_options = _group(
     click.option("--threshold", type=float, help="Use this threshold instead of the model's."),
+    click.option("--min-duration", default="0s", type=DURATION, help="Tell an anomaly once it has lasted so long."),
+    click.option("--cooldown", default="0s", type=DURATION, help="Tell no other for so long after one has ended."),
+    click.option(
+        "--hysteresis",
+        metavar="FRACTION",
+        default=1.0,
+        type=click.FloatRange(0, 1),
+        help="An anomaly ends when the score is no longer above this part of the threshold.",
+    ),
+    click.option("--adapt", is_flag=True, help="Let the threshold follow slow drift, day by day."),
+    click.option(
+        "--adapt-band",
+        metavar="LOW HIGH",
+        nargs=2,
+        default=(0.5, 2.0),
+        show_default=True,
+        type=click.FloatRange(0, 100, min_open=True),
+        help="With --adapt: bounds, as factors of the threshold that was set.",
+    ),
+    click.option(
+        "--calibrate-for",
+        metavar="DURATION",
+        default="0s",
+        type=DURATION,
+        help="Set this site's threshold from its first scores, say 24h; kept in --state.",
+    ),
+    click.option("--reset-threshold", is_flag=True, help="Forget what --calibrate-for and --adapt have learned."),
 )
 
 state_options = _group(

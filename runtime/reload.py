@@ -33,6 +33,10 @@ class Reload:
         """Read the settings and take over what may change while running."""
         try:
             options = self._read()
+            manifest, site = self._loop.detector.manifest, self._loop.site
+            threshold = manifest.threshold.value if options.threshold is None else options.threshold
+            if site:
+                site.check(threshold)
             self._sinks.change(options, start=True)
         except (EdgeKDError, click.ClickException) as error:
             reason = shown(error.format_message() if isinstance(error, click.ClickException) else str(error), 300)
@@ -40,7 +44,7 @@ class Reload:
             self._sinks.emit({"event": "reload_failed", "reason": reason})
             return
         loop, detector = self._loop, self._loop.detector
-        detector.threshold = detector.manifest.threshold.value if options.threshold is None else options.threshold
+        loop.set_threshold(threshold)
         loop.scores = options.scores
         changed = _changed(self._options, options)
         later = [name for name in changed if name not in RELOADED]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.runtime.detector import Detector
+from edgekd.runtime.drift import SiteThreshold
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import shown
 from edgekd.runtime.sources import Source
@@ -31,18 +32,19 @@ from edgekd.runtime.writer import DiskWriter
 RETRY_S = 10.0  # a disk that was full may have room again long before the next save is due
 STUCK_S = 60.0  # a card may take seconds for a write; a minute is a fault to be told
 START_WAIT_S = 5.0  # at the start nothing is missed while the disk is waited for
-END_WAIT_S = 1.5  # a service that is stopped has two seconds
+END_WAIT_S = 0.9  # a service that is stopped has two seconds, of which its sinks need some
 _STREAM_ID = re.compile(r"[0-9a-f]{8}(\.[0-9]{1,9})?", re.ASCII)
 
 
 class StateKeeper:
-    """Saves a detector and its open episode to one file. A disk that fails is told once and stops nothing."""
+    """Saves detector, open episode and threshold to one file. A disk that fails is told once and stops nothing."""
 
     def __init__(
         self,
         path: str | Path,
         detector: Detector,
         episodes: Episodes,
+        site: SiteThreshold,
         emit: Callable[[Mapping[str, Any]], None],
         say: Callable[[str], None],
         writer: DiskWriter,
@@ -59,6 +61,7 @@ class StateKeeper:
         self._file = StateFile(Path(path), detector.manifest.digests.file)
         self._detector = detector
         self._episodes = episodes
+        self._site = site
         self._emit = emit
         self._say = say
         self._writer = writer
@@ -79,6 +82,8 @@ class StateKeeper:
     def resume(self, source: Source) -> bool:
         """Go on where the file says; whether there was something to go on from."""
         saved = self._load()
+        if self._site.reset:
+            self._say(f"what this site had done to the threshold is forgotten, it is {self._site.value:g} again")
         if saved is None:
             self._save_and_wait(START_WAIT_S)  # an event's name must outlive the run that told it
             return False
@@ -92,12 +97,15 @@ class StateKeeper:
             long = gap_s is None or gap_s > detector.manifest.warmup_samples * detector.manifest.period_s
             if long:
                 detector.rewarm()
+                self._episodes.interrupt()
             event |= {"sample": detector.samples_seen, "gap_s": gap_s, "rewarm": long}
             gap = "the machine was rebooted in between" if gap_s is None else f"{gap_s:.1f} s later"
             warm = "; what it remembers is kept, verdicts come again after the warm-up" if long else ""
             self._say(f"resumed from {self._shown} at sample {detector.samples_seen}, {gap}{warm}")
             self._begin_another_stream()
         self._emit(event)
+        if self._site.reset:
+            self._emit({"event": "threshold_reset", "threshold": self._site.value})
         return detector.samples_seen > 0
 
     def tick(self) -> None:
@@ -117,6 +125,7 @@ class StateKeeper:
         meta = {
             "stream_id": self.stream_id,
             "episodes": self._episodes.snapshot(),
+            "threshold": self._site.snapshot(),
             "boot_id": boot_id(),
             "boot_clock_s": boot_clock_s(),
         }
@@ -202,16 +211,19 @@ class StateKeeper:
 
     def _restore(self, saved: SavedState) -> None:
         """Put a state into the parts; raises StateUnusable, and changes nothing, where one of them does not take it."""
-        before = self._episodes.snapshot()
+        before = self._episodes.snapshot(), self._site.snapshot()
         try:
             stream_id = saved.meta["stream_id"]
             if not _STREAM_ID.fullmatch(stream_id):
                 raise ValueError("its stream has no name")
             self._episodes.restore(saved.meta["episodes"])
+            self._site.restore(saved.meta["threshold"])
             self._detector.restore(saved.arrays)
         except (UsageError, KeyError, TypeError, ValueError) as error:
-            self._episodes.restore(before)
+            self._episodes.restore(before[0])
+            self._site.restore(before[1])
             raise StateUnusable(shown(str(error)), "corrupt") from None
+        self._detector.threshold = self._site.value
         self.stream_id = stream_id
 
     @staticmethod

@@ -32,7 +32,9 @@ if TYPE_CHECKING:  # loaded where they are asked for: most runs have none of the
     from edgekd.runtime.spool import Spool
 
 # What follows from the samples alone, so that the same samples give it again.
-OF_SAMPLES = frozenset(("anomaly", "anomaly_end", "score", "sensor_missing", "sensor_back"))
+OF_SAMPLES = frozenset(
+    ("anomaly", "anomaly_end", "score", "sensor_missing", "sensor_back", "site_threshold", "threshold_moved")
+)
 # What each sink is made from; it is there where the first of them is given.
 SETTINGS = {
     "file": ("events", "events_mb", "events_keep"),
