@@ -15,6 +15,7 @@ import click
 from edgekd import __version__
 from edgekd.runtime.errors import EdgeKDError, UsageError
 from edgekd.runtime.options import (
+    GOES_WITH,
     INPUTS,
     Options,
     decision_options,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.drift import SiteThreshold
     from edgekd.runtime.manifest import Manifest
+    from edgekd.runtime.parse import Layout
     from edgekd.runtime.sources import Source
     from edgekd.runtime.threshold import Episodes
 
@@ -58,7 +60,9 @@ def cli(context: click.Context, **given: Any) -> None:
     \b
     Examples:
         edgekd-run --model student.onnx --serial /dev/ttyUSB0
+        edgekd-run --model student.onnx --tcp plant-7:4001 --sequence count --checksum nmea
         edgekd-run --model student.onnx --csv recording.csv --scores
+        edgekd-run --model student.onnx --csv /var/log/plant.csv --follow --resample mean
         mosquitto_sub -t plant | edgekd-run --model student.onnx --stdin --state /var/lib/edgekd/state
         edgekd-run --model images.onnx --frames camera --scores
         edgekd-run --model student.onnx --check
@@ -182,10 +186,16 @@ def _refuse_contradictions(options: Options) -> None:
     if len(given) != 1:
         found = f"got {' and '.join(given)}" if given else "got none"
         raise UsageError(
-            f"give one input, --frames DIR, --mqtt URL, --serial DEV, --csv FILE or --stdin ({found}); or --check"
+            "give one input, --frames DIR, --mqtt URL, --tcp HOST:PORT, --serial DEV, --csv FILE or --stdin"
+            f" ({found}); or --check"
         )
     if options.raw and not options.stdin:
         raise UsageError("--raw goes with --stdin; files of a folder (--frames) say their own shape")
+    for name, inputs in GOES_WITH.items():
+        if getattr(options, name) not in (None, False) and given[0][2:] not in inputs:
+            raise UsageError(f"--{name.replace('_', '-')} goes with --{' or --'.join(inputs)}, not with {given[0]}")
+    if options.resample and options.sequence:
+        raise UsageError("--sequence counts samples at the model's own rate; with --resample go by --time")
     if options.record and (options.frames or options.raw):
         raise UsageError("--record writes rows of a series; images are files already")
     if options.threshold is not None and not math.isfinite(options.threshold):
@@ -211,14 +221,17 @@ def _source(options: Options, detector: Detector) -> Source:
         return _images(options, detector)
     manifest = detector.manifest
     columns = _columns(options.maps, manifest)
-    if options.serial:
-        from edgekd.runtime.sources.serial_line import SerialLine
+    layout = _layout(options)
+    if options.serial or options.tcp:
+        return _connection(options, detector, columns, layout)
+    if options.csv and options.follow:
+        from edgekd.runtime.sources.follow import CsvFollow
 
-        return SerialLine(options.serial, options.baud, manifest, columns)
+        return CsvFollow(options.csv, manifest, columns, layout, options.give_up_after)
     if options.csv:
         from edgekd.runtime.sources.csv_file import CsvFile
 
-        return CsvFile(options.csv, manifest, columns)
+        return CsvFile(options.csv, manifest, columns, layout)
     if options.mqtt:
         from edgekd.runtime.mqtt import parse_url
         from edgekd.runtime.sinks.several import mqtt_secrets
@@ -227,7 +240,45 @@ def _source(options: Options, detector: Detector) -> Source:
         return MqttMessages(parse_url(options.mqtt, "--mqtt"), mqtt_secrets(options), manifest, columns)
     from edgekd.runtime.sources.stdin import Stdin
 
-    return Stdin(manifest, columns)
+    return Stdin(manifest, columns, layout)
+
+
+def _connection(options: Options, detector: Detector, columns: dict[str, str], layout: Layout) -> Source:
+    """A serial port or a TCP connection, read while the detector computes."""
+    from edgekd.runtime.sources import RowReader
+    from edgekd.runtime.sources.backlog import Backlog
+    from edgekd.runtime.sources.reconnect import Door, Reconnecting
+
+    door: Door
+    if options.serial:
+        from edgekd.runtime.sources.serial_line import SerialPort
+
+        door = SerialPort(options.serial, options.baud)
+    else:
+        from edgekd.runtime.sources.tcp import TcpServer
+
+        door = TcpServer(options.tcp or "")
+    manifest = detector.manifest
+    rows = RowReader(manifest, columns, "anything", door.name, layout, live=True)
+    source = Reconnecting(door, rows, manifest, options.give_up_after, options.idle_timeout or None)
+    return Backlog(source, manifest, lambda: detector.samples_seen)
+
+
+def _layout(options: Options) -> Layout:
+    """What the lines carry; `--sequence COLUMN:N` says where the count wraps."""
+    from edgekd.runtime.parse import Layout
+
+    column, colon, wraps = (options.sequence or "").rpartition(":")
+    wraps_at = int(wraps) if colon and wraps.isascii() and wraps.isdigit() and len(wraps) <= 20 else None
+    if wraps_at is not None and wraps_at < 2:
+        raise UsageError(f"--sequence {options.sequence}: a count that wraps at {wraps_at} counts nothing")
+    return Layout(
+        checksum=options.checksum is not None,
+        sequence=options.sequence if wraps_at is None else column,
+        sequence_wraps_at=wraps_at,
+        time=options.time,
+        resample=options.resample,
+    )
 
 
 def _images(options: Options, detector: Detector) -> Source:

@@ -219,6 +219,10 @@ class Loop:
 
     def _tell_input(self, event: InputEvent) -> None:
         self._rate.gap()
+        if event.rewarm:
+            self.detector.rewarm()
+        if not event.told:
+            return
         self.sink.emit({"event": event.event, "time": wall_time(), **event.fields})
         self.say(event.words)
         self._input_words = event.words
@@ -257,7 +261,7 @@ class Loop:
         self.sink.emit({"event": "rate_mismatch", "observed_s": observed_s, "period_s": period_s})
         self.say(
             f"samples come every {observed_s:g} s, but the model was made for one every {period_s:g} s: its scores mean"
-            " little at this rate; feed it at its own, or distill one for this"
+            " little at this rate; feed it at its own, --resample mean if it comes faster, or distill one for this"
         )
 
     def _record(self, row: Row) -> None:

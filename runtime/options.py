@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
@@ -18,8 +18,16 @@ from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import UsageError
 
 Decorator = Callable[[Any], Any]
-INPUTS = ("serial", "csv", "stdin", "frames", "mqtt")
+INPUTS = ("serial", "tcp", "csv", "stdin", "frames", "mqtt")
 """Options of which a run takes one."""
+LINES = ("serial", "tcp", "csv", "stdin")
+GOES_WITH = {
+    "follow": ("csv",),
+    "give_up_after": ("serial", "tcp", "csv"),
+    "idle_timeout": ("serial", "tcp"),
+    **dict.fromkeys(("time", "sequence", "checksum", "resample"), LINES),
+}
+"""Options that mean something with some inputs only."""
 RELOADED = frozenset(
     ("threshold", "scores", "events", "events_mb", "events_keep", "publish", "command", "exec_timeout")
 )
@@ -53,11 +61,19 @@ class Options:
     # input
     serial: str | None
     baud: int
+    tcp: str | None
     csv: str | None
+    follow: bool
     stdin: bool
     frames: str | None
     raw: str | None
     maps: tuple[str, ...]
+    time: str | None
+    sequence: str | None
+    checksum: str | None
+    resample: Literal["mean", "last"] | None
+    give_up_after: float | None
+    idle_timeout: float | None
     mqtt: str | None
     mqtt_password_file: str | None
     mqtt_ca: str | None
@@ -127,11 +143,23 @@ input_options = _group(
     click.option(
         "--baud", default=115200, show_default=True, type=click.IntRange(50, 20_000_000), help="With --serial."
     ),
+    click.option("--tcp", metavar="HOST:PORT", help="Read lines from a TCP server; it may come and go."),
     click.option("--csv", metavar="FILE", help="Read a CSV or JSON-lines file, then end."),
+    click.option("--follow", is_flag=True, help="With --csv: what is appended from now on, through rotations."),
     click.option("--stdin", is_flag=True, help="Read lines from standard input until it ends."),
     click.option("--frames", metavar="DIR", help="Read the images of a folder (.npy, .pgm, .raw), then end."),
     click.option("--raw", metavar="RxC[:KIND]", help="With --stdin: images as raw bytes, 28x28 or 28x28:float32."),
     click.option("--map", "maps", metavar="NAME=COLUMN", multiple=True, help="Sensor NAME is COLUMN in the input."),
+    click.option("--time", metavar="COLUMN", help="Column of the time label; gaps in it are noticed."),
+    click.option(
+        "--sequence", metavar="COLUMN[:N]", help="Column that counts samples, to N - 1: tells gaps and duplicates."
+    ),
+    click.option("--checksum", type=click.Choice(["nmea"]), help="Lines end in * and the XOR of their bytes, in hex."),
+    click.option(
+        "--resample", type=click.Choice(["mean", "last"]), help="Rows come at another rate than the model's period."
+    ),
+    click.option("--give-up-after", type=DURATION, help="Exit with 4 if the input has been gone for so long."),
+    click.option("--idle-timeout", type=DURATION, help="Open a port or connection again that is silent for so long."),
     click.option(
         "--mqtt",
         metavar="URL",

@@ -60,6 +60,7 @@ class StateKeeper:
         self._shown = shown(str(path), 300)
         self._file = StateFile(Path(path), detector.manifest.digests.file)
         self._detector = detector
+        self._source: Source | None = None
         self._episodes = episodes
         self._site = site
         self._emit = emit
@@ -81,6 +82,7 @@ class StateKeeper:
 
     def resume(self, source: Source) -> bool:
         """Go on where the file says; whether there was something to go on from."""
+        self._source = source
         saved = self._load()
         if self._site.reset:
             self._say(f"what this site had done to the threshold is forgotten, it is {self._site.value:g} again")
@@ -89,8 +91,7 @@ class StateKeeper:
             return False
         detector = self._detector
         event: dict[str, Any] = {"event": "resumed", "sample": detector.samples_seen}
-        if not source.live:
-            source.seek(detector.samples_seen)
+        if self._goes_on(source, saved.meta):
             self._say(f"resumed from {self._shown} at sample {detector.samples_seen}")
         else:
             gap_s = self._gap_s(saved.meta)
@@ -129,6 +130,8 @@ class StateKeeper:
             "boot_id": boot_id(),
             "boot_clock_s": boot_clock_s(),
         }
+        if (position := getattr(self._source, "position", None)) is not None:
+            meta["position"] = position()
         state = SavedState(self._detector.snapshot(), meta)
         self._handed_at_s = time.monotonic()
         self._handed_at = self._detector.samples_seen
@@ -225,6 +228,14 @@ class StateKeeper:
             raise StateUnusable(shown(str(error)), "corrupt") from None
         self._detector.threshold = self._site.value
         self.stream_id = stream_id
+
+    def _goes_on(self, source: Source, meta: dict[str, Any]) -> bool:
+        """Whether the source goes on with the very next sample, because it is a file, or one that grows."""
+        if not source.live:
+            source.seek(self._detector.samples_seen)
+            return True
+        seek_position = getattr(source, "seek_position", None)
+        return seek_position is not None and seek_position(meta.get("position"))
 
     @staticmethod
     def _gap_s(meta: dict[str, Any]) -> float | None:

@@ -37,6 +37,12 @@ def test_a_clock_that_jitters_loses_and_doubles_nothing(jitter: list[float], per
     assert fed(grid, *told) == [[i] for i in range(len(jitter) - 1)]
 
 
+def test_cells_begin_at_whole_periods_where_they_are_to() -> None:
+    grid = Grid(1, 0.1, aligned=True)
+    told = [(17e8 + i / 20, [float(i)]) for i in range(3, 12)]  # 0.15, 0.2, 0.25 …: two to a tenth of a second
+    assert fed(grid, *told) == [[3.0], [4.5], [6.5], [8.5]] and np.allclose(np.array(grid.times) % 0.1, 0.05, atol=1e-6)
+
+
 def test_a_sensor_that_says_nothing_is_missing_and_a_short_gap_keeps_its_length() -> None:
     grid = Grid(2, 10.0)
     got = fed(grid, (0.0, [1, 2]), (10.0, [3, NAN]), (40.0, [4, 5]), (50.0, [6, 7]))

@@ -1,7 +1,6 @@
 """Values that come at odd times, aligned to the model's period.
 
-Time is cut into cells of one period; what is said within a cell becomes one sample. The first value lies in the middle
-of the first cell, so that clocks may jitter by half a period before two values share a cell. Pure: no clock of its own.
+Time is cut into cells of one period; what is said within a cell becomes one sample. Pure: no clock of its own.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 Rule = Literal["mean", "last"]
+EDGE = 1e-3  # of a cell: 0.3 s is not in the third tenth of a second because a float says 0.29999…
 SET_BACK = 32  # values in a row that are all older than the open cell: not stragglers, the clock has been set back
 
 
@@ -20,9 +20,14 @@ class Grid:
 
     rule: what a cell says of a sensor, the "mean" of what was said in it, or the "last".
     longest_gap: at most so many cells in a row are told as empty; then the grid starts anew with the next value.
+    aligned: cells begin at whole periods of the clock, as 12:00 begins a minute, which suits values that come many to
+    a cell. Else the first value lies in the middle of the first cell, so that those that come one to a cell may jitter
+    by half a period before two share one.
     """
 
-    def __init__(self, n: int, period_s: float, rule: Rule = "mean", longest_gap: int = 600) -> None:
+    def __init__(
+        self, n: int, period_s: float, rule: Rule = "mean", longest_gap: int = 600, aligned: bool = False
+    ) -> None:
         self.late = 0
         """Values dropped because their cell was over."""
         self.restarts = 0
@@ -32,6 +37,7 @@ class Grid:
         self._period_s = period_s
         self._last_wins = rule == "last"
         self._longest_gap = longest_gap
+        self._aligned = aligned
         self._sum = np.zeros(n)  # (n,) of what was said in the open cell
         self._count = np.zeros(n, np.int64)
         self._first_s: float | None = None  # middle of cell 0; None: nothing was said yet
@@ -62,6 +68,8 @@ class Grid:
                 return done
         if self._first_s is None:
             self._first_s, self._open, self._empty, self._late_in_a_row = seconds, 0, 0, 0
+            if self._aligned:
+                self._first_s = (math.floor(seconds / self._period_s + EDGE) + 0.5) * self._period_s
         self._add(values)
         return done
 
@@ -77,9 +85,14 @@ class Grid:
                 done.append(self._close())
         return done
 
+    def end(self) -> list[np.ndarray]:
+        """The sample of the open cell, if anything was said in it: nothing more will be."""
+        self.times = []
+        return [self._close()] if self._count.any() else []
+
     def _cell(self, seconds: float) -> int:
         assert self._first_s is not None
-        return math.floor((seconds - self._first_s) / self._period_s + 0.5)
+        return math.floor((seconds - self._first_s) / self._period_s + 0.5 + EDGE)
 
     def _add(self, values: np.ndarray) -> None:
         said = np.isfinite(values)

@@ -175,7 +175,7 @@ class MessageReader(RowReader):
         """Why the newest of them was none."""
         return self._last_bad_value or ("values come too late" if self._grid.late else super().last_bad)
 
-    def message(self, topic: str, payload: bytes) -> list[Row]:
+    def message(self, topic: str, payload: bytes) -> Sequence[Row | InputEvent]:
         """The samples that this message completes."""
         index = self._index.get(topic.rpartition("/")[2])
         if index is None or (payload.lstrip()[:1] == b"{" and b'"value"' not in payload):
