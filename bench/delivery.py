@@ -9,6 +9,7 @@ The tests of the same names are the short forms; this runs their code for longer
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from edgekd.runtime.detector import Detector
 from edgekd.runtime.loop import Loop
 from edgekd.runtime.options import Options
 from edgekd.runtime.parse import Row
+from edgekd.runtime.sinks import JsonLines
 from edgekd.runtime.sinks.several import Several
 from edgekd.runtime.sources import InputEvent
 from edgekd.runtime.threshold import Episodes
@@ -185,6 +187,7 @@ def _timed(
     stream, writer, clock = detector.stream(), DiskWriter(), time.perf_counter
     sinks = Several(options, True, writer, lambda words: None)
     loop = Loop(_Paced(samples, RowReader(detector.manifest, {})), stream, Episodes(), sinks, lambda words: None)
+    sinks._stdout = JsonLines(Path(os.devnull).open("w"))  # the events themselves are of no interest here
     loop.scores = scores
     update, whole, emit = stream.update, loop._sample, sinks.emit
     told = [0]
