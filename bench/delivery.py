@@ -157,6 +157,9 @@ def _figures(took: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
     return found
 
 
+_nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - as long as this runs
+
+
 class _Paced:
     """Samples at the model's rate, as a sensor sends them."""
 
@@ -187,7 +190,7 @@ def _timed(
     stream, writer, clock = detector.stream(), DiskWriter(), time.perf_counter
     sinks = Several(options, True, writer, lambda words: None)
     loop = Loop(_Paced(samples, RowReader(detector.manifest, {})), stream, Episodes(), sinks, lambda words: None)
-    sinks._stdout = JsonLines(Path(os.devnull).open("w"))  # the events themselves are of no interest here
+    sinks._stdout = JsonLines(_nowhere)  # the events themselves are of no interest here
     loop.scores = scores
     update, whole, emit = stream.update, loop._sample, sinks.emit
     told = [0]

@@ -237,7 +237,7 @@ def _source(options: Options, detector: Detector) -> Source:
         from edgekd.runtime.sinks.several import mqtt_secrets
         from edgekd.runtime.sources.mqtt import MqttMessages
 
-        return MqttMessages(parse_url(options.mqtt, "--mqtt"), mqtt_secrets(options), manifest, columns)
+        return MqttMessages(parse_url(options.mqtt, "--mqtt"), mqtt_secrets(options), manifest, columns, layout)
     from edgekd.runtime.sources.stdin import Stdin
 
     return Stdin(manifest, columns, layout)

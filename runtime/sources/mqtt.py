@@ -21,9 +21,10 @@ import numpy as np
 
 from edgekd.runtime.manifest import Manifest, shown
 from edgekd.runtime.mqtt import KEEPALIVE_S, Address, Connection, Secrets, stable_client_id
-from edgekd.runtime.parse import MISSING, TIME_NAMES, Row, seconds_of
+from edgekd.runtime.parse import MISSING, PLAIN, TIME_NAMES, Layout, Row, seconds_of
 from edgekd.runtime.sources import TICK_S, InputEvent, RowReader
 from edgekd.runtime.sources.grid import Grid
+from edgekd.runtime.sources.order import window_samples
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -44,10 +45,14 @@ class MqttMessages:
         secrets: Secrets,
         manifest: Manifest,
         columns: dict[str, str],
+        layout: Layout = PLAIN,
         keepalive_s: int = KEEPALIVE_S,
     ) -> None:
         self.name = str(address)
-        self.rows = MessageReader(manifest, columns, self.name)
+        self.rows = MessageReader(manifest, columns, self.name, layout)
+        self.reconnects = 0
+        """Times that the broker came back."""
+        self._window_s = window_samples(manifest) * manifest.period_s
         name = secrets.client_id or stable_client_id(str(address), manifest.digests.file, "in")
         self._topic = address.topic
         self._connection = Connection(address, secrets, name, self, clean=False, keepalive_s=keepalive_s)
@@ -55,7 +60,7 @@ class MqttMessages:
         self._queue: deque[InputEvent | tuple[str, bytes]] = deque()
         self._recent: deque[tuple[int, str, bytes]] = deque(maxlen=SENT_AGAIN)
         self._lost_at: float | None = None
-        self._opened = False
+        self._opened = self._resumed = False
         self._reason = ""
         self._paused = False
 
@@ -93,6 +98,7 @@ class MqttMessages:
 
     def up(self, client: Client, resumed: bool) -> None:
         """Subscribe, unless the broker remembers: it would send retained messages again."""
+        self._resumed = resumed
         if resumed:
             self._open()
         else:
@@ -122,10 +128,15 @@ class MqttMessages:
             self._open()
 
     def _open(self) -> None:
+        """Messages come, perhaps again. What the broker has kept is scored; where it has kept nothing, that is lost."""
         self._reason = ""
         if self._lost_at is not None:
+            self.reconnects += 1
             lost_s, self._lost_at = round(time.monotonic() - self._lost_at, 3), None
-            self._tell("input_back", f"{self.name} is back after {lost_s:.1f} s", lost_s=lost_s)
+            rewarm = not self._resumed and lost_s > self._window_s
+            warm = "; verdicts come again after the warm-up" if rewarm else ""
+            fields = {"input": self.name, "lost_s": lost_s, "rewarm": rewarm}
+            self._put(InputEvent("input_back", f"{self.name} is back after {lost_s:.1f} s{warm}", fields, rewarm))
         elif not self._opened:
             self._tell("input_open", f"subscribed to {self.name}")
         self._opened = True
@@ -154,10 +165,11 @@ class MessageReader(RowReader):
 
     unit = "messages"
 
-    def __init__(self, manifest: Manifest, columns: dict[str, str], source: str) -> None:
-        super().__init__(manifest, columns, "anything", source)
+    def __init__(self, manifest: Manifest, columns: dict[str, str], source: str, layout: Layout = PLAIN) -> None:
+        super().__init__(manifest, columns, "anything", source, layout, live=True)
         self._index = {columns.get(name, name): i for i, name in enumerate(manifest.names)}
-        self._grid = Grid(len(manifest.names), manifest.period_s)
+        self._grid = Grid(len(manifest.names), manifest.period_s, longest_gap=window_samples(manifest))
+        self._restarts = 0
         self._values = np.full(len(manifest.names), np.nan)
         self._labeled: bool | None = None
         self._newest_s = 0.0
@@ -192,10 +204,10 @@ class MessageReader(RowReader):
         self._values[index] = np.nan
         return self._samples(samples)
 
-    def tick(self) -> list[Row]:
-        """The sample that is complete by now, though nothing more came. Values with a time wait for the next one."""
+    def tick(self) -> Sequence[Row | InputEvent]:
+        """What is complete by now, though nothing more came. Values of single sensors with a time wait for the next."""
         if self._labeled or not self._open:
-            return []
+            return self.feed(b"")
         samples = self._grid.tick(time.monotonic())
         self._open = not samples
         return self._samples(samples)
@@ -209,9 +221,14 @@ class MessageReader(RowReader):
         self._newest_s = self._newest_s if label_s is None else label_s
         return self._newest_s
 
-    def _samples(self, samples: list[np.ndarray]) -> list[Row]:
+    def _samples(self, samples: list[np.ndarray]) -> list[Row | InputEvent]:
         times = self._grid.times if self._labeled else [None] * len(samples)
-        return [Row(values, at) for values, at in zip(samples, times)]
+        found: list[Row | InputEvent] = [Row(values, at) for values, at in zip(samples, times)]
+        if self._grid.restarts > self._restarts:
+            self._restarts = self._grid.restarts
+            words = "values are missing for longer than the model looks back; verdicts come again after the warm-up"
+            found.append(InputEvent("input_gap", words, {"samples": None, "reason": "time"}, rewarm=True))
+        return found
 
 
 def _value(payload: bytes) -> tuple[float, str | float | None]:
