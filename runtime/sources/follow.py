@@ -8,6 +8,7 @@ absence, what stands between them is not read.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -53,8 +54,9 @@ class CsvFollow:
         self._go_on_at: dict[str, Any] | None = None  # where a disk failed
         self._caught_up_s = self._there_s = time.monotonic()  # when the end was reached, when the file was there
         self._told = ""  # what it is waited for
-        if self._path.is_dir():
-            raise UsageError(f"{self._shown}: is a directory; give a file that grows")
+        with contextlib.suppress(PermissionError):  # that may change: it is waited for
+            if self._path.is_dir():
+                raise UsageError(f"{self._shown}: is a directory; give a file that grows")
 
     @property
     def lag_s(self) -> float:

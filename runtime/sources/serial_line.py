@@ -36,7 +36,10 @@ class SerialPort:
 
     def absent(self) -> bool:
         """Whether there is no such device now."""
-        return not Path(self.name).exists()
+        try:
+            return not Path(self.name).exists()
+        except OSError:  # a folder that may not be looked into refuses
+            return False
 
     def advice(self, error: Exception) -> str:
         """What to do about an open that failed."""
