@@ -70,27 +70,39 @@ def summary(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def comparisons(cells: list[dict[str, Any]], against: str = "baseline") -> dict[str, dict[str, float]]:
+def comparisons(cells: list[dict[str, Any]], against: str = "baseline") -> list[dict[str, Any]]:
     """How each training's AUC differs from another's, paired over tasks: mean and standard error for each student."""
-    found: dict[str, dict[str, float]] = {}
-    for training in TRAININGS:
+    rows = []
+    for training in (training for training in TRAININGS if training != against):
         for student in cells[0]["parameters"]:
             gains = np.array(
                 [f["students"][training][student]["auc"] - f["students"][against][student]["auc"] for f in cells]
             )
             error = float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else 0.0
-            found[f"{training}/{student}"] = {"gain": float(gains.mean()), "standard_error": error}
-    return found
+            row = {"training": training, "student": student, "gain": float(gains.mean()), "standard error": error}
+            rows.append({**row, "better in": f"{int((gains > 0).sum())} of {len(gains)}"})
+    return rows
 
 
-def best_counts(cells: list[dict[str, Any]]) -> dict[str, int]:
-    """For how many of the students each training has the highest mean AUC."""
+def side_by_side(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each student: mean AUC by every training beside the teacher's."""
+    found = summary(cells)
+    teacher = float(np.mean([cell["teacher"]["auc"] for cell in cells]))
+    return [
+        {"student": student, "parameters": count, "teacher": teacher}
+        | {row["training"]: row["AUC"] for row in found if row["student"] == student}
+        for student, count in cells[0]["parameters"].items()
+    ]
+
+
+def best_counts(cells: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """For how many of the students each training has the highest mean AUC, in one row."""
     rows = summary(cells)
     students = list(cells[0]["parameters"])
     best = [
         max((r for r in rows if r["student"] == student), key=lambda r: r["AUC"])["training"] for student in students
     ]
-    return {training: best.count(training) for training in TRAININGS}
+    return [{training: best.count(training) for training in TRAININGS}]
 
 
 def draw(by_set: dict[str, list[dict[str, Any]]], path: Path) -> None:
@@ -160,18 +172,18 @@ def main(
     for name, cells in by_set.items():
         print(f"\n{name}: {len(cells)} tasks, teacher {np.mean([c['teacher']['auc'] for c in cells]):.3f}\n")
         print(table(summary(cells)))
-        print(f"\nhighest mean AUC for so many students: {best_counts(cells)}")
+        print(f"\nhighest mean AUC for so many students: {best_counts(cells)[0]}")
     draw(by_set, RESULTS / "regression_grid.png")
-    figures = {
-        name: {
-            "teacher": [cell["teacher"]["auc"] for cell in cells],
-            "tasks": [cell["task"] for cell in cells],
-            "rows": summary(cells),
-            "against baseline": comparisons(cells),
-            "best": best_counts(cells),
-        }
-        for name, cells in by_set.items()
+    kinds = {"trainings": side_by_side, "students": summary, "against baseline": comparisons, "best": best_counts}
+    figures: dict[str, Any] = {
+        kind: [{"set": name, **row} for name, cells in by_set.items() for row in found_by(cells)]
+        for kind, found_by in kinds.items()
     }
+    figures["tasks"] = [
+        {"set": name, **cell["task"], "teacher AUC": cell["teacher"]["auc"]}
+        for name, cells in by_set.items()
+        for cell in cells
+    ]
     save("regression_grid", rounded(figures), settings=asdict(settings))
 
 

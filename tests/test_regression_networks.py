@@ -32,6 +32,14 @@ def test_every_student_takes_every_shape(name: str, shape: tuple[int, ...]) -> N
     assert Student(name, shape)(torch.rand(3, *shape)).shape == (3,)
 
 
+@torch.inference_mode()
+def test_strange_inputs_do_not_tie_where_the_hidden_layer_is_off() -> None:
+    student = Student("our-S3")
+    assert student.hidden is not None and student.hidden.bias is not None
+    student.hidden.bias.fill_(-100.0)  # what a student learns that has seen nothing strange: large inputs turn it off
+    assert len(student(torch.rand(50, 1, 28, 28)).unique()) > 45
+
+
 def test_what_is_not_there_is_said() -> None:
     with pytest.raises(UsageError, match="no student 'S3'; there are our-S1"):
         Student("S3")

@@ -52,7 +52,9 @@ if TYPE_CHECKING:
     metavar="DATA",
     help="regression: what is not normal, images of another set or other machines, to be shown to the student.",
 )
-@click.option("--student", metavar="NAME", help="regression: the student, our-S1 to our-S7 (our-S3).")
+@click.option(
+    "--student", metavar="NAME", help="regression: our-S1 to our-S7 (our-S3 for images), or energies for a series."
+)
 @click.option(
     "--co-learning",
     is_flag=True,

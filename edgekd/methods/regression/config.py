@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from edgekd.methods.regression.networks import LADDER
+from edgekd.methods.regression.networks import LADDER, LEAK
 from edgekd.methods.settings import LONGEST, read_settings
 from edgekd.runtime.errors import UsageError
 from edgekd.signature import Geometry
@@ -23,6 +23,9 @@ class RegressionConfig:
     student: str = "our-S3"
     """A rung of the ladder; "energies", of a series only, which measures energies instead of convolving; "autoencoder"
     is the image teacher itself, which scores by its reconstruction error."""
+
+    leak: float = LEAK
+    """Slope of a convolutional student's hidden dense layer below zero; with 0, ReLU, strange inputs may tie."""
 
     # images
     rows: int = 0
@@ -125,8 +128,8 @@ CHOICES = {
 
 RANGES = {
     "rows": (0, LONGEST), "false_alarm_rate": (1e-6, 0.5), "hop": (0, LONGEST), "alpha": (0.0, 1e3),
-    "target_rate": (1e-6, 1.0), "outlier_share": (0.0, 0.9), "tail_weight": (0.0, 1e3), "epochs": (1, 100_000),
-    "damaged_copies": (0, 16), "lanes": (1, 4096), "truncate_hops": (1, 4096),
+    "target_rate": (1e-6, 1.0), "outlier_share": (0.0, 0.9), "leak": (0.0, 1.0), "tail_weight": (0.0, 1e3),
+    "epochs": (1, 100_000), "damaged_copies": (0, 16), "lanes": (1, 4096), "truncate_hops": (1, 4096),
     "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
     "teacher_learning_rate": (1e-8, 10.0), "batch": (2, 65_536), "teacher_batch": (1, 65_536),
 }  # fmt: skip

@@ -109,7 +109,7 @@ class ImageStep(ImageModule):
 
     def __init__(self, config: RegressionConfig, n_columns: int) -> None:
         super().__init__(config, n_columns)
-        self.network = Student(config.student, self.shape)
+        self.network = Student(config.student, self.shape, config.leak)
         self.scale = LogScale()
 
     def verdict(self, images: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,9 @@ from edgekd.runtime.errors import UsageError
 
 KERNEL_2D, KERNEL_1D = 3, 5
 POOLED = 4  # the teacher halves an image twice
+# Slope of the hidden dense layer below zero. With ReLU alone a student that was shown nothing strange turns all of its
+# units off for what is, and gives the whole top percent of its scores one value.
+LEAK = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ LADDER = {
 
 
 class Student(nn.Module):
-    """One student: convolutions, ReLU, a hidden dense layer where its rung has one, and one linear output.
+    """One student: convolutions with ReLU, a hidden dense layer where its rung has one, and one linear output.
 
     Parameters: `name` a key of `LADDER`; `shape` of one input: (channels, rows, columns) for an image or signature
     matrices, (sensors, samples) for a window, over which the convolutions are one-dimensional with kernel 5. With the
@@ -51,14 +54,15 @@ class Student(nn.Module):
 
     The hidden dense layer is written as a convolution as large as its map: the same numbers, but every tool that makes
     convolutions int8 then takes it along. The last layer is `head`; it stays in float, since the tail is what matters.
+    `leak` is the slope of the hidden layer's activation below zero.
     """
 
-    def __init__(self, name: str, shape: tuple[int, ...] = (1, 28, 28)) -> None:
+    def __init__(self, name: str, shape: tuple[int, ...] = (1, 28, 28), leak: float = LEAK) -> None:
         super().__init__()
         if name not in LADDER:
             raise UsageError(f"there is no student {name!r}; there are {', '.join(LADDER)}")
         rung = LADDER[name]
-        self.name, self.shape = name, tuple(shape)
+        self.name, self.shape, self.leak = name, tuple(shape), leak
         inputs, *sides = shape
         flat = len(sides) == 2
         convolution: type[nn.Module] = nn.Conv2d if flat else nn.Conv1d
@@ -78,7 +82,7 @@ class Student(nn.Module):
         for convolution in self.convolutions:
             x = F.relu(convolution(x))
         if self.hidden is not None:
-            x = F.relu(self.hidden(x))
+            x = F.leaky_relu(self.hidden(x), self.leak)
         return self.head(x.flatten(1)).squeeze(1)
 
 

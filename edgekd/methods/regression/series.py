@@ -62,7 +62,8 @@ class SeriesStep(StepModule):
         if config.student == ENERGIES:
             self.network = EnergyStudent(n_kept, self.geometry.lengths, self.of_matrices)
         else:
-            self.network = Student(config.student, (3, n_kept, n_kept) if self.of_matrices else (n_kept, self.span))
+            shape = (3, n_kept, n_kept) if self.of_matrices else (n_kept, self.span)
+            self.network = Student(config.student, shape, config.leak)
         self.scale = LogScale()
 
     # -- the contract ------------------------------------------------------------------------------------------------
