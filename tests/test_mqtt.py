@@ -371,6 +371,9 @@ def test_a_subscription_that_is_lost_is_taken_up_again(tmp_path: Path, broker: B
             if done.is_set():
                 return
 
+    def told(event: str) -> int:
+        return sum(isinstance(item, InputEvent) and item.event == event for item in list(found))
+
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     eventually(lambda: bool(found), "the subscription")
@@ -379,6 +382,7 @@ def test_a_subscription_that_is_lost_is_taken_up_again(tmp_path: Path, broker: B
             consumer.publish("plant", str(i))
             if i % 100 == 50:
                 network.cut()
+                eventually(lambda cuts=i // 100 + 1: told("input_back") == cuts, "the subscription again")
         eventually(lambda: sum(isinstance(item, Row) for item in found) >= 300, "all samples")
     done.set()
     reader.join(10)

@@ -247,7 +247,11 @@ def test_settings_that_are_wrong_at_reload_leave_the_old_ones(folder: Path, tmp_
         assert device.end(signal.SIGTERM) == 0
 
 
-def test_sighup_without_a_config_is_a_terminal_that_closes(folder: Path, tmp_path: Path) -> None:
+def test_sighup_without_a_config_is_a_terminal_that_closes(
+    folder: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the run would inherit that it is ignored
+    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
     with pipe(folder, "--state", tmp_path / "state") as device:
         feed(device, 4)
         device.wait_for("score")
