@@ -116,7 +116,7 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.loop import Loop
     from edgekd.runtime.reload import Reload
-    from edgekd.runtime.signals import handle_signals
+    from edgekd.runtime.signals import ended_in_time, handle_signals
     from edgekd.runtime.sinks.several import Several
     from edgekd.runtime.systemd import Systemd
     from edgekd.runtime.writer import DiskWriter
@@ -153,6 +153,8 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
         sink.close(lambda: loop.stopped or loop.broken_pipe)
     if loop.broken_pipe:
         _forget_stdout()
+    sys.stdout.flush()
+    ended_in_time()
     return code
 
 

@@ -36,6 +36,11 @@ def handle_signals(loop: Loop) -> None:
         signal.signal(signal.SIGHUP, terminate)
 
 
+def ended_in_time() -> None:
+    """Only the interpreter is left to take down, and an alarm that finds it half gone would kill it."""
+    signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def _too_late(signum: int, _: FrameType | None) -> None:
     words = f"edgekd-run: stopped after {STOP_S:g} s without an end: a disk or the reader of standard output hangs\n"
     os.write(2, words.encode())
