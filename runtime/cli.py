@@ -66,11 +66,12 @@ def cli(context: click.Context, **given: Any) -> None:
         mosquitto_sub -t plant | edgekd-run --model student.onnx --stdin --state /var/lib/edgekd/state
         edgekd-run --model images.onnx --frames camera --scores
         edgekd-run --model student.onnx --check
+        edgekd-run --model student.onnx --require-signed key.pem.pub --serial /dev/ttyUSB0
         edgekd-run --config /etc/edgekd/edgekd.toml
     """
     options = Options(**strongest_input(context, given))
     if options.check:
-        sys.exit(_check(options.model, options.as_json))
+        sys.exit(_check(options.model, options.require_signed, options.as_json))
     if options.as_json:
         raise UsageError("--json goes with --check; events are JSON lines anyway")
     sys.exit(_run(options))
@@ -121,7 +122,9 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
     from edgekd.runtime.writer import DiskWriter
 
     writer = DiskWriter()
-    detector = Detector.load(options.model, threshold=options.threshold)
+    detector = Detector.load(
+        options.model, threshold=options.threshold, probe=True, signed_by=options.require_signed
+    )
     episodes, site = _decision(options, detector)
     source = _source(options, detector)
     sink = Several(options, source.live, writer, say)
@@ -308,12 +311,12 @@ def _columns(maps: tuple[str, ...], manifest: Manifest) -> dict[str, str]:
     return columns
 
 
-def _check(model: str, as_json: bool) -> int:
+def _check(model: str, signed_by: str | None, as_json: bool) -> int:
     """Print the report; 0 if the model is fit to run here, 1 if its self-test fails."""
     from edgekd.runtime.check import check_model, describe
 
     try:
-        report = check_model(model)
+        report = check_model(model, signed_by)
     except EdgeKDError as error:
         if as_json:
             click.echo(json.dumps({"ok": False, "file": model, "error": str(error)}))

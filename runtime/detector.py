@@ -81,14 +81,29 @@ class Detector:
         self.reset()
 
     @classmethod
-    def load(cls, path: str | Path | bytes, check: bool = True, threshold: float | None = None) -> Detector:
+    def load(
+        cls,
+        path: str | Path | bytes,
+        check: bool = True,
+        threshold: float | None = None,
+        *,
+        probe: bool = False,
+        signed_by: str | Path | None = None,
+    ) -> Detector:
         """The detector in a model file.
 
         check: replay the file's self-test on this machine's engine first.
         threshold: instead of the manifest's.
+        probe: load a file that is new on this machine in a child process first, for files of strangers: an engine that
+        dies of it, or takes all memory, then does so there. `edgekd-run` does it always.
+        signed_by: public key (a PEM file) that must have signed the file; the signature is beside it, in FILE.sig.
         Raises ModelRefused (file), GateFailed (self-test), MissingExtra or UsageError (engine).
         """
-        found, model = manifest_file.read(path)
+        found, model = manifest_file.read(path, signed_by)
+        if probe:
+            from edgekd.runtime.engines.proven import ensure_proven
+
+            ensure_proven(model)
         engine = load_engine(model, found)
         if check:
             check_self_test(engine, found)

@@ -56,6 +56,7 @@ class Options:
     """The value of every option; see its help."""
 
     model: str
+    require_signed: str | None
     check: bool
     as_json: bool
     # input
@@ -134,6 +135,7 @@ model_options = _group(
     click.option(
         "--model", required=True, type=click.Path(exists=True, dir_okay=False), help="File from edgekd export."
     ),
+    click.option("--require-signed", metavar="PUBLIC_KEY", help="Take no model but one signed with this key."),
     click.option("--check", is_flag=True, help="Verify the model on this machine and end."),
     click.option("--json", "as_json", is_flag=True, help="With --check: a JSON report."),
 )

@@ -27,6 +27,8 @@ class OnnxEngine:
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        # not by content: a file can be an ONNX model to a reader of those and another one to its own format's reader
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         options.log_severity_level = 4  # what goes wrong is raised; it need not also be printed
         try:
             self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
