@@ -126,8 +126,8 @@ def command(
     from edgekd.runtime.strict import shown
 
     table = render_images(report) if isinstance(report, ImageReport) else render(report)
-    title = Text.assemble((shown(found.name), "bold"), f", {shown(str(model), 300)}")
-    Console(highlight=False).print(title, table, sep="\n")
+    heading = Text.assemble((shown(found.name), "bold"), f", {shown(str(model), 300)}")
+    Console(highlight=False).print(heading, table, sep="\n")
     if faithful is not None:
         click.echo(f"\nagainst {teacher}: {faithful.in_words()}")
 

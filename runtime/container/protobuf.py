@@ -15,6 +15,8 @@ from edgekd.runtime.errors import ModelRefused
 MAX_PARTS = 250_000  # fields of all messages and packed numbers together; the largest student has 20,000
 MAX_TEXT = 2**20  # bytes of one string: the manifest is the longest
 
+WIRES: dict[str, tuple[int, ...]] = {"int": (0, 2), "float": (5,), "count": (5, 2)}  # one by one, packed
+
 Fields = dict[int, tuple[str, str, bool]]
 """Tag -> name, kind, and whether it may be given several times."""
 

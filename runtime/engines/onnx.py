@@ -31,7 +31,10 @@ class OnnxEngine:
         options.add_session_config_entry("session.load_model_format", "ONNX")
         options.log_severity_level = 4  # what goes wrong is raised; it need not also be printed
         try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            # without the fallback it tries only once, and prints nothing between the events on standard output
+            self._session = ort.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"], enable_fallback=False
+            )
         except Exception as error:  # the engine's own exception types differ from version to version
             if is_numpy_mismatch(error):
                 raise does_not_start(package, error) from None

@@ -67,6 +67,8 @@ def probe(model: bytes) -> bool:
 def main() -> None:
     """The child: model on standard input; one line for each stage before it begins, `STAGE PACKAGE`, then a JSON."""
     _limit("RLIMIT_CORE", 0)
+    parent = os.fdopen(os.dup(1), "w")  # what an engine prints, it may quote from the file, is no word of ours
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     from edgekd.runtime import manifest as manifest_file
     from edgekd.runtime.engines import load_engine
     from edgekd.runtime.selftest import run_self_test
@@ -75,13 +77,13 @@ def main() -> None:
     try:
         manifest, model = manifest_file.read(sys.stdin.buffer.read())
         for package in PACKAGES[container_of(model).name]:
-            print("import", package.name, flush=True)
+            print("import", package.name, file=parent, flush=True)
             if load_package(package) is not None:
                 break
         _limit("RLIMIT_AS", _address_space() + MAX_BYTES)
-        print("load", package.name, flush=True)
+        print("load", package.name, file=parent, flush=True)
         engine = load_engine(model, manifest)
-        print("run", package.name, flush=True)
+        print("run", package.name, file=parent, flush=True)
         outcome["passed"] = run_self_test(engine, manifest).passed
     except ModelRefused as error:
         outcome["refused"] = str(error)
@@ -89,7 +91,7 @@ def main() -> None:
         outcome["refused"] = f"it needs more than {MAX_BYTES >> 20} MiB of memory, no model for a device"
     except EdgeKDError:
         pass  # of the engine: the parent comes to it and tells it
-    print(json.dumps(outcome), flush=True)
+    print(json.dumps(outcome), file=parent, flush=True)
     os._exit(0)  # what an engine does to its memory on the way out is nobody's business any more
 
 
