@@ -322,23 +322,24 @@ def students(everything: bool) -> Iterator[tuple[str, Any]]:
     series = Recording(values.astype(np.float32), ("a", "b", "c"), 60.0, source="noise")
     small = {"lengths": (4, 8, 16), "channels": 2}
     paper = {"lengths": (2, 4, 6), "hop": 2, "channels": 2}
-    accumulators = ("none", "rnn", "lstm", "gru") if everything else ("rnn",)
-    for kind in accumulators:
+    yield "edge rnn", prepared(series, replace(PRESETS["edge"], accumulator="rnn", **small))
+    yield "image autoencoder", image_step(replace(REGRESSION["image"], student="autoencoder", rows=8), 12).eval()
+    linear = {"lengths": (4, 8, 16), "signature_components": 3, "sample_components": 2}
+    yield "linear", fit_linear(series, replace(LINEAR["ensemble"], **linear), 0)
+    if not everything:
+        return
+    for kind in ("none", "rnn", "lstm", "gru"):
         yield f"edge {kind}", prepared(series, replace(PRESETS["edge"], accumulator=kind, **small))
         yield f"paper {kind}", prepared(series, replace(PRESETS["paper"], accumulator=kind, **paper))
         settings = replace(REGRESSION["signature"], accumulator=kind, lengths=(4, 8, 16))
         yield f"signature {kind}", prepared_series(series, settings)
-    for name, config in LINEAR.items() if everything else [("ensemble", LINEAR["ensemble"])]:
-        config = replace(config, lengths=(4, 8, 16), signature_components=3, sample_components=2)
-        yield f"linear {name}", fit_linear(series, config, 0)
-    for rung in (*LADDER, "autoencoder") if everything else ("our-S3", "autoencoder"):
+    for name, config in LINEAR.items():
+        yield f"linear {name}", fit_linear(series, replace(config, **linear), 0)
+    for rung in LADDER:
         yield f"image {rung}", image_step(replace(REGRESSION["image"], student=rung, rows=8), 12).eval()
-        if rung in LADDER:
-            for given in ("signature", "window"):
-                settings = replace(REGRESSION[given], student=rung, lengths=(4, 8, 16))
-                yield f"{given} {rung}", prepared_series(series, settings)
-    if not everything:
-        return
+        for given in ("signature", "window"):
+            settings = replace(REGRESSION[given], student=rung, lengths=(4, 8, 16))
+            yield f"{given} {rung}", prepared_series(series, settings)
     for name, value in (
         ("scaling", "zscore"), ("standardize", "global"), ("standardize", "none"), ("drop_constant", False),
         ("levels", 3), ("levels", 4), ("separable", False), ("output", "selu"), ("attention_steps", 5),
