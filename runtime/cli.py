@@ -122,9 +122,7 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
     from edgekd.runtime.writer import DiskWriter
 
     writer = DiskWriter()
-    detector = Detector.load(
-        options.model, threshold=options.threshold, probe=True, signed_by=options.require_signed
-    )
+    detector = Detector.load(options.model, threshold=options.threshold, probe=True, signed_by=options.require_signed)
     episodes, site = _decision(options, detector)
     source = _source(options, detector)
     sink = Several(options, source.live, writer, say)

@@ -21,8 +21,7 @@ from edgekd.runtime.errors import EdgeKDError, ModelRefused, UsageError
 from edgekd.runtime.strict import shown
 
 TIMEOUT_S = 300.0  # an emulated or very busy board is slow, and it may still be right
-# Address space for loading and running: the published students take less than a tenth of it.
-MAX_BYTES = 512 * 2**20
+MAX_BYTES = 256 * 2**20  # address space for loading and running; the published student takes 10 MiB of it
 _STAGES = {"import": "when it is imported", "load": "while it loads this model", "run": "while it runs this model"}
 _REASONS = {
     signal.SIGILL: ": it uses instructions that this processor lacks",
