@@ -98,6 +98,10 @@ def a_large_padding(model: onnx.ModelProto) -> None:
     model.graph.node.append(node)
 
 
+def a_split_that_miscounts(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Split", ["ema"], ["a", "b", "c"], num_outputs=2))
+
+
 def more_than_its_bytes(model: onnx.ModelProto) -> None:
     tensor(model, "W").dims[0] = 2**40
 
@@ -164,6 +168,14 @@ def a_graph_that_is_called(tree: schema.ModelT, graph: Any) -> None:
     tree.operatorCodes[0] = schema.OperatorCodeT(119, None, 1, 119)  # WHILE
 
 
+def a_signature_of_no_graph(tree: schema.ModelT, graph: Any) -> None:
+    tree.signatureDefs[0].subgraphIndex = 1
+
+
+def a_signature_of_no_tensor(tree: schema.ModelT, graph: Any) -> None:
+    tree.signatureDefs[0].outputs[0].tensorIndex = len(graph.tensors)
+
+
 def a_huge_tensor(tree: schema.ModelT, graph: Any) -> None:
     graph.tensors[-1].shape = [2**16, 2**16]
 
@@ -186,6 +198,7 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
     "computed shape": (lambda: onnx_file(a_shape_that_is_computed), "TopK whose shape depends on 'k'"),
     "expansion": (lambda: onnx_file(an_expansion), "Expand to the size of 'size'"),
     "padding": (lambda: onnx_file(a_large_padding), "Conv with pads 1073741824"),
+    "miscounted split": (lambda: onnx_file(a_split_that_miscounts), "Split into 2 with 3 outputs"),
     "more than its bytes": (lambda: onnx_file(more_than_its_bytes), "has data of 9 numbers"),
     "negative sizes": (lambda: onnx_file(negative_sizes), "shape [-3, -3]"),
     "data given twice": (lambda: onnx_file(data_given_twice), "constant 'fill' of shape [3]"),
@@ -197,6 +210,8 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
     "custom operator": (lambda: tflite_file(an_operator_of_its_own), "an operator of its own"),
     "weights elsewhere": (lambda: tflite_file(weights_elsewhere), "ends behind the file"),
     "called graph": (lambda: tflite_file(a_graph_that_is_called), "operator 119"),
+    "signature of no graph": (lambda: tflite_file(a_signature_of_no_graph), "a signature of a graph"),
+    "signature of no tensor": (lambda: tflite_file(a_signature_of_no_tensor), "a signature of a graph"),
     "huge tensor": (lambda: tflite_file(a_huge_tensor), "shape (65536, 65536)"),
 }  # fmt: skip
 

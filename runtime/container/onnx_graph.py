@@ -111,7 +111,14 @@ def _check_node(node: dict[str, Any], constants: dict[bytes, dict[str, Any]], da
             _refuse(f"a {_text(operator)} whose shape depends on '{_text(name)}'")
         if name and operator in ENLARGING and _product(constants[name], data) > MAX_ENLARGED:
             _refuse(f"a {_text(operator)} to the size of '{_text(name)}'")
+<<<<<<< HEAD
     for attribute in node.get("attribute", ()):
+=======
+    outputs = len(node.get("output", ()))
+    for attribute in node.get("attribute", ()):
+        if attribute.get("name") == b"num_outputs" and attribute.get("i") != outputs:  # onnxruntime 1.31.1 dies of it
+            _refuse(f"a {_text(operator)} into {attribute.get('i')} with {outputs} outputs")
+>>>>>>> part-models
         if "t" in attribute:
             _check_tensor(attribute["t"])
         for value in (attribute.get("i", 0), *attribute.get("ints", ())):
