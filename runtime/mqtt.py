@@ -311,6 +311,8 @@ class Connection:
         return f"the connection was closed (or another client calls itself {self._client_id})"
 
     def _explain(self, error: Exception) -> str:
+        import ssl
+
         if isinstance(error, socket.gaierror):
             return f"the name '{shown(self._address.host, 100)}' is not found ({error.strerror})"
         if isinstance(error, ConnectionRefusedError):
@@ -321,6 +323,8 @@ class Connection:
             mended_there = any(word in why for word in ("ostname", "IP address", "expired"))
             trust = "" if mended_there else "; give its CA with --mqtt-ca"
             return f"its certificate is not valid: {shown(why, 160)}{trust}"
+        if isinstance(error, ssl.SSLEOFError):
+            return "it hung up on the TLS handshake; it may ask for a certificate, --mqtt-cert"
         if why := getattr(error, "reason", ""):
             return f"TLS failed: {shown(str(why), 100).replace('_', ' ').lower()}"
         return shown(getattr(error, "strerror", None) or str(error) or type(error).__name__, 160)

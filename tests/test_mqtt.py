@@ -342,7 +342,9 @@ def test_tls_checks_who_the_broker_is(tmp_path: Path) -> None:
         url = f"mqtts://127.0.0.1:{strict.port}/alerts"
         with Outbox(tmp_path / "s", url, ca) as out:
             out.put(1)
-            assert "certificate required" in out.wait_for("sink_waiting")["reason"]
+            reason = out.wait_for("sink_waiting")["reason"]
+            # the broker's word and its hanging up race each other
+            assert "certificate required" in reason or "it may ask for a certificate" in reason
         mine = Secrets(ca=pem("ca.pem"), cert=pem("me.pem"), key=pem("me.key"))
         with Outbox(tmp_path / "s", url, mine) as out:
             eventually(lambda: out.spool.depth == 0, "delivery with a certificate")

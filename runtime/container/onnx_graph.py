@@ -19,9 +19,10 @@ from edgekd.runtime.strict import shown
 # ConstantOfShape, NonZero, ...). `tests/test_hostile_models.py` exports students of all kinds and compares.
 OPERATORS = frozenset(
     b"Abs Add And AveragePool Cast Clip Concat Conv ConvTranspose DequantizeLinear Div Equal Exp Expand Flatten"
-    b" GRU Gather GatherND Gemm Greater GreaterOrEqual Identity IsInf IsNaN LSTM Less LessOrEqual Log MatMul Max"
-    b" Min Mod Mul Neg Not Or Pad Pow QuantizeLinear RNN Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu"
-    b" Reshape Resize Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Tanh TopK Transpose Unsqueeze Where".split()
+    b" GRU Gather GatherND Gemm Greater GreaterOrEqual Identity IsInf IsNaN LSTM LeakyRelu Less LessOrEqual Log MatMul"
+    b" Max Min Mod Mul Neg Not Or Pad Pow QuantizeLinear RNN Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum"
+    b" Relu Reshape Resize Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Tanh TopK Transpose Unsqueeze"
+    b" Where".split()
 )
 # Operator -> the first of its inputs that are no data but say what shape comes out. They must be constants: every
 # tensor then has the same size at every step, and what the self-test has needed is all that will ever be needed.
@@ -111,14 +112,10 @@ def _check_node(node: dict[str, Any], constants: dict[bytes, dict[str, Any]], da
             _refuse(f"a {_text(operator)} whose shape depends on '{_text(name)}'")
         if name and operator in ENLARGING and _product(constants[name], data) > MAX_ENLARGED:
             _refuse(f"a {_text(operator)} to the size of '{_text(name)}'")
-<<<<<<< HEAD
-    for attribute in node.get("attribute", ()):
-=======
     outputs = len(node.get("output", ()))
     for attribute in node.get("attribute", ()):
         if attribute.get("name") == b"num_outputs" and attribute.get("i") != outputs:  # onnxruntime 1.31.1 dies of it
             _refuse(f"a {_text(operator)} into {attribute.get('i')} with {outputs} outputs")
->>>>>>> part-models
         if "t" in attribute:
             _check_tensor(attribute["t"])
         for value in (attribute.get("i", 0), *attribute.get("ints", ())):

@@ -39,8 +39,9 @@ OPERATORS: dict[int, tuple[str, int, int, int, tuple[int, ...]]] = {
     76: ("RSQRT", 1, 1, 0, ()), 78: ("POW", 2, 2, 56, ()), 82: ("REDUCE_MAX", 2, 2, 27, (1,)),
     84: ("LOGICAL_OR", 2, 2, 60, ()), 85: ("ONE_HOT", 4, 4, 61, (1,)), 86: ("LOGICAL_AND", 2, 2, 62, ()),
     87: ("LOGICAL_NOT", 1, 1, 63, ()), 89: ("REDUCE_MIN", 2, 2, 27, (1,)), 92: ("SQUARE", 1, 1, 66, ()),
-    95: ("FLOOR_MOD", 2, 2, 72, ()), 97: ("RESIZE_NEAREST_NEIGHBOR", 2, 2, 74, (1,)), 101: ("ABS", 1, 1, 78, ()),
-    107: ("GATHER_ND", 2, 2, 83, ()), 114: ("QUANTIZE", 1, 1, 89, ()), 123: ("SELECT_V2", 3, 3, 98, ()),
+    95: ("FLOOR_MOD", 2, 2, 72, ()), 97: ("RESIZE_NEAREST_NEIGHBOR", 2, 2, 74, (1,)), 98: ("LEAKY_RELU", 1, 1, 75, ()),
+    101: ("ABS", 1, 1, 78, ()), 107: ("GATHER_ND", 2, 2, 83, ()), 114: ("QUANTIZE", 1, 1, 89, ()),
+    123: ("SELECT_V2", 3, 3, 98, ()),
     126: ("BATCH_MATMUL", 2, 2, 101, ()), 130: ("BROADCAST_TO", 2, 2, 104, (1,)),
     152: ("RELU_0_TO_1", 1, 1, 0, ()), 158: ("SIGN", 1, 1, 123, ()),
 }  # fmt: skip
@@ -77,17 +78,12 @@ def check_graph(data: bytes) -> None:
     graphs = list(model.tables(2))
     if len(graphs) != 1:
         _refuse(f"{len(graphs)} graphs")
-<<<<<<< HEAD
-    for signature in model.tables(7):
-        _only(signature, "signature")
-=======
     tensors = graphs[0].count(0, 4)
     for signature in model.tables(7):
         _only(signature, "signature")
         named = [table.number(1, "I") for side in (0, 1) for table in signature.tables(side)]
         if signature.number(4, "I") or max(named, default=0) >= tensors:  # ai-edge-litert 2.3.0 dies of it
             _refuse("a signature of a graph or of tensors that there are not")
->>>>>>> part-models
     _Graph(graphs[0], codes, held).check()
 
 
