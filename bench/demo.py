@@ -22,8 +22,8 @@ from typing import Any
 import click
 
 from bench.pretend_port import Events, watch
-from edgekd.duration import duration
 from edgekd.runtime import manifest as manifest_file
+from edgekd.runtime.duration import duration
 from edgekd.runtime.errors import EdgeKDError, GateFailed, UsageError
 from edgekd.simulate import Event, simulate
 

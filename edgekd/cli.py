@@ -15,6 +15,7 @@ VERBS = {
     "distill": "Train a teacher and distill it into a small student.",
     "evaluate": "Measure a student or an exported file on a labeled recording.",
     "export": "Turn a student into one self-describing file.",
+    "sign": "Sign exported files, so that a device can tell whose they are.",
     "inspect": "Say what is in a student or an exported file.",
     "bench": "Measure size, latency, memory and quality side by side.",
 }

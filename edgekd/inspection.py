@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.duration import duration
 from edgekd.runtime import manifest as manifest_file
 from edgekd.runtime.container import container_of
+from edgekd.runtime.duration import duration
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.manifest import STATE_DTYPES, shown
 
@@ -26,6 +26,7 @@ CONTAINERS = {"torch": "torch", "onnx": "ONNX", "tflite": "TFLite"}
 KINDS = {"student": "student checkpoint", "teacher": "teacher checkpoint", "exported": "exported detector"}
 LISTED_SENSORS = 16  # about what a screen holds beside the rest; --json has them all
 WIDTH, INDENT = 100, 12
+LONGEST_TEXT = 10_000  # characters of one entry; whatever a checkpoint says, it cannot steer the terminal
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -134,7 +135,11 @@ def render(about: dict[str, Any]) -> str:
         for i, text in enumerate(texts):
             label = name if i == 0 else ""
             lines += textwrap.wrap(
-                text, WIDTH, initial_indent=f"{label:<{INDENT}}", subsequent_indent=" " * INDENT, break_on_hyphens=False
+                shown(text, LONGEST_TEXT),
+                WIDTH,
+                initial_indent=f"{label:<{INDENT}}",
+                subsequent_indent=" " * INDENT,
+                break_on_hyphens=False,
             )
     return "\n".join(lines)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import pickle
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from torch import nn
 
 from edgekd.runtime.errors import GateFailed, ModelRefused, UsageError
 from edgekd.runtime.files import atomic
+from edgekd.runtime.strict import shown
 
 SAFE_TORCH = (2, 10)
 
@@ -54,8 +54,8 @@ def generator(seed: int, epoch: int) -> torch.Generator:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of torch says, cut to fit into a line of ours."""
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(":")[:120]
+    """What an error of torch says, cut to fit into a line of ours; it may quote the file, which may be hostile."""
+    return shown((str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":"), 120)
 
 
 def load_safely(path: Path) -> Any:
@@ -182,7 +182,9 @@ def _resumable(
     try:
         saved = load_safely(checkpoint)
         same = (saved["name"], saved["digest"]) == (name, digest)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError, OSError) as error:
+    except UsageError:
+        raise
+    except Exception as error:  # torch raises many kinds for what it has not written
         raise ModelRefused(
             f"{checkpoint}: cannot be resumed ({first_line(error)}); start anew without --resume"
         ) from None

@@ -20,7 +20,7 @@ from edgekd.export.scheme import Scheme
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.engines import Engine, load_engine
 from edgekd.runtime.errors import EdgeKDError, GateFailed
-from edgekd.runtime.manifest import Manifest, embed
+from edgekd.runtime.manifest import Manifest, embed, read
 from edgekd.scoring import ModelScores
 
 FLOAT = "float32"
@@ -150,7 +150,9 @@ class Workshop:
         detection: Detection | None = measured["detection"]
         if detection is not None:
             manifest = replace(manifest, metrics={**manifest.metrics, "detection": detection.to_json()})
-        return Candidate(scheme, embed(model, manifest), manifest, parity, **measured)
+        content = embed(model, manifest)
+        read(content)  # what a device would refuse is not handed out
+        return Candidate(scheme, content, manifest, parity, **measured)
 
 
 def step_times(engine: Engine, other: Engine | None, manifest: Manifest, values: np.ndarray) -> tuple[float, float]:

@@ -60,7 +60,7 @@ def described(checkpoint: Checkpoint, step: StepModule) -> Manifest:
         ),
         self_test=SelfTestSpec(SELF_TEST_SEED, SELF_TEST_STEPS, (0.0,) * SELF_TEST_STEPS, SELF_TEST_TOLERANCE),
         score=ScoreSpec(
-            "anomaly score, larger is stranger", float(np.median(normal)), float(np.quantile(normal, 0.99))
+            "anomaly score, larger is stranger", *(float(np.quantile(normal, share)) for share in (0.5, 0.99, 0.9))
         ),
         digests=DigestSpec(student=checkpoint.digest(), data=checkpoint.data["digest"]),
         metrics=checkpoint.metrics,

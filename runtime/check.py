@@ -13,14 +13,15 @@ from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.selftest import SelfTestResult, run_self_test
 
 
-def check_model(path: str | Path) -> dict[str, Any]:
+def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[str, Any]:
     """Load, verify and replay a model file: a JSON-able report with `ok`.
 
+    signed_by: public key that must have signed the file.
     Raises ModelRefused for the file, MissingExtra or UsageError for the engine, also where it would kill this process;
     a failed self-test is a report.
     """
-    manifest, model = manifest_file.read(path)
-    probe(path)
+    manifest, model = manifest_file.read(path, signed_by)
+    probe(model)
     engine = load_engine(model, manifest)
     began = time.perf_counter()
     result = run_self_test(engine, manifest)

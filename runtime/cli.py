@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +14,31 @@ import click
 
 from edgekd import __version__
 from edgekd.runtime.errors import EdgeKDError, UsageError
+from edgekd.runtime.options import (
+    GOES_WITH,
+    INPUTS,
+    Options,
+    decision_options,
+    input_options,
+    model_options,
+    service_options,
+    sink_options,
+    state_options,
+    strongest_input,
+)
 
 if TYPE_CHECKING:
     from edgekd.runtime.detector import Detector
+    from edgekd.runtime.drift import SiteThreshold
     from edgekd.runtime.manifest import Manifest
+    from edgekd.runtime.parse import Layout
     from edgekd.runtime.sources import Source
+    from edgekd.runtime.threshold import Episodes
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": "EDGEKD"}
 EPILOG = """Events are JSON lines on standard output, words go to standard error. Every option can also be given as an
-environment variable, EDGEKD_ and its name: EDGEKD_MODEL, EDGEKD_STATE_EVERY.
+environment variable, EDGEKD_ and its name (EDGEKD_MODEL, EDGEKD_STATE_EVERY), and in the file of --config. Flags are
+stronger than variables, variables than the file.
 
 \b
 Exit codes: 0 done or stopped, 1 the self-test failed, 2 usage, 3 model refused,
@@ -30,39 +46,35 @@ Exit codes: 0 done or stopped, 1 the self-test failed, 2 usage, 3 model refused,
 
 
 @click.command(context_settings=CONTEXT, epilog=EPILOG)
-@click.option("--model", required=True, type=click.Path(exists=True, dir_okay=False), help="File from edgekd export.")
-@click.option("--serial", metavar="DEV", help="Read lines from a serial port; it may come and go.")
-@click.option("--baud", default=115200, show_default=True, type=click.IntRange(50, 20_000_000), help="With --serial.")
-@click.option("--csv", metavar="FILE", help="Read a CSV or JSON-lines file, then end.")
-@click.option("--stdin", is_flag=True, help="Read lines from standard input until it ends.")
-@click.option("--frames", metavar="DIR", help="Read the images of a folder (.npy, .pgm, .raw), then end.")
-@click.option("--raw", metavar="RxC[:KIND]", help="With --stdin: images as raw bytes, 28x28 or 28x28:float32.")
-@click.option("--map", "maps", metavar="NAME=COLUMN", multiple=True, help="Sensor NAME is COLUMN in the input.")
-@click.option("--scores", is_flag=True, help="Also print every score, not only anomalies.")
-@click.option("--threshold", type=float, help="Use this threshold instead of the model's.")
-@click.option("--state", type=click.Path(dir_okay=False), help="Save the detector's state here and resume from it.")
-@click.option("--state-every", default=60.0, show_default=True, type=click.FloatRange(0), help="Seconds between saves.")
-@click.option("--record", type=click.Path(dir_okay=False), help="Append what the sensors say to this CSV.")
-@click.option("--check", is_flag=True, help="Verify the model on this machine and end.")
-@click.option("--json", "as_json", is_flag=True, help="With --check: a JSON report.")
-@click.option("--quiet", is_flag=True, help="No words on standard error but errors.")
+@model_options
+@input_options
+@decision_options
+@state_options
+@sink_options
+@service_options
 @click.version_option(__version__, prog_name="edgekd-run")
-def cli(model: str, check: bool, as_json: bool, **options: Any) -> None:
+@click.pass_context
+def cli(context: click.Context, **given: Any) -> None:
     """Run an exported detector on a stream of sensor samples.
 
     \b
     Examples:
         edgekd-run --model student.onnx --serial /dev/ttyUSB0
+        edgekd-run --model student.onnx --tcp plant-7:4001 --sequence count --checksum nmea
         edgekd-run --model student.onnx --csv recording.csv --scores
+        edgekd-run --model student.onnx --csv /var/log/plant.csv --follow --resample mean
         mosquitto_sub -t plant | edgekd-run --model student.onnx --stdin --state /var/lib/edgekd/state
         edgekd-run --model images.onnx --frames camera --scores
         edgekd-run --model student.onnx --check
+        edgekd-run --model student.onnx --require-signed key.pem.pub --serial /dev/ttyUSB0
+        edgekd-run --config /etc/edgekd/edgekd.toml
     """
-    if check:
-        sys.exit(_check(model, as_json))
-    if as_json:
+    options = Options(**strongest_input(context, given))
+    if options.check:
+        sys.exit(_check(options.model, options.require_signed, options.as_json))
+    if options.as_json:
         raise UsageError("--json goes with --check; events are JSON lines anyway")
-    sys.exit(_run(model, **options))
+    sys.exit(_run(options))
 
 
 def main() -> None:
@@ -85,88 +97,203 @@ def main() -> None:
         sys.exit(1)
 
 
-def _run(
-    model: str,
-    serial: str | None,
-    baud: int,
-    csv: str | None,
-    stdin: bool,
-    frames: str | None,
-    raw: str | None,
-    maps: tuple[str, ...],
-    scores: bool,
-    threshold: float | None,
-    state: str | None,
-    state_every: float,
-    record: str | None,
-    quiet: bool,
-) -> int:
+def _run(options: Options) -> int:
     """Put the parts together and run them."""
-    inputs = (("--serial", serial), ("--csv", csv), ("--stdin", stdin), ("--frames", frames))
-    given = [name for name, value in inputs if value]
-    if len(given) != 1:
-        found = f"got {' and '.join(given)}" if given else "got none"
-        raise UsageError(f"give one input, --frames DIR, --serial DEV, --csv FILE or --stdin ({found}); or --check")
-    if raw and not stdin:
-        raise UsageError("--raw goes with --stdin; files of a folder (--frames) say their own shape")
-    if record and (frames or raw):
-        raise UsageError("--record writes rows of a series; images are files already")
-    if threshold is not None and not math.isfinite(threshold):
-        raise UsageError("--threshold must be a finite number")
+    _refuse_contradictions(options)
 
+    from edgekd.runtime.sinks import Words
+
+    say = Words(options.quiet)
+    if not options.state:
+        return _detect(options, say)
+    from edgekd.runtime.lock import lock_state
+
+    with lock_state(options.state, say):
+        return _detect(options, say)
+
+
+def _detect(options: Options, say: Callable[[str], None]) -> int:
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.loop import Loop
-    from edgekd.runtime.sinks import JsonLines, Words
-    from edgekd.runtime.threshold import Episodes
+    from edgekd.runtime.reload import Reload
+    from edgekd.runtime.signals import ended_in_time, handle_signals
+    from edgekd.runtime.sinks.several import Several
+    from edgekd.runtime.systemd import Systemd
+    from edgekd.runtime.writer import DiskWriter
 
-    say, sink, episodes = Words(quiet), JsonLines(sys.stdout), Episodes()
-    detector = Detector.load(model, threshold=threshold)
-    if frames or raw:
-        source = _images(detector, frames, raw)
-    else:
-        source = _source(detector.manifest, serial, baud, csv, _columns(maps, detector.manifest))
+    writer = DiskWriter()
+    detector = Detector.load(options.model, threshold=options.threshold, probe=True, signed_by=options.require_signed)
+    episodes, site = _decision(options, detector)
+    source = _source(options, detector)
+    sink = Several(options, source.live, writer, say)
     keeper = recorder = None
-    if state:
+    if options.state:
         from edgekd.runtime.resume import StateKeeper
 
-        keeper = StateKeeper(state, state_every, detector, episodes, sink.emit, say)
-    if record:
+        keeper = StateKeeper(
+            options.state, detector, episodes, site, sink.emit, say, writer, options.state_every, options.state_samples
+        )
+    if options.record:
         from edgekd.runtime.record import Recorder
 
-        recorder = Recorder(record, detector.manifest.names)
-    loop = Loop(source, detector, episodes, sink, say, keeper, recorder, scores)
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda number, _: loop.stop(number))
-    code = loop.run()
+        recorder = Recorder(options.record, detector.manifest.names)
+    loop = Loop(source, detector, episodes, sink, say, keeper, recorder, options.scores, Systemd.of(), site)
+    if options.config:
+        loop.reload = Reload(loop, sink, options, _read_again)
+    if options.metrics:
+        from edgekd.runtime.metrics import serve_metrics
+
+        say(f"metrics are at {serve_metrics(options.metrics, loop)}")
+    handle_signals(loop)
+    sink.stream = keeper
+    sink.start()
+    try:
+        code = loop.run()
+    finally:
+        sink.close(lambda: loop.stopped or loop.broken_pipe)
     if loop.broken_pipe:
         _forget_stdout()
+    sys.stdout.flush()
+    ended_in_time()
     return code
 
 
-def _source(manifest: Manifest, serial: str | None, baud: int, csv: str | None, columns: dict[str, str]) -> Source:
-    if serial:
-        from edgekd.runtime.sources.serial_line import SerialLine
+def _read_again() -> Options:
+    """The options of this process as they would be if it began now. Raises as the command does."""
+    with cli.make_context("edgekd-run", sys.argv[1:]) as context:
+        options = Options(**strongest_input(context, context.params))
+    _refuse_contradictions(options)
+    return options
 
-        return SerialLine(serial, baud, manifest, columns)
-    if csv:
+
+def _decision(options: Options, detector: Detector) -> tuple[Episodes, SiteThreshold]:
+    """What makes alarms of verdicts; durations become samples."""
+    from edgekd.runtime.drift import SiteThreshold
+    from edgekd.runtime.threshold import Episodes
+
+    period_s = detector.manifest.period_s
+    lasting, cooldown, first = (
+        math.ceil(seconds / period_s - 1e-9)
+        for seconds in (options.min_duration, options.cooldown, options.calibrate_for)
+    )
+    if options.hysteresis < 1 and detector.threshold <= 0:
+        raise UsageError("--hysteresis: this model's threshold is not above 0, a part of it would be no lower")
+    band = options.adapt_band if options.adapt else None
+    site = SiteThreshold(detector.manifest, detector.threshold, first, band, options.reset_threshold)
+    return Episodes(lasting, cooldown, options.hysteresis), site
+
+
+def _refuse_contradictions(options: Options) -> None:
+    """Raises UsageError for options that do not go together."""
+    given = [f"--{name}" for name in INPUTS if getattr(options, name)]
+    if len(given) != 1:
+        found = f"got {' and '.join(given)}" if given else "got none"
+        raise UsageError(
+            "give one input, --frames DIR, --mqtt URL, --tcp HOST:PORT, --serial DEV, --csv FILE or --stdin"
+            f" ({found}); or --check"
+        )
+    if options.raw and not options.stdin:
+        raise UsageError("--raw goes with --stdin; files of a folder (--frames) say their own shape")
+    for name, inputs in GOES_WITH.items():
+        if getattr(options, name) not in (None, False) and given[0][2:] not in inputs:
+            raise UsageError(f"--{name.replace('_', '-')} goes with --{' or --'.join(inputs)}, not with {given[0]}")
+    if options.resample and options.sequence:
+        raise UsageError("--sequence counts samples at the model's own rate; with --resample go by --time")
+    if options.record and (options.frames or options.raw):
+        raise UsageError("--record writes rows of a series; images are files already")
+    if options.threshold is not None and not math.isfinite(options.threshold):
+        raise UsageError("--threshold must be a finite number")
+    low, high = options.adapt_band
+    if not low <= 1 <= high:
+        raise UsageError("--adapt-band: give a factor up to 1 and one from 1 on, as in 0.5 2.0")
+    if options.calibrate_for and options.threshold is not None:
+        raise UsageError("--threshold sets it by hand, --calibrate-for by this site's scores; leave out one")
+    for name in ("calibrate_for", "reset_threshold"):
+        if getattr(options, name) and not options.state:
+            raise UsageError(f"--{name.replace('_', '-')} needs --state FILE, which is where the threshold is kept")
+    if options.frames or options.raw:
+        for name, default in (
+            ("min_duration", 0), ("cooldown", 0), ("hysteresis", 1), ("adapt", False), ("calibrate_for", 0),
+        ):  # fmt: skip
+            if getattr(options, name) != default:
+                raise UsageError(f"--{name.replace('_', '-')} goes with a series; images are judged one by one")
+
+
+def _source(options: Options, detector: Detector) -> Source:
+    if options.frames or options.raw:
+        return _images(options, detector)
+    manifest = detector.manifest
+    columns = _columns(options.maps, manifest)
+    layout = _layout(options)
+    if options.serial or options.tcp:
+        return _connection(options, detector, columns, layout)
+    if options.csv and options.follow:
+        from edgekd.runtime.sources.follow import CsvFollow
+
+        return CsvFollow(options.csv, manifest, columns, layout, options.give_up_after)
+    if options.csv:
         from edgekd.runtime.sources.csv_file import CsvFile
 
-        return CsvFile(csv, manifest, columns)
+        return CsvFile(options.csv, manifest, columns, layout)
+    if options.mqtt:
+        from edgekd.runtime.mqtt import parse_url
+        from edgekd.runtime.sinks.several import mqtt_secrets
+        from edgekd.runtime.sources.mqtt import MqttMessages
+
+        return MqttMessages(parse_url(options.mqtt, "--mqtt"), mqtt_secrets(options), manifest, columns, layout)
     from edgekd.runtime.sources.stdin import Stdin
 
-    return Stdin(manifest, columns)
+    return Stdin(manifest, columns, layout)
 
 
-def _images(detector: Detector, frames: str | None, raw: str | None) -> Source:
+def _connection(options: Options, detector: Detector, columns: dict[str, str], layout: Layout) -> Source:
+    """A serial port or a TCP connection, read while the detector computes."""
+    from edgekd.runtime.sources import RowReader
+    from edgekd.runtime.sources.backlog import Backlog
+    from edgekd.runtime.sources.reconnect import Door, Reconnecting
+
+    door: Door
+    if options.serial:
+        from edgekd.runtime.sources.serial_line import SerialPort
+
+        door = SerialPort(options.serial, options.baud)
+    else:
+        from edgekd.runtime.sources.tcp import TcpServer
+
+        door = TcpServer(options.tcp or "")
+    manifest = detector.manifest
+    rows = RowReader(manifest, columns, "anything", door.name, layout, live=True)
+    source = Reconnecting(door, rows, manifest, options.give_up_after, options.idle_timeout or None)
+    return Backlog(source, manifest, lambda: detector.samples_seen)
+
+
+def _layout(options: Options) -> Layout:
+    """What the lines carry; `--sequence COLUMN:N` says where the count wraps."""
+    from edgekd.runtime.parse import Layout
+
+    column, colon, wraps = (options.sequence or "").rpartition(":")
+    wraps_at = int(wraps) if colon and wraps.isascii() and wraps.isdigit() and len(wraps) <= 20 else None
+    if wraps_at is not None and wraps_at < 2:
+        raise UsageError(f"--sequence {options.sequence}: a count that wraps at {wraps_at} counts nothing")
+    return Layout(
+        checksum=options.checksum is not None,
+        sequence=options.sequence if wraps_at is None else column,
+        sequence_wraps_at=wraps_at,
+        time=options.time,
+        resample=options.resample,
+    )
+
+
+def _images(options: Options, detector: Detector) -> Source:
     from edgekd.runtime.sources.frames import FrameBytes, FrameFiles, parse_raw
 
     if detector.image is None:
-        raise UsageError(f"{'--frames' if frames else '--raw'}: this model takes a series, not images; use --csv")
-    return (
-        FrameFiles(frames, detector.image)
-        if frames
-        else FrameBytes(detector.image, parse_raw(raw or "", detector.image))
-    )
+        raise UsageError(
+            f"{'--frames' if options.frames else '--raw'}: this model takes a series, not images; use --csv"
+        )
+    if options.frames:
+        return FrameFiles(options.frames, detector.image)
+    return FrameBytes(detector.image, parse_raw(options.raw or "", detector.image))
 
 
 def _columns(maps: tuple[str, ...], manifest: Manifest) -> dict[str, str]:
@@ -184,12 +311,12 @@ def _columns(maps: tuple[str, ...], manifest: Manifest) -> dict[str, str]:
     return columns
 
 
-def _check(model: str, as_json: bool) -> int:
+def _check(model: str, signed_by: str | None, as_json: bool) -> int:
     """Print the report; 0 if the model is fit to run here, 1 if its self-test fails."""
     from edgekd.runtime.check import check_model, describe
 
     try:
-        report = check_model(model)
+        report = check_model(model, signed_by)
     except EdgeKDError as error:
         if as_json:
             click.echo(json.dumps({"ok": False, "file": model, "error": str(error)}))

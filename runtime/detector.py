@@ -81,14 +81,29 @@ class Detector:
         self.reset()
 
     @classmethod
-    def load(cls, path: str | Path | bytes, check: bool = True, threshold: float | None = None) -> Detector:
+    def load(
+        cls,
+        path: str | Path | bytes,
+        check: bool = True,
+        threshold: float | None = None,
+        *,
+        probe: bool = False,
+        signed_by: str | Path | None = None,
+    ) -> Detector:
         """The detector in a model file.
 
         check: replay the file's self-test on this machine's engine first.
         threshold: instead of the manifest's.
+        probe: load a file that is new on this machine in a child process first, for files of strangers: an engine that
+        dies of it, or takes all memory, then does so there. `edgekd-run` does it always.
+        signed_by: public key (a PEM file) that must have signed the file; the signature is beside it, in FILE.sig.
         Raises ModelRefused (file), GateFailed (self-test), MissingExtra or UsageError (engine).
         """
-        found, model = manifest_file.read(path)
+        found, model = manifest_file.read(path, signed_by)
+        if probe:
+            from edgekd.runtime.engines.proven import ensure_proven
+
+            ensure_proven(model)
         engine = load_engine(model, found)
         if check:
             check_self_test(engine, found)
@@ -138,6 +153,11 @@ class Detector:
     def held_values(self) -> dict[str, int]:
         """Missing values so far, by sensor; sensors without any are left out. Counted at hop ends."""
         return {self._names[i]: int(self._held[i]) for i in np.flatnonzero(self._held)}
+
+    @property
+    def missing_sensors(self) -> tuple[str, ...]:
+        """Sensors that are left out of the score now."""
+        return tuple(self._names[i] for i in np.flatnonzero(self._valid == 0))
 
     @property
     def diverged_steps(self) -> int:
@@ -251,9 +271,10 @@ class Detector:
         return Verdict(self._seen - 1, LARGEST_SCORE, self.threshold, True, nothing, self._names)
 
     def snapshot(self) -> dict[str, np.ndarray]:
-        """The complete state as named arrays, copied; `restore` takes it back."""
+        """The complete state as named arrays, copied, of the same shapes at any time; `restore` takes it back."""
         arrays = {f"state.{name}": np.array(self._feeds[name]) for name in self._state_names}
-        arrays["samples"] = self._samples[: self._filled].copy()
+        arrays["samples"] = self._samples.copy()
+        arrays["samples"][self._filled :] = 0.0  # of the hop before: equal states are equal bytes
         arrays["seen"] = np.array(self._seen, np.int64)
         arrays["warm_at"] = np.array(self._warm_at, np.int64)
         arrays["diverged"] = np.array(self._diverged, np.int64)
@@ -266,16 +287,14 @@ class Detector:
         wanted = self.snapshot()
         for name, now in wanted.items():
             got = snapshot.get(name)
-            partial = name == "samples" and got is not None and got.ndim == 2 and len(got) < self._hop
-            shape = (len(got), self._n) if partial else now.shape  # type: ignore[arg-type]
-            if got is None or got.shape != shape or got.dtype != now.dtype:
+            if got is None or got.shape != now.shape or got.dtype != now.dtype:
                 raise UsageError(f"saved state does not fit the model: '{name}' is missing or has another shape")
-        samples, seen = snapshot["samples"], int(snapshot["seen"])
-        if seen < 0 or seen % self._hop != len(samples):
-            raise UsageError(f"saved state does not fit the model: {seen} samples seen, {len(samples)} in the open hop")
+        seen = int(snapshot["seen"])
+        if seen < 0:
+            raise UsageError(f"saved state does not fit the model: {seen} samples seen")
         self._feeds.update((name, snapshot[f"state.{name}"].copy()) for name in self._state_names)
-        self._samples[: len(samples)] = samples
-        self._filled, self._seen = len(samples), seen
+        self._samples[:] = snapshot["samples"]
+        self._filled, self._seen = seen % self._hop, seen
         self._warm_at = int(snapshot["warm_at"])
         self._diverged = int(snapshot["diverged"])
         for name in ("valid", "last", "missing", "held"):

@@ -14,21 +14,22 @@ class LineSplitter:
         self.limit = limit
         self.overlong = 0
         """Lines dropped because they were longer than `limit` bytes."""
+        self.skipping = False
+        """Inside an overlong line, of which no newline has come yet."""
         self._tail = b""
-        self._skipping = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes, without their ends; empty ones (as between CR and LF) included."""
         lines = (self._tail + data).replace(b"\r", b"\n").split(b"\n")
         self._tail = lines.pop()
-        if self._skipping and lines:
+        if self.skipping and lines:
             del lines[0]  # the rest of an overlong line
-            self._skipping = False
-        if self._skipping:
+            self.skipping = False
+        if self.skipping:
             self._tail = b""
         elif len(self._tail) > self.limit:
             self._tail = b""
-            self._skipping = True
+            self.skipping = True
             self.overlong += 1
         if any(len(line) > self.limit for line in lines):
             kept = [line for line in lines if len(line) <= self.limit]
@@ -41,7 +42,9 @@ class LineSplitter:
         tail, self._tail = self._tail, b""
         return [tail] if tail else []
 
-    def restart(self) -> None:
-        """The input was opened again: what was left of the old one is torn."""
+    def restart(self) -> bool:
+        """The input was opened again: what was left of the old one is torn. Whether anything was."""
+        torn = bool(self._tail)
         self._tail = b""
-        self._skipping = False
+        self.skipping = False
+        return torn

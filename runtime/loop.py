@@ -10,21 +10,24 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from edgekd.runtime.clock import WallClock
 from edgekd.runtime.detector import Detector, SensorChange, Verdict
+from edgekd.runtime.duration import duration
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.manifest import shown
 from edgekd.runtime.parse import Row, seconds_of
 from edgekd.runtime.rate import RateCheck
-from edgekd.runtime.sinks import Sink, json_score, json_time
+from edgekd.runtime.sinks import Sink, json_score, json_time, wall_time
 from edgekd.runtime.sources import InputEvent, Source
 from edgekd.runtime.threshold import End, Episodes, Onset
 
 if TYPE_CHECKING:  # with what they stand on, a megabyte that most runs do not need
+    from edgekd.runtime.drift import SiteThreshold
     from edgekd.runtime.record import Recorder
     from edgekd.runtime.resume import StateKeeper
+    from edgekd.runtime.systemd import Systemd
 
 BAD_LINES_EVERY_S = 10.0  # a line that is all noise must not fill the log
 RECORD_FLUSH_S = 1.0
@@ -44,17 +47,30 @@ class Loop:
     recorder: Recorder | None = None
     scores: bool = False
     """Also tell every verdict, not only the anomalies."""
+    service: Systemd | None = None
+    site: SiteThreshold | None = None
+    """What this site's scores do to the threshold."""
+    reload: Callable[[], None] | None = None
+    """What `reload_soon` asks for."""
     samples: int = 0
     """Samples of this run."""
     verdicts: int = 0
     anomalies: int = 0
     """Episodes that began in this run."""
+    last: Verdict | None = None
+    """The newest verdict."""
+    arrived_at: float | None = None
+    """When the input last brought something, on the monotonic clock."""
     broken_pipe: bool = False
     """The reader of the events has gone."""
     _stopped_by: int = 0
+    _reload_asked: bool = False
+    _ready: bool = False
+    _input_words: str = ""
     _bad_told: int = 0
     _bad_due: float = 0.0
     _flush_due: float = 0.0
+    _wall: WallClock = field(default_factory=WallClock)
     _rate: RateCheck = field(init=False)
     _by_label: bool = False
 
@@ -81,6 +97,19 @@ class Loop:
             raise KeyboardInterrupt
         self._stopped_by = signum
 
+    def reload_soon(self) -> None:
+        """Call `reload` after the samples in hand; for a signal handler."""
+        self._reload_asked = True
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was told to stop."""
+        return bool(self._stopped_by)
+
+    def set_threshold(self, trained: float) -> None:
+        """Another trained threshold; what the site has learned about the one before is forgotten."""
+        self.detector.threshold = trained if self.site is None else self.site.retrain(trained)
+
     def _run(self) -> None:
         resumed = self.keeper is not None and self.keeper.resume(self.source)
         try:
@@ -94,11 +123,15 @@ class Loop:
                     if self._stopped_by:
                         break
                 self._housekeeping()
+                self._serve(items)
                 if self._stopped_by:
                     break
         except InputLost:
             self._save()
             raise
+        finally:
+            if self.service:
+                self.service.stopping()
         self._tell_bad_lines()
         if not (self.samples or resumed or self.source.live):
             raise UsageError(f"{shown(self.source.name, 300)}: holds no samples")
@@ -112,11 +145,14 @@ class Loop:
         if not self._rate.done:
             self._observe_label(row)
         verdict = self.detector.update(row.values)
+        if self.service:
+            self.service.feed()
         for change in self.detector.sensor_changes():
             self._tell_sensor(change, row)
         if verdict is None:
             return
         self.verdicts += 1
+        self.last = verdict
         if self.scores:
             score = json_score(verdict.score)
             told = {"event": "score", "sample": verdict.sample, "score": score, "anomaly": verdict.is_anomaly}
@@ -129,13 +165,28 @@ class Loop:
         turn = self.episodes.update(verdict)
         if isinstance(turn, Onset):
             self.anomalies += 1
-            self._tell_anomaly(verdict, row)
+            self._tell_anomaly(verdict, row, turn.start)
         elif isinstance(turn, End):
             self._tell_end(turn, row)
+        if self.site:
+            self._learn(self.site, verdict, row)
         if self.keeper:
             self.keeper.tick()
 
-    def _tell_anomaly(self, verdict: Verdict, row: Row) -> None:
+    def _learn(self, site: SiteThreshold, verdict: Verdict, row: Row) -> None:
+        """Let the threshold see the score, and tell where that moves it."""
+        moved = site.update(verdict.sample, verdict.score, alarm=not self.episodes.quiet)
+        if moved is None:
+            return
+        self.detector.threshold = moved.threshold
+        told = {"threshold": moved.threshold, "trained": moved.trained, "verdicts": moved.verdicts}
+        self.sink.emit({"event": moved.event, "sample": verdict.sample, "time": self._time(row)} | told)
+        self.say(
+            f"the threshold is {moved.threshold:.6g} from now on, {moved.threshold / moved.trained:.3g} times the"
+            f" trained one, by {moved.verdicts} scores of this site"
+        )
+
+    def _tell_anomaly(self, verdict: Verdict, row: Row, start: int | None = None) -> None:
         self.sink.emit(
             {
                 "event": "anomaly",
@@ -145,6 +196,7 @@ class Loop:
                 "threshold": verdict.threshold,
                 "sensors": list(verdict.top_sensors),
             }
+            | ({} if start in (None, verdict.sample) else {"start": start})
             | _frame(row)
         )
 
@@ -167,17 +219,26 @@ class Loop:
 
     def _tell_input(self, event: InputEvent) -> None:
         self._rate.gap()
-        self.sink.emit({"event": event.event, "time": _now(), **event.fields})
+        if event.rewarm:
+            self.detector.rewarm()
+        if not event.told:
+            return
+        self.sink.emit({"event": event.event, "time": wall_time(), **event.fields})
         self.say(event.words)
+        self._input_words = event.words
+        if self.service and self._ready:
+            self.service.status(self._status())
 
     def _time(self, row: Row) -> str | float | None:
         """The source's own label; a live source that gives none gets the wall clock's."""
         if row.time is None and self.source.live:
-            return _now()
+            return wall_time()
         return json_time(row.time)
 
     def _observe_arrival(self, items: Sequence[Row | InputEvent]) -> None:
-        """Rate of an input without time labels: by the monotonic clock, as the samples come."""
+        """When the input spoke, and the rate of one without time labels: by the monotonic clock, as samples come."""
+        if items:
+            self.arrived_at = time.monotonic()
         if self._rate.done or self._by_label or not self.source.live:
             return
         rows = [item for item in items if isinstance(item, Row)]
@@ -200,7 +261,7 @@ class Loop:
         self.sink.emit({"event": "rate_mismatch", "observed_s": observed_s, "period_s": period_s})
         self.say(
             f"samples come every {observed_s:g} s, but the model was made for one every {period_s:g} s: its scores mean"
-            " little at this rate; feed it at its own, or distill one for this"
+            " little at this rate; feed it at its own, --resample mean if it comes faster, or distill one for this"
         )
 
     def _record(self, row: Row) -> None:
@@ -219,8 +280,38 @@ class Loop:
     def _housekeeping(self) -> None:
         if time.monotonic() >= self._bad_due:
             self._tell_bad_lines()
+        self.sink.tick()
+        if self.source.live and (by_s := self._wall.jump_s()):
+            self.sink.emit({"event": "clock_jumped", "time": wall_time(), "by_s": round(by_s, 3)})
+            way = "forward" if by_s > 0 else "back"
+            self.say(f"the clock was set {way} by {duration(abs(by_s))}; detection does not go by it, times told do")
         if self.keeper:
             self.keeper.tick()
+
+    def _serve(self, items: Sequence[Row | InputEvent]) -> None:
+        """What a service owes its manager each time the input was asked: ready, alive, and its settings."""
+        if self._reload_asked and self.reload:
+            self._reload_asked = False
+            if self.service:
+                self.service.reloading()
+            self.reload()
+            self._ready = False
+        if self.service is None:
+            return
+        # A source that reads ahead in a thread has nothing for the loop where that thread hangs, too: it says by `idle`
+        # whether the thread has looked just now. All others have looked when they yield nothing.
+        if not items and getattr(self.source, "idle", True):
+            self.service.feed()
+        if not self._ready:
+            self._ready = True
+            self.service.ready(self._status())
+        elif self.service.status_is_due:
+            self.service.status(self._status())
+
+    def _status(self) -> str:
+        score = f", score {self.last.score:.4g} of {self.last.threshold:.4g}" if self.last else ""
+        words = self._input_words or f"reading {self.source.name}"
+        return f"{self.samples} samples, {self.anomalies} anomalies{score}; {words}"
 
     def _tell_bad_lines(self) -> None:
         total = self.source.rows.bad
@@ -234,7 +325,7 @@ class Loop:
 
     def _save(self) -> None:
         if self.keeper:
-            self.keeper.save()
+            self.keeper.finish()
 
     def _say_goodbye(self) -> None:
         name = shown(self.source.name, 300)
@@ -251,7 +342,3 @@ class Loop:
 def _frame(row: Row) -> dict[str, object]:
     """Which image it was, for an event."""
     return {} if row.frame is None else {"frame": row.frame}
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -17,7 +17,7 @@ from typing import Any
 from edgekd.runtime.container import Container, container_of
 from edgekd.runtime.container.entry import cut
 from edgekd.runtime.digest import sha256
-from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.strict import Fields, is_number, parse_object, shown
 
 __all__ = ["Manifest", "SensorSpec", "StateSpec", "embed", "file_digest", "read", "shown"]
@@ -88,6 +88,8 @@ class ScoreSpec:
     scale: str = ""
     normal_median: float = 0.0
     normal_p99: float = 0.0
+    normal_p90: float = 0.0
+    """What a site's own scores are compared with (`edgekd.runtime.drift`); 0 in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -214,12 +216,16 @@ class Manifest:
         return manifest
 
 
-def read(source: str | Path | bytes) -> tuple[Manifest, bytes]:
+def read(source: str | Path | bytes, signed_by: str | Path | None = None) -> tuple[Manifest, bytes]:
     """The manifest and the bytes of a model file, given as a path or as those bytes.
 
-    Raises ModelRefused for a file that cannot be read, is too large, damaged, or not what its manifest says.
+    signed_by: public key that must have signed the file; its signature is beside it.
+    Raises ModelRefused for a file that cannot be read, is too large, damaged, not signed, holds what no exporter
+    writes, or is not what its manifest says.
     """
     if isinstance(source, bytes):
+        if signed_by is not None:
+            raise UsageError("a signature lies beside a file; give the file's path, not its bytes")
         return _read_bytes(source)
     path = Path(source)
     try:
@@ -229,6 +235,10 @@ def read(source: str | Path | bytes) -> tuple[Manifest, bytes]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise ModelRefused(f"{shown(str(path), 300)}: {reason}; give a file written by edgekd export") from None
     try:
+        if signed_by is not None:
+            from edgekd.runtime.signing import verify
+
+            verify(data, path, Path(signed_by))
         return _read_bytes(data)
     except ModelRefused as error:
         raise ModelRefused(f"{shown(str(path), 300)}: {error}") from None
@@ -271,7 +281,7 @@ def _read_bytes(data: bytes) -> tuple[Manifest, bytes]:
             f"the file was changed after export (SHA-256 {digest[:12]}…, manifest says"
             f" {manifest.digests.file[:12] or 'nothing'}…); copy or export it again"
         )
-    container.check_self_contained(data)
+    container.check(data)
     return manifest, data
 
 
@@ -331,7 +341,12 @@ def _threshold(f: Fields) -> ThresholdSpec:
 
 def _score(f: Fields) -> ScoreSpec:
     bounds = (-LARGEST, LARGEST)
-    score = ScoreSpec(f.text("scale"), f.number("normal_median", *bounds), f.number("normal_p99", *bounds))
+    score = ScoreSpec(
+        f.text("scale"),
+        f.number("normal_median", *bounds),
+        f.number("normal_p99", *bounds),
+        f.number("normal_p90", *bounds) if f.has("normal_p90") else 0.0,
+    )
     f.done()
     return score
 

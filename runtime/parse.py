@@ -2,6 +2,9 @@
 
 Columns are matched by name where the line's source names them (a CSV header, JSON keys), by position otherwise. Other
 columns are ignored, so that a labelled recording can be replayed as it is.
+
+A CSV line of plain numbers, which nearly all are, takes a short way with the same result: what it cannot read takes
+the long one.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +28,25 @@ MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-", "?"))  # how l
 FirstLine = Literal["fits", "header fits", "anything"]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What the lines of an input carry beside the sensors' values."""
+
+    checksum: bool = False
+    """Each line ends in * and two hexadecimal digits, the XOR of what stands before (after a leading $)."""
+    sequence: str | None = None
+    """Column that counts the samples. Without names it is the first of n + 1."""
+    sequence_wraps_at: int | None = None
+    """One more than the largest count; None: 8, 16, 32 or 64 bits."""
+    time: str | None = None
+    """Column of the time label; None: one with a usual name."""
+    resample: Literal["mean", "last"] | None = None
+    """Rows do not come at the model's period: what becomes of those that share one."""
+
+
+PLAIN = Layout()
+
+
 @dataclass(slots=True)
 class Row:
     """One sample."""
@@ -34,6 +57,8 @@ class Row:
     """The source's own time label, as it wrote it."""
     frame: str | None = None
     """Name of the image, where `values` is a whole one, float32 (hop, n)."""
+    sequence: int | None = None
+    """The source's own count of samples, where its layout names one."""
 
 
 class BadLine(ValueError):
@@ -55,6 +80,7 @@ class RowParser:
         columns: Mapping[str, str] | None = None,
         first_line: FirstLine = "anything",
         source: str = "input",
+        layout: Layout = PLAIN,
     ) -> None:
         self.bad = 0
         """Lines so far that were no row."""
@@ -72,7 +98,12 @@ class RowParser:
         self._picked: list[int] | None = None  # where each sensor stands in a CSV line; None: by position
         self._width = 0
         self._offered = False  # the column names are from a line that may be torn
+        self._layout = layout
         self._time_at: int | None = None
+        self._sequence_at: int | None = None
+        self._short_way = False  # the columns are known, as in the line before
+        self._keys: tuple[str, ...] | None = None  # of the JSON object before
+        self._time_key: str | None = None
 
     def parse(self, line: bytes) -> Row | None:
         """The row in a line; None for a header, an empty line, or one that is no row (counted in `bad`)."""
@@ -81,7 +112,12 @@ class RowParser:
             return None
         self.lines += 1
         try:
-            decoded = text.decode().removeprefix("\ufeff")
+            if self._layout.checksum:
+                text = _without_checksum(text)
+            decoded = text.decode()
+            if self._short_way and (row := self._quick(decoded)) is not None:
+                return row
+            decoded = decoded.removeprefix("\ufeff")
             if decoded[:1] == "{":
                 return self._object(_json(decoded))
             if decoded[:1] == "[":
@@ -91,8 +127,7 @@ class RowParser:
             reason = str(error)
         except UnicodeDecodeError:
             reason = "not UTF-8 text"
-        self.bad += 1
-        self.last_bad = reason
+        self.refuse(reason)
         if self.lines == 1 and self._rule == "fits":
             raise UsageError(
                 f"{self._source}, line 1: neither a header with the model's sensors nor a row of {self._n} numbers"
@@ -100,16 +135,45 @@ class RowParser:
             )
         return None
 
+    def refuse(self, reason: str, lines: int = 1) -> None:
+        """Count lines that are no sample for a reason that the parser does not know of."""
+        self.bad += lines
+        self.last_bad = reason
+
     def offer_header(self, line: bytes) -> None:
         """A line that may be torn: take its column names if every sensor's is among them, else leave it."""
+        text = line.strip()
+        if self._layout.checksum:
+            text = text.removeprefix(b"$").partition(b"*")[0]
         with contextlib.suppress(BadLine, UnicodeDecodeError):
-            self._offered = self._take_header(_split(line.strip().decode().removeprefix("\ufeff")))
+            self._offered = self._take_header(_split(text.decode().removeprefix("\ufeff")))
+
+    def _quick(self, text: str) -> Row | None:
+        """The row of a line that is all plain numbers at known places; None where it takes more to know."""
+        if ";" in text or '"' in text or "_" in text:
+            return None
+        fields = text.split(",")
+        if len(fields) != self._width:
+            return None
+        picked, time_at, sequence_at = self._picked, self._time_at, self._sequence_at
+        try:
+            numbers = map(float, fields if picked is None else [fields[i] for i in picked])
+            values = np.frombuffer(array("f", numbers), np.float32)  # beyond float32 is infinite: missing
+            sequence = None if sequence_at is None else _sequence(fields[sequence_at].strip())
+        except ValueError:
+            return None
+        time = (fields[time_at].strip() or None) if time_at is not None else None
+        return Row(values, time, None, sequence)
 
     def _csv(self, fields: list[str]) -> Row | None:
+        self._short_way = False
         if self.lines == 1 and self._take_header(fields):  # asked first: sensors may be named 0, 1, 2 …
             return None
         try:
-            return self._csv_row(fields)
+            row = self._csv_row(fields)
+            self._short_way = self._picked is not None or len(fields) == self._n
+            self._width = len(fields)
+            return row
         except BadLine:
             if self._take_header(fields):
                 return None
@@ -128,28 +192,37 @@ class RowParser:
             if len(fields) != self._width:
                 raise BadLine(f"{len(fields)} columns, the header has {self._width}")
             time = fields[self._time_at] if self._time_at is not None else None
-            return Row(_numbers([fields[i] for i in self._picked]), time or None)
-        if self._mapped:
-            raise BadLine("no header yet, and --map goes by its names")
-        time = None
-        if len(fields) == self._n + 1:
+            sequence = None if self._sequence_at is None else _sequence(fields[self._sequence_at])
+            return Row(_numbers([fields[i] for i in self._picked]), time or None, None, sequence)
+        if self._mapped or self._layout.time:
+            raise BadLine(f"no header yet, and --{'map' if self._mapped else 'time'} goes by its names")
+        time = sequence = None
+        if self._layout.sequence:
+            if len(fields) != self._n + 1:
+                raise BadLine(f"{len(fields)} columns and no header, the model has {self._n} sensors and a sequence")
+            sequence, fields = _sequence(fields[0]), fields[1:]
+        elif len(fields) == self._n + 1:
             if not fields[-1]:  # firmware that ends every line with a separator
                 fields = fields[:-1]
             elif not _is_number(fields[0]) and seconds_of(fields[0]) is not None:
                 time, fields = fields[0], fields[1:]
         if len(fields) != self._n:
             raise BadLine(f"{len(fields)} columns and no header, the model has {self._n} sensors")
-        return Row(_numbers(fields), time)
+        return Row(_numbers(fields), time, None, sequence)
 
     def _take_header(self, fields: list[str]) -> bool:
         if not self._wanted <= set(fields):
             return False
         if any(fields.count(name) > 1 for name in self._wanted):
             raise BadLine("the header names a sensor's column twice")
+        for option, column in (("--time", self._layout.time), ("--sequence", self._layout.sequence)):
+            if column is not None and column not in fields:
+                raise BadLine(f"the header lacks '{shown(column, 40)}', the column of {option}")
         self._offered = False
         self._picked = [fields.index(name) for name in self._columns]
         self._width = len(fields)
-        self._time_at = _time_column(fields, self._wanted)
+        self._time_at = _time_column(fields, self._wanted, self._layout.time)
+        self._sequence_at = None if self._layout.sequence is None else fields.index(self._layout.sequence)
         return True
 
     def _lacking_in_header(self, fields: list[str]) -> list[str]:
@@ -163,14 +236,22 @@ class RowParser:
     def _object(self, value: Any) -> Row:
         if self._wanted.isdisjoint(value):
             raise BadLine("the object has none of the model's sensors")
-        time_key = next((key for key in value if key.lower() in TIME_NAMES and key not in self._wanted), None)
+        if self._keys != (keys := tuple(value)):  # objects of one source mostly have the same
+            self._keys = keys
+            self._time_key = self._layout.time or next(
+                (key for key in keys if key.lower() in TIME_NAMES and key not in self._wanted), None
+            )
         numbers = _json_numbers([value.get(column) for column in self._columns])
-        return Row(numbers, _label(value[time_key]) if time_key else None)
+        sequence = None if self._layout.sequence is None else _json_sequence(value.get(self._layout.sequence))
+        return Row(numbers, _label(value.get(self._time_key)) if self._time_key else None, None, sequence)
 
     def _array(self, value: Any) -> Row:
+        sequence = None
+        if self._layout.sequence is not None and value:
+            sequence, value = _json_sequence(value[0]), value[1:]
         if len(value) != self._n:
             raise BadLine(f"{len(value)} values, the model has {self._n} sensors")
-        return Row(_json_numbers(value))
+        return Row(_json_numbers(value), None, None, sequence)
 
 
 def seconds_of(time: str | float | None) -> float | None:
@@ -241,6 +322,8 @@ def _json(text: str) -> Any:
 
 
 def _json_numbers(values: Sequence[Any]) -> np.ndarray:
+    with contextlib.suppress(TypeError, OverflowError):  # the short way: nothing but numbers
+        return np.frombuffer(array("f", values), np.float32)
     try:
         return _as_float32([float("nan") if v is None else _json_number(v) for v in values])
     except (TypeError, OverflowError):
@@ -256,7 +339,35 @@ def _as_float32(values: list[float]) -> np.ndarray:
         return np.array(values, np.float64).astype(np.float32)
 
 
-def _time_column(fields: list[str], wanted: frozenset[str]) -> int | None:
+def _sequence(field: str) -> int:
+    if field.isascii() and field.isdigit() and len(field) <= 20:
+        return int(field)
+    raise BadLine(f"the sequence '{shown(field, 40)}' is no count")
+
+
+def _json_sequence(value: Any) -> int:
+    if type(value) is int and 0 <= value < 2**64:
+        return value
+    return _sequence(value if isinstance(value, str) else shown(value, 40))
+
+
+def _without_checksum(line: bytes) -> bytes:
+    """The line before its * and checksum; raises BadLine where that is missing or wrong."""
+    body, star, digits = line.removeprefix(b"$").rpartition(b"*")
+    try:
+        told = int(digits, 16) if body and star and len(digits) == 2 and digits.isalnum() else None
+    except ValueError:
+        told = None
+    if told is None:
+        raise BadLine("there is no checksum at its end, * and two hexadecimal digits")
+    if told != int(np.bitwise_xor.reduce(np.frombuffer(body, np.uint8))):
+        raise BadLine("its checksum is wrong")
+    return body
+
+
+def _time_column(fields: list[str], wanted: frozenset[str], name: str | None) -> int | None:
+    if name is not None:
+        return fields.index(name)
     lowered = [field.lower() for field in fields]
     found = (lowered.index(name) for name in TIME_NAMES if name in lowered)
     return next((i for i in found if fields[i] not in wanted), None)

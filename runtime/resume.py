@@ -1,107 +1,211 @@
-"""Keeping the state of a run: when it is saved, and how the next run goes on from it."""
+"""Keeping the state of a run: when it is saved, and how the next run goes on from it.
+
+The loop's thread copies the state; the writer's thread brings it to disk, after the events that were handed to it
+before. At most one copy is on its way, so a slow disk costs saves, not memory and not samples.
+"""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgekd.runtime.detector import Detector
+from edgekd.runtime.drift import SiteThreshold
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import shown
 from edgekd.runtime.sources import Source
 from edgekd.runtime.state import (
     SavedState,
+    StateFile,
     StateUnusable,
     boot_clock_s,
     boot_id,
-    load_state,
-    save_state,
+    new_stream_id,
     set_aside,
 )
 from edgekd.runtime.threshold import Episodes
+from edgekd.runtime.writer import DiskWriter
+
+RETRY_S = 10.0  # a disk that was full may have room again long before the next save is due
+STUCK_S = 60.0  # a card may take seconds for a write; a minute is a fault to be told
+START_WAIT_S = 5.0  # at the start nothing is missed while the disk is waited for
+END_WAIT_S = 0.9  # a service that is stopped has two seconds, of which its sinks need some
+_STREAM_ID = re.compile(r"[0-9a-f]{8}(\.[0-9]{1,9})?", re.ASCII)
 
 
 class StateKeeper:
-    """Saves a detector and its open episode to one file. A disk that fails is told once and stops nothing."""
+    """Saves detector, open episode and threshold to one file. A disk that fails is told once and stops nothing."""
 
     def __init__(
         self,
         path: str | Path,
-        every_s: float,
         detector: Detector,
         episodes: Episodes,
+        site: SiteThreshold,
         emit: Callable[[Mapping[str, Any]], None],
         say: Callable[[str], None],
+        writer: DiskWriter,
+        every_s: float = 60.0,
+        every_samples: int = 0,
     ) -> None:
-        self._path = Path(path)
+        """every_s, every_samples: save at the latest after so many seconds, after so many samples (0: any number)."""
+        self.stream_id = new_stream_id()
+        """Tells the events of this stream of samples from those of every other, and what a live source sent before a
+        restart from what it sent after; a file that is read on is the same stream."""
+        self.failures = 0
+        """Saves of this run that the disk did not take."""
         self._shown = shown(str(path), 300)
-        self._every_s = every_s
+        self._file = StateFile(Path(path), detector.manifest.digests.file)
         self._detector = detector
+        self._source: Source | None = None
         self._episodes = episodes
+        self._site = site
         self._emit = emit
         self._say = say
-        self._digest = detector.manifest.digests.file
+        self._writer = writer
+        self._every_s = every_s
+        self._every_samples = every_samples
         self._due = time.monotonic() + every_s
-        self._failed = False
-        self._saved_at = -1
+        self._saved_at_s = time.monotonic()
+        self._handed_at_s: float | None = None  # a copy is on its way since
+        self._handed_at = -1  # samples seen by the newest copy
+        self._outcome: tuple[float, str] | None = None  # the writer's answer: when, and why not
+        self._failing = False
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since a state came to disk, before the first one since the start."""
+        return time.monotonic() - self._saved_at_s
 
     def resume(self, source: Source) -> bool:
-        """Go on where the file says; whether there was a state to go on from."""
+        """Go on where the file says; whether there was something to go on from."""
+        self._source = source
         saved = self._load()
+        if self._site.reset:
+            self._say(f"what this site had done to the threshold is forgotten, it is {self._site.value:g} again")
         if saved is None:
+            self._save_and_wait(START_WAIT_S)  # an event's name must outlive the run that told it
             return False
         detector = self._detector
         event: dict[str, Any] = {"event": "resumed", "sample": detector.samples_seen}
-        if not source.live:
-            source.seek(detector.samples_seen)
+        if self._goes_on(source, saved.meta):
             self._say(f"resumed from {self._shown} at sample {detector.samples_seen}")
         else:
             gap_s = self._gap_s(saved.meta)
             long = gap_s is None or gap_s > detector.manifest.warmup_samples * detector.manifest.period_s
             if long:
                 detector.rewarm()
+                self._episodes.interrupt()
             event |= {"sample": detector.samples_seen, "gap_s": gap_s, "rewarm": long}
             gap = "the machine was rebooted in between" if gap_s is None else f"{gap_s:.1f} s later"
             warm = "; what it remembers is kept, verdicts come again after the warm-up" if long else ""
             self._say(f"resumed from {self._shown} at sample {detector.samples_seen}, {gap}{warm}")
+            self._begin_another_stream()
         self._emit(event)
-        return True
+        if self._site.reset:
+            self._emit({"event": "threshold_reset", "threshold": self._site.value})
+        return detector.samples_seen > 0
 
     def tick(self) -> None:
-        """Save if it is time to."""
-        if time.monotonic() >= self._due:
+        """Tell what became of the last save, and save if it is time to."""
+        self._hear()
+        now = time.monotonic()
+        if self._handed_at_s is not None:
+            if now - self._handed_at_s > STUCK_S:
+                self._tell_failure("the disk does not answer")
+        elif now >= self._due or 0 < self._every_samples <= self._detector.samples_seen - self._handed_at:
             self.save()
 
     def save(self) -> None:
-        """Save now, unless nothing has come in since the last time."""
-        self._due = time.monotonic() + self._every_s
-        if self._detector.samples_seen == self._saved_at and not self._failed:
+        """Hand over a copy of the state, unless one is still on its way or nothing has come in since the last."""
+        if self._handed_at_s is not None or (self._detector.samples_seen == self._handed_at and not self._failing):
             return
-        meta = {"episodes": self._episodes.snapshot(), "boot_id": boot_id(), "boot_clock_s": boot_clock_s()}
+        meta = {
+            "stream_id": self.stream_id,
+            "episodes": self._episodes.snapshot(),
+            "threshold": self._site.snapshot(),
+            "boot_id": boot_id(),
+            "boot_clock_s": boot_clock_s(),
+        }
+        if (position := getattr(self._source, "position", None)) is not None:
+            meta["position"] = position()
+        state = SavedState(self._detector.snapshot(), meta)
+        self._handed_at_s = time.monotonic()
+        self._handed_at = self._detector.samples_seen
+        self._due = self._handed_at_s + self._every_s
+        if not self._writer.submit(lambda: self._write(state)):
+            self._outcome = time.monotonic(), "too much waits for the disk"
+
+    def finish(self) -> None:
+        """At the end of a run: the last state on disk, or the disk has had its time."""
+        end = time.monotonic() + END_WAIT_S
+        self._writer.flush(END_WAIT_S)
+        self._hear()
+        self._save_and_wait(max(0.0, end - time.monotonic()))
+
+    def _save_and_wait(self, seconds: float) -> bool:
+        """Save now; whether it came to disk in so many seconds."""
+        self.save()
+        self._writer.flush(seconds)
+        self._hear()
+        return self._handed_at_s is None and not self._failing
+
+    def _write(self, state: SavedState) -> None:
+        """The writer's part."""
         try:
-            save_state(self._path, self._digest, SavedState(self._detector.snapshot(), meta))
+            self._file.save(state)
         except OSError as error:
-            if not self._failed:
-                self._failed = True
-                self._say(
-                    f"cannot save the state to {self._shown}: {error.strerror}; detection goes on, saving is retried"
-                )
-                self._emit({"event": "state_not_saved", "reason": error.strerror})
+            self._outcome = time.monotonic(), error.strerror or str(error)
+        else:
+            self._outcome = time.monotonic(), ""
+
+    def _hear(self) -> None:
+        """Take the writer's answer, if there is one."""
+        if self._outcome is None:
             return
-        self._failed = False
-        self._saved_at = self._detector.samples_seen
+        (at_s, problem), self._outcome = self._outcome, None
+        self._handed_at_s = None
+        if problem:
+            self.failures += 1
+            self._due = min(self._due, at_s + RETRY_S)
+            self._tell_failure(problem)
+            return
+        self._saved_at_s = at_s
+        if self._failing:
+            self._failing = False
+            self._say(f"the state is saved to {self._shown} again")
+            self._emit({"event": "state_saved_again", "failures": self.failures})
+
+    def _tell_failure(self, reason: str) -> None:
+        """Once, until it has worked again."""
+        if self._failing:
+            return
+        self._failing = True
+        self._say(f"cannot save the state to {self._shown}: {reason}; detection goes on, saving is retried")
+        self._emit({"event": "state_not_saved", "reason": reason})
+
+    def _begin_another_stream(self) -> None:
+        """What a live source sends from now on must not be taken for what it sent before; known before the first event.
+
+        Where that cannot be saved, the next start would choose the same name again: then it is another one altogether.
+        """
+        name, _, count = self.stream_id.partition(".")
+        self.stream_id = f"{name}.{int(count or 0) + 1}"
+        if not self._save_and_wait(START_WAIT_S):
+            self.stream_id = new_stream_id()
 
     def _load(self) -> SavedState | None:
         """The state of the file, put into the detector; None for a cold start, with a word on why."""
         try:
-            saved = load_state(self._path, self._digest)
+            saved = self._file.load()
             if saved is not None:
                 self._restore(saved)
             return saved
         except StateUnusable as error:
-            aside = set_aside(self._path, error.kept_as)
+            aside = set_aside(self._file.path, error.kept_as)
             kept = f", kept as {shown(str(aside), 300)}" if aside else ""
             self._say(f"state {self._shown} is not used: {error}{kept}; starting cold")
         except OSError as error:
@@ -109,13 +213,29 @@ class StateKeeper:
         return None
 
     def _restore(self, saved: SavedState) -> None:
-        episodes = Episodes()
+        """Put a state into the parts; raises StateUnusable, and changes nothing, where one of them does not take it."""
+        before = self._episodes.snapshot(), self._site.snapshot()
         try:
-            episodes.restore(saved.meta["episodes"])
+            stream_id = saved.meta["stream_id"]
+            if not _STREAM_ID.fullmatch(stream_id):
+                raise ValueError("its stream has no name")
+            self._episodes.restore(saved.meta["episodes"])
+            self._site.restore(saved.meta["threshold"])
             self._detector.restore(saved.arrays)
         except (UsageError, KeyError, TypeError, ValueError) as error:
+            self._episodes.restore(before[0])
+            self._site.restore(before[1])
             raise StateUnusable(shown(str(error)), "corrupt") from None
-        self._episodes.restore(episodes.snapshot())
+        self._detector.threshold = self._site.value
+        self.stream_id = stream_id
+
+    def _goes_on(self, source: Source, meta: dict[str, Any]) -> bool:
+        """Whether the source goes on with the very next sample, because it is a file, or one that grows."""
+        if not source.live:
+            source.seek(self._detector.samples_seen)
+            return True
+        seek_position = getattr(source, "seek_position", None)
+        return seek_position is not None and seek_position(meta.get("position"))
 
     @staticmethod
     def _gap_s(meta: dict[str, Any]) -> float | None:

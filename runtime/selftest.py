@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekd.runtime.engines import Engine
-from edgekd.runtime.errors import GateFailed
-from edgekd.runtime.manifest import Manifest, SensorSpec
+from edgekd.runtime.errors import EdgeKDError, GateFailed, ModelRefused
+from edgekd.runtime.manifest import Manifest, SensorSpec, shown
 
 # The reader's own caps: a file cannot wave itself through. Other processors round float32 sums in another order; int8
 # adds rounding at the edge of a quantization step.
@@ -77,11 +77,16 @@ def self_test_scores(engine: Engine, manifest: Manifest, seed: int, steps: int) 
 
 
 def run_self_test(engine: Engine, manifest: Manifest) -> SelfTestResult:
-    """Replay the manifest's self-test on this engine and compare."""
+    """Replay the manifest's self-test on this engine and compare; raises ModelRefused where the graph does not run."""
     test = manifest.self_test
     int8 = manifest.quantization.scheme.startswith("int8")
     tolerance = min(test.tolerance, MAX_TOLERANCE_INT8 if int8 else MAX_TOLERANCE_FLOAT)
-    scores = np.array(self_test_scores(engine, manifest, test.seed, test.steps))
+    try:
+        scores = np.array(self_test_scores(engine, manifest, test.seed, test.steps))
+    except (EdgeKDError, MemoryError):
+        raise
+    except Exception as error:  # the engines' own, of many kinds
+        raise ModelRefused(f"{engine.name} cannot run the graph ({shown(str(error), 200)}); export it again") from None
     expected = np.array(test.scores)
     scale = np.maximum(np.abs(expected), abs(manifest.threshold.value))
     difference = np.abs(scores - expected)

@@ -1,14 +1,21 @@
 """The state file: what the detector knows, so that a restart goes on instead of beginning again.
 
-Layout, little-endian: magic (8 bytes), format version u32, CRC-32 u32 of all that follows, SHA-256 of the model file
-without its manifest (32 bytes), payload: an npz archive of the detector's arrays and one of JSON (`meta`).
-It is written beside the old one and renamed over it, so that a power cut leaves one or the other, whole.
+Two slots of one size in one file, written in turn, in place: a power cut in the middle of a write leaves the other slot
+whole, and the newest whole one counts. The file gets its full size, and every block of it is written, when it is made
+(beside its name, then renamed onto it); a later save needs no new space, so that a disk that has filled up since does
+not stop it, and changes neither size nor name, so that `fdatasync` writes the slot and no journal.
+
+A slot, little-endian, padded to blocks of 4 KiB so that no block belongs to both: magic (8 bytes), format version u32,
+CRC-32 u32 of all that follows, SHA-256 of the model file without its manifest (32 bytes), generation u64, length of the
+payload u64, payload: an npz archive of the detector's arrays and one of JSON (`meta`). Format 1, a single file that was
+renamed over the old one, is put aside.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import time
 import zipfile
@@ -22,9 +29,12 @@ import numpy as np
 from edgekd.runtime.files import atomic
 
 MAGIC = b"EDGEKDST"
-VERSION = 1
-MAX_BYTES = 256 * 2**20  # the largest state that a manifest may ask for, four times over
-_HEADER = struct.Struct("<8sII32s")
+VERSION = 2
+MAX_BYTES = 512 * 2**20  # two slots of the largest state that a manifest may ask for, four times over
+META_BYTES = 4096  # JSON of fixed length: what is decided, not what is computed, is a few hundred bytes
+BLOCK = 4096  # of file systems and of the flash behind them: a torn one must not reach into the other slot
+_HEADER = struct.Struct("<8sII32sQQ")
+_CRC_FROM = 16  # bytes of the header that the checksum leaves out
 
 
 class StateUnusable(Exception):
@@ -37,53 +47,118 @@ class StateUnusable(Exception):
 
 @dataclass(frozen=True)
 class SavedState:
-    """What a state file holds."""
+    """What a state file holds. Of one size for one model, so that a slot once made fits for ever."""
 
     arrays: dict[str, np.ndarray]
     """`Detector.snapshot`."""
     meta: dict[str, Any]
-    """JSON-able: open episode, boot id and clock at the time of saving."""
+    """JSON-able, up to META_BYTES: open episode, threshold, boot id and clock at the time of saving."""
 
 
-def save_state(path: Path, model_digest: str, state: SavedState) -> None:
-    """Write the state so that it survives a power cut at any moment; raises OSError where the disk does not take it."""
-    payload = io.BytesIO()
-    meta = np.frombuffer(json.dumps(state.meta).encode(), np.uint8)
-    np.savez(payload, allow_pickle=False, __meta__=meta, **state.arrays)
-    body = bytes.fromhex(model_digest) + payload.getvalue()
-    data = _HEADER.pack(MAGIC, VERSION, zlib.crc32(body), body[:32]) + body[32:]
-    with atomic(path) as file:
-        file.write(data)
+class StateFile:
+    """The two slots of one file. Not for two threads at once: load in one, then save in another."""
+
+    def __init__(self, path: Path, model_digest: str) -> None:
+        self.path = path
+        self._digest = bytes.fromhex(model_digest)
+        self._generation = 0
+        self._next: int | None = None
+        """Slot to write, the one that does not hold the newest state; None: the file has to be made."""
+
+    def load(self) -> SavedState | None:
+        """The newest whole state, None where there is no file yet.
+
+        Raises StateUnusable for a file that is damaged or another model's, OSError where it cannot be read.
+        """
+        try:
+            with self.path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            return None
+        if len(data) > MAX_BYTES:
+            raise StateUnusable(f"it has more than {MAX_BYTES >> 20} MiB", "corrupt")
+        view, half = memoryview(data), len(data) // 2
+        found = [_Slot.read(view[:half]), _Slot.read(view[half:])]
+        whole = [slot for slot in found if isinstance(slot, _Slot)]
+        if not whole:
+            raise next(problem for problem in found if isinstance(problem, StateUnusable))
+        newest = max(whole, key=lambda slot: slot.generation)
+        if newest.digest != self._digest:
+            raise StateUnusable("it is another model's", newest.digest.hex()[:12])
+        saved = newest.unpack()
+        self._generation = newest.generation
+        self._next = 1 - found.index(newest)
+        return saved
+
+    def save(self, state: SavedState) -> None:
+        """Write the state so that a power cut at any moment leaves one; raises OSError where the disk does not take it.
+
+        Where that happens the newest state that is on disk stays there, and the next save tries the same slot.
+        """
+        data = self._packed(state)
+        slot = self._next
+        if slot is None or not self._overwrite(data, slot):
+            slot = 0
+            with atomic(self.path) as file:
+                file.writelines([data, bytes(len(data))])  # zeros are no state
+        self._next = 1 - slot
+        self._generation += 1
+
+    def _packed(self, state: SavedState) -> bytes:
+        """A slot's bytes, whole blocks."""
+        meta = json.dumps(state.meta).encode().ljust(META_BYTES)
+        payload = io.BytesIO()
+        np.savez(payload, allow_pickle=False, __meta__=np.frombuffer(meta, np.uint8), **state.arrays)
+        body = payload.getvalue()
+        rest = self._digest + struct.pack("<QQ", self._generation + 1, len(body)) + body
+        data = MAGIC + struct.pack("<II", VERSION, zlib.crc32(rest)) + rest
+        return data.ljust(-(-len(data) // BLOCK) * BLOCK, b"\0")
+
+    def _overwrite(self, data: bytes, slot: int) -> bool:
+        """Put `data` into a slot of the file that is there; False where there is none that it fits into."""
+        try:
+            with self.path.open("r+b", buffering=0) as file:
+                if os.fstat(file.fileno()).st_size != 2 * len(data):
+                    return False
+                _write_all(file.fileno(), data, slot * len(data))
+                os.fdatasync(file.fileno())
+        except FileNotFoundError:  # somebody took it away
+            return False
+        return True
 
 
-def load_state(path: Path, model_digest: str) -> SavedState | None:
-    """The saved state, None where there is none yet.
+@dataclass(frozen=True, eq=False)
+class _Slot:
+    """A slot whose checksum is right."""
 
-    Raises StateUnusable for a file that is damaged or another model's, OSError where it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    if len(data) < _HEADER.size or len(data) > MAX_BYTES:
-        raise StateUnusable(f"it has {len(data)} bytes", "corrupt")
-    magic, version, crc, digest = _HEADER.unpack_from(data)
-    if magic != MAGIC:
-        raise StateUnusable("it is no state file", "corrupt")
-    if zlib.crc32(data[_HEADER.size - 32 :]) != crc:  # before the version: magic and checksum stay where they are
-        raise StateUnusable("its checksum is wrong", "corrupt")
-    if version != VERSION:
-        raise StateUnusable(f"it has format {version}, this EdgeKD reads {VERSION}", f"format{version}")
-    if digest.hex() != model_digest:
-        raise StateUnusable("it is another model's", digest.hex()[:12])
-    try:
-        with np.load(io.BytesIO(data[_HEADER.size :]), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        meta = json.loads(arrays.pop("__meta__").tobytes())
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise StateUnusable(f"its contents cannot be read ({error})", "corrupt") from None
-    return SavedState(arrays, meta)
+    digest: bytes
+    generation: int
+    payload: memoryview
+
+    @classmethod
+    def read(cls, data: memoryview) -> _Slot | StateUnusable:
+        """What is in a slot's bytes, or why nothing is."""
+        if len(data) < _HEADER.size:
+            return StateUnusable(f"a slot of it has {len(data)} bytes", "corrupt")
+        magic, version, crc, digest, generation, length = _HEADER.unpack_from(data)
+        if magic != MAGIC or version > 2**16:  # no version will ever be as high: it is noise
+            return StateUnusable("it is no state file", "corrupt")
+        if version != VERSION:
+            return StateUnusable(f"it has format {version}, this EdgeKD reads {VERSION}", f"format{version}")
+        end = _HEADER.size + length
+        if end > len(data) or zlib.crc32(data[_CRC_FROM:end]) != crc:
+            return StateUnusable("its checksum is wrong", "corrupt")
+        return cls(digest, generation, data[_HEADER.size : end])
+
+    def unpack(self) -> SavedState:
+        """The state; raises StateUnusable where the payload is none in spite of its checksum."""
+        try:
+            with np.load(io.BytesIO(self.payload), allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            meta = json.loads(arrays.pop("__meta__").tobytes())
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            raise StateUnusable(f"its contents cannot be read ({error})", "corrupt") from None
+        return SavedState(arrays, meta)
 
 
 def set_aside(path: Path, suffix: str) -> Path | None:
@@ -94,6 +169,11 @@ def set_aside(path: Path, suffix: str) -> Path | None:
     except OSError:
         return None
     return aside
+
+
+def new_stream_id() -> str:
+    """A name for the events of one stream of samples, unlike that of any other: 8 hexadecimal digits."""
+    return os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
 
 
 def boot_id() -> str:
@@ -107,3 +187,11 @@ def boot_id() -> str:
 def boot_clock_s() -> float:
     """Seconds since this boot, sleep included, the same for every process."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def _write_all(fd: int, data: bytes, offset: int) -> None:
+    """All of `data` at `offset`; a disk that takes only a part raises OSError at the next write."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written

@@ -1,63 +1,110 @@
-"""Verdicts to alarms: where an anomaly begins and where it ends. Pure: no clock, no I/O."""
+"""Verdicts to alarms: where an anomaly begins and where it ends. Pure: no clock, no I/O; time is counted in samples."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from edgekd.runtime.detector import Verdict
 
 
 @dataclass(frozen=True)
 class Onset:
-    """The first anomalous verdict after normal ones."""
+    """The verdict with which an episode is told."""
 
     verdict: Verdict
+    start: int
+    """Sample of the episode's first anomalous verdict: this one's, unless the episode had to last first."""
 
 
 @dataclass(frozen=True)
 class End:
-    """The first normal verdict after anomalous ones."""
+    """The first verdict after an episode."""
 
     verdict: Verdict
     start: int
-    """Sample of the onset."""
+    """Sample of the episode's first anomalous verdict."""
     peak: float
     """Largest score of the episode."""
 
     @property
     def samples(self) -> int:
-        """Length of the episode, from its first anomalous verdict to its first normal one."""
+        """Length of the episode, from its first anomalous verdict to the first after it."""
         return self.verdict.sample - self.start
 
 
 class Episodes:
-    """Joins anomalous verdicts that follow each other into one episode."""
+    """Joins anomalous verdicts that follow each other into one episode, told once.
 
-    def __init__(self) -> None:
+    By itself an episode begins with the first anomalous verdict and ends with the first normal one. Debounced:
+
+    min_samples: it is told once verdicts have been anomalous without a break for so many samples, first to last; one
+        that is over before is never told. Its start is that of the first of them.
+    cooldown_samples: after an end none is told for so many samples. Verdicts that are still anomalous then, or are for
+        the first time, begin one as ever: what lasts is told late, not never.
+    hysteresis: an open one ends only where a score is not above this share of the threshold, 1 being the threshold
+        itself. It keeps a score that wavers about the threshold in one episode, and delays no onset.
+    """
+
+    def __init__(self, min_samples: int = 0, cooldown_samples: int = 0, hysteresis: float = 1.0) -> None:
+        self._min_samples = min_samples
+        self._cooldown_samples = cooldown_samples
+        self._hysteresis = hysteresis
         self.start: int | None = None
-        """Sample of the onset of the episode that is open, None where there is none."""
+        """Sample at which the episode that is open began, None where there is none."""
         self.peak = 0.0
+        self.told = 0
+        """Onsets since the cold start."""
+        self._since: int | None = None  # first anomalous verdict of a run that is not told (yet)
+        self._ended: int | None = None  # sample of the newest end
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is open and the newest verdict was normal."""
+        return self.start is None and self._since is None
 
     def update(self, verdict: Verdict) -> Onset | End | None:
         """What this verdict begins or ends."""
-        if verdict.is_anomaly:
-            if self.start is None:
-                self.start, self.peak = verdict.sample, verdict.score
-                return Onset(verdict)
+        if self.start is not None:
+            return self._continue(self.start, verdict)
+        if not verdict.is_anomaly:
+            self._since = None
+            return None
+        if self._since is None:
+            self._since, self.peak = verdict.sample, verdict.score
+        self.peak = max(self.peak, verdict.score)
+        cooling = self._ended is not None and verdict.sample - self._ended < self._cooldown_samples
+        if cooling or verdict.sample - self._since < self._min_samples:
+            return None
+        self.start, self._since = self._since, None
+        self.told += 1
+        return Onset(verdict, self.start)
+
+    def interrupt(self) -> None:
+        """Samples are missing here: anomalous verdicts before and after do not follow each other."""
+        self._since = None
+
+    def snapshot(self) -> dict[str, Any]:
+        """The open episode and what debouncing knows, JSON-able."""
+        return {
+            "start": self.start, "peak": self.peak, "told": self.told, "since": self._since, "ended": self._ended
+        }  # fmt: skip
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from a snapshot; raises KeyError, TypeError or ValueError, and changes nothing, where it is none."""
+        start, since, ended = (_sample(snapshot[name]) for name in ("start", "since", "ended"))
+        peak, told = float(snapshot["peak"]), int(snapshot["told"])
+        self.start, self._since, self._ended, self.peak, self.told = start, since, ended, peak, told
+
+    def _continue(self, start: int, verdict: Verdict) -> End | None:
+        """The open episode goes on or ends."""
+        if verdict.is_anomaly or verdict.score > self._hysteresis * verdict.threshold:
             self.peak = max(self.peak, verdict.score)
             return None
-        if self.start is None:
-            return None
-        end = End(verdict, self.start, self.peak)
-        self.start, self.peak = None, 0.0
+        end = End(verdict, start, self.peak)
+        self.start, self.peak, self._ended = None, 0.0, verdict.sample
         return end
 
-    def snapshot(self) -> dict[str, float | None]:
-        """The open episode, JSON-able."""
-        return {"start": self.start, "peak": self.peak}
 
-    def restore(self, snapshot: dict[str, float | None]) -> None:
-        """Go on from a snapshot."""
-        start, peak = snapshot.get("start"), snapshot.get("peak")
-        self.start = None if start is None else int(start)
-        self.peak = float(peak or 0.0)
+def _sample(value: Any) -> int | None:
+    return None if value is None else int(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -12,6 +13,9 @@ from edgekd.data import Recording
 
 # test files run side by side, one a core: more threads, in child processes too, would only get in the way
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# `edgekd-run` remembers there which models it has tried
+_STATE = tempfile.TemporaryDirectory(prefix="edgekd-state-")
+os.environ["XDG_STATE_HOME"] = _STATE.name
 
 # how long an example takes is no property of the code on a machine that is busy
 hypothesis.settings.register_profile("edgekd", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -22,6 +22,7 @@ from edgekd.runtime.engines import load_engine
 from edgekd.runtime.manifest import (
     DigestSpec,
     Manifest,
+    ScoreSpec,
     SelfTestSpec,
     SensorSpec,
     StateSpec,
@@ -80,7 +81,9 @@ def step_graph(n: int, hop: int, seed: int = 0) -> onnx.ModelProto:
     return model
 
 
-def step_manifest(n: int, hop: int, warmup: int = 0, period_s: float = 1.0, threshold: float = 0.3) -> Manifest:
+def step_manifest(
+    n: int, hop: int, warmup: int = 0, period_s: float = 1.0, threshold: float = 0.3, normal_p90: float = 0.0
+) -> Manifest:
     """A manifest for `step_graph(n, hop)`; its self-test is empty until `step_file` fills it in."""
     low, high, fill = ranges(n)
     return Manifest(
@@ -94,6 +97,7 @@ def step_manifest(n: int, hop: int, warmup: int = 0, period_s: float = 1.0, thre
         max_hold_s=3 * period_s,
         state=(StateSpec("ema", (n,), "float32"), StateSpec("swing", (n,), "float32")),
         threshold=ThresholdSpec(threshold),
+        score=ScoreSpec(normal_p90=normal_p90),
         self_test=SelfTestSpec(7, 1, (0.0,), 1e-4),
         digests=DigestSpec(),
         edgekd="0.1.0",

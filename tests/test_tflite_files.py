@@ -16,6 +16,7 @@ from step_tflite import pack, schema, step_tflite, unpack
 
 from edgekd.runtime import Detector, GateFailed, ModelRefused
 from edgekd.runtime.container import TfliteContainer
+from edgekd.runtime.container.flatbuffer import Flatbuffer
 from edgekd.runtime.engines import TfliteEngine
 from edgekd.runtime.manifest import StateSpec, embed, file_digest, read
 from edgekd.runtime.selftest import self_test_scores
@@ -82,7 +83,7 @@ def test_metadata_of_others_stays() -> None:
 def test_weights_behind_the_flatbuffer_are_taken_in() -> None:
     loose = behind(GRAPH)
     with pytest.raises(ModelRefused, match="outside its flatbuffer"):
-        TfliteContainer().check_self_contained(loose)
+        TfliteContainer().check(loose)
     file = embed(loose, MANIFEST)
     assert scores(file) == scores(FILE)
     assert embed(file, MANIFEST) == file
@@ -134,6 +135,10 @@ def move_the_signature(tree: schema.ModelT) -> None:
     tree.signatureDefs[0].subgraphIndex = 1
 
 
+def misname_an_input(tree: schema.ModelT) -> None:
+    tree.signatureDefs[0].inputs[2].tensorIndex = tree.subgraphs[0].outputs[2]
+
+
 def widen_an_input(tree: schema.ModelT) -> None:
     samples = tree.subgraphs[0].tensors[0]
     samples.shapeSignature = [-1, N]
@@ -159,7 +164,8 @@ def widen_an_input(tree: schema.ModelT) -> None:
         (spoiled(rename_a_state), "no input 'ema', which the manifest needs"),
         (spoiled(drop_the_signature), "it has none"),
         (spoiled(add_a_signature), "it has step, serving_default"),
-        (spoiled(move_the_signature), "not about the file's first graph"),
+        (spoiled(move_the_signature), "holds 2 graphs"),
+        (spoiled(misname_an_input), "not about the file's first graph"),
         (spoiled(widen_an_input), "input 'samples' is float32 (-1, 2) in the graph and float32 (3, 2)"),
         (embed(GRAPH, step_manifest(3, HOP)), "float32 (2) in the graph and float32 (3) in the manifest"),
         (embed(GRAPH, step_manifest(N, 4)), "samples"),
@@ -191,8 +197,10 @@ def test_vectors_that_overlap_cost_no_time() -> None:
         data += struct.pack("<I", many) + b"".join(struct.pack("<I", table - items - 4 * i) for i in range(many))
         data += struct.pack(f"<HH{slots}HiI", 4 + 2 * slots, 8, *[0] * (slots - 1), 4, 4 + 2 * slots, 4)
     data += struct.pack(f"<I{many}i", many, *[-1] * many)
+    with pytest.raises(ModelRefused, match="10000 graphs"):
+        TfliteContainer().check(bytes(data))
     with pytest.raises(ModelRefused, match="more than 1000000 parts"):
-        TfliteContainer().check_self_contained(bytes(data))
+        [operator.integers(1) for graph in Flatbuffer(bytes(data)).root().tables(2) for operator in graph.tables(3)]
 
 
 @settings(deadline=None)
@@ -218,7 +226,7 @@ def assert_only_refusals(data: bytes) -> None:
     """Whatever is done with a bad file, it works or raises ModelRefused."""
     for use in (
         TfliteContainer().entries,
-        TfliteContainer().check_self_contained,
+        TfliteContainer().check,
         lambda data: TfliteContainer().append(data, b"{}"),
         lambda data: embed(data, MANIFEST),
     ):

@@ -186,19 +186,17 @@ def load_subjects(files: Sequence[Path], teacher: Path | None, folder: Path) -> 
     notes: list[str] = []
     checkpoints = [path for path in files if is_checkpoint(path)]
     exported = [ExportedSubject(path) for path in files if path not in checkpoints]
-    subjects: list[Subject] = []
-    for path in checkpoints:
-        subject = _torch_subject(path)
-        subjects.append(subject)
-        if subject.kind == "student":
-            there = {(other.format, other.kind) for other in exported if other.digest == subject.digest}
-            exported += _exports(subject, there, folder, notes)
+    subjects = [_torch_subject(path) for path in checkpoints]
+    students = [subject for subject in subjects if subject.kind == "student"]
     teachers = [path for path in checkpoints if any(s.path == path and s.kind == "teacher" for s in subjects)]
     for path in [teacher] if teacher else _teachers_beside(files):
         if path.resolve() not in {known.resolve() for known in teachers}:
             subjects.append(_torch_subject(path, must_be="teacher"))
             teachers.append(path)
-    found = sorted([*subjects, *exported], key=_place)
+    for student in students:  # the longest part, after every file has been looked at
+        there = {(other.format, other.kind) for other in exported if other.digest == student.digest}
+        exported += _exports(student, there, folder, notes)
+    found: list[Subject] = sorted([*subjects, *exported], key=_place)
     _tell_apart(found)
     return found, notes
 

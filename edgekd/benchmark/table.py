@@ -32,7 +32,7 @@ def _table(rows: Sequence[Row], columns: Sequence[Column]) -> Table:
     for header, _ in columns:
         table.add_column(header, justify="right")
     for row in rows:
-        table.add_row(row["name"], *(cell(row) for _, cell in columns))
+        table.add_row(Text(row["name"]), *(cell(row) for _, cell in columns))
     return table
 
 

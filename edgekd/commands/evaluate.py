@@ -119,12 +119,15 @@ def command(
         click.echo(json.dumps(content, allow_nan=False))
         return
     from rich.console import Console
+    from rich.text import Text
 
     from edgekd.evaluation.images import render as render_images
     from edgekd.evaluation.table import render
+    from edgekd.runtime.strict import shown
 
     table = render_images(report) if isinstance(report, ImageReport) else render(report)
-    Console(highlight=False).print(f"[bold]{found.name}[/bold], {model}", table, sep="\n")
+    heading = Text.assemble((shown(found.name), "bold"), f", {shown(str(model), 300)}")
+    Console(highlight=False).print(heading, table, sep="\n")
     if faithful is not None:
         click.echo(f"\nagainst {teacher}: {faithful.in_words()}")
 

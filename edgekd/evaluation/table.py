@@ -6,8 +6,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from edgekd.duration import duration, unit_of
 from edgekd.evaluation.report import AT_THRESHOLD, BEST, RANKS, Figure, Report, Spread
+from edgekd.runtime.duration import duration, unit_of
 
 SECTIONS = {
     RANKS: "At every threshold",

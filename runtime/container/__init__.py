@@ -26,14 +26,15 @@ class Container(Protocol):
     def bare(self, data: bytes) -> bytes:
         """The file without a manifest, complete in itself: what an exporter may `append` one to."""
 
-    def check_self_contained(self, data: bytes) -> None:
-        """Raise ModelRefused if weights are missing from the file or would be read from anywhere else."""
+    def check(self, data: bytes) -> None:
+        """Raise ModelRefused for a graph that no exporter has written: before an engine sees a byte of it."""
 
 
 def container_of(data: bytes) -> Container:
     """The format of a file's bytes, by content; raises ModelRefused where there is no reader for it."""
     if data[4:8] == b"TFL3":  # the flatbuffer's file identifier
         return TfliteContainer()
-    if data[:1] == b"\x08":  # every ONNX writer puts ir_version (field 1, varint) first
+    # onnxruntime would take the second of these for its own format, whatever else it is
+    if data[:1] == b"\x08" and data[4:8] != b"ORTM":  # every ONNX writer puts ir_version (field 1, varint) first
         return OnnxContainer()
     raise ModelRefused("this is neither an ONNX nor a TFLite file; give a file written by edgekd export")

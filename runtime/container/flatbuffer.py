@@ -87,6 +87,11 @@ class Table:
         start, end = self.blob(field)
         return self.file.data[start:end]
 
+    def count(self, field: int, size: int) -> int:
+        """How many items, `size` bytes each, a vector has."""
+        place = self.place(field)
+        return self.file.vector(place, size)[1] if place else 0
+
     def integers(self, field: int) -> tuple[int, ...]:
         """A vector of int32."""
         place = self.place(field)

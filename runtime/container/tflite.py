@@ -7,25 +7,18 @@ nor reading needs a package. Field numbers are those of the schema (tensorflow/l
 
 from __future__ import annotations
 
-import math
 import struct
 
 from edgekd.runtime.container.entry import KEY, Entry
-from edgekd.runtime.container.flatbuffer import Flatbuffer, Table
+from edgekd.runtime.container.flatbuffer import Flatbuffer
+from edgekd.runtime.container.tflite_graph import check_graph
 from edgekd.runtime.errors import ModelRefused
-from edgekd.runtime.strict import shown
 
 ALIGNMENT = 16  # of every constant: `force_align` in the schema
-MAX_RANK = 8  # what the kernels take
 _MODEL_FIELDS = 10
-_VERSION, _SUBGRAPHS, _BUFFERS, _METADATA, _EXTERNAL_GROUPS, _EXTERNAL_BUFFERS = 0, 2, 4, 6, 8, 9  # of Model
+_VERSION, _BUFFERS, _METADATA = 0, 4, 6  # of Model
 _DATA, _OFFSET, _SIZE = 0, 1, 2  # of Buffer
 _NAME, _BUFFER = 0, 1  # of Metadata
-_TENSORS, _INPUTS, _OUTPUTS, _OPERATORS = 0, 1, 2, 3  # of SubGraph
-_SHAPE, _TYPE, _TENSOR_BUFFER, _TENSOR_NAME, _IS_VARIABLE, _SPARSITY = 0, 1, 2, 3, 5, 6  # of Tensor
-_OPERATOR_INPUTS, _OPERATOR_OUTPUTS, _LARGE_OPTIONS_OFFSET = 1, 2, 9  # of Operator
-# TensorType -> bits of one element; types that are not here (strings, resources) may have any size.
-_BITS = {0: 32, 1: 16, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 8: 64, 9: 8, 10: 64, 11: 128, 12: 64, 15: 32, 16: 16, 17: 4}
 
 
 class TfliteContainer:
@@ -57,60 +50,8 @@ class TfliteContainer:
                 raise ModelRefused("another program has written the file anew with its manifest; export it again")
         return _inlined(data)
 
-    def check_self_contained(self, data: bytes) -> None:
-        model = Flatbuffer(data).root()
-        buffers = list(model.tables(_BUFFERS))
-        outside = any(buffer.number(_OFFSET, "Q") > 1 for buffer in buffers)  # 1 is a writer's placeholder
-        if outside or model.place(_EXTERNAL_GROUPS) or model.place(_EXTERNAL_BUFFERS):
-            raise ModelRefused(
-                "the file keeps weights outside its flatbuffer, where a copy loses them; export it again"
-            )
-        held = [end - start for start, end in (buffer.blob(_DATA) for buffer in buffers)]
-        for subgraph in model.tables(_SUBGRAPHS):
-            _check_constants(subgraph, held)
-
-
-def _check_constants(subgraph: Table, held: list[int]) -> None:
-    """Refuse a graph in which something is read that nothing computes and no buffer holds.
-
-    A writer that drops buffers leaves just that, and an engine then takes whatever is in memory. held: bytes in each
-    buffer of the model.
-    """
-    tensors = list(subgraph.tables(_TENSORS))
-    known = {*subgraph.integers(_INPUTS), -1}  # -1: an optional input that is not given
-    known.update(i for i, tensor in enumerate(tensors) if tensor.number(_IS_VARIABLE, "B"))
-
-    def read(indices: tuple[int, ...]) -> None:
-        for index in indices:
-            if index not in known:
-                if not 0 <= index < len(tensors):
-                    raise ModelRefused(f"the graph reads tensor {index} of {len(tensors)}; export it again")
-                _check_constant(tensors[index], held)
-                known.add(index)
-
-    for operator in subgraph.tables(_OPERATORS):
-        if operator.number(_LARGE_OPTIONS_OFFSET, "Q") > 1:
-            raise ModelRefused("the file keeps an operator's options outside its flatbuffer; export it again")
-        read(operator.integers(_OPERATOR_INPUTS))
-        known.update(operator.integers(_OPERATOR_OUTPUTS))
-    read(subgraph.integers(_OUTPUTS))
-
-
-def _check_constant(tensor: Table, held: list[int]) -> None:
-    name = tensor.text(_TENSOR_NAME)[:60].decode("ascii", "backslashreplace")
-    buffer, shape = tensor.number(_TENSOR_BUFFER, "I"), tensor.integers(_SHAPE)
-    if len(shape) > MAX_RANK:
-        raise ModelRefused(
-            f"constant '{shown(name)}' has {len(shape)} dimensions, at most {MAX_RANK} can be; export it again"
-        )
-    found = held[buffer] if buffer < len(held) else 0
-    bits = None if tensor.place(_SPARSITY) else _BITS.get(tensor.number(_TYPE, "B"))
-    wanted = max(found, 1) if bits is None else (math.prod(shape) * bits + 7) // 8
-    if found != wanted:
-        raise ModelRefused(
-            f"constant '{shown(name)}' has {found} bytes in the file instead of {wanted}: its data was dropped;"
-            " export it again"
-        )
+    def check(self, data: bytes) -> None:
+        check_graph(data)
 
 
 def _inlined(data: bytes) -> bytes:

@@ -27,9 +27,14 @@ class OnnxEngine:
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+        # not by content: a file can be an ONNX model to a reader of those and another one to its own format's reader
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         options.log_severity_level = 4  # what goes wrong is raised; it need not also be printed
         try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            # without the fallback it tries only once, and prints nothing between the events on standard output
+            self._session = ort.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"], enable_fallback=False
+            )
         except Exception as error:  # the engine's own exception types differ from version to version
             if is_numpy_mismatch(error):
                 raise does_not_start(package, error) from None

@@ -1,11 +1,14 @@
-"""Trying an engine in a process of its own: some wheels kill the process that imports them, and say nothing.
+"""Trying a model in a process of its own: some wheels kill the process that imports them, some files the one that loads
+them, and neither says anything.
 
 onnxruntime 1.21.0 died of an illegal instruction on every Raspberry Pi 4; tflite-runtime's kernels for some int8 graphs
-do on ARM. `edgekd-run --check` asks here first, so that it can tell.
+do on ARM; and what a hostile file can do to an engine, it does to a process that may die. `edgekd-run` asks here before
+it loads a file for the first time (`proven`), `--check` every time.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,9 +17,11 @@ from pathlib import Path
 
 from edgekd.runtime.container import container_of
 from edgekd.runtime.engines.imports import PACKAGES, TFLITE_RUNTIME, Package, load_package
-from edgekd.runtime.errors import EdgeKDError, UsageError
+from edgekd.runtime.errors import EdgeKDError, ModelRefused, UsageError
+from edgekd.runtime.strict import shown
 
 TIMEOUT_S = 300.0  # an emulated or very busy board is slow, and it may still be right
+MAX_BYTES = 256 * 2**20  # address space for loading and running; the published student takes 10 MiB of it
 _STAGES = {"import": "when it is imported", "load": "while it loads this model", "run": "while it runs this model"}
 _REASONS = {
     signal.SIGILL: ": it uses instructions that this processor lacks",
@@ -24,66 +29,82 @@ _REASONS = {
 }
 
 
-def probe(path: str | Path) -> None:
+def probe(model: bytes) -> bool:
     """Import the engine for a model file, load the file and replay its self-test, all in a child process.
 
-    Raises UsageError where the child dies of a signal or hangs. What it meets in any other way, the caller will meet.
+    The child has `MAX_BYTES` of memory for it, and `TIMEOUT_S`. Returns whether the self-test passed there; where the
+    engine does not start, or the self-test fails, the caller will meet it too. Raises UsageError where the child dies
+    of a signal or hangs, ModelRefused where the engine does not take the file or cannot run it.
     """
-    if not sys.executable:  # Python inside another program
-        return
-    command = [
-        sys.executable,
-        "-P",
-        "-c",
-        "from edgekd.runtime.engines.probe import main; main()",
-        str(Path(path).resolve()),
-    ]
+    if not sys.executable or getattr(sys, "frozen", False):  # Python inside another program
+        return False
+    command = [sys.executable, "-P", "-c", "from edgekd.runtime.engines.probe import main; main()"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).absolute()) for p in sys.path)}
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, input=model, env=environment, capture_output=True, timeout=TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
-        output = (error.stdout or b"").decode() if isinstance(error.stdout, bytes) else error.stdout or ""
-        package, stage = _last(output)
+        package, stage, _ = _last(error.stdout or b"")
         if package:
             raise UsageError(f"{package} hangs {stage}, for {TIMEOUT_S:g} s; {_another(package)}") from None
-        return
-    if done.returncode >= 0:
-        return
-    package, stage = _last(done.stdout)
-    if package:
+        raise UsageError(f"Python does not start within {TIMEOUT_S:g} s; the machine may be too busy") from None
+    except OSError as error:
+        raise UsageError(f"cannot start a process to try the model in ({error.strerror}); free some memory") from None
+    package, stage, outcome = _last(done.stdout)
+    if outcome is not None:
+        if outcome.get("refused"):
+            raise ModelRefused(shown(str(outcome["refused"]), 2000))
+        return bool(outcome.get("passed"))
+    if done.returncode < 0 and package:
         died = signal.Signals(-done.returncode)
         raise UsageError(f"{package} dies of {died.name} {stage}{_REASONS.get(died, '')}; {_another(package)}")
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    raise UsageError(f"cannot try the model in a process of its own ({shown(said[-1] if said else 'no reason', 200)})")
 
 
 def main() -> None:
-    """The child: one line for each stage before it begins, `STAGE PACKAGE`."""
-    _no_core_file()
+    """The child: model on standard input; one line for each stage before it begins, `STAGE PACKAGE`, then a JSON."""
+    _limit("RLIMIT_CORE", 0)
+    parent = os.fdopen(os.dup(1), "w")  # what an engine prints, it may quote from the file, is no word of ours
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     from edgekd.runtime import manifest as manifest_file
     from edgekd.runtime.engines import load_engine
     from edgekd.runtime.selftest import run_self_test
 
+    outcome: dict[str, object] = {}
     try:
-        manifest, model = manifest_file.read(sys.argv[1])
+        manifest, model = manifest_file.read(sys.stdin.buffer.read())
         for package in PACKAGES[container_of(model).name]:
-            print("import", package.name, flush=True)
+            print("import", package.name, file=parent, flush=True)
             if load_package(package) is not None:
                 break
-        print("load", package.name, flush=True)
+        _limit("RLIMIT_AS", _address_space() + MAX_BYTES)
+        print("load", package.name, file=parent, flush=True)
         engine = load_engine(model, manifest)
-        print("run", package.name, flush=True)
-        run_self_test(engine, manifest)
+        print("run", package.name, file=parent, flush=True)
+        outcome["passed"] = run_self_test(engine, manifest).passed
+    except ModelRefused as error:
+        outcome["refused"] = str(error)
+    except MemoryError:
+        outcome["refused"] = f"it needs more than {MAX_BYTES >> 20} MiB of memory, no model for a device"
     except EdgeKDError:
-        pass  # the parent comes to it and tells it
+        pass  # of the engine: the parent comes to it and tells it
+    print(json.dumps(outcome), file=parent, flush=True)
+    os._exit(0)  # what an engine does to its memory on the way out is nobody's business any more
 
 
-def _last(output: str) -> tuple[Package | None, str]:
-    """The package that was at work and what it was at, from the child's last whole line."""
-    lines = [line for line in output.splitlines(keepends=True) if line.endswith("\n")]
-    stage, _, name = lines[-1].strip().partition(" ") if lines else ("", "", "")
-    for package in (package for kind in PACKAGES.values() for package in kind):
-        if package.name == name and stage in _STAGES:
-            return package, _STAGES[stage]
-    return None, ""
+def _last(output: bytes) -> tuple[Package | None, str, dict[str, object] | None]:
+    """The package that was at work and what it was at, from the child's last whole lines, and its outcome."""
+    found: tuple[Package | None, str] = None, ""
+    for line in output.decode(errors="replace").splitlines(keepends=True):
+        if line.startswith("{") and line.endswith("}\n"):
+            return *found, json.loads(line)
+        stage, _, name = line.strip().partition(" ") if line.endswith("\n") else ("", "", "")
+        for package in (package for kind in PACKAGES.values() for package in kind):
+            if package.name == name and stage in _STAGES:
+                found = package, _STAGES[stage]
+    return *found, None
 
 
 def _another(package: Package) -> str:
@@ -95,10 +116,18 @@ def _another(package: Package) -> str:
     return f"pip install '{package.name}!={version}' takes another version"
 
 
-def _no_core_file() -> None:
+def _address_space() -> int:
+    """Bytes of this process's address space; all there is where nobody tells."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return sys.maxsize - MAX_BYTES
+
+
+def _limit(name: str, value: int) -> None:
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (ImportError, ValueError, OSError):
+        resource.setrlimit(getattr(resource, name), (value, value))
+    except (ImportError, AttributeError, ValueError, OSError, OverflowError):
         pass

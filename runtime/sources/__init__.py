@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from edgekd.runtime.lines import LineSplitter
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.parse import FirstLine, Row, RowParser
+from edgekd.runtime.parse import PLAIN, FirstLine, Layout, Row, RowParser
+from edgekd.runtime.sources.events import InputEvent as InputEvent
+from edgekd.runtime.sources.order import Order
+from edgekd.runtime.sources.resample import Resampler
 
 TICK_S = 0.25
 """A source that has nothing yields nothing this often, so that the loop can save its state or stop."""
-
-
-@dataclass(frozen=True)
-class InputEvent:
-    """Something that happened to the input itself, to be told in the stream of events."""
-
-    event: str
-    words: str
-    fields: dict[str, Any] = field(default_factory=dict)
 
 
 class Reader(Protocol):
@@ -63,36 +56,79 @@ class Source(Protocol):
 
 
 class RowReader:
-    """Bytes of one input to rows: a splitter and a parser."""
+    """Bytes of one input to rows: a splitter, a parser, and what puts the rows in order or at the model's rate."""
 
     unit = "lines"
-    clocked = True
 
     def __init__(
-        self, manifest: Manifest, columns: dict[str, str], first_line: FirstLine = "anything", source: str = "input"
+        self,
+        manifest: Manifest,
+        columns: dict[str, str],
+        first_line: FirstLine = "anything",
+        source: str = "input",
+        layout: Layout = PLAIN,
+        live: bool = False,
     ) -> None:
         # 4 KiB, or what a line of this model may need: 32 characters a number, and JSON repeats the names.
         limit = max(4096, sum(len(columns.get(name, name)) + 36 for name in manifest.names))
         self.splitter = LineSplitter(limit)
-        self.parser = RowParser(manifest.names, columns, first_line, source)
+        self.parser = RowParser(manifest.names, columns, first_line, source, layout)
+        self.order: Order | None = None
+        self.resampler: Resampler | None = None
+        if layout.resample:
+            self.resampler = Resampler(manifest, layout.resample, live, source)
+        elif layout.sequence:
+            self.order = Order(manifest, "sequence", layout.sequence_wraps_at)
+        elif live or layout.time:  # a file's scores equal those of `edgekd evaluate`, unless it is asked for more
+            self.order = Order(manifest, "time")
+
+    @property
+    def clocked(self) -> bool:
+        """Whether its samples come at the model's period, or should."""
+        return self.resampler is None
 
     @property
     def bad(self) -> int:
-        """Lines that were no row, overlong ones included."""
+        """Lines that were no sample: no row, overlong, cut off, or a row that has been before."""
         return self.parser.bad + self.splitter.overlong
+
+    @property
+    def unreadable(self) -> int:
+        """Those of them that were noise."""
+        return self.bad - (self.order.dropped if self.order else 0)
+
+    @property
+    def readable(self) -> int:
+        """Lines that were rows, or headers."""
+        return self.parser.lines + self.splitter.overlong - self.unreadable
 
     @property
     def last_bad(self) -> str:
         """Why the newest bad line was none."""
         return self.parser.last_bad or f"longer than {self.splitter.limit} bytes"
 
-    def feed(self, data: bytes) -> list[Row]:
-        """The rows that `data` completes."""
-        return self._rows(self.splitter.feed(data))
+    def feed(self, data: bytes) -> list[Row | InputEvent]:
+        """The rows that `data` completes, and what is to be told of them; where it is empty, what time completes."""
+        return self.rows_of(self.splitter.feed(data))
 
-    def end(self) -> list[Row]:
+    def end(self) -> list[Row | InputEvent]:
         """The row that was left when the input ended for good."""
-        return self._rows(self.splitter.end())
+        return self.rows_of(self.splitter.end()) + (self.resampler.end() if self.resampler else [])
 
-    def _rows(self, lines: list[bytes]) -> list[Row]:
-        return [row for line in lines if (row := self.parser.parse(line)) is not None]
+    def restart(self, gap: bool = False) -> None:
+        """The input was opened again: what was left of a line is torn. gap: what came before is no longer recent."""
+        if self.splitter.restart():
+            self.parser.refuse("cut off when the input was lost")
+        if gap and self.order:
+            self.order.restart()
+
+    def rows_of(self, lines: list[bytes]) -> list[Row | InputEvent]:
+        """The rows in whole lines, in order and at the model's rate."""
+        parse = self.parser.parse
+        rows: list[Row | InputEvent] = [row for line in lines if (row := parse(line)) is not None]
+        if self.order and rows:
+            dropped = self.order.dropped
+            rows = self.order.arrange(rows)  # type: ignore[arg-type]
+            if self.order.dropped > dropped:
+                self.parser.refuse(self.order.last_dropped, self.order.dropped - dropped)
+        return self.resampler.resample(rows) if self.resampler else rows

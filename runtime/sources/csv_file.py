@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.manifest import Manifest, shown
-from edgekd.runtime.parse import Row
+from edgekd.runtime.parse import PLAIN, Layout, Row
 from edgekd.runtime.sources import InputEvent, RowReader
 
 CHUNK_BYTES = 65536
@@ -18,10 +20,13 @@ class CsvFile:
 
     live = False
 
-    def __init__(self, path: str | Path, manifest: Manifest, columns: dict[str, str]) -> None:
+    def __init__(self, path: str | Path, manifest: Manifest, columns: dict[str, str], layout: Layout = PLAIN) -> None:
         self.name = str(path)
-        self.rows = RowReader(manifest, columns, "fits", shown(self.name, 300))
+        self.rows = RowReader(manifest, columns, "fits", shown(self.name, 300), layout)
         self._skip = 0
+        self._hop = manifest.hop
+        self._missing = np.full(len(manifest.sensors), np.nan, np.float32)
+        self._count = 0
         try:
             self._file = Path(path).open("rb")  # noqa: SIM115 - open as long as the source is read
             self._file.peek(1)
@@ -43,12 +48,22 @@ class CsvFile:
     @property
     def skipped_short(self) -> int:
         """How many samples the file lacked to reach the one that was sought."""
-        return self._skip
+        return max(0, self._skip - self._count)
 
-    def _left(self, rows: list[Row]) -> list[Row]:
-        skip = min(self._skip, len(rows))
-        self._skip -= skip
-        return rows[skip:]
+    def _left(self, items: Sequence[Row | InputEvent]) -> list[Row | InputEvent]:
+        """What is not to be skipped. Before a gap the hop is filled up, so that every run counts the samples alike."""
+        left: list[Row | InputEvent] = []
+        for item in items:
+            if isinstance(item, Row):
+                self._count += 1
+                if self._count > self._skip:
+                    left.append(item)
+                continue
+            if item.rewarm:
+                left += self._left([Row(self._missing)] * (-self._count % self._hop))
+            if self._count >= self._skip:
+                left.append(item)
+        return left
 
     def _read(self) -> bytes:
         try:

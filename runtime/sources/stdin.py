@@ -7,7 +7,7 @@ import select
 from collections.abc import Iterator, Sequence
 
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.parse import Row
+from edgekd.runtime.parse import PLAIN, Layout, Row
 from edgekd.runtime.sources import TICK_S, InputEvent, RowReader
 
 CHUNK_BYTES = 65536
@@ -19,8 +19,8 @@ class Stdin:
     live = True
     name = "standard input"
 
-    def __init__(self, manifest: Manifest, columns: dict[str, str], fd: int = 0) -> None:
-        self.rows = RowReader(manifest, columns, "header fits", self.name)
+    def __init__(self, manifest: Manifest, columns: dict[str, str], layout: Layout = PLAIN, fd: int = 0) -> None:
+        self.rows = RowReader(manifest, columns, "header fits", self.name, layout, live=True)
         self._fd = fd
 
     def seek(self, sample: int) -> None:
@@ -30,7 +30,7 @@ class Stdin:
     def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
         while True:
             if not select.select([self._fd], [], [], TICK_S)[0]:
-                yield ()
+                yield self.rows.feed(b"")
                 continue
             try:
                 data = os.read(self._fd, CHUNK_BYTES)

@@ -18,9 +18,9 @@ import torch
 from edgekd.data.recording import Recording
 from edgekd.methods.door import Scorer, Training
 from edgekd.methods.regression.targets import TINY
-from edgekd.runtime.errors import UsageError
+from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.step import StepModule
-from edgekd.training import load_safely, save_atomically, weights_digest
+from edgekd.training import first_line, load_safely, save_atomically, weights_digest
 
 if TYPE_CHECKING:
     from edgekd.checkpoint import Checkpoint
@@ -44,7 +44,12 @@ class StepScorer:
         path = self.workdir / f"scores-{about[:16]}"
         if not path.exists():
             save_atomically(torch.from_numpy(self._score(recording)), path)
-        return load_safely(path).numpy()
+        try:
+            return load_safely(path).numpy()
+        except UsageError:
+            raise
+        except Exception as error:  # torch raises many kinds for what it has not written
+            raise ModelRefused(f"{path}: cannot be resumed ({first_line(error)}); remove it") from None
 
     def _score(self, recording: Recording) -> np.ndarray:
         found = self.step.score(recording)

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Protocol, TextIO
 
 import numpy as np
@@ -16,6 +17,9 @@ class Sink(Protocol):
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """One event: `event` names its kind, the rest are JSON values."""
+
+    def tick(self) -> None:
+        """Called now and then, for what waits for no event."""
 
 
 class JsonLines:
@@ -29,6 +33,9 @@ class JsonLines:
         # ASCII only: whatever a sensor is called, it cannot steer a terminal or break a line.
         self._stream.write(json.dumps(event, allow_nan=False, separators=(", ", ": ")) + "\n")
         self._stream.flush()
+
+    def tick(self) -> None:
+        """Nothing waits."""
 
 
 class Words:
@@ -51,6 +58,11 @@ class Words:
 def json_score(score: float) -> float:
     """A float32 score as the shortest number that reads back as the same float32."""
     return float(str(np.float32(score)))
+
+
+def wall_time() -> str:
+    """The wall clock's label for what happens now."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def json_time(time: str | float | None) -> str | float | None:

@@ -1,0 +1,95 @@
+"""JSON lines to a reader that may stall: a live source goes on, and what the reader missed is counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+MAX_QUEUED_BYTES = 4 * 2**20  # an hour of alarms, or ten thousand scores and more
+
+
+class LiveLines:
+    """One JSON object a line to a file descriptor, written by a thread of its own.
+
+    Where the reader takes nothing the oldest lines are dropped; it then finds an event `lines_dropped` in their place.
+    patience_s: so long `emit` waits for a reader that has just begun to stall: for a source that waits as well.
+    """
+
+    def __init__(self, fd: int, patience_s: float = 0.0) -> None:
+        self.dropped = 0
+        """Lines that the reader did not get."""
+        self._fd = fd
+        self._patience_s = patience_s
+        self._changed = threading.Condition()
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        self._dropped_told = 0
+        self._stalled = self._writing = self._closing = False
+        self._error: OSError | None = None
+        self._thread = threading.Thread(target=self._work, name="stdout", daemon=True)
+        self._thread.start()
+
+    def emit(self, event: Mapping[str, Any]) -> None:
+        """Queue one event; raises BrokenPipeError, or another OSError, where an earlier one could not be written."""
+        line = (json.dumps(event, allow_nan=False, separators=(", ", ": ")) + "\n").encode()
+        with self._changed:
+            if self._error is not None:
+                raise self._error
+            if self._full and self._patience_s and not self._stalled:
+                self._stalled = not self._changed.wait_for(lambda: not self._full, self._patience_s)
+            while self._full:
+                self._bytes -= len(self._lines.popleft())
+                self.dropped += 1
+            self._lines.append(line)
+            self._bytes += len(line)
+            self._changed.notify_all()
+
+    def tick(self) -> None:
+        """Nothing waits."""
+
+    def close(self, timeout_s: float) -> None:
+        """Write what is queued, as far as the reader takes it in time."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: not (self._lines or self._writing) or self._error is not None, timeout_s)
+
+    @property
+    def _full(self) -> bool:
+        return self._bytes > MAX_QUEUED_BYTES
+
+    def _work(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    self._writing = False
+                    self._changed.notify_all()
+                    self._changed.wait_for(lambda: self._lines or self._closing)
+                    if not self._lines:
+                        return
+                    data = self._take()
+                    self._writing = True
+                while data:
+                    data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _take(self) -> bytes:
+        """All that is queued, at most a pipe's worth at once."""
+        lines: list[bytes] = []
+        if self.dropped > self._dropped_told:
+            count, self._dropped_told = self.dropped - self._dropped_told, self.dropped
+            lines.append(b'{"event": "lines_dropped", "count": %d}\n' % count)
+        size = 0
+        while self._lines and size < 65536:
+            lines.append(self._lines.popleft())
+            size += len(lines[-1])
+        self._bytes -= size
+        self._stalled = False
+        return b"".join(lines)

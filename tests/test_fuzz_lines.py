@@ -1,0 +1,44 @@
+"""Damaged lines by the thousand: none raises, none that was whole is lost. A million: `python -m bench.fuzz`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from step_models import step_file
+
+from bench.fuzz import damaged, fuzz
+from edgekd.runtime import Detector
+from edgekd.runtime.parse import Layout, RowParser
+
+
+@pytest.mark.parametrize(("count", "seed"), [(20_000, 1), pytest.param(1_000_000, 2, marks=pytest.mark.slow)])
+def test_damaged_lines_are_counted_and_whole_ones_scored(tmp_path: Path, count: int, seed: int) -> None:
+    detector = Detector.load(step_file(tmp_path / "m.onnx", 8, 4))
+    found = fuzz(detector.manifest, detector.update, count, seed)
+    print(found)
+    assert found["undamaged"] > count / 2 and found["counted as bad"] > count / 5
+    assert detector.samples_seen == found["undamaged"] + found["damaged, still rows"]
+    assert found["RSS growth MiB"] < 1.0
+
+
+valid = st.sampled_from(
+    [b"1.5,-2,3e5", b'{"a": 1.5, "b": -2, "c": 3e5}', b"[1.5,-2,3e5]", b"1;2,5;3", b"7,1.5,-2,3e5*5E"]
+)
+layouts = st.builds(Layout, checksum=st.booleans(), sequence=st.sampled_from([None, "n"]))
+
+
+@given(st.lists(st.tuples(valid, st.randoms(use_true_random=False)), max_size=20), layouts)
+def test_the_short_way_reads_what_the_long_one_reads(lines: list, layout: Layout) -> None:
+    short, long = (RowParser(("a", "b", "c"), layout=layout) for _ in range(2))
+    long._quick = lambda text: None  # type: ignore[method-assign]
+    for line, fate in lines:
+        text = damaged(line, fate) if fate.random() < 0.7 else line
+        for part in text.split(b"\n"):
+            a, b = short.parse(part), long.parse(part)
+            assert (a is None) == (b is None) and short.last_bad == long.last_bad
+            if a is not None and b is not None:
+                assert a.values.tobytes() == b.values.tobytes() and (a.time, a.sequence) == (b.time, b.sequence)
+    assert short.bad == long.bad
