@@ -29,8 +29,8 @@ PROTOCOL = (
 @click.option("--only", type=click.Choice(["onnx", "tflite"]), help="One format.")
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), default=CACHE, help="Roots and files.")
 @click.option("--qemu", type=click.Path(exists=True, path_type=Path), help="Folder of qemu-aarch64 and qemu-arm.")
-@click.option("--mirror", default="http://deb.debian.org/debian", show_default=True, help="Debian mirror.")
-def main(suites: tuple[str, ...], only: str | None, keep: Path, qemu: Path | None, mirror: str) -> None:
+@click.option("--mirror", help="Debian mirror.  [default: debootstrap's own]")
+def main(suites: tuple[str, ...], only: str | None, keep: Path, qemu: Path | None, mirror: str | None) -> None:
     """Run the project in emulated ARM Debian roots and compare its scores with those of this machine."""
     keep = keep.resolve()
     checkpoint, csv, words = subject(keep)

@@ -105,7 +105,7 @@ class Root:
     system: System
 
     @classmethod
-    def build(cls, folder: Path, system: System, mirror: str) -> Root:
+    def build(cls, folder: Path, system: System, mirror: str | None) -> Root:
         """The root in the folder, from the mirror where it is not there yet."""
         if not folder.exists():
             part = folder.with_name(f"{folder.name}.part")
@@ -114,7 +114,7 @@ class Root:
             packages = ",".join(("python3-venv", *system.packages))
             run(
                 "debootstrap", f"--arch={system.arch}", "--variant=minbase", f"--include={packages}",
-                system.suite, str(part), mirror,
+                system.suite, str(part), *([mirror] if mirror else []),
             )  # fmt: skip
             part.rename(folder)
         for file in ("/etc/resolv.conf", "/etc/ssl/certs/ca-certificates.crt"):  # pip inside needs the network
