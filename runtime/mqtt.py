@@ -8,7 +8,6 @@ the broker (in). It tries for ever, with a growing wait, and says why when the r
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import random
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
+from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import MissingExtra, UsageError
 from edgekd.runtime.manifest import shown
 
@@ -128,7 +128,7 @@ def stable_client_id(*parts: str) -> str:
     machine = ""
     with contextlib.suppress(OSError):
         machine = Path("/etc/machine-id").read_text()
-    return "edgekd-" + hashlib.sha256("\0".join([machine, socket.gethostname(), *parts]).encode()).hexdigest()[:12]
+    return "edgekd-" + sha256("\0".join([machine, socket.gethostname(), *parts]).encode())[:12]
 
 
 class Handler(Protocol):

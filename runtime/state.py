@@ -18,7 +18,6 @@ import json
 import os
 import struct
 import time
-import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,6 +151,8 @@ class _Slot:
 
     def unpack(self) -> SavedState:
         """The state; raises StateUnusable where the payload is none in spite of its checksum."""
+        import zipfile  # with what it loads, a megabyte that a run without a state does not need
+
         try:
             with np.load(io.BytesIO(self.payload), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}

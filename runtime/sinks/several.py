@@ -7,9 +7,7 @@ same ids, so that a consumer can drop what it has; everything else has an id tha
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import secrets
 import sys
 import threading
 import time
@@ -18,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import shown
 from edgekd.runtime.options import Options
@@ -51,7 +50,7 @@ class EventIds:
     """Names events: STREAM-SAMPLE-KIND, or STREAM-RUN.COUNT-KIND where they do not follow from the samples."""
 
     def __init__(self) -> None:
-        self._run = secrets.token_hex(4)
+        self._run = os.urandom(4).hex()
         self._count = 0
         self._sample: object = None
         self._given: dict[str, int] = {}  # at this sample
@@ -87,7 +86,7 @@ class Several:
         self._say = say
         self._stdout = _stdout(options, live)
         self._ids = EventIds()
-        self._stream_id = secrets.token_hex(4)
+        self._stream_id = os.urandom(4).hex()
         self._news: deque[tuple[str, str, dict[str, Any]]] = deque(maxlen=1000)
         self.change(options)
 
@@ -220,7 +219,7 @@ def default_spool(options: Options) -> Path:
         return Path(folder) / "spool"
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     what = "\0".join([str(Path(options.model).resolve()), options.publish or "", options.command or ""])
-    return Path(home) / "edgekd" / f"spool-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+    return Path(home) / "edgekd" / f"spool-{sha256(what.encode())[:12]}"
 
 
 def mqtt_secrets(options: Options) -> Secrets:
