@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
 import resource
 import signal
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,17 +45,48 @@ def _whole(folder: Path) -> list[dict]:
     return events_of((folder / "whole").read_text())
 
 
+@contextlib.contextmanager
+def _slow(folder: Path, pipe: Path) -> Iterator[None]:
+    """The recording through a pipe, a row a millisecond, and no end of it: a file is read before a state is on disk."""
+    over = threading.Event()
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), pipe.open("wb", buffering=0) as file:
+            for line in (folder / "x.csv").read_bytes().splitlines(keepends=True):
+                file.write(line)
+                time.sleep(0.001)
+            over.wait()
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    yield
+    over.set()
+    writer.join(PATIENCE_S)
+
+
+def _samples_saved(file: StateFile) -> int:
+    saved = file.load()
+    return 0 if saved is None else int(saved.arrays["seen"])
+
+
 @pytest.mark.parametrize("seed", range(2))
 def test_kill_at_any_sample_and_the_rest_is_the_same(recording: Path, tmp_path: Path, seed: int) -> None:
-    state = tmp_path / "state"
+    state, pipe = tmp_path / "state", tmp_path / "pipe.csv"
     arguments = _arguments(recording, "--state", state, "--state-every", 0.02)
     whole = _whole(recording)
     fate = random.Random(seed)
+    os.mkfifo(pipe)
+    file = StateFile(state, read(recording / "m.onnx")[0].digests.file)
     told: list[dict] = []
     for _ in range(2):
-        with Device(*arguments) as device:
+        before = _samples_saved(file)
+        with _slow(recording, pipe), Device(*arguments, "--csv", pipe) as device:
             at = max((event["sample"] for event in told), default=0) + fate.randrange(50, 600)
             device.wait_for(lambda event, at=at: event["event"] == "score" and event["sample"] >= at)
+            deadline = time.monotonic() + PATIENCE_S
+            while _samples_saved(file) <= before:
+                assert time.monotonic() < deadline, "no state is saved"
+                time.sleep(0.01)
             device.process.kill()
             device.end()
             told += device.events
