@@ -16,7 +16,6 @@ from step_models import step_file
 from bench.fuzz import damaged
 from edgekd.runtime.parse import Layout, RowParser
 
-
 # in a process of its own: what other tests have left in this one's memory would be measured, too
 FUZZ = """
 import json, sys
