@@ -2,6 +2,7 @@
 
     python -m bench.regression_grid --data DIR --classes 0,3,7 --seeds 2       # the subset whose figures are kept
     python -m bench.regression_grid --data DIR                                 # everything: ten classes, three seeds
+    python -m bench.regression_grid --data DIR --student our-S3 --student-epochs 60 --classes 0,3,7 --seeds 2
 
 One task is one class of one set with one seed: it trains the teacher and all 35 students and keeps its figures as
 bench/results/regression/SET-CLASS-sSEED.json. Tasks that are there are not run again, an interrupted one goes on after
@@ -21,21 +22,22 @@ import numpy as np
 
 from bench.regression_task import SETS, TRAININGS, Settings, Task, run_task
 from bench.results import RESULTS, save, table
+from edgekd.methods.regression.networks import LADDER
 
 CELLS = RESULTS / "regression"
 
 
-def cell(task: Task) -> Path:
+def cell(task: Task, settings: Settings) -> Path:
     """Where a task's figures are kept."""
-    return CELLS / f"{task.label}.json"
+    return CELLS / f"{task.label}{settings.suffix}.json"
 
 
 def kept(task: Task, settings: Settings) -> dict[str, Any] | None:
     """The figures of a task that was run with these settings."""
-    if not cell(task).exists():
+    if not cell(task, settings).exists():
         return None
-    found = json.loads(cell(task).read_text())
-    return found if found["settings"] == asdict(settings) else None
+    found = json.loads(cell(task, settings).read_text())
+    return found if Settings.of(found["settings"]) == settings else None
 
 
 # -- what the tasks say together ---------------------------------------------------------------------------------------
@@ -145,16 +147,21 @@ def numbers(context: click.Context, option: click.Parameter, text: str) -> list[
 @click.option("--seeds", default=3, show_default=True, help="How many seeds, from 0 on.")
 @click.option("--only-seed", type=int, help="Run this seed alone.")
 @click.option("--sets", default=",".join(SETS), show_default=True, help="Sets, with commas.")
-@click.option("--epochs", default=Settings.epochs, show_default=True, help="Epochs of every training.")
+@click.option(
+    "--epochs", default=Settings.epochs, show_default=True, help="Epochs of teacher and students."
+)
+@click.option("--student-epochs", default=0, help="Epochs of the students that are taught after it, if not as many.")
+@click.option("--student", "students", multiple=True, type=click.Choice(list(LADDER)), help="These students alone.")
 @click.option("--table-only", is_flag=True, help="Run nothing: sum up the tasks that are there.")
 def main(
-    data: Path, classes: list[int], seeds: int, only_seed: int | None, sets: str, epochs: int, table_only: bool
-) -> None:
+    data: Path, classes: list[int], seeds: int, only_seed: int | None, sets: str, epochs: int, student_epochs: int,
+    students: tuple[str, ...], table_only: bool,
+) -> None:  # fmt: skip
     """Run the tasks that are missing, then print, draw and save what all of them say."""
     import torch
 
     torch.set_num_threads(1)
-    settings = Settings(epochs=epochs)
+    settings = Settings(epochs, student_epochs, students or tuple(LADDER))
     chosen_seeds = range(seeds) if only_seed is None else [only_seed]
     tasks = [Task(name, chosen, seed) for seed in chosen_seeds for chosen in classes for name in sets.split(",")]
     CELLS.mkdir(parents=True, exist_ok=True)
@@ -162,7 +169,7 @@ def main(
         if table_only or kept(task, settings) is not None:
             continue
         figures = run_task(data, task, settings, partial(say, f"{number}/{len(tasks)} {task.label}"))
-        cell(task).write_text(json.dumps(rounded(figures), indent=1) + "\n")
+        cell(task, settings).write_text(json.dumps(rounded(figures), indent=1) + "\n")
         click.echo(f"{task.label}: teacher {figures['teacher']['auc']:.3f}, cpu {sum(figures['cpu_s'].values()):.0f} s")
     found = {task: kept(task, settings) for task in tasks}
     by_set = {name: [f for t, f in found.items() if f is not None and t.name == name] for name in sets.split(",")}
@@ -173,7 +180,8 @@ def main(
         print(f"\n{name}: {len(cells)} tasks, teacher {np.mean([c['teacher']['auc'] for c in cells]):.3f}\n")
         print(table(summary(cells)))
         print(f"\nhighest mean AUC for so many students: {best_counts(cells)[0]}")
-    draw(by_set, RESULTS / "regression_grid.png")
+    name = f"regression_grid{settings.suffix}"
+    draw(by_set, RESULTS / f"{name}.png")
     kinds = {"trainings": side_by_side, "students": summary, "against baseline": comparisons, "best": best_counts}
     figures: dict[str, Any] = {
         kind: [{"set": name, **row} for name, cells in by_set.items() for row in found_by(cells)]
@@ -184,7 +192,7 @@ def main(
         for name, cells in by_set.items()
         for cell in cells
     ]
-    save("regression_grid", rounded(figures), settings=asdict(settings))
+    save(name, rounded(figures), settings=asdict(settings))
 
 
 def say(what: str, event: dict[str, Any]) -> None:

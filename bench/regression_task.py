@@ -44,13 +44,34 @@ class Settings:
     """How every task of a grid is trained."""
 
     epochs: int = 8
+    """Of the teacher, and of the students that learn together with it."""
+    student_epochs: int = 0
+    """Of the students that are taught after it; 0: as many."""
+    students: tuple[str, ...] = tuple(LADDER)
     batch: int = 64
     learning_rate: float = 3e-3
     teacher_learning_rate: float = 2e-3
     outlier_share: float = 0.25
 
     def config(self) -> RegressionConfig:
-        return replace(PRESETS["image"], rows=28, teacher_epochs=self.epochs, noise="none", **asdict(self))
+        """Of the training together; the one in turn differs in its epochs."""
+        return replace(
+            PRESETS["image"], rows=28, noise="none", epochs=self.epochs, teacher_epochs=self.epochs, batch=self.batch,
+            learning_rate=self.learning_rate, teacher_learning_rate=self.teacher_learning_rate,
+            outlier_share=self.outlier_share,
+        )  # fmt: skip
+
+    @property
+    def suffix(self) -> str:
+        """What tells the cells of other settings apart, nothing for the default."""
+        names = () if self.students == tuple(LADDER) else self.students
+        longer = (str(self.student_epochs),) if self.student_epochs else ()
+        return "".join(f"-{part}" for part in (*names, *longer))
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Settings:
+        """What `asdict` made, from a file; a setting that is newer than the file has its default."""
+        return cls(**{**values, "students": tuple(values.get("students", LADDER))})
 
 
 @dataclass(frozen=True)
@@ -85,7 +106,7 @@ def run_task(data: Path, task: Task, settings: Settings, report: Any = lambda ev
     spec = f"{task.name}:{folder(data, task.name)}#{task.chosen}"
     recording, test = load(spec, "train"), load(spec, "test")
     config = settings.config()
-    workdir = WORK / "regression" / task.label
+    workdir = WORK / "regression" / (task.label + settings.suffix)
     workdir.mkdir(parents=True, exist_ok=True)
     how = Training(
         seed=task.seed, workdir=workdir, resume=True, outliers=outliers_of(data, task.name), report=report
@@ -93,11 +114,12 @@ def run_task(data: Path, task: Task, settings: Settings, report: Any = lambda ev
     images, scaler = training_images(recording, config, how.outliers)
     teacher = new_step(config.teacher(), recording, scaler, task.seed)
     assert isinstance(teacher, AutoencoderStep)
-    groups = {name: _group(name, config, recording, scaler, task.seed) for name in TRAININGS}
+    groups = {name: _group(name, settings, recording, scaler, task.seed) for name in TRAININGS}
     together, in_turn = ([groups[name] for name in names] for names in (TOGETHER, IN_TURN))
     run("together", images, replace(config, co_learning=True), how, recording, together, teacher)
     taught = weights_digest("teacher", teacher.eval().state_dict())
-    run("in-turn", images, config, how, recording, in_turn, teach=teacher.scores, taught=taught)
+    alone = replace(config, epochs=settings.student_epochs or settings.epochs)
+    run("in-turn", images, alone, how, recording, in_turn, teach=teacher.scores, taught=taught)
     trained = time.process_time()
     figures = measured(teacher, groups, recording, images, test)
     for file in workdir.glob("*"):
@@ -107,9 +129,10 @@ def run_task(data: Path, task: Task, settings: Settings, report: Any = lambda ev
     return {"task": asdict(task), "settings": asdict(settings), "cpu_s": seconds, **figures}
 
 
-def _group(name: str, config: RegressionConfig, recording: Recording, scaler: SampleScaler, seed: int) -> Group:
-    """The seven students of one training, untrained."""
-    students = [new_step(replace(config, student=rung), recording, scaler, seed) for rung in LADDER]
+def _group(name: str, settings: Settings, recording: Recording, scaler: SampleScaler, seed: int) -> Group:
+    """The students of one training, untrained."""
+    config = settings.config()
+    students = [new_step(replace(config, student=rung), recording, scaler, seed) for rung in settings.students]
     noise = "mixed" if name == "noise" else "none"
     return Group(name, students, outliers=name in ("outliers", "both"), noise=noise)  # type: ignore[arg-type]
 

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from edgekd.runtime.errors import RecordingError
 
+LARGEST = torch.finfo(torch.float32).max
+
 
 class SampleScaler(nn.Module):
     """Raw samples (T, n) to scaled samples of the kept sensors (T, m), m <= n.
@@ -27,6 +29,7 @@ class SampleScaler(nn.Module):
     def __init__(self, n_sensors: int, n_kept: int, clip: tuple[float, float]) -> None:
         super().__init__()
         self.clip = clip
+        self.keeps_all = n_kept == n_sensors
         self.register_buffer("fill", torch.zeros(n_sensors))
         self.register_buffer("offset", torch.zeros(n_kept))
         self.register_buffer("scale", torch.ones(n_kept))
@@ -56,13 +59,22 @@ class SampleScaler(nn.Module):
 
     def forward(self, samples: Tensor, valid: Tensor) -> Tensor:
         """samples (T, n) raw units, valid (n,) 1 or 0 -> (T, m)."""
-        usable = torch.isfinite(samples) & (valid > 0)
-        filled = torch.where(usable, samples, self.fill)
-        return ((filled[:, self.kept] - self.offset) / self.scale).clamp(*self.clip)
+        # one comparison that inf and NaN fail, and one gather: exported, isfinite and [:, kept] are eight small nodes
+        usable = (samples.abs() <= LARGEST) & (valid > 0)
+        filled = self._of_kept(torch.where(usable, samples, self.fill))
+        return ((filled - self.offset) / self.scale).clamp(*self.clip)
+
+    def live(self, valid: Tensor) -> Tensor:
+        """valid (n,) -> valid of the kept sensors (m,)."""
+        return self._of_kept(valid)
+
+    def _of_kept(self, columns: Tensor) -> Tensor:
+        """(..., n) -> (..., m); columns are kept in order, so where all are there is nothing to choose."""
+        return columns if self.keeps_all else columns.index_select(-1, self.kept)
 
     def spread(self, contributions: Tensor) -> Tensor:
         """Contributions of the kept sensors (..., m) -> of all sensors (..., n), zero for those left out."""
-        return contributions @ self.place
+        return contributions if self.keeps_all else contributions @ self.place
 
 
 def kept_columns(values: np.ndarray, drop_constant: bool, source: str) -> np.ndarray:

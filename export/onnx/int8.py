@@ -29,7 +29,7 @@ from edgekd.step import StepModule
 
 HISTOGRAM_STEPS = 64  # a histogram calibrator keeps every activation that it is shown ...
 HISTOGRAM_CHUNK = 16  # ... until this many steps are counted: some hundred MB at 55 sensors
-QUANTIZED = ("Conv", "ConvTranspose", "Split")
+QUANTIZED = ("Conv", "ConvTranspose", "Split", "Relu")
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,10 @@ def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording, recipe
     ]
     if not convolutions:
         return model
-    # gates are split as bytes, before they become floats: a quarter of the memory to move
+    # gates are split as bytes, before they become floats: a quarter of the memory to move; a rectified convolution
+    # needs no codes for what is below zero, and no node of its own
     outputs = {node.output[0] for node in convolutions}
-    splits = [node for node in model.graph.node if node.op_type == "Split" and node.input[0] in outputs]
+    followers = [n for n in model.graph.node if n.op_type in ("Split", "Relu") and n.input[0] in outputs]
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     feeds = list(closed_loop(lambda feeds: session.run(None, feeds)[2:], step, replay))
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -102,7 +103,7 @@ def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording, recipe
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_quantize=[node.name for node in [*convolutions, *splits]],
+            nodes_to_quantize=[node.name for node in [*convolutions, *followers]],
             extra_options={"TensorQuantOverrides": ranges},
         )
         quantized = onnx.load(target)

@@ -60,7 +60,7 @@ class LinearStep(StepModule):
         if state:
             window = torch.cat([state[0], window])  # (span, m)
             following.append(window[self.hop :])
-        live = valid[self.scaler.kept]
+        live = self.scaler.live(valid)
         score, shares = self.verdict(window[-self.span :].unsqueeze(0), live)
         return (score.squeeze(0), self.scaler.spread(shares).squeeze(0), *following)
 

@@ -108,7 +108,7 @@ class LTAStep(StepModule):
 
     def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         scaled = self.scaler(samples, valid)  # (hop, m)
-        live = valid[self.scaler.kept]
+        live = self.scaler.live(valid)
         remaining = list(state)
         following: list[Tensor] = []
 

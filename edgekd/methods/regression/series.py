@@ -78,7 +78,7 @@ class SeriesStep(StepModule):
 
     def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         scaled = self.scaler(samples, valid)  # (hop, m)
-        live = valid[self.scaler.kept]
+        live = self.scaler.live(valid)
         remaining = list(state)
         following: list[Tensor] = []
         window = scaled
@@ -102,15 +102,16 @@ class SeriesStep(StepModule):
         """
         if not self.of_matrices:
             return (windows - self.window_mean) / self.window_scale
-        matrices = self.matrix_scaler(self.matrices(windows)[:, -1])
+        matrices = self.matrix_scaler(self.matrices(windows).flatten(0, 1))  # one step: (B, 3, m, m)
         return matrices if beta is None else matrices + beta.unsqueeze(1)
 
     def energies(self, shown: Tensor, live: Tensor) -> Tensor:
         """What `standardized` made -> sum of squares of each sensor: (B, 3, m), or (B, span, m) of a window.
 
-        Matrices are symmetric, so a sensor's row tells all of it.
+        Matrices are symmetric, so a sensor's row tells all of it. Never quite zero for a live sensor, so that a score
+        always has somewhere to be shared out.
         """
-        return (shown.square() @ live if self.of_matrices else shown.square()) * live
+        return ((shown.square() @ live if self.of_matrices else shown.square()) + TINY) * live
 
     def predict(self, windows: Tensor, shown: Tensor, energies: Tensor, live: Tensor) -> Tensor:
         """Scaled windows (B, span, m), what `standardized` and `energies` made of them -> the predicted log score g."""
@@ -126,7 +127,7 @@ class SeriesStep(StepModule):
         energies = self.energies(shown, live)
         score = self.scale.score(self.predict(windows, shown, energies, live))
         score = score * live.sum().clamp(max=1.0)  # where no sensor is live there is nothing to be said
-        shares = energies.sum(1) + TINY * live
+        shares = energies.sum(1)
         return score, shares * (score / shares.sum(-1).clamp_min(TINY)).unsqueeze(-1)
 
     # -- the batch path ----------------------------------------------------------------------------------------------
