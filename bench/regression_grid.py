@@ -147,9 +147,7 @@ def numbers(context: click.Context, option: click.Parameter, text: str) -> list[
 @click.option("--seeds", default=3, show_default=True, help="How many seeds, from 0 on.")
 @click.option("--only-seed", type=int, help="Run this seed alone.")
 @click.option("--sets", default=",".join(SETS), show_default=True, help="Sets, with commas.")
-@click.option(
-    "--epochs", default=Settings.epochs, show_default=True, help="Epochs of teacher and students."
-)
+@click.option("--epochs", default=Settings.epochs, show_default=True, help="Epochs of teacher and students.")
 @click.option("--student-epochs", default=0, help="Epochs of the students that are taught after it, if not as many.")
 @click.option("--student", "students", multiple=True, type=click.Choice(list(LADDER)), help="These students alone.")
 @click.option("--table-only", is_flag=True, help="Run nothing: sum up the tasks that are there.")
