@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edgekd.runtime.sources import Source
     from edgekd.runtime.threshold import Episodes
 
+SWITCH_S = 0.0005  # a thread that sends events keeps detection waiting for so long, not for Python's 5 ms
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": "EDGEKD"}
 EPILOG = """Events are JSON lines on standard output, words go to standard error. Every option can also be given as an
 environment variable, EDGEKD_ and its name (EDGEKD_MODEL, EDGEKD_STATE_EVERY), and in the file of --config. Flags are
@@ -121,6 +122,7 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
     from edgekd.runtime.systemd import Systemd
     from edgekd.runtime.writer import DiskWriter
 
+    sys.setswitchinterval(SWITCH_S)
     writer = DiskWriter()
     detector = Detector.load(options.model, threshold=options.threshold, probe=True, signed_by=options.require_signed)
     episodes, site = _decision(options, detector)

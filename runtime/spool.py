@@ -20,23 +20,24 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekd.runtime.cursor import Cursor
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import shown
-from edgekd.runtime.segments import MAX_EVENT_BYTES, Record, Segment, encode, load_acked, records_in, save_acked, scan
+from edgekd.runtime.segments import MAX_EVENT_BYTES, Record, Segment, encode, load_acked, save_acked, scan
 from edgekd.runtime.state import boot_id
 from edgekd.runtime.writer import DiskWriter
 
 MIN_BYTES = 2**20
 SEGMENTS = 8  # what is dropped at once when the spool is full is one of so many
 MAX_PENDING = 4000  # events in memory, about a megabyte: a card may take a second for a write, or be full
+LINGER_S = 1.0  # scores come to disk, and to the sinks, a second's worth at a time; all other events at once
+HURRY_AT = MAX_PENDING // 4  # or so many at a time
 PATIENCE_S = 5.0  # a disk that has not answered for so long is taken for one that takes nothing
 RETRY_S = 1.0
 TELL_EVERY_S = 60.0
-READ_BYTES = 2 * MAX_EVENT_BYTES
 
 Tell = Callable[[str, str, dict[str, Any]], None]
 
@@ -66,7 +67,7 @@ class Spool:
         self._changed = threading.Condition()
         self._segments: list[Segment] = []
         self._pending: deque[Record] = deque()
-        self._readers: list[Reader] = []
+        self._cursors: list[Cursor] = []
         self._newest = 0
         self._scheduled = self._acks_scheduled = False
         self._waiting_since: float | None = None  # something is to be written since
@@ -86,7 +87,7 @@ class Spool:
     def depth(self) -> int:
         """Events that some sink has not acknowledged yet."""
         with self._changed:
-            return self._newest - self._acknowledged() if self._readers else 0
+            return self._newest - self._acknowledged() if self._cursors else 0
 
     @property
     def bytes(self) -> int:
@@ -99,7 +100,7 @@ class Spool:
         """Why the disk takes nothing, empty where it does."""
         return self._problem
 
-    def reader(self, name: str, wake: Callable[[], None]) -> Reader:
+    def cursor(self, name: str, wake: Callable[[], None]) -> Cursor:
         """A sink's place in the queue, kept under its name; `wake` is called, soon after, when there is more.
 
         A name that is new here begins with the first event that some other sink has not acknowledged.
@@ -109,18 +110,36 @@ class Spool:
         acked = load_acked(path) if path.exists() else min(others, default=0)
         with self._changed:
             oldest = self._segments[0].first if self._segments else self._newest + 1
-            before = next((reader.acked for reader in self._readers if reader.name == name), 0)
-            reader = Reader(self, name, wake, max(acked, before, oldest - 1))
-            self._readers = [*(reader for reader in self._readers if reader.name != name), reader]
-        return reader
+            before = next((cursor.acked for cursor in self._cursors if cursor.name == name), 0)
+            cursor = Cursor(self, name, wake, max(acked, before, oldest - 1))
+            self._cursors = [*(cursor for cursor in self._cursors if cursor.name != name), cursor]
+        return cursor
+
+    def offer(self, after: int) -> tuple[list[tuple[Path, int, int]], list[Record]]:
+        """For a cursor, what comes after this sequence number: (file, first number, size) of segments, and events in
+        memory where the disk takes nothing."""
+        with self._changed:  # both at one moment, between which nothing moves from memory to disk
+            segments = [(s.path, s.first, s.size) for s in self._segments if s.last > after]
+            since = self._waiting_since
+            stuck = since is not None and time.monotonic() - since > PATIENCE_S
+            return segments, list(self._pending) if self._problem or stuck else []
 
     def forget(self, name: str) -> None:
         """Keep nothing for this sink any more."""
         with self._changed:
-            self._readers = [reader for reader in self._readers if reader.name != name]
+            self._cursors = [cursor for cursor in self._cursors if cursor.name != name]
+
+    def keep_acks(self) -> None:
+        """For a cursor that has moved on: soon the disk knows it."""
+        if not self._acks_scheduled:
+            self._acks_scheduled = True
+            self._acks_scheduled = self._writer.submit(self._write_acks, LINGER_S)
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Keep an event. It is offered to the sinks when it is on disk, or when the disk takes nothing."""
+        """Keep an event. It is offered to the sinks when it is on disk, or when the disk takes nothing.
+
+        A score may wait for others: it is not urgent, and there may be a hundred a second.
+        """
         text = json.dumps(event, allow_nan=False, separators=(", ", ": ")).encode()
         with self._changed:
             if len(text) > MAX_EVENT_BYTES:
@@ -136,8 +155,9 @@ class Spool:
             self._pending.append(Record(self._newest, self._boot, text))
             if self._waiting_since is None:
                 self._waiting_since = time.monotonic()
+            wait = event["event"] == "score" and len(self._pending) < HURRY_AT
         if not self._problem:
-            self._schedule()
+            self._schedule(LINGER_S if wait else 0.0)
         else:
             self._wake()
 
@@ -212,12 +232,13 @@ class Spool:
             raise
         self._fd = fd
 
-    def _schedule(self) -> None:
+    def _schedule(self, within_s: float = 0.0) -> None:
         with self._changed:
-            if self._scheduled:
-                return
-            self._scheduled = True
-        if not self._writer.submit(self._write):
+            scheduled, self._scheduled = self._scheduled, True
+        if scheduled:
+            if not within_s:
+                self._writer.hurry()
+        elif not self._writer.submit(self._write, within_s):
             self._scheduled = False
 
     def _write(self) -> None:
@@ -307,21 +328,21 @@ class Spool:
         """Drop the oldest segments until `size` bytes more keep the limit, and those that nobody needs any more."""
         while True:
             with self._changed:
-                acked = self._acknowledged() if self._readers else 0
+                acked = self._acknowledged() if self._cursors else 0
                 closed = self._segments[:-1]  # the newest is being written
                 if not closed:
                     return
                 full = sum(segment.size for segment in self._segments) + size > self._limit
                 oldest = closed[0]
-                if not full and (oldest.last > acked or not self._readers):
+                if not full and (oldest.last > acked or not self._cursors):
                     return
             oldest.path.unlink(missing_ok=True)
             with self._changed:
                 self._segments.pop(0)
-                acked = self._acknowledged() if self._readers else 0
+                acked = self._acknowledged() if self._cursors else 0
                 self.dropped += max(0, oldest.last - max(acked, oldest.first - 1))
-                for reader in self._readers:
-                    reader.acked = max(reader.acked, oldest.last)
+                for cursor in self._cursors:
+                    cursor.acked = max(cursor.acked, oldest.last)
 
     def _failed(self, error: OSError) -> None:
         with self._changed:
@@ -333,93 +354,19 @@ class Spool:
             self._tell("spool_failed", words, {"reason": self._problem})
 
     def _wake(self) -> None:
-        for reader in self._readers:
-            reader.wake()
+        for cursor in self._cursors:
+            cursor.wake()
 
     def _acknowledged(self) -> int:
         """What every sink has acknowledged; call it with the lock held."""
-        return min((reader.acked for reader in self._readers), default=0)
-
-    def _keep_acks(self) -> None:
-        if not self._acks_scheduled:
-            self._acks_scheduled = True
-            self._acks_scheduled = self._writer.submit(self._write_acks)
+        return min((cursor.acked for cursor in self._cursors), default=0)
 
     def _write_acks(self) -> None:
         """The writer's part: what the sinks have acknowledged. Not synced: a power cut repeats, it loses nothing."""
         self._acks_scheduled = False
         with contextlib.suppress(OSError):  # the same: told where events cannot be written
-            for reader in self._readers if self._ready else ():
-                if reader.kept != (acked := reader.acked):
-                    save_acked(self._folder / f"{reader.name}.acked", acked)
-                    reader.kept = acked
+            for cursor in self._cursors if self._ready else ():
+                if cursor.kept != (acked := cursor.acked):
+                    save_acked(self._folder / f"{cursor.name}.acked", acked)
+                    cursor.kept = acked
             self._make_room(0)
-
-
-@dataclass(eq=False)
-class Reader:
-    """One sink's place in a spool; made by `Spool.reader`. `read` and `rewind` belong to the sink's own thread."""
-
-    spool: Spool
-    name: str
-    wake: Callable[[], None]
-    acked: int
-    """Sequence number up to which this sink has acknowledged everything."""
-    kept: int = -1
-    """What the disk knows of `acked`."""
-
-    def __post_init__(self) -> None:
-        self.rewind()
-
-    def rewind(self) -> None:
-        """Read again from the first event that is not acknowledged."""
-        self._at = self.acked
-        self._segment, self._offset = -1, 0
-
-    def ack(self, seq: int) -> None:
-        """Everything up to this sequence number has arrived."""
-        if seq > self.acked:
-            self.acked = seq
-            self.spool._keep_acks()
-
-    def read(self, limit: int) -> list[Record]:
-        """Up to `limit` further events that may be sent, in order; empty where there are none yet."""
-        spool = self.spool
-        found: list[Record] = []
-        with spool._changed:  # both at one moment, between which nothing moves from memory to disk
-            segments = [(s.path, s.first, s.size) for s in spool._segments if s.last > self._at]
-            since = spool._waiting_since
-            stuck = since is not None and time.monotonic() - since > PATIENCE_S
-            in_memory = list(spool._pending) if spool._problem or stuck else []
-        for path, first, size in segments:
-            if first != self._segment:
-                self._segment, self._offset = first, 0
-            while self._offset < size and len(found) < limit:
-                found += self._read_some(path, size, limit - len(found))
-            if len(found) == limit:
-                return found
-        more = [record for record in in_memory if record.seq > self._at][: limit - len(found)]
-        self._at = more[-1].seq if more else self._at
-        return found + more
-
-    def _read_some(self, path: Path, size: int, limit: int) -> list[Record]:
-        try:
-            with path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read(min(size - self._offset, READ_BYTES))
-        except OSError:  # dropped meanwhile, or a dead sector: the next segment
-            data = b""
-        if not data:
-            self._offset = size
-            return []
-        found: list[Record] = []
-        done = 0
-        for record, end in records_in(data):
-            done = end
-            if record is not None and record.seq > self._at:
-                found.append(record)
-                self._at = record.seq
-            if len(found) == limit:
-                break
-        self._offset += done or len(data)
-        return found

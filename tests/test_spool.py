@@ -16,8 +16,9 @@ from broker import eventually
 
 from edgekd.runtime import UsageError
 from edgekd.runtime import spool as spool_module
+from edgekd.runtime.cursor import Cursor
 from edgekd.runtime.segments import load_acked, save_acked
-from edgekd.runtime.spool import MIN_BYTES, Reader, Spool
+from edgekd.runtime.spool import MIN_BYTES, Spool
 from edgekd.runtime.writer import DiskWriter
 
 
@@ -28,10 +29,10 @@ class Box:
         self.told: list[str] = []
         self.writer = DiskWriter()
         self.spool = Spool(folder, limit_bytes, self.writer, lambda kind, *_: self.told.append(kind), patient)
-        self.sink = self.reader("sink")
+        self.sink = self.cursor("sink")
 
-    def reader(self, name: str) -> Reader:
-        return self.spool.reader(name, lambda: None)
+    def cursor(self, name: str) -> Cursor:
+        return self.spool.cursor(name, lambda: None)
 
     def put(self, *numbers: int, size: int = 0) -> None:
         for number in numbers:
@@ -43,10 +44,10 @@ class Box:
         self.writer.close()
 
 
-def numbers(reader: Reader, limit: int = 100_000) -> list[int]:
+def numbers(cursor: Cursor, limit: int = 100_000) -> list[int]:
     """The events that are offered."""
     found = []
-    while records := reader.read(limit):
+    while records := cursor.read(limit):
         found += [int(record.text.split(b'"number": ')[1].split(b",")[0]) for record in records]
     return found
 
@@ -54,7 +55,7 @@ def numbers(reader: Reader, limit: int = 100_000) -> list[int]:
 def kept(folder: Path) -> list[int]:
     """The events that a fresh start offers to a sink that has acknowledged nothing."""
     box = Box(folder)
-    found = numbers(box.reader("fresh"))
+    found = numbers(box.cursor("fresh"))
     box.close()
     return found
 
@@ -122,14 +123,14 @@ def test_what_a_sink_has_acknowledged_survives_a_cut_at_every_byte(tmp_path: Pat
 def test_an_event_stays_until_every_sink_has_it(tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     box = Box(folder)
-    down = box.reader("down")
+    down = box.cursor("down")
     box.put(*range(1000), size=300)  # several segments
     assert numbers(box.sink) == list(range(1000)) and box.spool.depth == 1000
     box.sink.ack(1000)
     assert box.spool.depth == 1000
     box.close()
     box = Box(folder)
-    down = box.reader("down")
+    down = box.cursor("down")
     assert numbers(box.sink) == [] and numbers(down, 7) == list(range(1000))
     down.ack(400)
     down.rewind()
@@ -293,4 +294,26 @@ def test_a_source_that_can_wait_waits_for_the_disk(tmp_path: Path) -> None:
         box.spool.append({"event": "test", "number": number, "fill": ""})
     box.writer.flush()
     assert box.spool.dropped == 0 and numbers(box.sink) == list(range(20_000))
+    box.close()
+
+
+def test_scores_come_to_disk_together_and_an_alarm_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = SickDisk(10**9, 0)
+    monkeypatch.setattr(spool_module, "os", disk)
+    monkeypatch.setattr(spool_module, "LINGER_S", 0.3)
+    box = Box(tmp_path / "spool")
+    for number in range(50):
+        box.spool.append({"event": "score", "number": number, "fill": ""})
+        time.sleep(0.002)
+    eventually(lambda: numbers(box.sink) == list(range(50)), "the scores, without more to push them")
+    assert disk.calls < 10  # open, write, sync: once or twice, not fifty times
+    monkeypatch.setattr(spool_module, "LINGER_S", 60.0)
+    box.spool.append({"event": "score", "number": 50, "fill": ""})
+    assert numbers(box.sink) == []
+    box.spool.append({"event": "anomaly", "number": 51, "fill": ""})
+    eventually(lambda: numbers(box.sink) == [50, 51], "the alarm, and what came before it")
+    box.spool.append({"event": "score", "number": 52, "fill": ""})
+    state: list[list[int]] = []
+    box.writer.submit(lambda: state.append(numbers(box.sink)))  # a state that has seen a score is not saved before it
+    eventually(lambda: state == [[52]], "the state")
     box.close()

@@ -45,7 +45,7 @@ class Command:
 
     def start(self) -> None:
         """Begin to run commands."""
-        self._reader = self._spool.reader("exec", self._woken.set)
+        self._cursor = self._spool.cursor("exec", self._woken.set)
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -59,7 +59,7 @@ class Command:
         wait_s = FIRST_WAIT_S
         while not self._stopping.is_set():
             self._woken.clear()
-            records = self._reader.read(1)
+            records = self._cursor.read(1)
             if not records:
                 self._woken.wait(1.0)
                 continue
@@ -68,11 +68,11 @@ class Command:
                 return
             if not reason:
                 wait_s = FIRST_WAIT_S
-                self._reader.ack(records[0].seq)
+                self._cursor.ack(records[0].seq)
                 self._trouble.works()
                 continue
             self._trouble.waiting(reason)
-            self._reader.rewind()
+            self._cursor.rewind()
             self._stopping.wait(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 

@@ -41,7 +41,7 @@ class Publisher:
 
     def start(self) -> None:
         """Begin to connect."""
-        self._reader = self._spool.reader("mqtt", self._connection.wake)
+        self._cursor = self._spool.cursor("mqtt", self._connection.wake)
         self._connection.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -59,13 +59,13 @@ class Publisher:
         self._sent.clear()
         self._acked.clear()
         self._farewell, self._farewell_acked = None, False
-        self._reader.rewind()
+        self._cursor.rewind()
         status = _status("online", time=datetime.now(UTC).isoformat(timespec="seconds"), version=__version__)
         client.publish(f"{self._topic}/status", status, 1, retain=True)
 
     def turn(self, client: Client) -> None:
         """Send what may be sent."""
-        for record in self._reader.read(IN_FLIGHT - len(self._sent)) if len(self._sent) < IN_FLIGHT else ():
+        for record in self._cursor.read(IN_FLIGHT - len(self._sent)) if len(self._sent) < IN_FLIGHT else ():
             self._sent.append((client.publish(self._topic, record.payload, 1).mid, record.seq))
 
     def down(self, reason: str, was_up: bool) -> None:
@@ -88,7 +88,7 @@ class Publisher:
         while self._sent and self._sent[0][0] in self._acked:
             first, seq = self._sent.popleft()
             self._acked.discard(first)
-            self._reader.ack(seq)
+            self._cursor.ack(seq)
 
 
 def _status(status: str, **more: str) -> str:
