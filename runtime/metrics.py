@@ -90,6 +90,7 @@ class Figures:
             (_gauge, "edgekd_spool_events", "Events that no consumer has confirmed yet.", spool, "depth"),
             (_gauge, "edgekd_spool_bytes", "Size of the spool on disk.", spool, "bytes"),
             (_counter, "edgekd_spool_dropped", "Events dropped because the spool was full.", spool, "dropped"),
+            (_counter, "edgekd_exec_dropped", "Events the command never took.", loop.sink, "exec_dropped"),
             (_gauge, "edgekd_state_age_seconds", "Age of the saved state.", loop.keeper, "age_s"),
             (_counter, "edgekd_state_failures", "Saves of the state that failed.", loop.keeper, "failures"),
         ):

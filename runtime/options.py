@@ -29,7 +29,7 @@ GOES_WITH = {
 }
 """Options that mean something with some inputs only."""
 RELOADED = frozenset(
-    ("threshold", "scores", "events", "events_mb", "events_keep", "publish", "command", "exec_timeout")
+    ("threshold", "scores", "events", "events_mb", "events_keep", "publish", "command", "exec_timeout", "exec_retry")
 )
 """Options that SIGHUP takes over; all others wait for the next start."""
 
@@ -104,6 +104,7 @@ class Options:
     publish: str | None
     command: str | None
     exec_timeout: float
+    exec_retry: float
     spool: str | None
     spool_mb: float
     # service
@@ -244,6 +245,14 @@ sink_options = _group(
         show_default=True,
         type=click.FloatRange(0.1, 3600),
         help="Seconds that a command of --exec may take.",
+    ),
+    click.option(
+        "--exec-retry",
+        metavar="DURATION",
+        default="10min",
+        show_default=True,
+        type=DURATION,
+        help="How long one that fails is run again with an event; then this event is given up.",
     ),
     click.option("--spool", metavar="DIR", help="Keep events that are not delivered here; by default STATE.spool."),
     click.option(

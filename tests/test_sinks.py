@@ -202,7 +202,7 @@ def test_a_command_that_fails_is_tried_again_and_nothing_is_skipped(
     writer = DiskWriter()
     spool = Spool(tmp_path / "spool", 2**20, writer, lambda kind, _, fields: told.append((kind, fields)))
     command = shell_words(flaky, tmp_path / "tries", tmp_path / "got")
-    sink = Command(command, 3.0, spool, lambda kind, _, fields: told.append((kind, fields)))
+    sink = Command(command, 3.0, 60.0, spool, lambda kind, _, fields: told.append((kind, fields)))
     sink.start()
     for number in range(8):
         spool.append({"event": "test", "number": number})
@@ -214,6 +214,30 @@ def test_a_command_that_fails_is_tried_again_and_nothing_is_skipped(
     reasons = {fields["reason"] for kind, fields in told if kind == "sink_waiting"}
     assert reasons == {"exit code 3", "it takes longer than 3 s"}
     assert [kind for kind, _ in told].count("sink_back") >= 2
+
+
+def test_an_event_that_a_command_never_takes_holds_up_the_others_for_a_bounded_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgekd.runtime.sinks.command.FIRST_WAIT_S", 0.05)
+    poisoned = (
+        "import sys; line = sys.stdin.read(); open(sys.argv[1], 'a').write(line); "
+        "sys.exit(3) if 'poison' in line else open(sys.argv[2], 'a').write(line)"
+    )
+    told: list[tuple[str, dict[str, Any]]] = []
+    spool = Spool(tmp_path / "spool", 2**20, DiskWriter(), lambda *_: None)
+    command = shell_words(poisoned, tmp_path / "tries", tmp_path / "got")
+    sink = Command(command, 30.0, 0.5, spool, lambda kind, _, fields: told.append((kind, fields)))
+    sink.start()
+    for number in range(8):
+        spool.append({"event": "poison" if number in (2, 5) else "test", "number": number})
+    eventually(lambda: spool.depth == 0, "the last one")
+    sink.stop(1.0)
+    spool.close()
+    assert [event["number"] for event in lines(tmp_path / "got")] == [0, 1, 3, 4, 6, 7] and sink.dropped == 2
+    tries = [event["number"] for event in lines(tmp_path / "tries")]
+    assert tries == sorted(tries) and 2 <= tries.count(2) < 10 and tries.count(7) == 1
+    assert [fields for kind, fields in told if kind == "exec_dropped"] == [{"count": 1, "total": 1}]  # once a minute
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import shown
@@ -19,16 +20,21 @@ from edgekd.runtime.spool import Spool, Tell
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
+TELL_EVERY_S = 60.0
 
 
 class Command:
     """Runs a command, without a shell, for one event after the other; exit code 0 is the acknowledgement.
 
-    One that fails or takes too long is run again with the same event, after a growing wait: 1 to 60 s. Its standard
-    output is thrown away, its standard error is this one's. Raises UsageError where there is no such command.
+    One that fails or takes too long is run again with the same event, after a growing wait: 1 to 60 s, for `retry_s`
+    in all. Then this event is given up, for there may be something about it that the command will never take, and the
+    ones behind it wait. Its standard output is thrown away, its standard error is this one's. Raises UsageError where
+    there is no such command.
     """
 
-    def __init__(self, command: str, timeout_s: float, spool: Spool, tell: Tell) -> None:
+    def __init__(self, command: str, timeout_s: float, retry_s: float, spool: Spool, tell: Tell) -> None:
+        self.dropped = 0
+        """Events that the command has not taken in all that time."""
         try:
             self._command = shlex.split(command)
         except ValueError as error:
@@ -36,11 +42,16 @@ class Command:
         if not self._command or shutil.which(self._command[0]) is None:
             raise UsageError(f"--exec {shown(command, 100)}: no such command; give its whole path")
         self._timeout_s = timeout_s
+        self._retry_s = retry_s
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._running: subprocess.Popen[bytes] | None = None
         self._spool = spool
-        self._trouble = Trouble("exec", shown(self._command[0], 200), tell)
+        self._tell = tell
+        self._shown = shown(self._command[0], 200)
+        self._trouble = Trouble("exec", self._shown, tell)
+        self._drops_told = 0
+        self._drops_due = 0.0
         self._thread = threading.Thread(target=self._run, name="exec", daemon=True)
 
     def start(self) -> None:
@@ -56,25 +67,42 @@ class Command:
         self._kill()
 
     def _run(self) -> None:
-        wait_s = FIRST_WAIT_S
+        wait_s, trying, since = FIRST_WAIT_S, 0, 0.0
         while not self._stopping.is_set():
+            self._tell_dropped()
             self._woken.clear()
             records = self._cursor.read(1)
             if not records:
                 self._woken.wait(1.0)
                 continue
+            seq = records[0].seq
+            if seq != trying:
+                trying, since = seq, time.monotonic()
             reason = self._deliver(records[0])
             if self._stopping.is_set() and reason:
                 return
             if not reason:
                 wait_s = FIRST_WAIT_S
-                self._cursor.ack(records[0].seq)
+                self._cursor.ack(seq)
                 self._trouble.works()
                 continue
             self._trouble.waiting(reason)
+            if time.monotonic() + wait_s > since + self._retry_s:
+                self.dropped += 1
+                self._cursor.ack(seq)
+                continue
             self._cursor.rewind()
             self._stopping.wait(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def _tell_dropped(self) -> None:
+        """Now and then: a command that takes nothing at all would tell of every event."""
+        if self.dropped == self._drops_told or time.monotonic() < self._drops_due:
+            return
+        count, self._drops_told = self.dropped - self._drops_told, self.dropped
+        self._drops_due = time.monotonic() + TELL_EVERY_S
+        words = f"{self._shown} did not take {count} events in {self._retry_s:g} s each; it gets them no more"
+        self._tell("exec_dropped", words, {"count": count, "total": self.dropped})
 
     def _deliver(self, record: Record) -> str:
         """Run the command with an event; why it failed, empty where it did not."""

@@ -38,7 +38,7 @@ OF_SAMPLES = frozenset(
 SETTINGS = {
     "file": ("events", "events_mb", "events_keep"),
     "mqtt": ("publish", "mqtt", "mqtt_password_file", "mqtt_ca", "mqtt_cert", "mqtt_key", "mqtt_client_id"),
-    "exec": ("command", "exec_timeout"),
+    "exec": ("command", "exec_timeout", "exec_retry"),
 }
 HURRY_S = 0.8  # what a service that is stopped gives its sinks, of the two seconds that it has
 FAREWELL_S = 0.3  # of these: to end a command, to say offline
@@ -89,6 +89,11 @@ class Several:
         self._stream_id = os.urandom(4).hex()
         self._news: deque[tuple[str, str, dict[str, Any]]] = deque(maxlen=1000)
         self.change(options)
+
+    @property
+    def exec_dropped(self) -> int | None:
+        """Events that the command has not taken; None where there is no command."""
+        return getattr(self._outlets.get("exec"), "dropped", None)
 
     def change(self, options: Options, start: bool = False) -> None:
         """Take over what the options say; sinks that are asked for as before go on.
@@ -204,7 +209,8 @@ class Several:
     def _new_command(self, options: Options) -> Outlet:
         from edgekd.runtime.sinks.command import Command
 
-        return Command(options.command or "", options.exec_timeout, self._spool_of(options), self.tell)
+        settings = options.command or "", options.exec_timeout, options.exec_retry
+        return Command(*settings, self._spool_of(options), self.tell)
 
     def _named(self, event: Mapping[str, Any]) -> dict[str, Any]:
         stream_id = getattr(self.stream, "stream_id", None) or self._stream_id
