@@ -10,9 +10,7 @@ import numpy as np
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.manifest import Manifest, shown
 from edgekd.runtime.parse import PLAIN, Layout, Row
-from edgekd.runtime.sources import InputEvent, RowReader
-
-CHUNK_BYTES = 65536
+from edgekd.runtime.sources import CHUNK_BYTES, InputEvent, RowReader
 
 
 class CsvFile:

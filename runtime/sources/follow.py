@@ -18,9 +18,9 @@ from typing import Any
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.manifest import Manifest, shown
 from edgekd.runtime.parse import PLAIN, Layout, Row
-from edgekd.runtime.sources import TICK_S, InputEvent, RowReader
+from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, RowReader
 
-CHUNK_BYTES = 65536
+TAIL_BYTES = 65536  # a line ends in it
 MARK_BYTES = 64  # what stands before a place: tells a file that was truncated and has grown again, and its copy
 MOVED_S = 1.0  # between a rotation's renaming and its creating nobody need be told
 
@@ -220,7 +220,7 @@ def _before(fd: int, offset: int) -> bytes:
 def _behind_last_line(fd: int) -> int:
     """Where the last whole line ends; the end itself where no line ends near it."""
     size = os.fstat(fd).st_size
-    start = max(0, size - CHUNK_BYTES)
+    start = max(0, size - TAIL_BYTES)
     newline = os.pread(fd, size - start, start).rfind(b"\n")
     return start + newline + 1 if newline >= 0 else size if start else 0
 

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.parse import PLAIN, Layout, Row
-from edgekd.runtime.sources import TICK_S, InputEvent, RowReader
-
-CHUNK_BYTES = 65536
+from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, RowReader
 
 
 class Stdin:

@@ -8,9 +8,8 @@ import socket
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import shown
-from edgekd.runtime.sources import TICK_S
+from edgekd.runtime.sources import CHUNK_BYTES, TICK_S
 
-CHUNK_BYTES = 16384
 CONNECT_S = 10.0
 # A connection whose other end has lost its power looks like a silent one: asked after 30 s, it is lost after 60 s.
 KEEPALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
