@@ -181,7 +181,8 @@ def _decision(options: Options, detector: Detector) -> tuple[Episodes, SiteThres
     if options.hysteresis < 1 and detector.threshold <= 0:
         raise UsageError("--hysteresis: this model's threshold is not above 0, a part of it would be no lower")
     band = options.adapt_band if options.adapt else None
-    site = SiteThreshold(detector.manifest, detector.threshold, first, band, options.reset_threshold)
+    reset, calibrate_band = options.reset_threshold, options.calibrate_band
+    site = SiteThreshold(detector.manifest, detector.threshold, first, band, reset, calibrate_band)
     return Episodes(lasting, cooldown, options.hysteresis), site
 
 
@@ -205,9 +206,9 @@ def _refuse_contradictions(options: Options) -> None:
         raise UsageError("--record writes rows of a series; images are files already")
     if options.threshold is not None and not math.isfinite(options.threshold):
         raise UsageError("--threshold must be a finite number")
-    low, high = options.adapt_band
-    if not low <= 1 <= high:
-        raise UsageError("--adapt-band: give a factor up to 1 and one from 1 on, as in 0.5 2.0")
+    for name, (low, high) in (("adapt", options.adapt_band), ("calibrate", options.calibrate_band)):
+        if not low <= 1 <= high:
+            raise UsageError(f"--{name}-band: give a factor up to 1 and one from 1 on, as in 0.5 2.0")
     if options.calibrate_for and options.threshold is not None:
         raise UsageError("--threshold sets it by hand, --calibrate-for by this site's scores; leave out one")
     for name in ("calibrate_for", "reset_threshold"):

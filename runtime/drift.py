@@ -12,8 +12,9 @@ is too short to learn from; chosen on these same recordings):
   Streaming peaks over threshold give more than the fixed one in nine (DSPOT) to eleven (SPOT) of twelve: the tail is
   fitted to the few scores that an unlabeled anomaly spoils first. The median misjudges where training was short; a
   day's 0.99 quantile is one or two scores.
-- A first day only ever raises the threshold: so it gives no more false alarms in any of the twelve. Lowered after one
-  quiet day, it gives up to 1.6 times as many.
+- A first day moves the threshold both ways. Where it raises it, there are no more false alarms in any of the twelve;
+  where one quiet day lowers it, there are up to 1.6 times as many, and up to 4 of 36 events more are found: hence no
+  further down than to a half, and a band of 1 to 10 for those to whom false alarms are the greater harm.
 
 Why own code: of the packages for streaming quantiles those with few dependencies are compiled, without wheels for
 32-bit ARM; P² (Jain and Chlamtac, "The P² algorithm for dynamic calculation of quantiles and histograms without storing
@@ -33,7 +34,7 @@ from edgekd.runtime.manifest import Manifest
 DAY_S = 86_400.0  # load has daily cycles: a window of another length would take them for drift
 SHARE = 0.9  # of normal scores below the quantile that is compared
 MIN_VERDICTS = 50  # five scores above the quantile: of fewer it wavers by more than what it is to follow
-WIDEST = 10.0  # factor beyond which a site's first day says that something is broken, not that the site differs
+CALIBRATE_BAND = (0.5, 10.0)  # factors beyond which a first day says that something is broken, not that sites differ
 
 
 class P2Quantile:
@@ -112,12 +113,12 @@ class Moved:
 class SiteThreshold:
     """The threshold in force, `value`; feed it every verdict's score, and it says when it has changed.
 
-    calibrate_samples: the first so many samples set the site's own threshold, if theirs asks for a higher one; until
-    then the trained one rules. All scores count, those above it too: that they are above it may be what has to be
-    mended, and a 0.9 quantile does not mind a few anomalies. band: follow drift within these two factors of the
-    threshold that was set, moved by each day's scores; nothing is learned while an alarm is on or from a score above
-    the threshold. reset: whatever is restored is forgotten. With neither, a threshold that this site had set before and
-    that is restored rules.
+    calibrate_samples: the first so many samples set the site's own threshold, within the two factors calibrate_band of
+    the trained one, which rules until then. All scores count, those above it too: that they are above it may be what
+    has to be mended, and a 0.9 quantile does not mind a few anomalies. band: follow drift within these two factors of
+    the threshold that was set, moved by each day's scores; nothing is learned while an alarm is on or from a score
+    above the threshold. reset: whatever is restored is forgotten. With neither, a threshold that this site had set
+    before and that is restored rules.
     Raises UsageError for a model that gives no scale to compare with.
     """
 
@@ -128,10 +129,12 @@ class SiteThreshold:
         calibrate_samples: int = 0,
         band: tuple[float, float] | None = None,
         reset: bool = False,
+        calibrate_band: tuple[float, float] = CALIBRATE_BAND,
     ) -> None:
         self.trained = trained
         self._normal = manifest.score.normal_p90
         self._calibrate_samples = calibrate_samples
+        self._calibrate_band = calibrate_band
         self._band = band
         self.reset = reset
         """Whether what is restored is forgotten."""
@@ -193,7 +196,8 @@ class SiteThreshold:
         scores.add(score)
         if sample - self._since < self._calibrate_samples or scores.count < MIN_VERDICTS:
             return None
-        factor = min(max(scores.value / self._normal, 1.0), WIDEST)
+        low, high = self._calibrate_band
+        factor = min(max(scores.value / self._normal, low), high)
         self.value = self.site = self.trained * factor
         self._reference = self._normal * factor
         self._first_day = self._since = None

@@ -89,6 +89,7 @@ class Options:
     adapt: bool
     adapt_band: tuple[float, float]
     calibrate_for: float
+    calibrate_band: tuple[float, float]
     reset_threshold: bool
     # state
     state: str | None
@@ -202,6 +203,15 @@ decision_options = _group(
         default="0s",
         type=DURATION,
         help="Set this site's threshold from its first scores, say 24h; kept in --state.",
+    ),
+    click.option(
+        "--calibrate-band",
+        metavar="LOW HIGH",
+        nargs=2,
+        default=(0.5, 10.0),
+        show_default=True,
+        type=click.FloatRange(0, 100, min_open=True),
+        help="With --calibrate-for: bounds, as factors of the model's threshold; 1 10 only ever raises it.",
     ),
     click.option("--reset-threshold", is_flag=True, help="Forget what --calibrate-for and --adapt have learned."),
 )

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from step_models import step_file, step_manifest, step_samples
 
 from edgekd.runtime import UsageError
-from edgekd.runtime.drift import MIN_VERDICTS, WIDEST, P2Quantile, SiteThreshold
+from edgekd.runtime.drift import CALIBRATE_BAND, MIN_VERDICTS, P2Quantile, SiteThreshold
 from edgekd.runtime.duration import duration, seconds_in
 
 TRAINED, NORMAL = 3.0, 1.0  # threshold, and 0.9 quantile of the scores on normal training data
@@ -86,13 +86,16 @@ def test_slow_drift_is_followed_and_a_jump_is_an_alarm() -> None:
     assert feed(site, np.full(10 * MIN_VERDICTS, 0.1), alarm=True) == [] and site.value == before
 
 
-def test_a_first_day_raises_the_threshold_of_a_site_that_is_louder_and_never_lowers_it() -> None:
-    for factor, want in ((1.0, 1.0), (0.2, 1.0), (4.0, 4.0), (1e6, WIDEST)):
-        site = SiteThreshold(HOUR, TRAINED, calibrate_samples=240)
+def test_a_first_day_sets_the_threshold_of_a_site_that_is_louder_or_quieter_within_its_band() -> None:
+    low, high = CALIBRATE_BAND
+    cases = [(1.0, 1.0), (0.7, 0.7), (0.01, low), (4.0, 4.0), (1e6, high)]
+    for factor, want, band in [*((*case, CALIBRATE_BAND) for case in cases), (0.7, 1.0, (1.0, 10.0))]:
+        site = SiteThreshold(HOUR, TRAINED, calibrate_samples=240, calibrate_band=band)
         scores = factor * normal_scores(400)
         assert feed(site, scores[:240]) == [] and site.value == TRAINED  # until then the trained one rules
         assert feed(site, scores[240:], 240) == [(240, "site_threshold")]
-        assert want * 0.75 <= site.value / TRAINED <= want * 1.25 and site.value >= TRAINED
+        assert want * 0.75 <= site.value / TRAINED <= want * 1.25
+        assert band[0] <= site.value / TRAINED <= band[1]
 
 
 def test_a_first_day_is_not_shorter_than_its_scores_are_many() -> None:
@@ -173,6 +176,7 @@ def test_a_site_threshold_is_told_kept_and_forgotten(tmp_path: Path) -> None:
         ("--calibrate-for 1h --threshold 2 --state STATE", "leave out one"),
         ("--adapt", "export it again"),
         ("--adapt --adapt-band 2 3", "--adapt-band: give a factor up to 1 and one from 1 on"),
+        ("--calibrate-for 1h --calibrate-band 0.1 0.5 --state STATE", "--calibrate-band: give a factor up to 1"),
         ("--hysteresis 0.5 --threshold -1", "not above 0"),
     ],
 )
