@@ -1,6 +1,6 @@
 """Days in minutes: does `edgekd-run` grow, and what does it cost while nothing happens?
 
-    python -m bench.soak [--day-hours 24] [--week-hours 168]
+    python -m bench.soak [--day-hours 24] [--week-hours 168] [--week-hz 100]
 
 One simulated day at 100 Hz through `edgekd-run` with the file of preset `edge`, one simulated week with an engine that
 computes next to nothing, each as fast as it goes; then the processor time of a run that waits for a silent serial line.
@@ -38,7 +38,7 @@ BOUND_MIB = 1.0
 IDLE_S = 60.0
 IDLE_BOUND = 0.01
 PROTOCOL = (
-    "edgekd-run as a process of its own, --scores to /dev/null, --state saved every 6,000 samples; RSS: VmRSS read"
+    "edgekd-run as a process of its own, --scores to /dev/null, --state saved once a simulated minute; RSS: VmRSS read"
     f" {RSS_SAMPLES} times; drift: median of the last tenth less median of the tenth after the warm-up, which is the"
     " first tenth; idle: time on a processor of all its threads over a minute on an open, silent pty, after its start"
 )
@@ -72,12 +72,14 @@ def lines(sensors: int, count: int = LINES, seed: int = 0) -> bytes:
 
 
 def soak(
-    command: Sequence[str], model: Path, data: bytes, samples: int, folder: Path, warm_up: float = WARM_UP
-) -> dict[str, Any]:
-    """Feed a run so many samples, `data` over and over; its memory and speed."""
+    command: Sequence[str], model: Path, data: bytes, samples: int, folder: Path, warm_up: float = WARM_UP,
+    rate_hz: int = RATE_HZ,
+) -> dict[str, Any]:  # fmt: skip
+    """Feed a run so many samples, `data` over and over, state saved once a minute of them; its memory and speed."""
     pipe = folder / "samples.csv"
     os.mkfifo(pipe)
-    arguments = ["--model", model, "--csv", pipe, "--scores", "--state", folder / "state", "--state-samples", "6000"]
+    arguments = ["--model", model, "--csv", pipe, "--scores", "--state", folder / "state"]
+    arguments += ["--state-samples", 60 * rate_hz]
     process = subprocess.Popen([*command, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     rss: list[float] = []
     began = time.monotonic()
@@ -97,8 +99,8 @@ def soak(
     warm, tenth = round(warm_up * len(rss)), len(rss) // 10
     begin, end = statistics.median(rss[warm : warm + tenth]), statistics.median(rss[-tenth:])
     return {
-        "hours at 100 Hz": round(int(told[1]) / RATE_HZ / 3600, 2), "samples": int(told[1]), "verdicts": int(told[2]),
-        "anomalies": int(told[3]), "took s": round(took_s, 1), "µs a sample": round(1e6 * took_s / int(told[1]), 1),
+        "hours": round(int(told[1]) / rate_hz / 3600, 2), "Hz": rate_hz, "samples": int(told[1]),
+        "verdicts": int(told[2]), "anomalies": int(told[3]), "took s": round(took_s, 1), "µs a sample": round(1e6 * took_s / int(told[1]), 1),
         "RSS MiB": round(begin, 2), "drift MiB": round(end - begin, 3), "largest MiB": round(max(rss[warm:]), 2),
         "bound MiB": BOUND_MIB, "course MiB": [round(value, 2) for value in rss[:: max(1, len(rss) // 20)]],
     }  # fmt: skip
@@ -162,17 +164,20 @@ def _student(folder: Path) -> Path:
 @click.command()
 @click.option("--day-hours", default=24.0, show_default=True, help="Simulated hours with the real engine.")
 @click.option("--week-hours", default=168.0, show_default=True, help="Simulated hours with the stub.")
+@click.option("--week-hz", default=RATE_HZ, show_default=True, help="Its samples a second.")
 @click.option("--idle-s", default=IDLE_S, show_default=True, help="Seconds to wait for a silent line.")
-def main(day_hours: float, week_hours: float, idle_s: float) -> None:
+def main(day_hours: float, week_hours: float, week_hz: int, idle_s: float) -> None:
     """Measure, print and save."""
     rows = []
     with TemporaryDirectory() as temporary, contextlib.suppress(KeyboardInterrupt):
         folder = Path(temporary)
         model, data = _student(folder), lines(SENSORS)
-        for engine, command, hours in (("onnxruntime", RUN, day_hours), ("stub", STUBBED, week_hours)):
+        runs = (("onnxruntime", RUN, day_hours, RATE_HZ), ("stub", STUBBED, week_hours, week_hz))
+        for engine, command, hours, rate_hz in runs:
             (folder / engine).mkdir()
-            samples = round(hours * 3600 * RATE_HZ)
-            rows.append({"engine": engine, **soak(command, model, data, samples, folder / engine)})
+            samples = round(hours * 3600 * rate_hz)
+            found = soak(command, model, data, samples, folder / engine, rate_hz=rate_hz)
+            rows.append({"engine": engine, **found})
             print(table([{key: value for key, value in rows[-1].items() if key != "course MiB"}]), flush=True)
         share = idle(model, folder, idle_s)
         print(f"idle: {100 * share:.2f} % of a core")
