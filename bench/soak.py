@@ -100,7 +100,8 @@ def soak(
     begin, end = statistics.median(rss[warm : warm + tenth]), statistics.median(rss[-tenth:])
     return {
         "hours": round(int(told[1]) / rate_hz / 3600, 2), "Hz": rate_hz, "samples": int(told[1]),
-        "verdicts": int(told[2]), "anomalies": int(told[3]), "took s": round(took_s, 1), "µs a sample": round(1e6 * took_s / int(told[1]), 1),
+        "verdicts": int(told[2]), "anomalies": int(told[3]),
+        "took s": round(took_s, 1), "µs a sample": round(1e6 * took_s / int(told[1]), 1),
         "RSS MiB": round(begin, 2), "drift MiB": round(end - begin, 3), "largest MiB": round(max(rss[warm:]), 2),
         "bound MiB": BOUND_MIB, "course MiB": [round(value, 2) for value in rss[:: max(1, len(rss) // 20)]],
     }  # fmt: skip
