@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.runtime import manifest as manifest_file
+from edgekd.runtime.container import container_of
 from edgekd.runtime.engines import Engine, load_engine
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import Manifest
@@ -87,20 +88,21 @@ class Detector:
         check: bool = True,
         threshold: float | None = None,
         *,
-        probe: bool = False,
+        probe: bool | None = None,
         signed_by: str | Path | None = None,
     ) -> Detector:
         """The detector in a model file.
 
         check: replay the file's self-test on this machine's engine first.
         threshold: instead of the manifest's.
-        probe: load a file that is new on this machine in a child process first, for files of strangers: an engine that
-        dies of it, or takes all memory, then does so there. `edgekd-run` does it always.
+        probe: load a file that is new on this machine in a child process first, once: an engine that dies of it, or
+        takes all memory, then does so there. By default TFLite files, of which engines check little; True, as
+        `edgekd-run` does, all; False none. The child is this Python anew, not a fork of your program and its threads.
         signed_by: public key (a PEM file) that must have signed the file; the signature is beside it, in FILE.sig.
         Raises ModelRefused (file), GateFailed (self-test), MissingExtra or UsageError (engine).
         """
         found, model = manifest_file.read(path, signed_by)
-        if probe:
+        if container_of(model).name == "tflite" if probe is None else probe:
             from edgekd.runtime.engines.proven import ensure_proven
 
             ensure_proven(model)

@@ -25,7 +25,8 @@ GOES_WITH = {
     "follow": ("csv",),
     "give_up_after": ("serial", "tcp", "csv"),
     "idle_timeout": ("serial", "tcp"),
-    **dict.fromkeys(("time", "sequence", "checksum", "resample"), LINES),
+    **dict.fromkeys(("sequence", "checksum"), LINES),
+    **dict.fromkeys(("time", "resample"), (*LINES, "mqtt")),
 }
 """Options that mean something with some inputs only."""
 RELOADED = frozenset(
@@ -154,7 +155,7 @@ input_options = _group(
     click.option("--frames", metavar="DIR", help="Read the images of a folder (.npy, .pgm, .raw), then end."),
     click.option("--raw", metavar="RxC[:KIND]", help="With --stdin: images as raw bytes, 28x28 or 28x28:float32."),
     click.option("--map", "maps", metavar="NAME=COLUMN", multiple=True, help="Sensor NAME is COLUMN in the input."),
-    click.option("--time", metavar="COLUMN", help="Column of the time label; gaps in it are noticed."),
+    click.option("--time", metavar="COLUMN", help="Column or JSON key of the time label; gaps in it are noticed."),
     click.option(
         "--sequence", metavar="COLUMN[:N]", help="Column that counts samples, to N - 1: tells gaps and duplicates."
     ),

@@ -22,6 +22,18 @@ hypothesis.settings.register_profile("edgekd", deadline=None, suppress_health_ch
 hypothesis.settings.load_profile("edgekd")
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """m.onnx, a detector of 3 sensors and hop 4 that finds many anomalies, and 160 samples for it, x.csv."""
+    from device import write_csv
+    from step_models import step_file, step_samples
+
+    folder = tmp_path_factory.mktemp("run")
+    step_file(folder / "m.onnx", 3, 4, threshold=0.15)
+    write_csv(folder / "x.csv", step_samples(3, 160))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_recording() -> Recording:
     """What `tiny_student` was trained on."""

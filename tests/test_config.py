@@ -12,21 +12,12 @@ from typing import Any
 
 import click
 import pytest
-from device import events_of, run, write_csv
-from step_models import step_file, step_samples
+from device import events_of, run
 
 from edgekd.runtime.cli import cli
 from edgekd.runtime.config import read_config, settings
 
 N = 3
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("config")
-    step_file(folder / "m.onnx", N, 4, threshold=0.15)
-    write_csv(folder / "x.csv", step_samples(N, 160))
-    return folder
 
 
 def config(folder: Path, **more: Any) -> Path:

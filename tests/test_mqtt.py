@@ -19,7 +19,7 @@ from step_models import step_file, step_manifest, step_samples
 
 from edgekd.runtime import UsageError, mqtt
 from edgekd.runtime.mqtt import Secrets, check_topic, parse_url
-from edgekd.runtime.parse import Row
+from edgekd.runtime.parse import Layout, Row
 from edgekd.runtime.sinks.mqtt import Publisher
 from edgekd.runtime.sources import InputEvent
 from edgekd.runtime.sources.mqtt import MessageReader, MqttMessages
@@ -144,6 +144,40 @@ def test_one_sensor_a_topic_is_aligned_by_time() -> None:
     assert reader.bad == 6 and reader.last_bad.isprintable()
     assert reader.message("plant/other", b"pump,s0\n4,3")[0].values.tolist() == [3, 4]
     assert reader.message("plant/s0", b'{"s0": 5, "pump": 6}')[0].values.tolist() == [5, 6]
+
+
+def test_a_time_of_another_name_and_another_rate_than_the_models() -> None:
+    rows: dict[str, list[Any]] = {"whole": [], "single": []}
+    for kind, found in rows.items():
+        reader = MessageReader(step_manifest(2, 1), {}, "x", Layout(time="Measured", resample="mean"))
+        for at in range(9):  # four a second
+            time_ = f'"Measured": {1e9 + at / 4}, "time": 1'
+            if kind == "whole":
+                found += reader.message("plant/all", f'{{"s0": {at}, "s1": {10 + at}, {time_}}}'.encode())
+                continue
+            for i in range(2):
+                found += reader.message(f"plant/s{i}", f'{{"value": {10 * i + at}, {time_}}}'.encode())
+        assert reader.bad == 0
+    for found in rows.values():
+        assert [row.values.tolist() for row in found] == [[1.5, 11.5], [5.5, 15.5]]
+
+
+@needs_broker
+def test_resampled_messages_give_the_scores_of_the_resampled_file(recording: Path, broker: Broker) -> None:
+    header, *lines = (recording / "x.csv").read_text().splitlines()
+    names = ["at", *header.split(",")]
+    rows = [dict(zip(names, [1e9 + i / 2, *map(float, line.split(","))])) for i, line in enumerate(lines)]
+    (recording / "fast.csv").write_text("\n".join([",".join(names), *(",".join(map(str, r.values())) for r in rows)]))
+    arguments = ("--model", recording / "m.onnx", "--time", "at", "--resample", "mean", "--scores")
+    want = events_of(run(*arguments, "--csv", recording / "fast.csv").stdout, "score")
+    url = f"mqtt://127.0.0.1:{broker.port}/plant"
+    with Consumer(broker.port) as sender, Device(*arguments, "--mqtt", url) as device:
+        device.wait_for("input_open")
+        for row in rows:
+            sender.publish("plant", json.dumps(row))
+        device.wait_for(lambda event: event.get("sample") == want[-2]["sample"])
+        assert device.end(signal.SIGTERM) == 0
+    assert [(e["sample"], e["score"]) for e in device.scores()] == [(e["sample"], e["score"]) for e in want[:-1]]
 
 
 def test_values_without_a_time_go_by_the_clock() -> None:

@@ -96,13 +96,32 @@ def test_a_model_is_tried_once(probes: list[bytes], tmp_path: Path, monkeypatch:
     for path in (one, one, other, one, other):
         Detector.load(path, probe=True)
     assert [len(probes), probes[0] == one.read_bytes(), probes[1] == other.read_bytes()] == [2, True, True]
-    Detector.load(one)  # a library user who does not ask gets no child process
+    Detector.load(one)  # a library user who does not ask gets no child process for ONNX
     monkeypatch.setattr("edgekd.runtime.engines.imports.Package.version", "9.9")
     Detector.load(one, probe=True)  # another engine than the one that was tried
     assert len(probes) == 3
     monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path / 'service'}:{tmp_path / 'x'}")
     Detector.load(one, probe=True)
     assert len(probes) == 4 and (tmp_path / "service" / proven.NAME).exists()
+
+
+def test_a_library_user_s_tflite_file_is_tried_once_unless_told_not_to(probes: list[bytes]) -> None:
+    pytest.importorskip("ai_edge_litert")
+    from step_tflite import step_tflite
+
+    model = embed(step_tflite(N, HOP), MANIFEST)
+    Detector.load(model, probe=False)
+    assert probes == []
+    Detector.load(model)
+    Detector.load(model)
+    assert probes == [model]
+
+
+def test_a_host_program_with_python_inside_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("it was"))
+    for executable in ("/usr/bin/uwsgi", ""):
+        monkeypatch.setattr(sys, "executable", executable)
+        assert probing.probe(outer_sum(100)) is False
 
 
 def test_the_list_of_proven_models_stays_small(probes: list[bytes], tmp_path: Path) -> None:

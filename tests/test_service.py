@@ -5,6 +5,7 @@ The manager is a datagram socket of ours, of the kind that systemd gives; the fa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from device import PATIENCE_S, ROOT, Device, Port, events_of, run, write_csv
-from step_models import step_file, step_samples
+from step_models import step_samples
 
 N = 3
 WATCHDOG_S = 0.8
@@ -50,14 +51,6 @@ class Manager:
             if told.startswith(start):
                 return told
         raise AssertionError(f"{start} was not told; only {self.told}")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("service")
-    step_file(folder / "m.onnx", N, 4, threshold=0.15)
-    write_csv(folder / "x.csv", step_samples(N, 160))
-    return folder
 
 
 @pytest.fixture
@@ -121,11 +114,21 @@ main()
 """
 
 
-def test_a_hung_step_starves_the_watchdog_though_samples_keep_coming(folder: Path, manager: Manager) -> None:
+@contextlib.contextmanager
+def hanging(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A run on a pipe that hangs in its sixth step."""
     command = [sys.executable, "-c", HANGING, "--model", str(folder / "m.onnx"), "--stdin"]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
     try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(PATIENCE_S)
+
+
+def test_a_hung_step_starves_the_watchdog_though_samples_keep_coming(folder: Path, manager: Manager) -> None:
+    with hanging(folder) as process:
         assert process.stdin
         manager.wait_for("READY=1")
         manager.wait_for("WATCHDOG=1")
@@ -137,9 +140,6 @@ def test_a_hung_step_starves_the_watchdog_though_samples_keep_coming(folder: Pat
                 silent_since = time.monotonic()
                 assert manager.told.count("WATCHDOG=1") < 40
         process.send_signal(signal.SIGTERM)  # its own steering hangs too: this is what the manager's SIGKILL is for
-    finally:
-        process.kill()
-        process.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("input", ["silent pipe", "silent port", "absent port"])
@@ -190,10 +190,7 @@ def test_sigterm_ends_within_two_seconds_where_nobody_reads_the_events(folder: P
 
 
 def test_the_second_sigterm_does_not_wait(folder: Path, manager: Manager) -> None:
-    command = [sys.executable, "-c", HANGING, "--model", str(folder / "m.onnx"), "--stdin"]
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
-    try:
+    with hanging(folder) as process:
         assert process.stdin
         manager.wait_for("READY=1")
         os.write(process.stdin.fileno(), ROW * 4 * 6)
@@ -204,9 +201,6 @@ def test_the_second_sigterm_does_not_wait(folder: Path, manager: Manager) -> Non
         process.terminate()
         assert process.wait(PATIENCE_S) == -signal.SIGTERM
         assert time.monotonic() - began < 1.0
-    finally:
-        process.kill()
-        process.wait(PATIENCE_S)
 
 
 def test_sighup_takes_over_the_threshold_and_says_what_has_to_wait(folder: Path, tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 from broker import eventually, free_port
-from device import COMMAND, ROOT, Device, Port, events_of, run, write_csv
-from step_models import step_file, step_samples
+from device import COMMAND, ROOT, Device, Port, events_of, run
+from step_models import step_file
 
 from edgekd.runtime.sinks import live_lines
 from edgekd.runtime.sinks.command import Command
@@ -29,14 +29,6 @@ from edgekd.runtime.writer import DiskWriter
 
 N, COUNT = 3, 160
 TAKES = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read()); "
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sinks")
-    step_file(folder / "m.onnx", N, 4, threshold=0.15)
-    write_csv(folder / "x.csv", step_samples(N, COUNT))
-    return folder
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -79,7 +79,7 @@ def _steps(path: Path, count: int) -> None:
     from edgekd.runtime import Detector
     from edgekd.runtime.selftest import self_test_samples
 
-    detector = Detector.load(path)
+    detector = Detector.load(path, probe=False)  # what a start costs, not the first one's child process
     manifest = detector.manifest
     samples = self_test_samples(manifest.sensors, manifest.hop, count, seed=0)
     for k in range(count):

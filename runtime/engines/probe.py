@@ -2,8 +2,10 @@
 them, and neither says anything.
 
 onnxruntime 1.21.0 died of an illegal instruction on every Raspberry Pi 4; tflite-runtime's kernels for some int8 graphs
-do on ARM; and what a hostile file can do to an engine, it does to a process that may die. `edgekd-run` asks here before
-it loads a file for the first time (`proven`), `--check` every time.
+do on ARM; and what a hostile file can do to an engine, it does to a process that may die. `edgekd-run`, and for TFLite
+`Detector.load`, ask here before they load a file for the first time (`proven`), `--check` every time.
+
+Safe in a program with threads: the child is a Python of its own, started as any command is, and shares nothing with it.
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ def probe(model: bytes) -> bool:
     engine does not start, or the self-test fails, the caller will meet it too. Raises UsageError where the child dies
     of a signal or hangs, ModelRefused where the engine does not take the file or cannot run it.
     """
-    if not sys.executable or getattr(sys, "frozen", False):  # Python inside another program
-        return False
+    if getattr(sys, "frozen", False) or not Path(sys.executable or "").name.lower().startswith(("python", "pypy")):
+        return False  # Python inside another program, which another start of that would only be another one of
     command = [sys.executable, "-P", "-c", "from edgekd.runtime.engines.probe import main; main()"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).absolute()) for p in sys.path)}
     try:

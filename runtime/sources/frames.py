@@ -6,9 +6,7 @@ header: uint8, or little-endian float32 where the file is four times as long. Va
 
 from __future__ import annotations
 
-import os
 import re
-import select
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,12 @@ import numpy as np
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import shown
 from edgekd.runtime.parse import Row
-from edgekd.runtime.sources import TICK_S, InputEvent
+from edgekd.runtime.sources import InputEvent
+from edgekd.runtime.sources.stdin import pieces
 
 SUFFIXES = (".npy", ".pgm", ".raw", ".bin")
 KINDS: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
 MAX_FILE_BYTES = 64 * 2**20
-CHUNK_BYTES = 65536
 _PGM = re.compile(rb"P([25])(?:\s|#[^\n]*\n)+(\d{1,6})(?:\s|#[^\n]*\n)+(\d{1,6})(?:\s|#[^\n]*\n)+(\d{1,5})\s")
 
 
@@ -141,16 +139,7 @@ class FrameBytes:
 
     def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
         pending = bytearray()
-        while True:
-            if not select.select([self._fd], [], [], TICK_S)[0]:
-                yield ()
-                continue
-            try:
-                data = os.read(self._fd, CHUNK_BYTES)
-            except BlockingIOError:  # the other end may have made the pipe non-blocking
-                continue
-            if not data:
-                break
+        for data in pieces(self._fd):
             pending += data
             whole = len(pending) // self._size * self._size
             yield [self._row(bytes(pending[at : at + self._size])) for at in range(0, whole, self._size)]

@@ -3,6 +3,7 @@
 Where the last level of a message's topic is one of the model's sensors (`plant/pump_a`, from `--mqtt …/plant/+`), its
 payload is that sensor's value: a number, or {"value": 12.5, "time": …}. Such values are aligned by time into samples of
 the model's period. Every other payload is one sample or several lines of them, CSV or JSON, as on a serial line.
+Either may come at another rate than the model's (`--resample`), and call its time as it likes (`--time`).
 
 Retained messages are left out: they say what was, not what is. The session is kept by the broker (QoS 1, the same
 client id at every start), so what it has queued while this end was away is scored after it is back.
@@ -168,7 +169,9 @@ class MessageReader(RowReader):
     def __init__(self, manifest: Manifest, columns: dict[str, str], source: str, layout: Layout = PLAIN) -> None:
         super().__init__(manifest, columns, "anything", source, layout, live=True)
         self._index = {columns.get(name, name): i for i, name in enumerate(manifest.names)}
-        self._grid = Grid(len(manifest.names), manifest.period_s, longest_gap=window_samples(manifest))
+        rule, aligned = layout.resample or "mean", layout.resample is not None
+        self._grid = Grid(len(manifest.names), manifest.period_s, rule, window_samples(manifest), aligned)
+        self._time_key = layout.time
         self._restarts = 0
         self._values = np.full(len(manifest.names), np.nan)
         self._labeled: bool | None = None
@@ -193,7 +196,7 @@ class MessageReader(RowReader):
         if index is None or (payload.lstrip()[:1] == b"{" and b'"value"' not in payload):
             return self.feed(payload + b"\n")
         try:
-            value, label = _value(payload)
+            value, label = _value(payload, self._time_key)
         except ValueError as error:
             self._bad_values += 1
             self._last_bad_value = f"{shown(topic, 60)}: {error}"
@@ -231,7 +234,7 @@ class MessageReader(RowReader):
         return found
 
 
-def _value(payload: bytes) -> tuple[float, str | float | None]:
+def _value(payload: bytes, time_key: str | None) -> tuple[float, str | float | None]:
     """A value and its time label in a message of one sensor; ValueError where there is none."""
     text = payload.decode(errors="replace").strip()
     if text[:1] != "{":
@@ -242,7 +245,7 @@ def _value(payload: bytes) -> tuple[float, str | float | None]:
             raise ValueError
     except (ValueError, RecursionError):
         raise ValueError('neither a number nor {"value": …}') from None
-    label = next((found[key] for key in found if key.lower() in TIME_NAMES), None)
+    label = found.get(time_key or next((key for key in found if key.lower() in TIME_NAMES), None))
     usable = isinstance(label, (int, float, str)) and not isinstance(label, bool)
     return _float(found["value"]), label if usable else None
 

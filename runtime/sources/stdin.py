@@ -26,15 +26,21 @@ class Stdin:
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
-        while True:
-            if not select.select([self._fd], [], [], TICK_S)[0]:
-                yield self.rows.feed(b"")
-                continue
-            try:
-                data = os.read(self._fd, CHUNK_BYTES)
-            except BlockingIOError:  # the other end may have made the pipe non-blocking
-                continue
-            if not data:
-                break
+        for data in pieces(self._fd):
             yield self.rows.feed(data)
         yield self.rows.end()
+
+
+def pieces(fd: int) -> Iterator[bytes]:
+    """What comes on a file descriptor until its end; empty where nothing has come for TICK_S."""
+    while True:
+        if not select.select([fd], [], [], TICK_S)[0]:
+            yield b""
+            continue
+        try:
+            data = os.read(fd, CHUNK_BYTES)
+        except BlockingIOError:  # the other end may have made the pipe non-blocking
+            continue
+        if not data:
+            return
+        yield data
