@@ -132,8 +132,9 @@ class Spool:
     def keep_acks(self) -> None:
         """For a cursor that has moved on: soon the disk knows it."""
         if not self._acks_scheduled:
-            self._acks_scheduled = True
-            self._acks_scheduled = self._writer.submit(self._write_acks, LINGER_S)
+            self._acks_scheduled = True  # before: the writer may be done when `submit` returns
+            if not self._writer.submit(self._write_acks, LINGER_S):
+                self._acks_scheduled = False
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Keep an event. It is offered to the sinks when it is on disk, or when the disk takes nothing.

@@ -19,6 +19,7 @@ from broker import eventually, free_port
 from device import COMMAND, ROOT, Device, Port, events_of, run
 from step_models import step_file
 
+from edgekd.runtime.segments import load_acked
 from edgekd.runtime.sinks import live_lines
 from edgekd.runtime.sinks.command import Command
 from edgekd.runtime.sinks.event_file import EventFile
@@ -88,6 +89,25 @@ def test_an_event_file_rotates_and_mends_a_torn_line(tmp_path: Path) -> None:
     assert all(3900 < file.stat().st_size <= 4000 for file in files[:3])
     numbers = [event["number"] for file in files for event in lines(file)]
     assert numbers == list(range(1000 - len(numbers), 1000)) and sink.dropped == 0
+
+
+def test_a_writer_that_is_done_before_it_was_asked_is_asked_again(tmp_path: Path) -> None:
+    """Threads change when they like: what was submitted may be done before `submit` returns."""
+
+    class AtOnce(DiskWriter):
+        def submit(self, job: Callable[[], None], within_s: float = 0.0) -> bool:
+            job()
+            return True
+
+    sink = EventFile(tmp_path / "e.jsonl", 10**9, 3, AtOnce(), lambda *_: None)
+    spool = Spool(tmp_path / "spool", 2**20, AtOnce(), lambda *_: None)
+    cursor = spool.cursor("sink", lambda: None)
+    for number in (1, 2):
+        sink.emit({"event": "test", "number": number})
+        spool.append({"event": "test"})
+        cursor.ack(cursor.read(1)[0].seq)
+        assert len(lines(tmp_path / "e.jsonl")) == load_acked(tmp_path / "spool" / "sink.acked") == number
+    spool.close()
 
 
 def test_an_event_file_on_a_full_disk_is_told_once_and_goes_on_later(tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ class EventFile:
 
     def _schedule(self) -> None:
         if not self._scheduled:
-            self._scheduled = True
-            self._scheduled = self._writer.submit(self._write)
+            self._scheduled = True  # before: the writer may be done when `submit` returns
+            if not self._writer.submit(self._write):
+                self._scheduled = False
 
     def _write(self) -> None:
         """The writer's part."""
