@@ -168,6 +168,7 @@ class Several:
 
     def _drain(self, spool: Spool, hurry: Callable[[], bool], end: float) -> None:
         """Wait until everything is delivered: until `end` if in a hurry, else as long as something is."""
+        self._writer.hurry()  # scores that wait for more
         depth, stalled_at = spool.depth, time.monotonic() + STALL_S
         while left := spool.depth:
             now = time.monotonic()
