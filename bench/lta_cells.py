@@ -151,9 +151,9 @@ def trained(cell: Cell, data: Path, device: str, report: Callable[[dict[str, Any
 def scored(cell: Cell, data: Path, checkpoint: Checkpoint) -> dict[str, np.ndarray]:
     """What a cell says of every window, computed once and kept.
 
-    thetas float64 (K,), the grid and the calibrated one last; held_counts int32 (H, K) elements above each theta in the
-    normal windows that set thresholds; samples int64 (V,) newest sample of each test window, scores float32 (V,), counts
-    int32 (V, K).
+    thetas float64 (K,), the grid and the calibrated one last; held_counts int32 (H, K) elements above each theta in
+    the normal windows that set thresholds; samples int64 (V,) newest sample of each test window; scores float32 (V,);
+    counts int32 (V, K).
     """
     path = cell.file("npz")
     if path.exists():

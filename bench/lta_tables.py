@@ -1,6 +1,6 @@
 """The published LTA tables beside ours and beside random scores.
 
-    python -m bench.lta_tables --data DIR [--table 1|3|4|5] [--dataset MSL|SMAP] [--seeds 3] [--device auto]
+python -m bench.lta_tables --data DIR [--table 1|3|4|5] [--dataset MSL|SMAP] [--seeds 3] [--device auto]
 """
 
 from __future__ import annotations
