@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.lta_published import TEACHER_WINDOWS
 from bench.results import RESULTS, WORK
 from edgekd.calibration import CALIBRATE, parts
 from edgekd.checkpoint import Checkpoint, package
@@ -33,7 +34,6 @@ from edgekd.runtime.lock import lock_state
 
 CELLS = RESULTS / "lta"
 TRAINED = WORK / "lta"
-TEACHER_WINDOWS = {"MSL": 800, "SMAP": 100}
 
 ROWS: dict[str, dict[str, Any]] = {
     "Base": {},
