@@ -49,6 +49,23 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 """What each row of the published tables changes; "Base" is the teacher."""
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "": {},
+    "five epochs": {"epochs": 5},
+    "nested windows": {"lengths": (12, 25, 50), "gap": 50},
+    "entity resets": {"entity_resets": True},
+    "attention scale": {"attention_scale": 0.0},
+    "z-scored samples": {"scaling": "zscore"},
+    "standardized matrices": {"standardize": "element", "output": "linear"},
+    "beta per step": {"beta": "per_step"},
+    "windows read again": {"feed": "window"},
+    "target gradient": {"target_gradient": True},
+    "vector summary": {"lts": "vector"},
+    "pseudo-window summary": {"lts": "pseudo_window"},
+    "learning rate x 5": {"learning_rate": 1e-3},
+}
+"""What the paper leaves open, one change each, for a student of w = 50 that is not distilled."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -71,10 +88,12 @@ class Cell:
     window: int
     seed: int
     budget: Budget = Budget()
+    variant: str = ""
 
     @property
     def label(self) -> str:
-        return f"{self.dataset}-{self.row.replace(', ', '-').replace(' ', '-')}-w{self.window}-s{self.seed}"
+        parts = (self.dataset, self.row, self.variant, f"w{self.window}", f"s{self.seed}")
+        return "-".join(part.replace(",", "").replace(" ", "-") for part in parts if part)
 
     @cached_property
     def config(self) -> LTAConfig:
@@ -92,6 +111,7 @@ class Cell:
             teacher_batch=self.budget.teacher_batch,
             **ROWS[self.row],
         )
+        config = replace(config, **VARIANTS[self.variant])
         return config.teacher() if self.row == "Base" else config
 
     @property

@@ -43,7 +43,7 @@ def measured(cell: Cell, data: Path, checkpoint: Checkpoint, scores: dict[str, n
     step = checkpoint.step()
     test = recording(data, cell.dataset, "test")
     found = {
-        "cell": {"dataset": cell.dataset, "row": cell.row, "window": cell.window, "seed": cell.seed},
+        "cell": {key: getattr(cell, key) for key in ("dataset", "row", "window", "seed", "variant")},
         "protocol": PROTOCOL,
         "settings": checkpoint.config,
         "parameters": step.parameters_learned,
