@@ -101,9 +101,9 @@ def say(event: dict[str, Any]) -> None:
 
 
 def gathered(chosen: list[Cell]) -> Found:
-    """The figures that are there."""
+    """The figures that are there, in the order of the published tables."""
     found: Found = {}
-    for cell in chosen:
+    for cell in sorted(chosen, key=lambda c: (c.dataset, list(DETECTION[c.dataset]).index(c.row), -c.window, c.seed)):
         figures = kept(cell)
         if figures is not None:
             found.setdefault((cell.dataset, cell.row, cell.window), {})[cell.seed] = figures
