@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -42,15 +43,13 @@ def recording(n: int, samples: int = SAMPLES) -> Recording:
     return Recording(values.astype(np.float32), tuple(f"s{i}" for i in range(n)), 60.0, source="noise")
 
 
-def untrained(n: int, preset: str) -> tuple[Checkpoint, LTAStep]:
-    """A student with fitted scaling and random weights, and its teacher."""
+def untrained(n: int, preset: str, **settings: Any) -> tuple[Checkpoint, LTAStep]:
+    """A student with fitted scaling and random weights, and its teacher; the published one at w = 100 and 200 if not
+    told otherwise."""
     torch.manual_seed(0)
     data = recording(n)
-    config = PRESETS[preset]
-    if preset == "paper":
-        from dataclasses import replace
-
-        config = replace(config, window=100, teacher_window=200)
+    published = {"window": 100, "teacher_window": 200} if preset == "paper" else {}
+    config = replace(PRESETS[preset], **(published | settings))
     student = prepared(data, config)
     checkpoint = package(student, data, method="lta", role="student", preset=preset, seed=0, histories={})
     return checkpoint, prepared(data, config.teacher()).eval()

@@ -22,10 +22,21 @@ class Accumulator(nn.Module):
       vector         one cell m -> 10 and a linear map to U (m, rank); beta = U U' / rank
       pseudo_window  one cell m -> m; beta = the signature matrix of its last 10 hidden vectors
 
-    Every sample is consumed exactly once; zeros are the cold start.
+    `moments`: with them beta is (steps, m, m), the matrices of the state so many samples before the newest, the last
+    one of them 0; states are then taken every `block` samples, which divides them and whatever is read at once.
+
+    Zeros are the cold start.
     """
 
-    def __init__(self, n: int, cell: str, variant: str = "per_variable", rank: int = 2) -> None:
+    def __init__(
+        self,
+        n: int,
+        cell: str,
+        variant: str = "per_variable",
+        rank: int = 2,
+        moments: tuple[int, ...] = (),
+        block: int = 1,
+    ) -> None:
         super().__init__()
         if cell not in CELLS or variant not in ("per_variable", "vector", "pseudo_window"):
             raise ValueError(f"unknown accumulator {cell!r} / {variant!r}")
@@ -35,6 +46,8 @@ class Accumulator(nn.Module):
         self.rows = n if variant == "per_variable" else 1
         self.hidden = hidden
         self.has_cell_state = cell == "lstm"
+        self.told = -1 if variant == "pseudo_window" else 0  # place, in the state of now, of what beta is made of
+        self.block, self.back = block, tuple(moment // block for moment in moments)  # blocks before the newest one
         if variant == "vector":
             self.to_matrix = nn.Linear(SUMMARY, n * rank)
 
@@ -45,10 +58,49 @@ class Accumulator(nn.Module):
             shapes["lta_c"] = (self.rows, self.hidden)
         if self.variant == "pseudo_window":
             shapes["lta_recent"] = (SUMMARY, self.n)
+        if self.back:
+            shapes["lta_past"] = (max(self.back), *self._told_shape())
         return shapes
 
     def forward(self, samples: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """samples (lanes, T, m) scaled, state tensors (lanes, *shape) -> the state after the last sample."""
+        if not self.back:
+            return self._advance(samples, state)
+        *now, past = state
+        told = [past]
+        for block in samples.split(self.block, 1):
+            told.append(now[self.told].unsqueeze(1))
+            now = list(self._advance(block, tuple(now)))
+        return (*now, torch.cat(told, 1)[:, -past.shape[1] :])
+
+    def beta(self, *state: Tensor) -> Tensor:
+        """State tensors (lanes, *shape) -> (lanes, m, m), symmetric, positive semidefinite; (lanes, steps, m, m) with
+        moments."""
+        if not self.back:
+            return self._matrix(state[self.told])
+        *now, past = state
+        told = torch.cat([past, now[self.told].unsqueeze(1)], 1)
+        return self._matrices(told[:, [past.shape[1] - blocks for blocks in self.back]])
+
+    def betas(self, samples: Tensor, every: int) -> Tensor:
+        """One stream from its cold start: samples (T, m) -> beta after each `every` samples, (T // every, m, m) or
+        (T // every, steps, m, m)."""
+        zeros = [torch.zeros(1, *shape) for shape in self.state_shapes().values()]
+        outputs, _ = self._run(samples.unsqueeze(0), tuple(zeros))
+        ends = torch.arange(every, len(samples) + 1, every)
+        if not self.back:
+            return self._matrix(self._told(outputs, ends))
+        told = torch.cat(
+            [
+                torch.zeros(1, *self._told_shape()),
+                self._told(outputs, torch.arange(self.block, len(samples) + 1, self.block)),
+            ]
+        )
+        at = ends[:, None] // self.block - torch.tensor(self.back)  # (ends, steps)
+        return self._matrices(told[at.clamp_min(0)])
+
+    def _advance(self, samples: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """`forward` without what is kept of the past."""
         lanes, length, _ = samples.shape
         outputs, last = self._run(samples, state)
         if self.variant != "pseudo_window":
@@ -56,25 +108,25 @@ class Accumulator(nn.Module):
         recent = torch.cat([state[-1], outputs.reshape(lanes, length, self.n)], 1)[:, -SUMMARY:]
         return (*last, recent)
 
-    def beta(self, *state: Tensor) -> Tensor:
-        """State tensors (lanes, *shape) -> (lanes, m, m), symmetric, positive semidefinite."""
-        if self.variant == "pseudo_window":
-            return state[-1].transpose(1, 2) @ state[-1] / SUMMARY
-        return self._matrix(state[0])
+    def _told_shape(self) -> tuple[int, int]:
+        """Of the state that beta is made of."""
+        return (SUMMARY, self.n) if self.variant == "pseudo_window" else (self.rows, self.hidden)
 
-    def betas(self, samples: Tensor, every: int) -> Tensor:
-        """One stream from its cold start: samples (T, m) -> beta after each `every` samples, (T // every, m, m)."""
-        zeros = [torch.zeros(1, *shape) for shape in self.state_shapes().values()]
-        outputs, _ = self._run(samples.unsqueeze(0), tuple(zeros))
-        if self.variant == "pseudo_window":
-            padded = torch.cat([zeros[-1][0], outputs[0]])  # (10 + T, m)
-            ends = torch.arange(every, len(samples) + 1, every)
-            recent = padded[ends[:, None] + torch.arange(SUMMARY)]  # (ends, 10, m)
-            return recent.transpose(1, 2) @ recent / SUMMARY
-        return self._matrix(outputs[:, every - 1 :: every].transpose(0, 1))  # (ends, rows, hidden)
+    def _told(self, outputs: Tensor, ends: Tensor) -> Tensor:
+        """Every hidden vector (rows, T, hidden) of one stream -> what beta is made of after `ends` samples."""
+        if self.variant != "pseudo_window":
+            return outputs[:, ends - 1].transpose(0, 1)  # (ends, rows, hidden)
+        padded = torch.cat([torch.zeros(SUMMARY, self.n), outputs[0]])  # (10 + T, m)
+        return padded[ends[:, None] + torch.arange(SUMMARY)]  # (ends, 10, m)
+
+    def _matrices(self, told: Tensor) -> Tensor:
+        """(batch, steps, ...) -> (batch, steps, m, m)."""
+        return self._matrix(told.flatten(0, 1)).unflatten(0, told.shape[:2])
 
     def _matrix(self, summary: Tensor) -> Tensor:
-        """summary (batch, rows, 10) -> (batch, m, m)."""
+        """What beta is made of: (batch, rows, 10), or (batch, 10, m) -> (batch, m, m)."""
+        if self.variant == "pseudo_window":
+            return summary.transpose(1, 2) @ summary / SUMMARY
         if self.variant == "per_variable":
             return summary @ summary.transpose(1, 2) / SUMMARY
         factors = self.to_matrix(summary[:, 0]).reshape(-1, self.n, self.rank)

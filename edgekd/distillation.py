@@ -76,7 +76,7 @@ def distill(
         ).save(teacher_path(output))  # fmt: skip
 
     how = Training(
-        seed=seed, workdir=workdir, resume=resume, device=_device(device), teacher=given[0] if given else None,
+        seed=seed, workdir=workdir, resume=resume, device=training_device(device), teacher=given[0] if given else None,
         teachers=given, teacher_scores=scores, scorers=tuple(scorers), outliers=outliers, keep_teacher=keep_teacher,
         report=report,
     )  # fmt: skip
@@ -93,7 +93,7 @@ def distill(
     return checkpoint
 
 
-def _device(name: str) -> str:
+def training_device(name: str) -> str:
     """What torch calls it: "auto" is the GPU where torch has one. Raises UsageError where "cuda" is not to be had."""
     import torch
 

@@ -117,13 +117,18 @@ def reset(state: list[Tensor], fresh: Tensor) -> list[Tensor]:
 
 
 def betas_along(
-    accumulator: Accumulator, stream: TrainingStream, lanes: Lanes, rows: slice, state: list[Tensor]
+    accumulator: Accumulator,
+    stream: TrainingStream,
+    lanes: Lanes,
+    rows: slice,
+    state: list[Tensor],
+    reads: int | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The accumulator over the new samples of hops `rows` of every lane: beta after each (lanes, m, m), and its state
-    after the last."""
+    """The accumulator over the new samples (or the newest `reads`) of hops `rows` of every lane: beta after each
+    (lanes, m, m), and its state after the last."""
     betas = []
     for positions, fresh in zip(lanes.positions[rows], lanes.fresh[rows]):
-        state = list(accumulator(stream.windows(positions, stream.hop), *reset(state, fresh)))
+        state = list(accumulator(stream.windows(positions, reads or stream.hop), *reset(state, fresh)))
         betas.append(accumulator.beta(*state))
     return betas, state
 

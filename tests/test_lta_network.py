@@ -97,6 +97,16 @@ def test_beta_does_not_depend_on_how_samples_are_cut(cell: str, variant: str) ->
         assert beta.abs().max() <= 1.0 + 1e-6  # tanh bounds the state
 
 
+@pytest.mark.parametrize("variant", ["per_variable", "vector", "pseudo_window"])
+@torch.inference_mode()
+def test_beta_of_a_step_is_that_of_its_own_time(variant: str) -> None:
+    accumulator, samples = Accumulator(3, "gru", variant, moments=(8, 4, 0), block=2), torch.rand(40, 3)
+    at_once = Accumulator(3, "gru", variant)
+    at_once.load_state_dict(accumulator.state_dict())
+    newest, steps = at_once.betas(samples, 4), accumulator.betas(samples, 4)
+    assert torch.equal(steps[2:], torch.stack([newest[:-2], newest[1:-1], newest[2:]], 1))
+
+
 @pytest.mark.parametrize("period_s", [60.0, 300.0])
 def test_the_state_of_preset_edge_is_small_enough_to_save_every_minute(period_s: float) -> None:
     for n in range(1, 70):

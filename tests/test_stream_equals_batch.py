@@ -118,6 +118,10 @@ def test_lta(cell: str, recurrence: str, target: str) -> None:
         {"standardize": "global", "scaling": "zscore"},
         {"drop_constant": False, "separable": False},
         {"entity_resets": False},
+        {"recurrence": "windowed", "beta": "per_step", "gap": 6, "training_hop": 0},
+        {"recurrence": "windowed", "beta": "per_step", "lts": "pseudo_window", "accumulator": "lstm"},
+        {"recurrence": "windowed", "beta": "per_step", "feed": "window", "target": "next"},
+        {"feed": "window", "lts": "vector"},
     ],
     ids=str,
 )

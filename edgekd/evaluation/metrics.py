@@ -121,7 +121,7 @@ class BestPointAdjusted:
         """labels: bool (T,); scores: float (T,). Raises UsageError as `auc_pr` does."""
         labels, scores = check_points(labels, scores)
         levels, rank = np.unique(scores, return_inverse=True)
-        self._n_levels = len(levels)
+        self._levels, self._n_levels = levels, len(levels)
         self._false = _at_least(rank[~labels], self._n_levels)  # (L,) false positives at each level as threshold
         self._ranks = rank[labels]  # (P,)
         segments = runs(labels, starts)
@@ -133,12 +133,18 @@ class BestPointAdjusted:
 
     def f1(self, k_percent: int = 0) -> float:
         """Best F1 over all thresholds under PA%K; k = 0 is the usual point adjustment, 100 is pointwise F1."""
+        return self.best(k_percent)[0]
+
+    def best(self, k_percent: int = 0) -> tuple[float, float]:
+        """That F1, and the lowest score that counts as an alarm there."""
         needed = k_percent * self._lengths // 100  # more than k %: this many points and one more
         reachable = needed < self._lengths
         place = (self._ends - self._lengths + np.minimum(needed, self._lengths - 1)).astype(np.int64)
         found_at = np.where(reachable, self._sorted[place], 0)
         true = _at_least(np.maximum(self._ranks, np.repeat(found_at, self._lengths)), self._n_levels)
-        return float(np.max(2 * true / (true + self._false + len(self._ranks))))
+        f1 = 2 * true / (true + self._false + len(self._ranks))
+        level = int(np.argmax(f1))
+        return float(f1[level]), float(self._levels[level])
 
     def auc_over_k(self) -> float:
         """Area under the best F1 over K = 0 ... 100 %, the threshold chosen anew for each K (Kim et al., AAAI 2022)."""

@@ -27,6 +27,8 @@ class LTAConfig:
     """Distance between scored windows; ignored with window = 0, where the hop is the shortest length."""
     lengths: tuple[int, int, int] | None = None
     """Window lengths of the three scales, when they are given and not derived from `window`."""
+    gap: int = 0
+    """Distance between two steps of given lengths; 0 takes the shortest of them."""
     entity_resets: bool = False
     """Clear all state where another entity begins; the paper treats a data set as one stream."""
 
@@ -60,6 +62,10 @@ class LTAConfig:
     """"none", "rnn", "lstm" or "gru"."""
     lts: str = "per_variable"
     """How the summary becomes a matrix, see `Accumulator`."""
+    beta: str = "window"
+    """One matrix of the summary for all steps of a "window", or "per_step" that of the summary at each step's time."""
+    feed: str = "once"
+    """The accumulator reads every sample "once", or at every hop the whole teacher-length "window" again."""
 
     # loss
     distill: bool = True
@@ -67,6 +73,8 @@ class LTAConfig:
     """lambda, published as sampled in [0.3, 0.7]."""
     loss: str = "mse"
     """"mse" or "huber" (standardized targets have heavy tails)."""
+    target_gradient: bool = False
+    """Let the accumulator learn through the target too, which it may make easier: the published formula as printed."""
 
     # score
     score: str = "top"
@@ -97,7 +105,7 @@ class LTAConfig:
         """Windows of the student at a sampling period; a carried student sees one step at a time."""
         steps = 1 if self.recurrence == "carried" else 5
         if self.lengths is not None:
-            gap = min(self.lengths)
+            gap = self.gap or min(self.lengths)
             return Geometry(self.lengths, gap, steps, self.hop or gap)
         if self.window:
             geometry = Geometry.from_window(self.window, self.hop)
@@ -145,6 +153,8 @@ CHOICES = {
     "target": ("newest", "next"),
     "accumulator": ("none", "rnn", "lstm", "gru"),
     "lts": ("per_variable", "vector", "pseudo_window"),
+    "beta": ("window", "per_step"),
+    "feed": ("once", "window"),
     "loss": ("mse", "huber"),
     "score": ("top", "variance"),
     "schedule": ("constant", "one-cycle"),
@@ -152,11 +162,12 @@ CHOICES = {
 }
 
 RANGES = {
-    "window": (0, LONGEST), "teacher_window": (0, LONGEST), "hop": (0, LONGEST), "training_hop": (0, LONGEST),
-    "teacher_hop": (0, LONGEST), "levels": (1, 4), "channels": (0, 1024), "attention_scale": (0.0, 1e6),
-    "attention_steps": (1, 64), "distill_weight": (0.0, 1.0), "epochs": (1, 100_000), "teacher_epochs": (1, 100_000),
-    "patience": (1, 100_000), "learning_rate": (1e-8, 10.0), "teacher_learning_rate": (1e-8, 10.0), "lanes": (1, 4096),
-    "truncate_hops": (1, 4096), "teacher_batch": (1, 4096), "clip_norm": (1e-6, 1e6),
+    "window": (0, LONGEST), "teacher_window": (0, LONGEST), "hop": (0, LONGEST), "gap": (0, LONGEST),
+    "training_hop": (0, LONGEST), "teacher_hop": (0, LONGEST), "levels": (1, 4), "channels": (0, 1024),
+    "attention_scale": (0.0, 1e6), "attention_steps": (1, 64), "distill_weight": (0.0, 1.0), "epochs": (1, 100_000),
+    "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
+    "teacher_learning_rate": (1e-8, 10.0), "lanes": (1, 4096), "truncate_hops": (1, 4096), "teacher_batch": (1, 4096),
+    "clip_norm": (1e-6, 1e6),
 }  # fmt: skip
 
 PAPER = LTAConfig()

@@ -19,6 +19,7 @@ from edgekd.methods.lta.jobs import StudentJob, TeacherJob
 from edgekd.methods.lta.step import LTAStep
 from edgekd.scaling import SampleScaler, kept_columns
 from edgekd.stream import TrainingStream, matrix_statistics
+from edgekd.terms import TopResidual
 from edgekd.training import fit, weights_digest
 
 SCORE_WINDOWS = 1024  # windows that the residual's variance is taken from
@@ -95,6 +96,8 @@ def _stream(step: LTAStep, recording: Recording, config: LTAConfig, pad: int) ->
 @torch.inference_mode()
 def _fit_score(step: LTAStep, recording: Recording) -> None:
     """Residual variances, then the spread of each term's log score, on windows that were trained on."""
+    if isinstance(step.residual, TopResidual) and step.combine is None:
+        return  # nothing of it is learned
     fitted = parts(recording) == FIT
     if not step.carried:  # spread evenly over the recording, enough for a variance
         newest = np.flatnonzero(fitted)

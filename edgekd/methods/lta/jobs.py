@@ -179,14 +179,16 @@ class StudentJob(_Job):
         return self._windowed(lanes, rows, betas, learn), summary
 
     def _betas(self, lanes: Lanes, rows: slice, state: list[Tensor]) -> tuple[list[Tensor] | None, list[Tensor]]:
-        """The accumulator over the new samples of each hop: beta after each, (lanes, m, m), and its last state."""
+        """The accumulator over the new samples of each hop: beta after each, and its last state."""
         accumulator = self.step.accumulator
         if accumulator is None:
             return None, []
-        return betas_along(accumulator, self.stream, lanes, rows, state[: len(accumulator.state_shapes())])
+        state = state[: len(accumulator.state_shapes())]
+        return betas_along(accumulator, self.stream, lanes, rows, state, self.step.rereads)
 
     def _loss(self, output: Tensor, target: Tensor, attended: list[Tensor], maps: Tensor | None) -> Tensor:
         """Loss of each window, (B,)."""
+        target = target if self.config.target_gradient else target.detach()
         loss = reconstruction_loss(output, target, self.config.loss)
         if maps is None:
             return loss
@@ -200,7 +202,7 @@ class StudentJob(_Job):
         if not len(chosen):
             return 0.0
         positions = lanes.positions[rows].flatten()
-        beta = None if betas is None else torch.stack(betas).flatten(0, 1)  # (hops * lanes, m, m)
+        beta = None if betas is None else torch.stack(betas).flatten(0, 1)  # (hops * lanes, [steps,] m, m)
         leaf = None if beta is None else beta.detach().requires_grad_(learn)
         total = 0.0
         for micro in chosen.split(MICRO_BATCH):
@@ -209,7 +211,7 @@ class StudentJob(_Job):
             with autocast(self.config, self.device):
                 output, attended = self.step.reconstruct(sequence)
                 maps = self._maps(lanes, rows.start * lanes.positions.shape[1] + micro, learn)
-                loss = self._loss(output, sequence[:, -1].detach(), attended, maps).sum() / len(chosen)
+                loss = self._loss(output, sequence[:, -1], attended, maps).sum() / len(chosen)
             total += loss.item()
             if learn:
                 loss.backward()
@@ -237,7 +239,7 @@ class StudentJob(_Job):
             with autocast(self.config, self.device):
                 output, attended, state = self.step.advance(target, state)
                 maps = self._maps(lanes, (rows.start + hop) * width + torch.arange(width), learn)
-                losses.append(self._loss(output, target.detach(), attended, maps) * trained[hop])
+                losses.append(self._loss(output, target, attended, maps) * trained[hop])
         loss = torch.stack(losses).sum() / max(1, int(trained.sum()))
         # a prediction that the last chunk handed over has no gradient
         if learn and bool(trained.any()) and loss.requires_grad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -59,13 +60,16 @@ class LTAStep(StepModule):
             geometry = replace(geometry, steps=geometry.steps + 1)
         self.geometry = geometry
         self.hop = geometry.hop
-        self.span = max(geometry.span, RECENT)
+        self.rereads = config.teacher().geometry(period_s).span if config.feed == "window" else None
+        self.span = max(geometry.span, RECENT, self.rereads or 0)
         self.entity_resets = config.entity_resets
         warm = self.span + (CARRIED_WARMUP_HOPS * self.hop if self.carried else 0)
         self.warmup_samples = -(-warm // self.hop) * self.hop
 
         maps = 1 + config.attention_steps
-        rest = (max(0, self.span - self.hop) + 2 * SUMMARY) * n_kept  # the ring, and at most two summaries
+        moments, block = self._moments()
+        past = max(moments, default=0) // block
+        rest = (max(0, self.span - self.hop) + (2 + past) * SUMMARY) * n_kept  # the ring, and at most so many summaries
         self.scaler = SampleScaler(n_sensors, n_kept, (-1.0, 2.0) if config.scaling == "minmax" else (-5.0, 5.0))
         self.matrices = SignatureMatrices(geometry)
         self.matrix_scaler = MatrixScaler(n_kept, config.standardize)
@@ -77,10 +81,19 @@ class LTAStep(StepModule):
             config.output,
             config.attention_scale,
         )
-        self.accumulator = None if config.accumulator == "none" else Accumulator(n_kept, config.accumulator, config.lts)
+        self.accumulator = None
+        if config.accumulator != "none":
+            self.accumulator = Accumulator(n_kept, config.accumulator, config.lts, moments=moments, block=block)
         self.residual: Residual | TopResidual = Residual(n_kept) if config.score == "variance" else TopResidual(n_kept)
         self.mahalanobis = Mahalanobis(n_kept) if config.mahalanobis else None
         self.combine = GeometricMean(2) if config.mahalanobis else None
+
+    def _moments(self) -> tuple[tuple[int, ...], int]:
+        """When beta is taken, samples before the newest, and how often the accumulator's state is looked at for it."""
+        if self.config.beta == "window" or self.geometry.steps == 1:
+            return (), 1
+        moments = tuple(self.geometry.gap * back for back in reversed(range(self.geometry.steps)))
+        return moments, math.gcd(*moments, self.rereads or self.hop, self.config.training_hop)
 
     # -- the contract ------------------------------------------------------------------------------------------
 
@@ -121,7 +134,8 @@ class LTAStep(StepModule):
         beta = None
         if self.accumulator is not None:
             count = len(self.accumulator.state_shapes())
-            summary = self.accumulator(scaled.unsqueeze(0), *(tensor.unsqueeze(0) for tensor in remaining[:count]))
+            read = scaled.unsqueeze(0) if self.rereads is None else window[:, -self.rereads :]
+            summary = self.accumulator(read, *(tensor.unsqueeze(0) for tensor in remaining[:count]))
             del remaining[:count]
             following += [tensor.squeeze(0) for tensor in summary]
             beta = self.accumulator.beta(*summary)
@@ -138,9 +152,11 @@ class LTAStep(StepModule):
     # -- its parts, shared with the batch path and with training -----------------------------------------------
 
     def sequence(self, window: Tensor, beta: Tensor | None) -> Tensor:
-        """Scaled samples (B, span, m), beta (B, m, m) -> S = M + beta, (B, steps, 3, m, m)."""
+        """Scaled samples (B, span, m), beta (B, [steps,] m, m) -> S = M + beta, (B, steps, 3, m, m)."""
         matrices = self.matrix_scaler(self.matrices(window[:, -self.geometry.span :]))
-        return matrices if beta is None else matrices + beta[:, None, None]
+        if beta is None:
+            return matrices
+        return matrices + (beta[:, None, None] if beta.dim() == 3 else beta[:, :, None])
 
     def bounded(self, matrices: Tensor) -> Tensor:
         """What the network is shown; raw matrices are bounded by the clip of the samples already."""
@@ -190,8 +206,8 @@ class LTAStep(StepModule):
         chosen = ends >= self.warmup_samples
         if wanted is not None:
             chosen &= wanted[ends - 1]
-        betas = None if self.accumulator is None else self.accumulator.betas(scaled, self.hop)  # (hops, m, m)
         padded = torch.cat([torch.zeros(self.span, self.m), scaled])
+        betas = self._betas(scaled, padded, ends)
         state = [torch.zeros(1, *shape) for shape in self.carried_shapes().values()]
         hops = torch.arange(len(ends)) if self.carried else chosen.nonzero().squeeze(1)
         for chunk in hops.split(BATCH) if len(hops) else ():
@@ -208,3 +224,15 @@ class LTAStep(StepModule):
             seen = chosen[chunk]
             if seen.any():
                 yield ends[chunk][seen], sequence[seen, -1], outputs[seen], windows[seen, -RECENT:]
+
+    def _betas(self, scaled: Tensor, padded: Tensor, ends: Tensor) -> Tensor | None:
+        """beta at every hop of one entity, (hops, [steps,] m, m); `padded` has `span` zeros before the samples."""
+        if self.accumulator is None:
+            return None
+        if self.rereads is None:
+            return self.accumulator.betas(scaled, self.hop)
+        state, betas = [torch.zeros(1, *shape) for shape in self.accumulator.state_shapes().values()], []
+        for end in (ends + self.span).tolist():
+            state = list(self.accumulator(padded[None, end - self.rereads : end], *state))
+            betas.append(self.accumulator.beta(*state))
+        return torch.cat(betas)

@@ -1,0 +1,57 @@
+"""The cells of the published tables: run once, and kept by what they are made of."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import lta_cells, lta_figures, lta_tables
+from edgekd.data import Recording
+
+
+@pytest.fixture
+def short(tmp_path, monkeypatch):
+    """A set of four sensors and two entities in place of the public one; nothing is written with the real results."""
+    rng = np.random.default_rng(0)
+    values = {part: rng.normal(size=(1600, 4)).astype(np.float32) for part in ("train", "test")}
+    labels = np.zeros(1600, bool)
+    labels[500:560] = labels[1200:1300] = True
+    values["test"][labels] += 3
+    recordings = {
+        part: Recording(
+            values[part], tuple("abcd"), 60.0, labels if part == "test" else None, (0, 800), ("one", "two"), source=part
+        )
+        for part in values
+    }
+    for module in (lta_cells, lta_figures):
+        monkeypatch.setattr(module, "recording", lambda data, dataset, part: recordings[part])
+        monkeypatch.setattr(module, "CELLS", tmp_path)
+    monkeypatch.setattr(lta_cells, "TRAINED", tmp_path)
+    return lta_cells.Cell("SMAP", "full, GRU", 50, 0, lta_cells.Budget(epochs=1, teacher_epochs=1))
+
+
+def test_a_cell_is_run_once_and_a_changed_setting_is_another(short, monkeypatch):
+    lta_tables.run(short, Path(), "cpu")
+    figures = lta_figures.kept(short)
+    assert figures["cell"]["row"] == "full, GRU" and figures["settings"]["epochs"] == 1
+    assert lta_figures.kept(short.teacher) is None and short.teacher.file("pt").exists()  # taught, not yet measured
+    assert figures["counts"]["best_f1"]["f1"] > 0.9 and figures["scores"]["vus_pr"] > 0.5  # nobody could miss those
+
+    def trains(*_args, **_more):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(lta_cells, "distill", trains)
+    monkeypatch.setattr(lta_cells, "train_teacher", trains)
+    short.file("json").unlink()
+    lta_tables.run(short, Path(), "cpu")  # from the scores that are there
+    assert lta_figures.kept(short) == figures
+
+    others = [
+        replace(short, seed=1),
+        replace(short, row="full, RNN"),
+        replace(short, window=100),
+        replace(short, budget=replace(short.budget, teacher_epochs=2)),  # through its teacher alone
+    ]
+    assert all(lta_figures.kept(other) is None for other in others)
+    assert len({other.digest for other in [short, *others]}) == 5
