@@ -29,6 +29,7 @@ class AnomalyLLMStep(StepModule):
 
     config: AnomalyLLMConfig
 
+    dense_weights = ("teacher.", "student.")
     # a distance is a difference: what makes the two vectors keeps its precision
     float_weights = ("teacher.output.", "teacher.head.output.", "student.head.output.")
 
