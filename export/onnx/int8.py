@@ -78,13 +78,7 @@ def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording, recipe
     Layers whose weights `step.float_weights` names stay float. A graph that has no others has nothing to quantize and
     comes back as it is.
     """
-    spared = step.float_weights + (step.recurrent_weights if recipe.float_recurrence else ())
-    layers = [
-        node
-        for node in model.graph.node
-        if (node.op_type in CONVOLUTIONS or (node.op_type == DENSE and node.input[1].startswith(step.dense_weights)))
-        and not node.input[1].startswith(spared)
-    ]
+    layers = quantizable(model, step.float_weights + (step.recurrent_weights if recipe.float_recurrence else ()), step)
     if not layers:
         return model
     # gates are split as bytes, before they become floats: a quarter of the memory to move
@@ -113,6 +107,16 @@ def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording, recipe
         quantized = onnx.load(target)
     strip(quantized)
     return quantized
+
+
+def quantizable(model: onnx.ModelProto, spared: tuple[str, ...], step: StepModule) -> list[onnx.NodeProto]:
+    """Convolutions, and the dense layers that the step names, whose weights are not among the `spared`."""
+    return [
+        node
+        for node in model.graph.node
+        if (node.op_type in CONVOLUTIONS or (node.op_type == DENSE and node.input[1].startswith(step.dense_weights)))
+        and not node.input[1].startswith(spared)
+    ]
 
 
 def histogram_ranges(prepared: Path, feeds: Sequence[Feeds], recipe: Recipe) -> dict[str, list[dict[str, Any]]]:
