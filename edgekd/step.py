@@ -58,6 +58,8 @@ class StepModule(nn.Module):
 
     float_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose layers must not be quantized."""
+    dense_weights: tuple[str, ...] = ()
+    """Prefixes of the parameters whose dense layers may be quantized; convolutions may wherever they stand."""
     recurrent_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose layers are fed back within a step: an int8 scheme may spare them."""
 

@@ -7,6 +7,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +47,22 @@ def learning_rate(schedule: str, peak: float, progress: float) -> float:
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """bfloat16 products in training where `in_half` says so.
+
+    Only around a network: sums whose differences count stay outside. Scores are always in float32.
+    """
+    return torch.autocast(device.type, torch.bfloat16) if in_half(precision, device) else nullcontext()
+
+
+def in_half(precision: str, device: torch.device) -> bool:
+    """Whether a setting "float32", "bf16" or "auto" means bfloat16 on a device."""
+    if precision != "auto":
+        return precision == "bf16"
+    # without the instructions bfloat16 is emulated, at about twice the time of float32
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 def generator(seed: int, epoch: int) -> torch.Generator:

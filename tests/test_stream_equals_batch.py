@@ -14,6 +14,9 @@ import pytest
 import torch
 
 from edgekd.data import Recording
+from edgekd.methods.anomalyllm import PRESETS as ANOMALYLLM
+from edgekd.methods.anomalyllm import AnomalyLLMStep
+from edgekd.methods.anomalyllm.distill import prepared as prepared_anomalyllm
 from edgekd.methods.linear.config import PRESETS as LINEAR
 from edgekd.methods.linear.fit import fit_linear
 from edgekd.methods.lta import PRESETS, LTAStep
@@ -30,7 +33,8 @@ SERIES: dict[str, dict[str, Any]] = {
     "energies of windows": {"input": "window"},
     "convolutions": {"student": "our-S3"},
 }
-DETECTORS = ("carried", "windowed", *LINEAR, *SERIES, "image")
+LANGUAGE: dict[str, dict[str, Any]] = {"two networks": {}, "mini-teacher": {"tier": "mini"}}
+DETECTORS = ("carried", "windowed", *LINEAR, *SERIES, *LANGUAGE, "image")
 
 
 @cache
@@ -77,8 +81,26 @@ def series(**settings: Any) -> StepModule:
     return prepared_series(recording(), config).eval()
 
 
+@cache
+def anomalyllm(**settings: Any) -> StepModule:
+    torch.manual_seed(1)
+    small = {
+        "window": 16, "hop": 4, "patch": 8, "patch_stride": 4, "student_patch": 4, "student_width": 16, "pool": 4,
+        "teacher_init": "small-from-scratch",
+    }  # fmt: skip
+    config = ANOMALYLLM["published"].from_json({**small, **settings})
+    step = prepared_anomalyllm(recording(), replace(config, tier="full"))
+    if config.tier == "mini":
+        mini = AnomalyLLMStep(config, 5, step.m, 60.0)
+        mini.scaler = step.scaler
+        step = mini
+    return step.eval()
+
+
 def detector(name: str) -> StepModule:
     """One of DETECTORS."""
+    if name in LANGUAGE:
+        return anomalyllm(**LANGUAGE[name])
     if name == "image":
         return image()
     if name in SERIES:
@@ -158,6 +180,23 @@ def test_regression_of_a_series(settings: dict[str, object]) -> None:
     assert_same(step.replay(recording()), step.score(recording()))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *LANGUAGE.values(),
+        {"backbone": "minilm", "head": "published"},
+        {"proto_mode": "reference", "pool_init": "random"},
+        {"prototypes": False, "scaling": "minmax", "drop_constant": False},
+        {"head": "published", "head_norm": "layer", "features": 8},
+        {"window": 8, "hop": 9, "entity_resets": False},
+    ],
+    ids=str,
+)
+def test_anomalyllm(settings: dict[str, object]) -> None:
+    step = anomalyllm(**settings)
+    assert_same(step.replay(recording()), step.score(recording()))
+
+
 def test_hop_longer_than_the_window() -> None:
     step = fit_linear(recording(), replace(LINEAR["mahalanobis"], lengths=(2, 3, 4), hop=9, recent=3), seed=0)
     assert not step.state_shapes()
@@ -175,7 +214,7 @@ def test_wanted_windows_score_as_in_a_full_pass(recurrence: str) -> None:
     assert_same(part, Scores(full.samples[chosen], full.scores[chosen], full.contributions[chosen]))
 
 
-@pytest.mark.parametrize("name", ["carried", "windowed", "ensemble", "image"])
+@pytest.mark.parametrize("name", ["carried", "windowed", "ensemble", "image", *LANGUAGE])
 def test_an_entity_scores_as_if_it_were_alone(name: str) -> None:
     step = detector(name)
     whole = step.score(recording())

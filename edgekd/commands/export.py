@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgekd.export import Candidate, Exported
 
 SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite"}
-SCHEMES = ("default", "auto", "static", "static-float-recurrence", "percentile", "entropy", "dynamic", "dynamic-full")
+SCHEMES = ("default", "auto", "static", "static-float-recurrence", "percentile", "entropy", "weights", "dynamic", "dynamic-full")
 """Those of both formats: which of them a file's format has, its exporter says."""
 
 
@@ -78,7 +78,7 @@ def command(
 
     \b
     Int8 schemes:
-        onnx    static, static-float-recurrence, percentile, entropy
+        onnx    static, static-float-recurrence, percentile, entropy, weights
         tflite  dynamic, static, dynamic-full
 
     \b

@@ -16,6 +16,7 @@ METHODS = {
     "lta": "edgekd.methods.lta",
     "linear": "edgekd.methods.linear",
     "regression": "edgekd.methods.regression",
+    "anomalyllm": "edgekd.methods.anomalyllm",
 }
 
 

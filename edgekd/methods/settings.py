@@ -19,7 +19,8 @@ LONGEST = 100_000  # samples of a window or a hop: what a day at one sample a se
 def read_settings(config: type[C], method: str, values: Mapping[str, Any], choices: Choices, ranges: Ranges) -> C:
     """`config` (a dataclass with a default for every field) with `values` put over its defaults.
 
-    `choices`: words that a setting can be; `ranges`: smallest and largest number. Raises UsageError naming the setting.
+    `choices`: words that a setting can be, any where none are listed; `ranges`: smallest and largest number. Raises
+    UsageError naming the setting.
     """
     known = {field.name: field.default for field in fields(config)}  # type: ignore[arg-type]
     unknown = sorted(set(values) - set(known))
@@ -40,8 +41,10 @@ def _setting(name: str, value: Any, default: Any, choices: Choices, ranges: Rang
             raise UsageError(f"setting {name}: {value!r} is neither true nor false")
         return value
     if isinstance(default, str):
-        if value not in choices[name]:
+        if name in choices and value not in choices[name]:
             raise UsageError(f"setting {name}: {value!r} is none of {', '.join(choices[name])}")
+        if not isinstance(value, str):
+            raise UsageError(f"setting {name}: {value!r} is no text")
         return value
     whole = isinstance(default, int)
     number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -7,6 +7,7 @@ from edgekd.export.scheme import Quantize, Scheme
 from edgekd.step import StepModule
 
 SUFFIX = ".onnx"
+WEIGHTS = "weights"  # the one scheme that has no ranges
 
 
 def float_model(step: StepModule, target: str | None = None) -> bytes:
@@ -20,7 +21,9 @@ def schemes(target: str | None = None) -> dict[str, Scheme]:
     """The int8 schemes in the order of trying, the default first."""
     from edgekd.export.onnx.int8 import RECIPES
 
-    return {name: Scheme(name, r.words, _with(name), r.calibration) for name, r in RECIPES.items()}
+    static = {name: Scheme(name, r.words, _with(name), r.calibration) for name, r in RECIPES.items()}
+    words = "int8 weights in groups of 32, computed in float32"
+    return {**static, WEIGHTS: Scheme(WEIGHTS, words, _weights_alone)}
 
 
 def _with(name: str) -> Quantize:
@@ -36,3 +39,13 @@ def _with(name: str) -> Quantize:
         return model if quantized is graph else quantized.SerializeToString()
 
     return quantize
+
+
+def _weights_alone(model: bytes, step: StepModule, replay: Recording) -> bytes:
+    import onnx
+
+    from edgekd.export.onnx import int8, weights
+
+    graph = onnx.load_from_string(model)
+    layers = int8.quantizable(graph, step.float_weights, step)
+    return weights.quantize(graph, layers).SerializeToString() if layers else model

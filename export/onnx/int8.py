@@ -1,4 +1,6 @@
-"""Static int8 of a float step graph: QDQ around the convolutions, everything that remembers or subtracts stays float.
+"""Static int8 of a float step graph: QDQ around convolutions and, where a step names them, dense layers.
+
+Everything that remembers or subtracts stays float.
 
 Per-channel weights with `reduce_range`: onnxruntime's U8S8 products saturate on x86 without VNNI, and seven-bit weights
 give the same scores on every processor at the same speed.
@@ -29,7 +31,10 @@ from edgekd.step import StepModule
 
 HISTOGRAM_STEPS = 64  # a histogram calibrator keeps every activation that it is shown ...
 HISTOGRAM_CHUNK = 16  # ... until this many steps are counted: some hundred MB at 55 sensors
-QUANTIZED = ("Conv", "ConvTranspose", "Split", "Relu")
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+DENSE = "Gemm"
+FOLLOWERS = ("Split", "Relu")
+QUANTIZED = (*CONVOLUTIONS, DENSE, *FOLLOWERS)
 
 
 @dataclass(frozen=True)
@@ -71,21 +76,16 @@ RECIPES = {
 def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording, recipe: Recipe) -> onnx.ModelProto:
     """The int8 graph of a float one, calibrated closed loop on the replay stretch.
 
-    Convolutions whose weights `step.float_weights` names stay float. A graph without convolutions has nothing to
-    quantize and comes back as it is.
+    Layers whose weights `step.float_weights` names stay float. A graph that has no others has nothing to quantize and
+    comes back as it is.
     """
-    spared = step.float_weights + (step.recurrent_weights if recipe.float_recurrence else ())
-    convolutions = [
-        node
-        for node in model.graph.node
-        if node.op_type in ("Conv", "ConvTranspose") and not node.input[1].startswith(spared)
-    ]
-    if not convolutions:
+    layers = quantizable(model, step.float_weights + (step.recurrent_weights if recipe.float_recurrence else ()), step)
+    if not layers:
         return model
-    # gates are split as bytes, before they become floats: a quarter of the memory to move; a rectified convolution
-    # needs no codes for what is below zero, and no node of its own
-    outputs = {node.output[0] for node in convolutions}
-    followers = [n for n in model.graph.node if n.op_type in ("Split", "Relu") and n.input[0] in outputs]
+    # gates are split as bytes, before they become floats: a quarter of the memory to move; a rectified layer needs no
+    # codes for what is below zero, and no node of its own
+    outputs = {node.output[0] for node in layers}
+    followers = [node for node in model.graph.node if node.op_type in FOLLOWERS and node.input[0] in outputs]
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     feeds = list(closed_loop(lambda feeds: session.run(None, feeds)[2:], step, replay))
     with tempfile.TemporaryDirectory() as folder, _quiet():
@@ -103,12 +103,22 @@ def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording, recipe
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            nodes_to_quantize=[node.name for node in [*convolutions, *followers]],
+            nodes_to_quantize=[node.name for node in [*layers, *followers]],
             extra_options={"TensorQuantOverrides": ranges},
         )
         quantized = onnx.load(target)
     strip(quantized)
     return quantized
+
+
+def quantizable(model: onnx.ModelProto, spared: tuple[str, ...], step: StepModule) -> list[onnx.NodeProto]:
+    """Convolutions, and the dense layers that the step names, whose weights are not among the `spared`."""
+    return [
+        node
+        for node in model.graph.node
+        if (node.op_type in CONVOLUTIONS or (node.op_type == DENSE and node.input[1].startswith(step.dense_weights)))
+        and not node.input[1].startswith(spared)
+    ]
 
 
 def histogram_ranges(prepared: Path, feeds: Sequence[Feeds], recipe: Recipe) -> dict[str, list[dict[str, Any]]]:

@@ -18,11 +18,11 @@ from edgekd.runtime.strict import shown
 # None of them runs a graph (If, Loop, Scan), reads a file, or allocates by the value of what is computed (Tile, Range,
 # ConstantOfShape, NonZero, ...). `tests/test_hostile_models.py` exports students of all kinds and compares.
 OPERATORS = frozenset(
-    b"Abs Add And AveragePool Cast Clip Concat Conv ConvTranspose DequantizeLinear Div Equal Exp Expand Flatten"
-    b" GRU Gather GatherND Gemm Greater GreaterOrEqual Identity IsInf IsNaN LSTM LeakyRelu Less LessOrEqual Log MatMul"
-    b" Max Min Mod Mul Neg Not Or Pad Pow QuantizeLinear RNN Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum"
-    b" Relu Reshape Resize Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Tanh TopK Transpose Unsqueeze"
-    b" Where".split()
+    b"Abs Add And ArgMax AveragePool Cast Clip Concat Conv ConvTranspose DequantizeLinear Div Equal Exp Expand"
+    b" Flatten GRU Gather GatherND Gelu Gemm Greater GreaterOrEqual Identity IsInf IsNaN LSTM LayerNormalization"
+    b" LeakyRelu Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or Pad Pow QuantizeLinear RNN Reciprocal"
+    b" ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub"
+    b" Tanh TopK Transpose Unsqueeze Where".split()
 )
 # Operator -> the first of its inputs that are no data but say what shape comes out. They must be constants: every
 # tensor then has the same size at every step, and what the self-test has needed is all that will ever be needed.

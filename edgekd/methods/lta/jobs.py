@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.calibration import CALIBRATE, FIT
-from edgekd.methods.lta.config import MATCHED_LEVEL, LTAConfig
+from edgekd.methods.lta.config import MATCHED_LEVEL
 from edgekd.methods.lta.step import LTAStep
 from edgekd.stream import Lanes, TrainingStream, betas_along, require_some, reset
-from edgekd.training import generator, learning_rate, set_rate
+from edgekd.training import autocast, generator, in_half, learning_rate, set_rate
 
 MICRO_BATCH = 16  # windows in one backward pass
 CACHE_LIMIT_BYTES = 4 * 2**30  # teacher maps kept in memory; beyond it they are computed again each time
-
-
-def autocast(config: LTAConfig, device: torch.device) -> AbstractContextManager[object]:
-    """bfloat16 convolutions in training where the processor has them.
-
-    Only around the network: signature matrices are sums whose differences count. Scores are always in float32.
-    """
-    return torch.autocast(device.type, torch.bfloat16) if _half(config, device) else nullcontext()
-
-
-def _half(config: LTAConfig, device: torch.device) -> bool:
-    if config.precision != "auto":
-        return config.precision == "bf16"
-    # without the instructions bfloat16 is emulated, at about twice the time of float32
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
 def reconstruction_loss(output: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -57,7 +41,7 @@ class _Job:
         self.config, self.device = step.config, stream.buffer.device
         module.to(self.device)
         self.optimizer = torch.optim.Adam(module.parameters(), lr=self.config.learning_rate)
-        if _half(self.config, self.device):
+        if in_half(self.config.precision, self.device):
             step.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def descend(self, progress: float) -> None:
@@ -86,7 +70,7 @@ class TeacherJob(_Job):
 
     def losses(self, positions: Tensor) -> Tensor:
         sequence = self.step.sequence(self.stream.windows(positions, self.step.span), None)
-        with autocast(self.config, self.device):
+        with autocast(self.config.precision, self.device):
             output, _ = self.step.reconstruct(sequence)
             return reconstruction_loss(output, sequence[:, -1], self.config.loss)
 
@@ -208,7 +192,7 @@ class StudentJob(_Job):
         for micro in chosen.split(MICRO_BATCH):
             windows = self.stream.windows(positions[micro], self.step.span)
             sequence = self.step.sequence(windows, None if leaf is None else leaf[micro])
-            with autocast(self.config, self.device):
+            with autocast(self.config.precision, self.device):
                 output, attended = self.step.reconstruct(sequence)
                 maps = self._maps(lanes, rows.start * lanes.positions.shape[1] + micro, learn)
                 loss = self._loss(output, sequence[:, -1], attended, maps).sum() / len(chosen)
@@ -236,7 +220,7 @@ class StudentJob(_Job):
             state = reset(state, fresh)
             windows = self.stream.windows(positions, self.step.span)
             target = self.step.sequence(windows, None if betas is None else betas[hop])[:, -1]
-            with autocast(self.config, self.device):
+            with autocast(self.config.precision, self.device):
                 output, attended, state = self.step.advance(target, state)
                 maps = self._maps(lanes, (rows.start + hop) * width + torch.arange(width), learn)
                 losses.append(self._loss(output, target, attended, maps) * trained[hop])
@@ -271,6 +255,6 @@ class TeacherMaps:
     @torch.no_grad()
     def _compute(self, positions: Tensor) -> Tensor:
         sequence = self.teacher.sequence(self.stream.windows(positions, self.teacher.span), None)
-        with autocast(self.teacher.config, self.stream.buffer.device):
+        with autocast(self.teacher.config.precision, self.stream.buffer.device):
             _, attended = self.teacher.reconstruct(sequence)
         return attended[MATCHED_LEVEL].float()
