@@ -11,6 +11,8 @@ import numpy as np
 
 from edgekd.data.recording import Recording
 from edgekd.evaluation import chance
+from edgekd.evaluation.affiliation import affiliation
+from edgekd.evaluation.archive import SLACK, ucr_strict
 from edgekd.evaluation.events import SECONDS_PER_DAY, check_verdicts, false_alarms, find_events, point_scores
 from edgekd.evaluation.metrics import BestPointAdjusted, auc_pr, pa_k_auc, point_adjusted, pointwise, vus
 from edgekd.runtime.errors import UsageError
@@ -20,6 +22,7 @@ N_CHANCE = 10  # seeded runs of random scores, and of labels laid out anew: enou
 QUANTILES = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
 
 RANKS = "every threshold"
+HIGHEST = "the highest score alone"
 AT_THRESHOLD = "at the threshold"
 BEST = "at the threshold that is best on the test labels"
 
@@ -30,7 +33,7 @@ class Measure:
 
     name: str
     thresholds: str
-    """RANKS, AT_THRESHOLD or BEST."""
+    """RANKS, HIGHEST, AT_THRESHOLD or BEST."""
     detail: str = ""
     unit: str = ""
 
@@ -50,6 +53,7 @@ MEASURES: dict[str, Measure] = {
     "vus_pr": Measure("VUS-PR", RANKS, f"buffer 0 to {MAX_BUFFER}"),
     "auc_pr": Measure("AUC-PR", RANKS, "average precision"),
     "vus_roc": Measure("VUS-ROC", RANKS, f"buffer 0 to {MAX_BUFFER}"),
+    "ucr_strict": Measure("found", HIGHEST, f"within its length of the one event, at least {SLACK} points"),
     "event_recall": Measure("event recall", AT_THRESHOLD),
     "false_alarms_per_day": Measure("false alarms", AT_THRESHOLD, "in normal time", "/day"),
     "false_alarms_trailing_per_day": Measure("  outlasting an event", AT_THRESHOLD, "of the above", "/day"),
@@ -62,6 +66,7 @@ MEASURES: dict[str, Measure] = {
     "f1": Measure("F1", AT_THRESHOLD, "pointwise"),
     "pa_k_auc": Measure("PA%K F1", AT_THRESHOLD, "mean over K"),
     "pa_f1": Measure("PA F1", AT_THRESHOLD, "point-adjusted"),
+    "affiliation_f1": Measure("affiliation F1", AT_THRESHOLD, "Huet et al. 2022"),
     "best_f1": Measure("F1", BEST, "pointwise"),
     "best_pa_k_auc": Measure("PA%K F1", BEST, "mean over K"),
     "best_pa_f1": Measure("PA F1", BEST, "point-adjusted"),
@@ -260,6 +265,9 @@ def _measure(
     pr, roc = vus(labels, points, MAX_BUFFER, starts)
     counts = pointwise(labels, alarmed)
     best = BestPointAdjusted(labels, points, starts)
+    if len(events.segments) == 1:
+        begin, end = events.segments[0]
+        measured["ucr_strict"] = float(ucr_strict(samples, scores, hop, int(begin), int(end) - 1))
     return measured | {
         "vus_pr": pr,
         "vus_roc": roc,
@@ -273,6 +281,7 @@ def _measure(
         "f1": counts.f1,
         "pa_k_auc": pa_k_auc(labels, alarmed, starts),
         "pa_f1": point_adjusted(labels, alarmed, starts).f1,
+        "affiliation_f1": affiliation(labels, alarmed, starts)[2],
         "best_f1": best.f1(100),
         "best_pa_k_auc": best.auc_over_k(),
         "best_pa_f1": best.f1(0),
