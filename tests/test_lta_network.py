@@ -7,7 +7,7 @@ import torch
 
 from edgekd.accumulator import Accumulator
 from edgekd.methods.lta import PRESETS, LTAStep, Student, Teacher
-from edgekd.methods.lta.network import SignatureNetwork
+from edgekd.methods.lta.network import SignatureNetwork, Up
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -112,3 +112,16 @@ def test_the_state_of_preset_edge_is_small_enough_to_save_every_minute(period_s:
     for n in range(1, 70):
         step = LTAStep(PRESETS["edge"], n, n, period_s)
         assert 4 * sum(state.numel() for state in step.initial_state()) <= 256 * 1024, n
+
+
+def test_one_sensor_trains_in_bfloat16() -> None:
+    x = torch.randn(8, 32, 1, 1)
+    for attempt in range(20):
+        torch.manual_seed(attempt)
+        stale = [torch.full((size,), float("nan")) for size in range(500, 6000, 500)]
+        del stale  # what a gradient that is not computed would be made of
+        up = Up(32, 16, 3, 2, side=1)
+        expected = torch.autograd.grad(up.conv(x).square().mean(), up.conv.weight)[0]
+        with torch.autocast("cpu", torch.bfloat16):
+            found = torch.autograd.grad(up(x).float().square().mean(), up.conv.weight)[0]
+        assert torch.allclose(found, expected, atol=1e-3)
