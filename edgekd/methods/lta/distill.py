@@ -71,6 +71,8 @@ def untrained(recording: Recording, config: LTAConfig) -> tuple[LTAStep, np.ndar
     Raises RecordingError where the recording is too short for it or has nothing to learn.
     """
     kept = kept_columns(recording.values[parts(recording) == FIT], config.drop_constant, recording.source)
+    if len(kept) == 1:  # oneDNN's bfloat16 gradients of strided convolutions from one pixel to one are stale memory
+        config = replace(config, precision="float32")
     step = LTAStep(config, recording.n_sensors, len(kept), recording.period_s)
     require_windows(step, recording)
     return step, kept
