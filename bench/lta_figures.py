@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
 from bench.lta_cells import CELLS, Cell, recording
 from edgekd.calibration import MARGIN
@@ -19,8 +20,9 @@ from edgekd.evaluation.counts import best_rule, fixed_rule
 from edgekd.evaluation.events import point_scores
 from edgekd.evaluation.metrics import BestPointAdjusted, point_adjusted
 from edgekd.evaluation.protocols import by_chance, protocols
+from edgekd.terms import TINY
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Counted up when the figures of the same scores change."""
 DRAWS = 20
 RELAID = 5  # draws of labels laid out anew, each with the whole search
@@ -52,6 +54,7 @@ def measured(cell: Cell, data: Path, checkpoint: Checkpoint, scores: dict[str, n
         "parameters": step.parameters_learned,
         "histories": checkpoint.histories,
         "counts": _counted(test, scores, step.hop),
+        "diagnosis": _diagnosis(test, scores["samples"], scores["scores"], step.hop),
         "scores": protocols(test, scores["samples"], scores["scores"], step.hop, checkpoint.threshold["value"]),
     }
     cell.file("json").write_text(json.dumps(rounded(found), indent=1) + "\n")
@@ -72,6 +75,29 @@ def _counted(test: Recording, scores: dict[str, np.ndarray], hop: int) -> dict[s
         alarms = int((counts[:, column] > k).sum())
         rules[name] = {**asdict(rule), "random f1": _same_share(labels, samples, alarms, hop)}
     return rules
+
+
+def _diagnosis(test: Recording, samples: np.ndarray, scores: np.ndarray, hop: int) -> dict[str, float]:
+    """What pooling unrelated entities does to the scores.
+
+    Share of the variance of the log scores that lies between entities; the lag-1 correlation of the scores that follow
+    each other; point-adjusted F1, best on the test labels, of the scores and of their ranks within each entity.
+    """
+    labels = test.labels
+    assert labels is not None
+    entity = np.searchsorted(test.starts, samples, side="right") - 1
+    logs = np.log(scores.astype(np.float64) + TINY)
+    means, ranks = np.zeros(len(logs)), np.zeros(len(logs))
+    for each in np.unique(entity):
+        own = entity == each
+        means[own], ranks[own] = logs[own].mean(), rankdata(logs[own]) / own.sum()
+    found = {
+        "between_entities": float(means.var() / logs.var()),
+        "lag_1": float(np.corrcoef(logs[1:], logs[:-1])[0, 1]),
+    }
+    for name, values in (("pa_f1_best", scores), ("pa_f1_best_of_ranks", ranks)):
+        found[name] = BestPointAdjusted(labels, point_scores(samples, values, hop, len(labels))[0]).f1()
+    return found
 
 
 def _same_share(labels: np.ndarray, samples: np.ndarray, alarms: int, hop: int) -> Spread:
