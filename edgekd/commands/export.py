@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from edgekd.export import Candidate, Exported
 
 SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite"}
-SCHEMES = ("default", "auto", "static", "static-float-recurrence", "percentile", "entropy", "weights", "dynamic", "dynamic-full")
+SCHEMES = (
+    "default",
+    "auto",
+    "static",
+    "static-float-recurrence",
+    "percentile",
+    "entropy",
+    "weights",
+    "dynamic",
+    "dynamic-full",
+)
 """Those of both formats: which of them a file's format has, its exporter says."""
 
 
