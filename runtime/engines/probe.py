@@ -33,9 +33,10 @@ _REASONS = {
 def probe(model: bytes) -> bool:
     """Import the engine for a model file, load the file and replay its self-test, all in a child process.
 
-    The child has `MAX_BYTES` of memory and some copies of the file for it, and `TIMEOUT_S`. Returns whether the self-test passed there; where the
-    engine does not start, or the self-test fails, the caller will meet it too. Raises UsageError where the child dies
-    of a signal or hangs, ModelRefused where the engine does not take the file or cannot run it.
+    The child has `MAX_BYTES` and `COPIES` of the file of memory for it, and `TIMEOUT_S`. Returns whether the self-test
+    passed there; where the engine does not start, or the self-test fails, the caller will meet it too. Raises
+    UsageError where the child dies of a signal or hangs, ModelRefused where the engine does not take the file or cannot
+    run it.
     """
     if not sys.executable or getattr(sys, "frozen", False):  # Python inside another program
         return False

@@ -131,8 +131,8 @@ CHOICES = {
 RANGES = {
     "rows": (0, LONGEST), "false_alarm_rate": (1e-6, 0.5), "hop": (0, LONGEST), "alpha": (0.0, 1e3),
     "target_rate": (1e-6, 1.0), "outlier_share": (0.0, 0.9), "leak": (0.0, 1.0), "tail_weight": (0.0, 1e3),
-    "floor": (0.0, 1e6), "epochs": (1, 100_000), "damaged_copies": (0, 16), "lanes": (1, 4096), "truncate_hops": (1, 4096),
-    "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
+    "floor": (0.0, 1e6), "epochs": (1, 100_000), "damaged_copies": (0, 16), "lanes": (1, 4096),
+    "truncate_hops": (1, 4096), "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
     "teacher_learning_rate": (1e-8, 10.0), "batch": (2, 65_536), "teacher_batch": (1, 65_536),
 }  # fmt: skip
 
