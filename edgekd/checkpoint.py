@@ -64,7 +64,7 @@ class Checkpoint:
         try:
             config = room.CONFIG.from_json(self.config)
             step = room.STEP(config, len(self.sensors), len(self.sensors) - len(self.dropped), self.period_s)
-            step.load_state_dict(self.weights)
+            step.load_state_dict(self.weights, assign=True)  # a language model is held once
             if not ((step.scaler.kept >= 0) & (step.scaler.kept < len(self.sensors))).all():
                 raise ValueError("it looks at sensors that there are not")
         except (UsageError, RuntimeError, ValueError, TypeError) as error:
@@ -116,7 +116,7 @@ class Checkpoint:
         if not path.exists():
             raise ModelRefused(f"{path}: no such file; `edgekd distill DATA -o {path}` makes one")
         try:
-            content = load_safely(path)
+            content = load_safely(path, mapped=True)
         except UsageError:
             raise
         except Exception as error:  # torch raises many kinds for what is not a checkpoint

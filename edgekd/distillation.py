@@ -24,6 +24,7 @@ def teacher_path(student: Path) -> Path:
 
 
 TAUGHT_BY_ANY = ("regression",)  # methods that take any scorer as a teacher, students and several at once too
+TAUGHT_BY_STUDENTS = (*TAUGHT_BY_ANY, "anomalyllm")  # of the latter, a detector holds its teacher too
 IMAGE = "image"  # the preset, and the input, of a method that takes images
 
 
@@ -135,7 +136,7 @@ def _require_taken(
 def _fitting_teacher(path: Path, recording: Recording, method: str) -> StepModule:
     checkpoint = Checkpoint.load(path)
     names = tuple(sensor["name"] for sensor in checkpoint.sensors)
-    if checkpoint.role != "teacher" and method not in TAUGHT_BY_ANY:
+    if checkpoint.role != "teacher" and method not in TAUGHT_BY_STUDENTS:
         raise UsageError(
             f"{path}: a {checkpoint.role}, not a teacher; `edgekd distill` keeps one as STUDENT-teacher.pt"
         )

@@ -56,6 +56,9 @@ class StepModule(nn.Module):
     false_alarm_rate: float | None = None
     """Share of normal scores above the threshold; None sets it by a margin over the largest one."""
 
+    score_floor: float = 0.0
+    """Added to a score before a student of `regression` learns its logarithm, where the lowest decades are noise."""
+
     float_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose layers must not be quantized."""
     dense_weights: tuple[str, ...] = ()

@@ -75,8 +75,10 @@ def first_line(error: Exception) -> str:
     return shown((str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":"), 120)
 
 
-def load_safely(path: Path) -> Any:
+def load_safely(path: Path, mapped: bool = False) -> Any:
     """Read what `save_atomically` wrote: tensors and plain values, never code.
+
+    mapped: leave tensors in the file until they are used; what is written to them stays in this process.
 
     Raises UsageError under a torch in which that promise does not hold.
     """
@@ -85,7 +87,7 @@ def load_safely(path: Path) -> Any:
             f"torch {torch.__version__} can be made to run code by a checkpoint (CVE-2026-24747); "
             f"pip install 'torch>={'.'.join(map(str, SAFE_TORCH))}'"
         )
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 def weights_digest(about: str, weights: Mapping[str, torch.Tensor]) -> str:

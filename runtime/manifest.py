@@ -262,7 +262,7 @@ def embed(model: bytes, manifest: Manifest) -> bytes:
 
 def file_digest(model: bytes) -> str:
     """SHA-256 of a model file's bytes without the manifest: of what `container.Entry.span` leaves of it."""
-    return sha256(cut(model, container_of(model).entries(model)))
+    return sha256(*cut(model, container_of(model).entries(model)))
 
 
 def _read_bytes(data: bytes) -> tuple[Manifest, bytes]:
@@ -275,7 +275,7 @@ def _read_bytes(data: bytes) -> tuple[Manifest, bytes]:
     if len(entries) > 1:
         raise ModelRefused(f"there are {len(entries)} manifests in this file, one is meant; export it again")
     manifest = Manifest.from_json(entries[0].value)
-    digest = sha256(cut(data, entries))
+    digest = sha256(*cut(data, entries))
     if manifest.digests.file != digest:
         raise ModelRefused(
             f"the file was changed after export (SHA-256 {digest[:12]}…, manifest says"

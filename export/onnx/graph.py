@@ -14,6 +14,7 @@ import torch
 from edgekd.step import StepModule
 
 OPSET = 20
+LARGE_BYTES = 2**20
 
 
 def float_graph(step: StepModule) -> onnx.ModelProto:
@@ -37,10 +38,30 @@ def float_graph(step: StepModule) -> onnx.ModelProto:
             verbose=False,
         )
     assert program is not None
+    _check(program.model)
     model = program.model_proto
     strip(model)
-    onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _check(model: Any) -> None:
+    """Let onnx look at a model (of `onnx_ir`, which does not copy weights) whose large weights stand as inputs.
+
+    The checker takes several copies of what it is given: of a language model a gigabyte.
+    """
+    import onnx_ir
+
+    graph = model.graph
+    large = [value for value in graph.initializers.values() if value.const_value.nbytes > LARGE_BYTES]
+    for value in large:
+        graph.initializers.pop(value.name)
+        graph.inputs.append(value)
+    try:
+        onnx.checker.check_model(onnx_ir.to_proto(model), full_check=True)
+    finally:
+        for value in large:
+            graph.inputs.remove(value)
+            graph.initializers[value.name] = value
 
 
 def strip(model: onnx.ModelProto) -> None:

@@ -36,7 +36,8 @@ class OnnxContainer:
         return data + b"\x72" + varint(len(entry)) + entry  # 0x72: field 14, length-delimited
 
     def bare(self, data: bytes) -> bytes:
-        return cut(data, self.entries(data))
+        found = self.entries(data)
+        return b"".join(cut(data, found)) if found else data
 
     def check(self, data: bytes) -> None:
         check_graph(data)

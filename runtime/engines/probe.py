@@ -23,7 +23,8 @@ from edgekd.runtime.errors import EdgeKDError, ModelRefused, UsageError
 from edgekd.runtime.strict import shown
 
 TIMEOUT_S = 300.0  # an emulated or very busy board is slow, and it may still be right
-MAX_BYTES = 256 * 2**20  # address space for loading and running; the published student takes 10 MiB of it
+MAX_BYTES = 256 * 2**20  # address space for loading and running; the published student takes 10 MiB of it ...
+COPIES = 3  # ... and beside it so many times the file: an engine reads it, makes tensors of it, and packs those anew
 _STAGES = {"import": "when it is imported", "load": "while it loads this model", "run": "while it runs this model"}
 _REASONS = {
     signal.SIGILL: ": it uses instructions that this processor lacks",
@@ -34,9 +35,10 @@ _REASONS = {
 def probe(model: bytes) -> bool:
     """Import the engine for a model file, load the file and replay its self-test, all in a child process.
 
-    The child has `MAX_BYTES` of memory for it, and `TIMEOUT_S`. Returns whether the self-test passed there; where the
-    engine does not start, or the self-test fails, the caller will meet it too. Raises UsageError where the child dies
-    of a signal or hangs, ModelRefused where the engine does not take the file or cannot run it.
+    The child has `MAX_BYTES` and `COPIES` of the file of memory for it, and `TIMEOUT_S`. Returns whether the self-test
+    passed there; where the engine does not start, or the self-test fails, the caller will meet it too. Raises
+    UsageError where the child dies of a signal or hangs, ModelRefused where the engine does not take the file or cannot
+    run it.
     """
     if getattr(sys, "frozen", False) or not Path(sys.executable or "").name.lower().startswith(("python", "pypy")):
         return False  # Python inside another program, which another start of that would only be another one of
@@ -77,11 +79,12 @@ def main() -> None:
     outcome: dict[str, object] = {}
     try:
         manifest, model = manifest_file.read(sys.stdin.buffer.read())
+        most = MAX_BYTES + COPIES * len(model)
         for package in PACKAGES[container_of(model).name]:
             print("import", package.name, file=parent, flush=True)
             if load_package(package) is not None:
                 break
-        _limit("RLIMIT_AS", _address_space() + MAX_BYTES)
+        _limit("RLIMIT_AS", _address_space() + most)
         print("load", package.name, file=parent, flush=True)
         engine = load_engine(model, manifest)
         print("run", package.name, file=parent, flush=True)
@@ -89,7 +92,7 @@ def main() -> None:
     except ModelRefused as error:
         outcome["refused"] = str(error)
     except MemoryError:
-        outcome["refused"] = f"it needs more than {MAX_BYTES >> 20} MiB of memory, no model for a device"
+        outcome["refused"] = f"it needs more than {most >> 20} MiB of memory, no model for a device"
     except EdgeKDError:
         pass  # of the engine: the parent comes to it and tells it
     print(json.dumps(outcome), file=parent, flush=True)
@@ -123,7 +126,7 @@ def _address_space() -> int:
     try:
         return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
-        return sys.maxsize - MAX_BYTES
+        return sys.maxsize // 2
 
 
 def _limit(name: str, value: int) -> None:

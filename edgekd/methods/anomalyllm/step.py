@@ -34,7 +34,6 @@ class AnomalyLLMStep(StepModule):
     float_weights = ("teacher.output.", "teacher.head.output.", "student.head.output.")
 
     score_floor = 1e-3
-    """Added to a score before a student of `regression` learns its logarithm: distances have no natural smallest."""
 
     def __init__(self, config: AnomalyLLMConfig, n_sensors: int, n_kept: int, period_s: float) -> None:
         super().__init__()

@@ -68,6 +68,8 @@ class RegressionConfig:
     noise: str = "none"
     """Outliers made from normal inputs, instead of or beside a set of them: "gaussian", "salt-and-pepper", "erase",
     "shuffle", or one of these at random ("mixed")."""
+    floor: float = 0.0
+    """Added to a score before its logarithm is taken; 0 takes the teacher's own, or 1e-8."""
     tail_weight: float = 0.0
     """Additional weight of a row for each deviation that its target lies above the normal mean."""
 
@@ -129,8 +131,8 @@ CHOICES = {
 RANGES = {
     "rows": (0, LONGEST), "false_alarm_rate": (1e-6, 0.5), "hop": (0, LONGEST), "alpha": (0.0, 1e3),
     "target_rate": (1e-6, 1.0), "outlier_share": (0.0, 0.9), "leak": (0.0, 1.0), "tail_weight": (0.0, 1e3),
-    "epochs": (1, 100_000), "damaged_copies": (0, 16), "lanes": (1, 4096), "truncate_hops": (1, 4096),
-    "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
+    "floor": (0.0, 1e6), "epochs": (1, 100_000), "damaged_copies": (0, 16), "lanes": (1, 4096),
+    "truncate_hops": (1, 4096), "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
     "teacher_learning_rate": (1e-8, 10.0), "batch": (2, 65_536), "teacher_batch": (1, 65_536),
 }  # fmt: skip
 
@@ -140,5 +142,7 @@ SERIES = RegressionConfig(student=ENERGIES, tail_weight=1.0, learning_rate=3e-3,
 PRESETS = {
     "signature": SERIES,
     "window": replace(SERIES, input="window"),
+    # where the shape of a window counts and not its energy: what a gateway runs in place of AnomalyLLM
+    "shape": replace(SERIES, input="window", student="our-S3"),
     "image": RegressionConfig(input="image"),
 }

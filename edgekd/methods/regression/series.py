@@ -11,6 +11,7 @@ from edgekd.accumulator import Accumulator
 from edgekd.methods.regression.config import ENERGIES, RegressionConfig
 from edgekd.methods.regression.energies import EnergyStudent
 from edgekd.methods.regression.networks import Student
+from edgekd.methods.regression.targets import TINY as LOWEST
 from edgekd.methods.regression.targets import LogScale
 from edgekd.scaling import SampleScaler
 from edgekd.signature import MatrixScaler, SignatureMatrices
@@ -64,7 +65,7 @@ class SeriesStep(StepModule):
         else:
             shape = (3, n_kept, n_kept) if self.of_matrices else (n_kept, self.span)
             self.network = Student(config.student, shape, config.leak)
-        self.scale = LogScale()
+        self.scale = LogScale(config.floor or LOWEST)
 
     # -- the contract ------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ def train_series(recording: Recording, config: RegressionConfig, how: Training) 
         name = "co_learning" if config.co_learning else "noise"
         raise UsageError(f"setting {name}: is for images; a series' teacher is trained before its student")
     torch.manual_seed(how.seed)
-    config = _in_the_teachers_windows(config, how)
+    config = _as_the_teachers(config, how)
     step = prepared(recording, config)
     panel = Panel(scorers(recording, how))
     outliers = outlier_recordings(recording, config, how, step.span)
@@ -65,8 +65,10 @@ def train_series(recording: Recording, config: RegressionConfig, how: Training) 
     return Trained(step.to("cpu").eval(), {"student": history})
 
 
-def _in_the_teachers_windows(config: RegressionConfig, how: Training) -> RegressionConfig:
-    """The settings with window lengths and hop of the first teacher that has some, where none are set."""
+def _as_the_teachers(config: RegressionConfig, how: Training) -> RegressionConfig:
+    """The settings with what the teachers are made for where nothing is set: window lengths and hop of the first one
+    that has some, the largest floor of their scores."""
+    config = replace(config, floor=config.floor or max((step.score_floor for step in how.teachers), default=0.0))
     if config.lengths is not None:
         return config
     for step in how.teachers:

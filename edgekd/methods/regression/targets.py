@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-TINY = 1e-8  # added to a score before its logarithm is taken
+TINY = 1e-8  # added to a score before its logarithm is taken, where a teacher has no floor of its own
 LARGEST_EXPONENT = 80.0  # exp(80) is still a float32, and what is beyond the largest teacher score is an anomaly anyway
 
 
@@ -19,27 +19,29 @@ class LogScale(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, floor: float = TINY) -> None:
+        """floor: what is added to a score before its logarithm is taken."""
         super().__init__()
+        self.floor = floor
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("deviation", torch.ones(()))
 
     def fit(self, scores: Tensor) -> None:
         """`scores` (N,) of normal training data, positive, in the teacher's units."""
-        logs = (scores.double() + TINY).log()
+        logs = (scores.double() + self.floor).log()
         self.mean.copy_(logs.mean())
         self.deviation.copy_(logs.std(correction=0).clamp_min(1e-3))
 
     def follow(self, scores: Tensor, rate: float) -> None:
         """Move toward the statistics of a batch of normal scores (B,): the scale of a teacher that still learns."""
-        logs = (scores.detach() + TINY).log()
+        logs = (scores.detach() + self.floor).log()
         self.mean.lerp_(logs.mean(), rate)
         variance = self.deviation.square().lerp((logs - self.mean).square().mean(), rate)
         self.deviation.copy_(variance.sqrt().clamp_min(1e-3))
 
     def standardize(self, scores: Tensor) -> Tensor:
         """Scores in the teacher's units -> targets y."""
-        return ((scores + TINY).log() - self.mean) / self.deviation
+        return ((scores + self.floor).log() - self.mean) / self.deviation
 
     def score(self, g: Tensor) -> Tensor:
         """Predicted targets g -> scores in the teacher's units: positive, finite, in the order of g."""
