@@ -322,6 +322,8 @@ def students(everything: bool) -> Iterator[tuple[str, Any]]:
     import torch
 
     from edgekd.data import Recording
+    from edgekd.methods.anomalyllm import CONFIG as LLM
+    from edgekd.methods.anomalyllm.distill import prepared as prepared_llm
     from edgekd.methods.linear.config import PRESETS as LINEAR
     from edgekd.methods.linear.fit import fit_linear
     from edgekd.methods.lta import PRESETS
@@ -341,8 +343,15 @@ def students(everything: bool) -> Iterator[tuple[str, Any]]:
     yield "image autoencoder", image_step(replace(REGRESSION["image"], student="autoencoder", rows=8), 12).eval()
     linear = {"lengths": (4, 8, 16), "signature_components": 3, "sample_components": 2}
     yield "linear", fit_linear(series, replace(LINEAR["ensemble"], **linear), 0)
+    language = {"teacher_init": "small-from-scratch", "window": 16, "patch": 8, "student_width": 16, "pool": 4}
+    yield "anomalyllm", prepared_llm(series, LLM.from_json(language)).eval()
     if not everything:
         return
+    for name, value in (
+        ("backbone", "minilm"), ("proto_mode", "reference"), ("prototypes", False), ("head", "published"),
+        ("head_norm", "layer"), ("features", 8), ("scaling", "minmax"),
+    ):  # fmt: skip
+        yield f"anomalyllm {name} {value}", prepared_llm(series, LLM.from_json({**language, name: value})).eval()
     for kind in ("none", "rnn", "lstm", "gru"):
         yield f"edge {kind}", prepared(series, replace(PRESETS["edge"], accumulator=kind, **small))
         yield f"paper {kind}", prepared(series, replace(PRESETS["paper"], accumulator=kind, **paper))

@@ -31,7 +31,8 @@ OPERATORS: dict[int, tuple[str, int, int, int, tuple[int, ...]]] = {
     36: ("GATHER", 2, 2, 23, ()), 39: ("TRANSPOSE", 2, 2, 26, (1,)), 40: ("MEAN", 2, 2, 27, (1,)),
     41: ("SUB", 2, 2, 28, ()), 42: ("DIV", 2, 2, 29, ()), 43: ("SQUEEZE", 1, 1, 30, ()), 47: ("EXP", 1, 1, 33, ()),
     48: ("TOPK_V2", 2, 2, 34, (1,)), 53: ("CAST", 1, 1, 37, ()), 55: ("MAXIMUM", 2, 2, 39, ()),
-    57: ("MINIMUM", 2, 2, 39, ()), 58: ("LESS", 2, 2, 41, ()), 59: ("NEG", 1, 1, 42, ()),
+    56: ("ARG_MAX", 2, 2, 40, (1,)), 57: ("MINIMUM", 2, 2, 39, ()), 58: ("LESS", 2, 2, 41, ()),
+    59: ("NEG", 1, 1, 42, ()),
     60: ("PADV2", 3, 3, 43, (1,)), 61: ("GREATER", 2, 2, 44, ()), 62: ("GREATER_EQUAL", 2, 2, 45, ()),
     63: ("LESS_EQUAL", 2, 2, 46, ()), 64: ("SELECT", 3, 3, 47, ()), 65: ("SLICE", 3, 3, 48, (1, 2)),
     67: ("TRANSPOSE_CONV", 3, 4, 49, (0,)), 70: ("EXPAND_DIMS", 2, 2, 52, (1,)), 71: ("EQUAL", 2, 2, 53, ()),
@@ -40,10 +41,11 @@ OPERATORS: dict[int, tuple[str, int, int, int, tuple[int, ...]]] = {
     84: ("LOGICAL_OR", 2, 2, 60, ()), 85: ("ONE_HOT", 4, 4, 61, (1,)), 86: ("LOGICAL_AND", 2, 2, 62, ()),
     87: ("LOGICAL_NOT", 1, 1, 63, ()), 89: ("REDUCE_MIN", 2, 2, 27, (1,)), 92: ("SQUARE", 1, 1, 66, ()),
     95: ("FLOOR_MOD", 2, 2, 72, ()), 97: ("RESIZE_NEAREST_NEIGHBOR", 2, 2, 74, (1,)), 98: ("LEAKY_RELU", 1, 1, 75, ()),
-    101: ("ABS", 1, 1, 78, ()), 107: ("GATHER_ND", 2, 2, 83, ()), 114: ("QUANTIZE", 1, 1, 89, ()),
+    99: ("SQUARED_DIFFERENCE", 2, 2, 76, ()), 101: ("ABS", 1, 1, 78, ()),
+    107: ("GATHER_ND", 2, 2, 83, ()), 114: ("QUANTIZE", 1, 1, 89, ()),
     123: ("SELECT_V2", 3, 3, 98, ()),
     126: ("BATCH_MATMUL", 2, 2, 101, ()), 130: ("BROADCAST_TO", 2, 2, 104, (1,)),
-    152: ("RELU_0_TO_1", 1, 1, 0, ()), 158: ("SIGN", 1, 1, 123, ()),
+    150: ("GELU", 1, 1, 116, ()), 152: ("RELU_0_TO_1", 1, 1, 0, ()), 158: ("SIGN", 1, 1, 123, ()),
 }  # fmt: skip
 # BuiltinOptions -> fields that a kernel divides by or multiplies sizes with: strides, dilations, windows of pooling.
 STRIDES = {1: (1, 2, 4, 5), 2: (1, 2, 3, 5, 6), 5: (1, 2, 3, 4), 49: (1, 2)}
