@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 @click.option(
     "--preset",
     help="Settings to start from: paper, edge, quick for lta (edge); a detector for linear (ensemble); signature, "
-    "window, image for regression (signature, or image where DATA is of images).",
+    "window, shape, image for regression (signature, or image where DATA is of images); published, edge, quick for "
+    "anomalyllm (edge).",
 )
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Override one setting of the preset; repeatable."
@@ -86,6 +87,7 @@ def command(
         edgekd distill smd:ServerMachineDataset#machine-1-2 -o student.pt --seed 1
         edgekd distill plant.csv -o pca.pt --method linear --preset signature-pca
         edgekd distill plant.csv -o small.pt --method regression --teacher student.pt --teacher pca.pt
+        edgekd distill ucr:UCR#003 -o llm.pt --method anomalyllm --set teacher_init=random-frozen
         edgekd distill fashion-mnist:DIR#0 --method regression --student our-S3 --co-learning --outliers mnist:DIR
     """
     from edgekd.data import constant_sensors, load

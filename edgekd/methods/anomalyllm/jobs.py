@@ -19,6 +19,7 @@ from edgekd.training import autocast, generator, learning_rate, set_rate
 
 HELD = 256  # windows, spread evenly, that tell the epochs apart
 ENCODED = 64  # windows at once through the language model
+EPOCHS_APART = 1_000_003
 HELD_STREAM = 7919  # random numbers of the damage to held-out windows are not those of training
 
 
@@ -114,6 +115,7 @@ class _Job:
 
     def epoch(self, number: int) -> Iterator[tuple[int, int, float]]:
         self.step.train()
+        torch.manual_seed(self.seed * EPOCHS_APART + number)  # dropout's: a resumed training goes on as it would have
         order = torch.randperm(len(self.train), generator=generator(self.seed, number))
         # a batch of one has no statistics
         pieces = [piece for piece in order.split(self.config.batch) if len(piece) > 1 or len(order) == 1]

@@ -15,6 +15,7 @@ COPIES = 2
 LOCAL = (spiked, shifted, at_another_speed, swapped, flat, burst)
 KINDS = 2 + len(LOCAL)
 SHARE = (0.1, 0.5)  # of a window that local damage covers
+SMALLEST = 1e-3  # deviation of scaled samples
 UNCHANGED = 0.25  # deviations: what changes a window by less (a flat stretch made flat) is no damage
 
 
@@ -22,7 +23,9 @@ class SyntheticAnomalies:
     """Makes damaged copies by the settings of a detector. deviation: (m,) of the scaled training samples."""
 
     def __init__(self, config: AnomalyLLMConfig, deviation: np.ndarray) -> None:
-        self.config, self.deviation = config, deviation
+        self.config, self.deviation = config, np.maximum(deviation, SMALLEST)
+        # a sensor that stands still all the time is damaged only where all do
+        self.varying = np.flatnonzero(deviation > 0) if deviation.any() else np.arange(len(deviation))
 
     def __call__(self, windows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """windows (B, L, m) scaled -> (2, B, L, m) float32."""
@@ -30,7 +33,7 @@ class SyntheticAnomalies:
             return np.stack([self._scaled(windows, rng), self._jittered(windows, rng)]).astype(np.float32)
         copies = np.stack([windows] * COPIES).astype(np.float64)
         for window in copies.reshape(-1, *windows.shape[1:]):
-            hit = rng.choice(window.shape[1], sensors_hit(window.shape[1], rng), replace=False)
+            hit = rng.choice(self.varying, sensors_hit(len(self.varying), rng), replace=False)
             window[:, hit] = self._damaged(window[:, hit], self.deviation[hit], rng)
         return copies.astype(np.float32)
 
