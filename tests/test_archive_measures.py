@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
-from edgekd.evaluation.affiliation import affiliation, zones
+from edgekd.data import load
+from edgekd.evaluation.affiliation import affiliation, best_affiliation
 from edgekd.evaluation.archive import ucr_reference, ucr_strict
+from edgekd.evaluation.events import runs
+from edgekd.evaluation.report import evaluate_scores
+from edgekd.evaluation.table import render
 
 HOP = 4
 
@@ -46,11 +53,27 @@ def test_the_reference_points_at_nothing_where_many_windows_tie() -> None:
     assert not ucr_reference(samples, tied, HOP, 2000, 2019)
 
 
+@pytest.mark.parametrize(("highest_at", "answers"), [(2003, ["yes", "yes"]), (1803, ["no", "yes"])])
+def test_a_series_of_the_archive_is_answered_by_both_rules(tmp_path: Path, highest_at: int, answers: list[str]) -> None:
+    path = tmp_path / "999_UCR_Anomaly_wave_1000_2000_2019.txt"
+    path.write_text("\n".join(f"{value:.6f}" for value in np.sin(np.arange(4000) / 9)))
+    console = Console(width=100, record=True, file=(tmp_path / "said").open("w"))
+    console.print(render(evaluate_scores(load(str(path)), *verdicts(highest_at), threshold=0.5, hop=HOP)))
+    said = console.export_text().splitlines()
+    lines = [line for line in said if line.startswith(("points at the event", "  or less strictly"))]
+    assert [next(word for word in line.split() if word in ("yes", "no")) for line in lines] == answers
+
+
 def by_counting(labels: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
     """Affiliation by its definition, point by point."""
     precisions, recalls = [], []
-    for (begin, end), (low, high) in zones(labels):
-        zone, event = range(low, high), range(begin, end)
+    events = [range(begin, end) for begin, end in runs(labels)]
+
+    def nearest_event(point: int) -> int:  # the later one where two are as near
+        return min((min(abs(point - e) for e in event), -number) for number, event in enumerate(events))[1]
+
+    for number, event in enumerate(events):
+        zone = [point for point in range(len(labels)) if nearest_event(point) == -number]
         predicted = [p for p in zone if positive[p]]
         if predicted:
             away = {x: min(abs(x - e) for e in event) for x in zone}
@@ -82,3 +105,15 @@ def test_affiliation_is_one_where_all_is_right_and_keeps_entities_apart() -> Non
     late = labels & (np.arange(100) >= 50)
     assert affiliation(labels, late, (0, 50)) == (1.0, 0.5, pytest.approx(2 / 3))  # none in the first one's zone
     assert affiliation(labels, late)[1] == 0.5
+
+
+def test_the_best_threshold_for_affiliation_is_one_that_the_reference_searches() -> None:
+    labels = np.zeros(8000, bool)
+    labels[3000:3100] = labels[6000:6040] = True
+    samples = np.arange(HOP - 1, 8000, HOP)
+    scores = np.random.default_rng(0).random(2000)
+    scores[[755, 1505]] = 3, 2  # the two highest lie in the two events
+    _, recall, f1 = best_affiliation(labels, samples, scores, HOP)
+    assert recall > 0.95 and f1 > 0.95
+    scores[:100] = 4  # more than the .3 % of the verdicts that may alarm
+    assert best_affiliation(labels, samples, scores, HOP)[2] < 0.5

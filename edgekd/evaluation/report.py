@@ -12,7 +12,7 @@ import numpy as np
 from edgekd.data.recording import Recording
 from edgekd.evaluation import chance
 from edgekd.evaluation.affiliation import affiliation
-from edgekd.evaluation.archive import SLACK, ucr_strict
+from edgekd.evaluation.archive import SLACK, ucr_reference, ucr_strict
 from edgekd.evaluation.events import SECONDS_PER_DAY, check_verdicts, false_alarms, find_events, point_scores
 from edgekd.evaluation.metrics import BestPointAdjusted, auc_pr, pa_k_auc, point_adjusted, pointwise, vus
 from edgekd.runtime.errors import UsageError
@@ -53,7 +53,8 @@ MEASURES: dict[str, Measure] = {
     "vus_pr": Measure("VUS-PR", RANKS, f"buffer 0 to {MAX_BUFFER}"),
     "auc_pr": Measure("AUC-PR", RANKS, "average precision"),
     "vus_roc": Measure("VUS-ROC", RANKS, f"buffer 0 to {MAX_BUFFER}"),
-    "ucr_strict": Measure("found", HIGHEST, f"within its length of the one event, at least {SLACK} points"),
+    "ucr_strict": Measure("points at the event", HIGHEST, f"within its length, at least {SLACK} points"),
+    "ucr_reference": Measure("  or less strictly", HIGHEST, "rule of AnomalyLLM's code"),
     "event_recall": Measure("event recall", AT_THRESHOLD),
     "false_alarms_per_day": Measure("false alarms", AT_THRESHOLD, "in normal time", "/day"),
     "false_alarms_trailing_per_day": Measure("  outlasting an event", AT_THRESHOLD, "of the above", "/day"),
@@ -66,6 +67,8 @@ MEASURES: dict[str, Measure] = {
     "f1": Measure("F1", AT_THRESHOLD, "pointwise"),
     "pa_k_auc": Measure("PA%K F1", AT_THRESHOLD, "mean over K"),
     "pa_f1": Measure("PA F1", AT_THRESHOLD, "point-adjusted"),
+    "affiliation_precision": Measure("affiliation precision", AT_THRESHOLD, "nearness to events"),
+    "affiliation_recall": Measure("affiliation recall", AT_THRESHOLD, "nearness of alarms"),
     "affiliation_f1": Measure("affiliation F1", AT_THRESHOLD, "Huet et al. 2022"),
     "best_f1": Measure("F1", BEST, "pointwise"),
     "best_pa_k_auc": Measure("PA%K F1", BEST, "mean over K"),
@@ -266,8 +269,10 @@ def _measure(
     counts = pointwise(labels, alarmed)
     best = BestPointAdjusted(labels, points, starts)
     if len(events.segments) == 1:
-        begin, end = events.segments[0]
-        measured["ucr_strict"] = float(ucr_strict(samples, scores, hop, int(begin), int(end) - 1))
+        begin, end = map(int, events.segments[0])
+        measured["ucr_strict"] = float(ucr_strict(samples, scores, hop, begin, end - 1))
+        measured["ucr_reference"] = float(ucr_reference(samples, scores, hop, begin, end - 1))
+    near = dict(zip(("precision", "recall", "f1"), affiliation(labels, alarmed, starts)))
     return measured | {
         "vus_pr": pr,
         "vus_roc": roc,
@@ -281,7 +286,7 @@ def _measure(
         "f1": counts.f1,
         "pa_k_auc": pa_k_auc(labels, alarmed, starts),
         "pa_f1": point_adjusted(labels, alarmed, starts).f1,
-        "affiliation_f1": affiliation(labels, alarmed, starts)[2],
+        **{f"affiliation_{name}": value for name, value in near.items()},
         "best_f1": best.f1(100),
         "best_pa_k_auc": best.auc_over_k(),
         "best_pa_f1": best.f1(0),

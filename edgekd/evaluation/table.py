@@ -6,11 +6,12 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from edgekd.evaluation.report import AT_THRESHOLD, BEST, RANKS, Figure, Report, Spread
+from edgekd.evaluation.report import AT_THRESHOLD, BEST, HIGHEST, RANKS, Figure, Report, Spread
 from edgekd.runtime.duration import duration, unit_of
 
 SECTIONS = {
     RANKS: "At every threshold",
+    HIGHEST: "Of the highest score alone, as the UCR archive asks",
     AT_THRESHOLD: "At the threshold ({rule})",
     BEST: "At the best threshold on these labels: only to compare with published tables",
 }
@@ -73,6 +74,8 @@ def _value(report: Report, key: str) -> str:
     if key == "event_recall":
         events = report.recording["events"]
         return f"{events - len(report.missed)} of {events}  {figure.value:.3f}"
+    if figure.measure.thresholds == HIGHEST:
+        return "yes" if figure.value else "no"
     text = _number(figure.value, figure.measure.unit)
     if key == "delay_median_s":
         return f"{text} ({report.figures['delay_median_samples'].value:g} samples)"
