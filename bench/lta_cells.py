@@ -52,7 +52,8 @@ ROWS: dict[str, dict[str, Any]] = {
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
     "five epochs": {"epochs": 5},
-    "nested windows": {"lengths": (12, 25, 50), "gap": 50},
+    "nested windows": {},
+    "nested windows, five epochs": {"epochs": 5},
     "entity resets": {"entity_resets": True},
     "attention scale": {"attention_scale": 0.0},
     "z-scored samples": {"scaling": "zscore"},
@@ -64,7 +65,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pseudo-window summary": {"lts": "pseudo_window"},
     "learning rate x 5": {"learning_rate": 1e-3},
 }
-"""What the paper leaves open, one change each, for a student of w = 50 that is not distilled."""
+"""What the paper leaves open, one change each; the lengths of nested windows follow from w."""
+
+
+def changes(variant: str, window: int) -> dict[str, Any]:
+    """Settings of a variant for an input length."""
+    if "nested windows" in variant:  # w / 4, w / 2 and w samples at five steps a hop apart, not all of it within w
+        return VARIANTS[variant] | {"lengths": (window // 4, window // 2, window), "gap": LTAConfig.hop}
+    return VARIANTS[variant]
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ class Cell:
             teacher_batch=self.budget.teacher_batch,
             **ROWS[self.row],
         )
-        config = replace(config, **VARIANTS[self.variant])
+        config = replace(config, **changes(self.variant, self.window))
         return config.teacher() if self.row == "Base" else config
 
     @property

@@ -8,20 +8,22 @@ from typing import Any
 from bench.lta_published import DETECTION
 
 PANELS = (
-    ("PA F1, thresholds best on test labels", "lta_f1.png", lambda f: f["counts"]["best_f1"]["f1"], "counts"),
-    ("VUS-PR, mean over entities", "lta_vus_pr.png", lambda f: f["scores"]["entity_vus_pr"], "entity_vus_pr"),
+    ("PA F1, thresholds best on test labels", "f1", lambda f: f["counts"]["best_f1"]["f1"], "counts"),
+    ("VUS-PR, mean over entities", "vus_pr", lambda f: f["scores"]["entity_vus_pr"], "entity_vus_pr"),
 )
 
 
-def draw(found: dict[Any, dict[int, Any]], random: dict[Any, dict[str, tuple[float, float]]], folder: Path) -> None:
-    """One file a measure, one panel a data set, one row a network."""
+def draw(
+    found: dict[Any, dict[int, Any]], random: dict[Any, dict[str, tuple[float, float]]], folder: Path, name: str
+) -> None:
+    """One file a measure and geometry (`name`), one panel a data set, one row a network."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     datasets = [name for name in DETECTION if any(group[0] == name for group in found)]
-    for title, name, value, key in PANELS:
+    for title, kind, value, key in PANELS:
         if not datasets:
             return
         figure, panels = plt.subplots(1, len(datasets), figsize=(5.2 * len(datasets), 4.0), squeeze=False)
@@ -43,5 +45,5 @@ def draw(found: dict[Any, dict[int, Any]], random: dict[Any, dict[str, tuple[flo
         published = "red: published; " if key == "counts" else ""
         figure.suptitle(f"blue: ours, one point a seed; {published}gray: random scores ± 3 sd", fontsize=9)
         figure.tight_layout()
-        figure.savefig(folder / name, dpi=110)
+        figure.savefig(folder / f"lta_{kind}_{name}.png", dpi=110)
         plt.close(figure)

@@ -31,6 +31,8 @@ TABLES = {
     1: ("Base", "Base_small", "full, GRU", "full, RNN", "full, LSTM"),
     3: ("distillation only", "RNN only", "GRU only", "LSTM only"),
 }
+GEOMETRIES = {"spanning": "", "nested": "nested windows"}
+"""How w becomes window lengths: five steps that together span w, or the longest window alone w long."""
 AGREES = 0.05  # of the published F1
 CLEAR = 3.0  # standard deviations above random scores
 
@@ -63,7 +65,9 @@ Found = dict[Group, dict[int, dict[str, Any]]]  # figures by seed
 # -- cells -------------------------------------------------------------------------------------------------------------
 
 
-def cells(datasets: list[str], seeds: int, rows: list[str], every_window: bool, budget: Budget) -> list[Cell]:
+def cells(
+    datasets: list[str], seeds: int, rows: list[str], every_window: bool, budget: Budget, variant: str
+) -> list[Cell]:
     """Whole seeds early, the two sets in turn."""
     chosen = []
     for seed in range(seeds):
@@ -71,7 +75,7 @@ def cells(datasets: list[str], seeds: int, rows: list[str], every_window: bool, 
             for dataset in datasets:
                 published = list(DETECTION[dataset][row])
                 windows = published if every_window or row == "Base" else [WINDOWS[dataset]]
-                chosen += [Cell(dataset, row, window, seed, budget) for window in windows]
+                chosen += [Cell(dataset, row, window, seed, budget, variant) for window in windows]
     return chosen
 
 
@@ -238,6 +242,7 @@ def effects(found: Found) -> list[dict[str, Any]]:
 @click.option("--dataset", type=click.Choice(list(WINDOWS)), help="One set alone.")
 @click.option("--seeds", default=3, show_default=True, help="How many seeds, from 0 on.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Where networks train.")
+@click.option("--geometry", type=click.Choice(list(GEOMETRIES)), default="spanning", help="What w becomes.")
 @click.option("--epochs", default=Budget.epochs, show_default=True, help="Epochs of the students.")
 @click.option("--teacher-epochs", default=Budget.teacher_epochs, show_default=True, help="Epochs of the teachers.")
 @click.option("--training-hop", default=Budget.training_hop, show_default=True, help="Between training windows.")
@@ -248,7 +253,7 @@ def effects(found: Found) -> list[dict[str, Any]]:
 @click.option("--table-only", is_flag=True, help="Train nothing: sum up the cells that are there.")
 def main(
     data: Path, tables: tuple[str, ...], dataset: str | None, seeds: int, device: str, epochs: int,
-    teacher_epochs: int, training_hop: int, lstm: bool, every_window: bool, table_only: bool,
+    teacher_epochs: int, training_hop: int, lstm: bool, every_window: bool, table_only: bool, geometry: str,
 ) -> None:  # fmt: skip
     """Run the cells that are missing, then print, draw and save what all of them say."""
     for folder in (CELLS, TRAINED):
@@ -256,15 +261,18 @@ def main(
     chosen = [int(name) for name in tables] or [1, 3, 4, 5]
     budget = Budget(epochs, teacher_epochs, training_hop)
     rows = [row for number in chosen for row in TABLES.get(number, ()) if lstm or "LSTM" not in row]
-    wanted = cells([dataset] if dataset else list(WINDOWS), seeds, rows, every_window, budget)
+    variant = GEOMETRIES[geometry]
+    wanted = cells([dataset] if dataset else list(WINDOWS), seeds, rows, every_window, budget, variant)
     for cell in wanted:
         if not table_only and kept(cell) is None:
             run(cell, data, training_device(device))
     figures = kept_results("lta_tables") or {}
-    every = cells(list(WINDOWS), seeds, list(ROWS), every_window, budget)
-    found = gathered(every)
-    figures |= {f"table {number}": detection(found, data, TABLES[number]) for number in TABLES}
-    figures |= {"label-free": label_free(found, data), "effects": effects(found), "diagnosis": diagnosis(found)}
+    for name, variant in GEOMETRIES.items():
+        found = gathered(cells(list(WINDOWS), seeds, list(ROWS), every_window, budget, variant))
+        figures |= {f"table {number}, {name}": detection(found, data, TABLES[number]) for number in TABLES}
+        figures |= {f"label-free, {name}": label_free(found, data), f"effects, {name}": effects(found)}
+        figures[f"diagnosis, {name}"] = diagnosis(found)
+        draw(found, {group: chance(data, group, next(iter(by.values()))) for group, by in found.items()}, RESULTS, name)
     figures["random by hop"] = [row for name, window in WINDOWS.items() for row in random_by_hop(data, name, window)]
     if 4 in chosen and not table_only:
         figures["table 4"] = lta_cost.times()
@@ -272,7 +280,6 @@ def main(
         figures["table 5"] = lta_cost.parameters()
     for name, lines in figures.items():
         print(f"\n{name}\n\n{table(lines)}" if lines else f"\n{name}: nothing yet")
-    draw(found, {group: chance(data, group, next(iter(by.values()))) for group, by in found.items()}, RESULTS)
     save("lta_tables", figures, settings={"seeds": seeds, **vars(budget)})
 
 

@@ -51,7 +51,8 @@ def test_a_cell_is_run_once_and_a_changed_setting_is_another(short, monkeypatch)
         replace(short, seed=1),
         replace(short, row="full, RNN"),
         replace(short, window=100),
+        replace(short, variant="nested windows"),
         replace(short, budget=replace(short.budget, teacher_epochs=2)),  # through its teacher alone
     ]
     assert all(lta_figures.kept(other) is None for other in others)
-    assert len({other.digest for other in [short, *others]}) == 5
+    assert len({other.digest for other in [short, *others]}) == 6
