@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.runtime.errors import RecordingError
+from edgekd.data.recording import Recording
+from edgekd.data.request import shorten
+from edgekd.runtime.errors import RecordingError, UsageError
 
 LARGEST = torch.finfo(torch.float32).max
 
@@ -77,12 +81,25 @@ class SampleScaler(nn.Module):
         return contributions if self.keeps_all else contributions @ self.place
 
 
-def kept_columns(values: np.ndarray, drop_constant: bool, source: str) -> np.ndarray:
+def kept_columns(values: np.ndarray, drop_constant: bool, source: str, judged: Sequence[int] = ()) -> np.ndarray:
     """Columns (int64 indices) of training samples `values` (T, n) that a detector looks at.
 
-    Raises RecordingError where every sensor is constant: there is nothing to learn.
+    judged: columns that are kept although constant; that one moves may be what it is there to tell.
+    Raises RecordingError where every sensor is constant and none is judged: there is nothing to learn.
     """
-    varying = np.flatnonzero(np.ptp(values, axis=0) > 0)
-    if not len(varying):
+    kept = np.ptp(values, axis=0) > 0
+    kept[list(judged)] = True
+    if not kept.any():
         raise RecordingError(f"{source or 'recording'}: every sensor is constant in training; record a running plant")
-    return varying if drop_constant else np.arange(values.shape[1])
+    return np.flatnonzero(kept) if drop_constant else np.arange(values.shape[1])
+
+
+def judged_columns(recording: Recording, names: Sequence[str] | None) -> list[int]:
+    """Columns of the sensors that a configuration names as judged; raises UsageError where there is none of a name."""
+    unknown = [name for name in names or () if name not in recording.sensors]
+    if unknown:
+        raise UsageError(
+            f"setting judged: {recording.source or 'the recording'} has no sensor {unknown[0]!r}; it has "
+            f"{shorten(recording.sensors)}"
+        )
+    return [recording.sensors.index(name) for name in names or ()]

@@ -144,6 +144,9 @@ def test_lta(cell: str, recurrence: str, target: str) -> None:
         {"recurrence": "windowed", "beta": "per_step", "lts": "pseudo_window", "accumulator": "lstm"},
         {"recurrence": "windowed", "beta": "per_step", "feed": "window", "target": "next"},
         {"feed": "window", "lts": "vector"},
+        {"memory": 3},
+        {"memory": 3, "recurrence": "windowed", "mahalanobis": False},
+        {"judged": ("e", "b")},  # the one is constant
     ],
     ids=str,
 )

@@ -30,6 +30,8 @@ def read_settings(config: type[C], method: str, values: Mapping[str, Any], choic
     for name, value in values.items():
         if name == "lengths":
             read[name] = _lengths(value)
+        elif name == "judged":
+            read[name] = _names(value)
         else:
             read[name] = _setting(name, value, known[name], choices, ranges)
     return config(**read)
@@ -61,4 +63,12 @@ def _lengths(value: Any) -> tuple[int, int, int] | None:
     fits = isinstance(value, (list, tuple)) and len(value) == 3 and all(type(length) is int for length in value)
     if not fits or not 0 < value[0] < value[1] < value[2] <= LONGEST:
         raise UsageError(f"setting lengths: {value!r} is not three rising numbers of samples, as in [10,30,60]")
+    return tuple(value)
+
+
+def _names(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, (list, tuple)) or not value or not all(isinstance(name, str) for name in value):
+        raise UsageError(f"""setting judged: {value!r} is not a list of sensors' names, as in ["pressure"]""")
     return tuple(value)

@@ -41,6 +41,8 @@ class LinearConfig:
     sample_components: int = 10
     signature_components: int = 20
     drop_constant: bool = True
+    judged: tuple[str, ...] | None = None
+    """Names of the sensors that the score is about, None for all; they are looked at although constant in training."""
     entity_resets: bool = True
 
     def geometry(self, period_s: float) -> Geometry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from edgekd.calibration import FIT, parts, require_windows
@@ -9,7 +10,7 @@ from edgekd.data import Recording
 from edgekd.methods.linear.config import LinearConfig
 from edgekd.methods.linear.step import LinearStep
 from edgekd.runtime.errors import RecordingError
-from edgekd.scaling import SampleScaler, kept_columns
+from edgekd.scaling import SampleScaler, judged_columns, kept_columns
 from edgekd.terms import Mahalanobis, SamplePCA, SignaturePCA
 
 
@@ -18,8 +19,11 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearS
     """A detector fitted to the training part of `recording`."""
     part = parts(recording)
     fitted = recording.values[part == FIT]
-    kept = kept_columns(fitted, config.drop_constant, recording.source)
+    judged = judged_columns(recording, config.judged)
+    kept = kept_columns(fitted, config.drop_constant, recording.source, judged)
     step = LinearStep(config, recording.n_sensors, len(kept), recording.period_s)
+    if judged:
+        step.judged.copy_(torch.from_numpy(np.isin(kept, judged)))
     require_windows(step, recording)
     step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
     chunks = []

@@ -20,6 +20,8 @@ class LinearStep(StepModule):
     """One linear detector, or the geometric mean of several. State: `ring`, the newest scaled samples."""
 
     config: LinearConfig
+    judged: Tensor
+    """(m,): 1 for the sensors that the score is about; only where the configuration names them."""
 
     def __init__(self, config: LinearConfig, n_sensors: int, n_kept: int, period_s: float) -> None:
         super().__init__()
@@ -34,6 +36,8 @@ class LinearStep(StepModule):
         self.matrix_scaler = MatrixScaler(n_kept, "element")
         self.terms = nn.ModuleDict({name: self._term(name) for name in TERMS[config.detector]})
         self.combine = GeometricMean(len(self.terms)) if len(self.terms) > 1 else None
+        if config.judged is not None:
+            self.register_buffer("judged", torch.ones(n_kept))
 
     def _term(self, name: str) -> nn.Module:
         if name == "mahalanobis":
@@ -70,7 +74,9 @@ class LinearStep(StepModule):
         return each[0] if self.combine is None else self.combine(each)
 
     def each_term(self, windows: Tensor, live: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Score and contributions of every term."""
+        """Score and contributions of every term, of the sensors that are judged."""
+        if self.config.judged is not None:
+            live = live * self.judged
         recent = windows[:, -self.config.recent :]
         matrices = None
         results = []

@@ -81,6 +81,12 @@ class LTAConfig:
     """"top": mean of the top 1 % squared residuals of the shortest scale; "variance": all, by training variance."""
     mahalanobis: bool = False
     """Combine the residual with the Mahalanobis distance of the newest samples (geometric mean)."""
+    judged: tuple[str, ...] | None = None
+    """Names of the sensors whose residual is the score, None for all; the others are context that the network sees.
+    Commands and set points do not fail: where they are many, what they do hides what the measured sensor does."""
+    memory: int = 1
+    """Time constant, in hops, of a moving average of the log score: what lasts is told from what only peaks. 1 keeps
+    none; faults that are over within a few hops need that."""
 
     # training
     epochs: int = 50
@@ -167,7 +173,7 @@ RANGES = {
     "attention_scale": (0.0, 1e6), "attention_steps": (1, 64), "distill_weight": (0.0, 1.0), "epochs": (1, 100_000),
     "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
     "teacher_learning_rate": (1e-8, 10.0), "lanes": (1, 4096), "truncate_hops": (1, 4096), "teacher_batch": (1, 4096),
-    "clip_norm": (1e-6, 1e6),
+    "clip_norm": (1e-6, 1e6), "memory": (1, LONGEST),
 }  # fmt: skip
 
 PAPER = LTAConfig()

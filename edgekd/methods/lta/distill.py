@@ -17,7 +17,7 @@ from edgekd.methods.door import Training
 from edgekd.methods.lta.config import LTAConfig
 from edgekd.methods.lta.jobs import StudentJob, TeacherJob
 from edgekd.methods.lta.step import LTAStep
-from edgekd.scaling import SampleScaler, kept_columns
+from edgekd.scaling import SampleScaler, judged_columns, kept_columns
 from edgekd.stream import TrainingStream, matrix_statistics
 from edgekd.terms import TopResidual
 from edgekd.training import fit, weights_digest
@@ -70,10 +70,13 @@ def untrained(recording: Recording, config: LTAConfig) -> tuple[LTAStep, np.ndar
 
     Raises RecordingError where the recording is too short for it or has nothing to learn.
     """
-    kept = kept_columns(recording.values[parts(recording) == FIT], config.drop_constant, recording.source)
+    judged = judged_columns(recording, config.judged)
+    kept = kept_columns(recording.values[parts(recording) == FIT], config.drop_constant, recording.source, judged)
     if len(kept) == 1:  # oneDNN's bfloat16 gradients of strided convolutions from one pixel to one are stale memory
         config = replace(config, precision="float32")
     step = LTAStep(config, recording.n_sensors, len(kept), recording.period_s)
+    if judged:
+        step.judged.copy_(torch.from_numpy(np.isin(kept, judged)))
     require_windows(step, recording)
     return step, kept
 
@@ -114,12 +117,9 @@ def _fit_score(step: LTAStep, recording: Recording) -> None:
             if step.combine is not None:
                 pairs.append((residual, recent))
     step.residual.fit((total / max(1, count)).float())
-    if step.combine is not None and step.mahalanobis is not None:
+    if step.combine is not None:
         live = torch.ones(step.m)
-        scores = [
-            torch.stack([step.residual(residual, live)[0], step.mahalanobis(recent, live)[0]], 1)
-            for residual, recent in pairs
-        ]
+        scores = [torch.stack([score for score, _ in step.each_term(*pair, live)], 1) for pair in pairs]
         step.combine.fit(torch.cat(scores).numpy())
 
 

@@ -15,11 +15,12 @@ from edgekd.methods.lta.network import SignatureNetwork, level_sizes
 from edgekd.scaling import SampleScaler
 from edgekd.signature import MatrixScaler, SignatureMatrices
 from edgekd.step import StepModule
-from edgekd.terms import GeometricMean, Mahalanobis, Residual, TopResidual
+from edgekd.terms import TINY, GeometricMean, Mahalanobis, Residual, TopResidual
 
 BATCH = 32  # windows at once in the batch path: more gain nothing on a CPU
 RECENT = 10  # newest samples whose Mahalanobis distance is averaged
 CARRIED_WARMUP_HOPS = 6  # after them a cold start moved no score by more than half a percent (SKAB, SMD)
+MEMORY_WARMUP = 2  # time constants: a seventh is left of what the windows of a cold start, half of them zeros, gave
 CLIP = 5.0  # standardized matrices are clipped on their way into the network, so that int8 keeps its resolution
 
 
@@ -40,10 +41,12 @@ class LTAStep(StepModule):
 
     State: `ring` the newest scaled samples that the next window needs; `lta_*` the accumulator; and for a carried
     student `h1 c1 h2 c2` of its ConvLSTMs, older hidden maps `h1_1 ...` where it attends over them, and `prediction`
-    where it predicts the next matrices.
+    where it predicts the next matrices; `evidence` the moving average of the log score, where it has a memory.
     """
 
     config: LTAConfig
+    judged: Tensor
+    """(m,): 1 for the sensors that the score is about; only where the configuration names them."""
 
     # the residual is a difference of near-equal numbers, so the layer that makes one of them keeps its precision
     float_weights = ("network.decoder.0.",)
@@ -64,6 +67,7 @@ class LTAStep(StepModule):
         self.span = max(geometry.span, RECENT, self.rereads or 0)
         self.entity_resets = config.entity_resets
         warm = self.span + (CARRIED_WARMUP_HOPS * self.hop if self.carried else 0)
+        warm += MEMORY_WARMUP * (config.memory - 1) * self.hop
         self.warmup_samples = -(-warm // self.hop) * self.hop
 
         maps = 1 + config.attention_steps
@@ -87,6 +91,8 @@ class LTAStep(StepModule):
         self.residual: Residual | TopResidual = Residual(n_kept) if config.score == "variance" else TopResidual(n_kept)
         self.mahalanobis = Mahalanobis(n_kept) if config.mahalanobis else None
         self.combine = GeometricMean(2) if config.mahalanobis else None
+        if config.judged is not None:
+            self.register_buffer("judged", torch.ones(n_kept))
 
     def _moments(self) -> tuple[tuple[int, ...], int]:
         """When beta is taken, samples before the newest, and how often the accumulator's state is looked at for it."""
@@ -104,6 +110,8 @@ class LTAStep(StepModule):
         if self.accumulator is not None:
             shapes.update(self.accumulator.state_shapes())
         shapes.update(self.carried_shapes())
+        if self.config.memory > 1:
+            shapes["evidence"] = (1,)
         return shapes
 
     def carried_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -123,6 +131,7 @@ class LTAStep(StepModule):
         scaled = self.scaler(samples, valid)  # (hop, m)
         live = self.scaler.live(valid)
         remaining = list(state)
+        evidence = remaining.pop() if self.config.memory > 1 else None
         following: list[Tensor] = []
 
         window = scaled
@@ -147,6 +156,9 @@ class LTAStep(StepModule):
         else:
             output, _ = self.reconstruct(sequence)
         score, shares = self.verdict(sequence[:, -1] - output, window[:, -RECENT:], live)
+        if evidence is not None:
+            score, shares, evidence = self.lasting(score, shares, evidence)
+            following.append(evidence)
         return (score.squeeze(0), self.scaler.spread(shares).squeeze(0), *following)
 
     # -- its parts, shared with the batch path and with training -----------------------------------------------
@@ -180,32 +192,65 @@ class LTAStep(StepModule):
 
     def verdict(self, residual: Tensor, recent: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """residual (B, 3, m, m), recent samples (B, 10, m), live (m,) -> score (B,), contributions (B, m)."""
-        term = self.residual(residual, live)
-        if self.mahalanobis is None or self.combine is None:
-            return term
-        return self.combine([term, self.mahalanobis(recent, live)])
+        each = self.each_term(residual, recent, live)
+        return each[0] if self.combine is None else self.combine(each)
+
+    def each_term(self, residual: Tensor, recent: Tensor, live: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Score and contributions of every term, of the sensors that are judged."""
+        if self.config.judged is not None:
+            live = live * self.judged
+        each = [self.residual(residual, live)]
+        if self.mahalanobis is not None:
+            each.append(self.mahalanobis(recent, live))
+        return each
+
+    def lasting(self, scores: Tensor, shares: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores (B,) of successive hops and contributions (B, m), evidence (1,) before them -> all three averaged.
+
+        The logarithm is averaged, so that one peak among quiet hops counts for little.
+        """
+        averages = []
+        for log in (scores + TINY).log().split(1):
+            evidence = evidence + (log - evidence) / self.config.memory
+            averages.append(evidence)
+        averaged = torch.cat(averages).exp()
+        return averaged, shares * (averaged / (scores + TINY)).unsqueeze(-1), evidence
 
     # -- the batch path ----------------------------------------------------------------------------------------
 
     def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         live = torch.ones(self.m)
-        for ends, target, output, recent in self.outputs(values, wanted):
-            score, shares = self.verdict(target - output, recent, live)
-            yield ends, score, self.scaler.spread(shares)
+        if self.config.memory == 1:
+            for ends, target, output, recent in self.outputs(values, wanted):
+                score, shares = self.verdict(target - output, recent, live)
+                yield ends, score, self.scaler.spread(shares)
+            return
+        evidence = torch.zeros(1)
+        for ends, target, output, recent in self.outputs(values, cold=True):
+            score, shares, evidence = self.lasting(*self.verdict(target - output, recent, live), evidence)
+            chosen = self.counted(ends, wanted)
+            if chosen.any():
+                yield ends[chosen], score[chosen], self.scaler.spread(shares[chosen])
 
-    def outputs(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def counted(self, ends: Tensor, wanted: Tensor | None) -> Tensor:
+        """Which windows, by samples seen at their ends (B,), are past the warm-up and `wanted` (T,): bool (B,)."""
+        warm = ends >= self.warmup_samples
+        return warm if wanted is None else warm & wanted[ends - 1]
+
+    def outputs(
+        self, values: Tensor, wanted: Tensor | None = None, cold: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
         """Every wanted window of one entity, in chunks; state runs from the cold start.
 
         values (T, n) raw, wanted (T,) bool by newest sample -> ends (B,) samples seen, target (B, 3, m, m), output
         (B, 3, m, m), recent (B, 10, m). A windowed network sees the wanted windows alone, a carried one every hop.
+        cold: every window instead, those of the warm-up too.
         """
         if len(values) < self.hop:
             return
         scaled = self.scaler(values, torch.ones(self.n_sensors))  # (T, m)
         ends = torch.arange(self.hop, len(scaled) + 1, self.hop)
-        chosen = ends >= self.warmup_samples
-        if wanted is not None:
-            chosen &= wanted[ends - 1]
+        chosen = torch.ones_like(ends, dtype=torch.bool) if cold else self.counted(ends, wanted)
         padded = torch.cat([torch.zeros(self.span, self.m), scaled])
         betas = self._betas(scaled, padded, ends)
         state = [torch.zeros(1, *shape) for shape in self.carried_shapes().values()]
