@@ -98,6 +98,7 @@ class _Job:
 
     name: str
     module: nn.Module
+    optimizer: torch.optim.Optimizer
     epochs: int
 
     def __init__(self, step: AnomalyLLMStep, train: Windows, held: Windows, seed: int) -> None:
@@ -111,6 +112,10 @@ class _Job:
 
     def losses(self, batch: Batch) -> Tensor:
         """The loss of a batch."""
+        raise NotImplementedError
+
+    def validate(self) -> float:
+        """Loss on held-out windows: labels have no part in it."""
         raise NotImplementedError
 
     def epoch(self, number: int) -> Iterator[tuple[int, int, float]]:
@@ -147,7 +152,7 @@ class JointJob(_Job):
 
     def __init__(self, step: AnomalyLLMStep, train: Windows, held: Windows, seed: int) -> None:
         self.epochs = step.config.epochs
-        self.module = Learned(step)
+        self.module = self.learned = Learned(step)
         self.reached: list[Tensor] = []
         super().__init__(step, train, held, seed)
 
@@ -167,7 +172,7 @@ class JointJob(_Job):
         self.reached.append(rows.detach())
         distilled = rows.mean()
         if config.one_class == "soft-boundary":
-            distilled = soft_boundary(rows, self.module.radius, config.nu)
+            distilled = soft_boundary(rows, self.learned.radius, config.nu)
         loss = config.kd_weight * distilled + config.contrast_weight * contrast_loss(teacher, batch.normal)
         return loss + config.guard_weight * collapse_loss(teacher, config.guard_spread)
 
@@ -175,11 +180,11 @@ class JointJob(_Job):
         self.reached = []
         yield from super().epoch(number)
         if self.config.one_class == "soft-boundary" and number + 1 >= self.config.radius_epochs:
-            self.module.radius.copy_(torch.cat(self.reached).quantile(1.0 - self.config.nu))
+            self.learned.radius.copy_(torch.cat(self.reached).quantile(1.0 - self.config.nu))
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Distance on held-out normal windows and nearness on their damaged copies: labels have no part in it."""
+        """Distance on held-out normal windows and nearness on their damaged copies."""
         normal, damaged = [], []
         for batch in self.evaluated():
             rows = row_losses(*self.vectors(batch), batch.normal)
@@ -217,7 +222,7 @@ class Learned(nn.Module):
 
     def __init__(self, step: AnomalyLLMStep) -> None:
         super().__init__()
-        self.parameters_ = nn.ParameterList(p for p in step.parameters() if p.requires_grad)
+        self.values = nn.ParameterList(p for p in step.parameters() if p.requires_grad)
         self.norms = nn.ModuleList(m for m in step.student.modules() if isinstance(m, nn.BatchNorm1d))
         self.register_buffer("radius", torch.zeros(()))
 

@@ -136,7 +136,7 @@ class Prototypes(nn.Module):
 
     def forward(self, series: Tensor, mean: Tensor, spread: Tensor) -> Tensor:
         """series (B, m, L) instance-normalized by mean and spread (B, m, 1) -> the prototypes chosen, (B, m, L)."""
-        pool = self.windows
+        pool: Tensor = self.windows
         if not self.scaled:
             center, deviation = statistics(pool)
             pool = (pool - center) / deviation
