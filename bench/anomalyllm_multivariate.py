@@ -77,7 +77,7 @@ def row(name: str, detector: str, found: ModelScores) -> dict[str, Any]:
     figures = {words: report.figures[key] for words, key in FIGURES.items()}
     values: dict[str, Any] = {words: figure.value for words, figure in figures.items()}
     chance = {f"{words}, random": f.random.mean if f.random else None for words, f in figures.items()}
-    where = {"hop": found.hop, "starts": of.starts}
+    where: dict[str, Any] = {"hop": found.hop, "starts": of.starts}
     values[BEST] = best_affiliation(of.labels, found.samples, found.scores, **where)[2]
     drawn = [
         best_affiliation(of.labels, found.samples, random_scores(len(found.samples), seed), **where)[2]
