@@ -78,7 +78,9 @@ def row(detector: Detector, items: list[str]) -> dict[str, Any] | None:
     return {
         "detector": detector.label, "data %": 100 * detector.share, "series": len(items),
         "strict": strict, "95 %": f"{low:.2f} to {high:.2f}",
-        "reference": accuracy(own, "reference")[0], "random, strict": float(np.mean([c["chance"] for c in own])),
+        "reference": accuracy(own, "reference")[0],
+        "random, strict": float(np.mean([c["chance"] for c in own if "refused" not in c])),
+        "too short to train": sum("refused" in c for c in own),
         "parameters": own[0].get("parameters", ""), "CPU s a series": float(np.mean([c["cpu_s"] for c in own])),
     }  # fmt: skip
 

@@ -1,0 +1,78 @@
+"""What AnomalyLLM's tiers cost on a device: bytes, parameters, step time in one run, memory.
+
+    python -m bench.anomalyllm_cost
+
+A both networks, with the six MiniLM blocks; B a network of the student's size in the language model's place; C a
+student of the score alone. One sensor; what they have learned costs the same, so they are hardly trained.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from bench.anomalyllm_cells import PRESET
+from bench.results import save, table
+from bench.speed import bare, in_hops, in_turn, recording
+from edgekd.benchmark import fresh
+from edgekd.distillation import distill
+from edgekd.export import export
+from edgekd.runtime import Detector
+
+ROUNDS = 100
+PARITY_STEPS = 20
+BRIEF = {"epochs": 1, "mini_epochs": 1, "windows": 64, "draws": 1}
+HOP = 16  # of the preset, and so of all three
+TIERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "A": ("anomalyllm", PRESET, BRIEF),
+    "B": ("anomalyllm", PRESET, {**BRIEF, "tier": "mini"}),
+    "C": ("regression", "shape", {"epochs": 1, "hop": HOP}),
+}
+SCHEMES = {"A": "weights", "B": "weights", "C": "default"}
+"""Of int8. Weights alone where a language model computes: the others are refused there."""
+
+
+def measured(folder: Path) -> list[dict[str, Any]]:
+    """A row for each tier."""
+    rows, calls = [], {}
+    for tier, (method, preset, settings) in TIERS.items():
+        path = folder / f"{tier}.pt"
+        teacher = None if tier == "A" else folder / "A.pt"
+        checkpoint = distill(
+            recording(1), path, method=method, preset=preset, settings=settings, teacher=teacher, device="cpu"
+        )
+        step = checkpoint.step()
+        row: dict[str, Any] = {"tier": tier, "hop": step.hop, "parameters": step.parameters_learned}
+        for kind, int8 in (("float", None), ("int8", SCHEMES[tier])):
+            done = export(checkpoint, folder / f"{tier}-{kind}.onnx", int8=int8, force=True, steps=PARITY_STEPS)
+            row |= {f"{kind} bytes": done.file_bytes, f"{kind} MB resident": fresh.start(done.path)[1] / 1e6}
+            calls[f"{tier} {kind}"] = bare(Detector.load(done.path), in_hops(1, step.hop))
+        rows.append(row)
+        print(table([row]), flush=True)
+    times = in_turn(calls, ROUNDS)
+    for row in rows:
+        row["parameters / A"] = row["parameters"] / rows[0]["parameters"]
+        for kind in ("float", "int8"):
+            own = times[f"{row['tier']} {kind}"]
+            row[f"{kind} us"] = float(np.median(own) * 1e6)
+            row[f"{kind}, A / it"] = float(np.median(times[f"A {kind}"] / own))
+    return rows
+
+
+@click.command()
+def main() -> None:
+    """Measure, print and save."""
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as folder:
+        rows = measured(Path(folder))
+    print(table(rows))
+    save("anomalyllm_cost", rows, protocol=f"medians of {ROUNDS} rounds in turn, ratios round by round, one thread")
+
+
+if __name__ == "__main__":
+    main()
