@@ -43,7 +43,9 @@ def draw(
             panel.set_xlabel(title, fontsize=9)
             panel.grid(axis="x", alpha=0.3)
         published = "red: published; " if key == "counts" else ""
-        figure.suptitle(f"blue: ours, one point a seed; {published}gray: random scores, same search, ± 3 sd", fontsize=9)
+        figure.suptitle(
+            f"blue: ours, one point a seed; {published}gray: random scores, same search, ± 3 sd", fontsize=9
+        )
         figure.tight_layout()
         figure.savefig(folder / f"lta_{kind}_{name}.png", dpi=110)
         plt.close(figure)

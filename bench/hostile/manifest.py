@@ -30,7 +30,7 @@ def digest_with(bare: bytes, text: bytes) -> str:
     if bare[4:8] != b"TFL3":
         return sha256(bare)
     data = container_of(bare).append(bare, text)
-    return sha256(cut(data, container_of(data).entries(data)))
+    return sha256(*cut(data, container_of(data).entries(data)))
 
 
 def set_digest(text: bytes, digest: str) -> bytes:

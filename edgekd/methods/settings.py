@@ -26,7 +26,7 @@ def read_settings(config: type[C], method: str, values: Mapping[str, Any], choic
     unknown = sorted(set(values) - set(known))
     if unknown:
         raise UsageError(f"{method} has no setting {unknown[0]!r}; it has {', '.join(sorted(known))}")
-    read = {}
+    read: dict[str, Any] = {}
     for name, value in values.items():
         if name == "lengths":
             read[name] = _lengths(value)
