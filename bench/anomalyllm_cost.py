@@ -72,7 +72,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         rows = measured(Path(folder))
     print(table(rows))
-    save("anomalyllm_cost", rows, protocol=f"CPU time: medians of {ROUNDS} rounds in turn, ratios round by round, one thread")
+    save("anomalyllm_cost", rows, protocol=f"CPU time, medians of {ROUNDS} rounds in turn, one thread")
 
 
 if __name__ == "__main__":
