@@ -31,6 +31,7 @@ from edgekd.methods.door import Training
 from edgekd.methods.lta import LTAStep
 from edgekd.methods.lta.config import PAPER, LTAConfig
 from edgekd.methods.lta.distill import train_teacher
+from edgekd.runtime.files import atomic
 from edgekd.runtime.lock import lock_state
 
 CELLS = RESULTS / "lta"
@@ -205,7 +206,8 @@ def scored(cell: Cell, data: Path, checkpoint: Checkpoint) -> dict[str, np.ndarr
         "scores": scores,
         "counts": counts,
     }
-    np.savez_compressed(path, **kept)
+    with atomic(path) as file:
+        np.savez_compressed(file, **kept)  # type: ignore[arg-type]
     return kept
 
 
