@@ -35,7 +35,9 @@ def combined(entity: Entity, found: dict[str, Terms], names: Sequence[str], memo
     spread on windows that trained, and the moving average of its logarithm."""
     train, test = found["train"], found["test"]
     part = parts(entity.train)[train.samples]
-    own, new = (np.log(np.stack([terms.scores[name] for name in names], 1) + TINY) for terms in (train, test))
+    own, new = (
+        np.log(np.maximum(np.stack([terms.scores[name] for name in names], 1), TINY)) for terms in (train, test)
+    )
     fitted = own[(part == FIT) & train.warm]
     weight = 1.0 / np.maximum(fitted.std(0), 1e-3)
     own, new = (averaged((logs - fitted.mean(0)) @ weight / weight.sum(), memory) for logs in (own, new))
@@ -50,7 +52,7 @@ def averaged(logs: np.ndarray, memory: int) -> np.ndarray:
 def as_it_is(entity: Entity, found: dict[str, Terms]) -> Verdicts:
     """The detector's own score."""
     train, test = found["train"], found["test"]
-    own, new = (np.log(terms.scores["score"].astype(np.float64) + TINY) for terms in (train, test))
+    own, new = (np.log(np.maximum(terms.scores["score"].astype(np.float64), TINY)) for terms in (train, test))
     return calibrated(own[parts(entity.train)[train.samples] == CALIBRATE], test.samples, new)
 
 

@@ -194,14 +194,15 @@ class GeometricMean(nn.Module):
 
     def fit(self, scores: np.ndarray) -> None:
         """`scores` (windows, terms) on normal windows."""
-        logs = np.log(scores.astype(np.float64) + TINY)
+        logs = np.log(np.maximum(scores.astype(np.float64), TINY))
         precision = 1.0 / np.maximum(logs.std(0), 1e-3)
         self.center.copy_(torch.from_numpy(np.exp(logs.mean(0))))
         self.weight.copy_(torch.from_numpy(precision / precision.sum()))
 
     def forward(self, terms: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """[(score (...,), contributions (..., m)), ...] -> score (...,), contributions (..., m)."""
-        scores = torch.stack([score for score, _ in terms], -1) + TINY  # (..., terms)
+        # a floor, since exporters drop the addition of so little as if it were of zero
+        scores = torch.stack([score for score, _ in terms], -1).clamp_min(TINY)  # (..., terms)
         shares = torch.stack([shares for _, shares in terms], -2)  # (..., terms, m)
         total = ((scores / self.center).log() * self.weight).sum(-1).exp()  # (...,)
         share = (shares / scores.unsqueeze(-1) * self.weight.unsqueeze(-1)).sum(-2)  # (..., m), sums to one

@@ -210,11 +210,12 @@ class LTAStep(StepModule):
         The logarithm is averaged, so that one peak among quiet hops counts for little.
         """
         averages = []
-        for log in (scores + TINY).log().split(1):
+        scores = scores.clamp_min(TINY)
+        for log in scores.log().split(1):
             evidence = evidence + (log - evidence) / self.config.memory
             averages.append(evidence)
         averaged = torch.cat(averages).exp()
-        return averaged, shares * (averaged / (scores + TINY)).unsqueeze(-1), evidence
+        return averaged, shares * (averaged / scores).unsqueeze(-1), evidence
 
     # -- the batch path ----------------------------------------------------------------------------------------
 
