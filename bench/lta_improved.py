@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,11 @@ ABLATION: dict[str, Rule] = {
 """The same trained students under other rules."""
 
 
-def measured(chosen: tuple[Entity, ...], verdicts: list[Verdicts], hop: int) -> dict[str, Any]:
+def measured(
+    chosen: tuple[Entity, ...], verdicts: list[Verdicts], hop: int, threshold: float | None = 1.0
+) -> dict[str, Any]:  # fmt: skip
     """All protocols, and the ranking measures of each entity."""
-    figures = under_all_protocols(together(chosen), verdicts, hop)
+    figures = under_all_protocols(together(chosen), verdicts, hop, threshold)
     each = {entity.name: ranking(entity, one, hop) for entity, one in zip(chosen, verdicts)}
     return {"figures": figures, "entities": each}
 
@@ -126,12 +129,13 @@ def reproduction(chosen: tuple[Entity, ...], dataset: str) -> dict[str, list[dic
     if dataset not in WINDOWS:
         return {}
     found: dict[str, list[dict[str, Any]]] = {}
-    for row in ROWS:
-        for seed in range(3):
-            window = TEACHER_WINDOWS[dataset] if row == "Base" else WINDOWS[dataset]
-            cell = PaperCell(dataset, row, window, seed)
-            if cell.file("npz").exists():
-                found.setdefault(row, []).append(ranked(chosen, _cut(cell, chosen), cell.config.hop))
+    for row, variant, seed in product(ROWS, ("", "nested windows"), range(3)):
+        window = TEACHER_WINDOWS[dataset] if row == "Base" else WINDOWS[dataset]
+        cell = PaperCell(dataset, row, window, seed, variant=variant)
+        if cell.file("npz").exists():
+            found.setdefault(f"{row}, {variant}" if variant else row, []).append(
+                measured(chosen, _cut(cell, chosen), cell.config.hop, None)
+            )
     return found
 
 
@@ -164,16 +168,19 @@ def spread(values: list[float]) -> str:
 def detection(dataset: str, found: dict[str, Any]) -> list[dict[str, Any]]:
     """One row for each detector."""
     rows = []
-    for row, runs in found["reproduction"].items():
-        rows.append({"set": dataset, "detector": f"paper, {row}", "VUS-PR": spread([mean_vus(run) for run in runs])})
-    cheap = {"improved LTA": found["improved"], **found["cheap"], "random": found["random"]}
-    for detector, runs in cheap.items():
+    for detector, runs in by_detector(found).items():
         columns = {
-            name: spread([run["figures"][key] for run in runs]) if runs[0]["figures"].get(key) is not None else ""
+            name: spread([run["figures"][key] for run in runs]) if key in runs[0]["figures"] else ""
             for name, key in SHOWN.items()
         }
-        rows.append({"set": dataset, "detector": detector, **columns})
+        rows.append({"set": dataset, "detector": detector, "seeds": len(runs), **columns})
     return rows
+
+
+def by_detector(found: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The runs of every detector on one data set, ours first."""
+    paper = {f"paper, {row}": runs for row, runs in found["reproduction"].items()}
+    return {"improved LTA": found["improved"], **paper, **found["cheap"], "random": found["random"]}
 
 
 def ablation(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -187,6 +194,31 @@ def ablation(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
             }
             rows.append({"configuration": f"retrained: {name}" if kind == "retrained" else name, **columns})
     return rows
+
+
+def draw(found: dict[str, dict[str, Any]]) -> None:
+    """VUS-PR of every detector, one panel a set, best first; a tick a seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    colors = {"improved": "tab:red", "paper": "tab:blue", "random": "0.6"}
+    figure, panels = plt.subplots(1, len(found), figsize=(5.0 * len(found), 5.0), squeeze=False)
+    for panel, (dataset, one) in zip(panels[0], found.items()):
+        values = {name: [mean_vus(run) for run in runs] for name, runs in by_detector(one).items()}
+        names = sorted(values, key=lambda name: float(np.mean(values[name])))
+        for place, name in enumerate(names):
+            color = colors.get(name.split(",")[0].split(" ")[0], "tab:olive")
+            panel.barh(place, np.mean(values[name]), color=color, alpha=0.5)
+            panel.plot(values[name], [place] * len(values[name]), "k|", ms=8)
+        panel.set_yticks(range(len(names)), names, fontsize=7)
+        panel.set_title(f"{dataset}, {len(one['random'][0]['entities'])} entities")
+        panel.set_xlabel("VUS-PR, mean over entities", fontsize=9)
+        panel.grid(axis="x", alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(RESULTS / "lta_improved.png", dpi=90)
+    plt.close(figure)
 
 
 @click.command()
@@ -203,6 +235,7 @@ def main(data: Path, datasets: tuple[str, ...], seeds: int) -> None:
     rows = [row for dataset, one in found.items() for row in detection(dataset, one)]
     print(table(rows), table(ablation(found)), sep="\n\n")
     save("lta_improved", {"detection": rows, "ablation": ablation(found)})
+    draw(found)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,9 @@ def together(entities: Sequence[Entity]) -> Recording:
                 [""] * len(entities))  # fmt: skip
 
 
-def under_all_protocols(recording: Recording, verdicts: Sequence[Verdicts], hop: int) -> dict[str, Any]:
-    """See `protocols`; each entity at its own threshold."""
+def under_all_protocols(
+    recording: Recording, verdicts: Sequence[Verdicts], hop: int, threshold: float | None = 1.0
+) -> dict[str, Any]:  # fmt: skip
+    """See `protocols`; each entity at its own threshold, or at none."""
     samples = np.concatenate([one.samples + start for one, start in zip(verdicts, recording.starts)])
-    return protocols(recording, samples, np.concatenate([one.scores for one in verdicts]), hop, threshold=1.0)
+    return protocols(recording, samples, np.concatenate([one.scores for one in verdicts]), hop, threshold)
