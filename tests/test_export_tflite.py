@@ -39,9 +39,11 @@ def recording() -> Recording:
 
 @pytest.fixture(scope="module")
 def windowed(recording: Recording) -> Checkpoint:
-    """The published form with all that `edge` has not: window, attention, SELU at the end, top residuals, an LSTM."""
+    """The published form with all that `edge` has not: window, attention, SELU at the end, top residuals, an LSTM;
+    and what neither has: judged sensors and a memory."""
     torch.manual_seed(0)
     config = replace(PRESETS["paper"], lengths=(2, 4, 6), hop=2, channels=2, accumulator="lstm")
+    config = replace(config, judged=("a", "c"), memory=3)
     return package(
         prepared(recording, config), recording, method="lta", role="student", preset="paper", seed=0, histories={}
     )

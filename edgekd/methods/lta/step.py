@@ -211,8 +211,9 @@ class LTAStep(StepModule):
         """
         averages = []
         scores = scores.clamp_min(TINY)
-        for log in scores.log().split(1):
-            evidence = evidence + (log - evidence) / self.config.memory
+        logs = scores.log()
+        for hop in range(len(logs)):  # slices, as litert-torch cannot split
+            evidence = evidence + (logs[hop : hop + 1] - evidence) / self.config.memory
             averages.append(evidence)
         averaged = torch.cat(averages).exp()
         return averaged, shares * (averaged / scores).unsqueeze(-1), evidence
