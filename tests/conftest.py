@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
 from edgekd.data import Recording
+
+if TYPE_CHECKING:
+    from edgekd.export.parity import Reference
 
 # test files run side by side, one a core: more threads, in child processes too, would only get in the way
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -67,6 +71,22 @@ def tiny_tflite(tiny_student: Path) -> dict[str, Path]:
     """The same as TFLite; do not change the files."""
     pytest.importorskip("litert_torch")
     return _exported(tiny_student, "tflite")
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_student: Path) -> Reference:
+    """A short replay of `tiny_student` in torch."""
+    from quick_export import short_reference
+
+    return short_reference(tiny_student)
+
+
+@pytest.fixture
+def quick_gate(tiny_exported: dict[str, Path], reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports of `tiny_student` to ONNX in a second each, with int8 schemes that are made up, see `quick_export`."""
+    from quick_export import install
+
+    install(tiny_exported["float32"], reference, monkeypatch)
 
 
 def _exported(student: Path, format: str) -> dict[str, Path]:

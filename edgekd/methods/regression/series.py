@@ -112,7 +112,8 @@ class SeriesStep(StepModule):
         Matrices are symmetric, so a sensor's row tells all of it. Never quite zero for a live sensor, so that a score
         always has somewhere to be shared out.
         """
-        return ((shown.square() @ live if self.of_matrices else shown.square()) + TINY) * live
+        squares = shown.square() @ live if self.of_matrices else shown.square()
+        return squares.clamp_min(TINY) * live  # a floor, since exporters drop the addition of so little
 
     def predict(self, windows: Tensor, shown: Tensor, energies: Tensor, live: Tensor) -> Tensor:
         """Scaled windows (B, span, m), what `standardized` and `energies` made of them -> the predicted log score g."""
