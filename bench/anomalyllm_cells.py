@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.results import RESULTS
 from edgekd.data import Recording, load
-from edgekd.evaluation.archive import ucr_reference, ucr_strict
+from edgekd.evaluation.archive import near_enough, ucr_reference, ucr_strict
 from edgekd.runtime.errors import RecordingError
 from edgekd.step import Scores, StepModule
 
@@ -116,21 +116,13 @@ def run_cell(data: Path, detector: Detector, item: str, device: str = "cpu") -> 
         found, hop, more = SCORERS[detector.kind](detector, train, whole, first, device)
     except RecordingError as error:  # so little was left that there is nothing to train on: nothing is found
         return {"strict": False, "reference": False, "chance": 0.0, "cpu_s": 0.0, "refused": str(error)}
-    begin, end = np.flatnonzero(whole.labels)[[0, -1]]
-    where = (found.samples, found.scores, hop, int(begin), int(end))
+    begin, end = np.flatnonzero(whole.labels)[[0, -1]].tolist()
+    where = (found.samples, found.scores, hop, begin, end)
     return {
         "strict": ucr_strict(*where), "reference": ucr_reference(*where),
-        "chance": chance(found.samples, hop, int(begin), int(end)), "cpu_s": round(time.process_time() - began, 1),
-        **more,
+        "chance": round(float(near_enough(found.samples, hop, begin, end).mean()), 4),
+        "cpu_s": round(time.process_time() - began, 1), **more,
     }  # fmt: skip
-
-
-def chance(samples: np.ndarray, hop: int, begin: int, end: int) -> float:
-    """The part of the verdicts that would be right if they were the highest: what random scores find."""
-    return round(float(np.mean([ucr_strict(samples[i : i + 1], ONE, hop, begin, end) for i in range(len(samples))])), 4)
-
-
-ONE = np.ones(1)
 
 
 # -- detectors ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from bench.lta_cells import CELLS, Cell, recording
+from bench.results import rounded
 from edgekd.calibration import MARGIN
 from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording
@@ -150,12 +151,3 @@ def random_by_hop(data: Path, dataset: str, window: int) -> list[dict[str, Any]]
         mean, sd = _spread([BestPointAdjusted(labels, each).f1() for each in points])
         rows.append({"set": dataset, "w": window, "hop": hop, "PA F1 of random scores": f"{mean:.3f} ± {sd:.3f}"})
     return rows
-
-
-def rounded(figures: Any) -> Any:
-    """Numbers to six digits: files that people may read."""
-    if isinstance(figures, dict):
-        return {key: rounded(value) for key, value in figures.items()}
-    if isinstance(figures, (list, tuple)):
-        return [rounded(value) for value in figures]
-    return float(f"{figures:.6g}") if isinstance(figures, float) else figures

@@ -204,8 +204,8 @@ def draw(found: dict[str, dict[str, Any]]) -> None:
     import matplotlib.pyplot as plt
 
     colors = {"improved": "tab:red", "paper": "tab:blue", "random": "0.6"}
-    figure, panels = plt.subplots(1, len(found), figsize=(5.0 * len(found), 5.0), squeeze=False)
-    for panel, (dataset, one) in zip(panels[0], found.items()):
+    figure, panels = plt.subplots(-(-len(found) // 2), 2, figsize=(13.0, 4.5 * -(-len(found) // 2)), squeeze=False)
+    for panel, (dataset, one) in zip(panels.flat, found.items()):
         values = {name: [mean_vus(run) for run in runs] for name, runs in by_detector(one).items()}
         names = sorted(values, key=lambda name: float(np.mean(values[name])))
         for place, name in enumerate(names):

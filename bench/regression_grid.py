@@ -21,7 +21,7 @@ import click
 import numpy as np
 
 from bench.regression_task import SETS, TRAININGS, Settings, Task, run_task
-from bench.results import RESULTS, save, table
+from bench.results import RESULTS, rounded, save, table
 from edgekd.methods.regression.networks import LADDER
 
 CELLS = RESULTS / "regression"
@@ -201,15 +201,6 @@ def say(what: str, event: dict[str, Any]) -> None:
             f"{event['seconds']:.0f} s",
             err=True,
         )
-
-
-def rounded(figures: Any) -> Any:
-    """Numbers to six digits: files that people may read."""
-    if isinstance(figures, dict):
-        return {key: rounded(value) for key, value in figures.items()}
-    if isinstance(figures, list):
-        return [rounded(value) for value in figures]
-    return float(f"{figures:.6g}") if isinstance(figures, float) else figures
 
 
 if __name__ == "__main__":

@@ -53,6 +53,15 @@ def kept(name: str) -> Any:
     return json.loads(path.read_text())["figures"] if path.exists() else {}
 
 
+def rounded(figures: Any) -> Any:
+    """Numbers to six digits: files that people may read."""
+    if isinstance(figures, dict):
+        return {key: rounded(value) for key, value in figures.items()}
+    if isinstance(figures, (list, tuple)):
+        return [rounded(value) for value in figures]
+    return float(f"{figures:.6g}") if isinstance(figures, float) else figures
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Rows of figures as a markdown table; the first row names the columns."""
     columns = list(rows[0])

@@ -128,6 +128,52 @@ class StepModule(nn.Module):
         return _joined(parts, self.n_sensors)
 
 
+class WindowStep(StepModule):
+    """A detector that looks at nothing but the newest window. State: `ring`, the scaled samples before the newest hop.
+
+    Subclasses set the attributes below and write `verdict`.
+    """
+
+    m: int
+    """Sensors that are looked at."""
+    span: int
+    """Samples of a window."""
+    batch_windows: int = 64
+    """Windows at once in the batch path."""
+
+    def verdict(self, windows: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled windows (B, span, m), live (m,) 1 or 0 -> score (B,), contributions (B, m)."""
+        raise NotImplementedError
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"ring": (self.span - self.hop, self.m)} if self.span > self.hop else {}
+
+    def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        window = self.scaler(samples, valid)  # (hop, m)
+        following = []
+        if state:
+            window = torch.cat([state[0], window])  # (span, m)
+            following.append(window[self.hop :])
+        score, shares = self.verdict(window[-self.span :].unsqueeze(0), self.scaler.live(valid))
+        return (score.squeeze(0), self.scaler.spread(shares).squeeze(0), *following)
+
+    def windows(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """values (T, n) raw units of one entity -> chunks of ends (B,) and scaled windows (B, span, m); see `batch`."""
+        scaled = self.scaler(values, torch.ones(self.n_sensors))
+        ends = torch.arange(self.hop, max(len(scaled), self.hop - 1) + 1, self.hop)
+        ends = ends[ends >= self.warmup_samples]
+        if wanted is not None:
+            ends = ends[wanted[ends - 1]]
+        for chunk in ends.split(self.batch_windows) if len(ends) else ():
+            yield chunk, scaled[chunk[:, None] + torch.arange(-self.span, 0)]
+
+    def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        live = torch.ones(self.m)
+        for ends, windows in self.windows(values, wanted):
+            score, shares = self.verdict(windows, live)
+            yield ends, score, self.scaler.spread(shares)
+
+
 def _joined(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int) -> Scores:
     if not parts:
         return Scores(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, n), np.float32))

@@ -42,6 +42,13 @@ def protocols(
     length, starts, period = len(recording), recording.starts, recording.period_s
     stream, _ = point_scores(samples, scores, hop, length)
     points, _ = point_scores(samples, scores, hop, length, starts)
+
+    def recall(labels: np.ndarray, samples: np.ndarray, scores: np.ndarray, starts: Sequence[int]) -> float:
+        """Share of the events that are found before false alarms become more than PER_DAY; the labels say what time is
+        normal, so this is a point on a curve and no promise."""
+        level = threshold_at_rate(labels, samples, scores, hop, period, starts)
+        return find_events(labels, samples, scores > level, hop, starts).recall
+
     figures = {"pa_f1_best": BestPointAdjusted(labels, stream).f1()}
     if threshold is not None:
         positive = scores > threshold
@@ -51,14 +58,14 @@ def protocols(
         figures["false_alarms_per_day"] = alarms.per_day
     figures["vus_pr"] = vus_pr(labels, points, starts=starts)
     figures["auc_pr"] = auc_pr(labels, points)
-    figures["event_recall_at_1_per_day"] = event_recall_at_rate(labels, samples, scores, hop, period, starts)
+    figures["event_recall_at_1_per_day"] = recall(labels, samples, scores, starts)
     each = []
     for start, end in recording.bounds:
         own = labels[start:end]
         if own.any() and not own.all():
             inside = (samples >= start) & (samples < end)
-            recall = event_recall_at_rate(own, samples[inside] - start, scores[inside], hop, period)
-            each.append((vus_pr(own, points[start:end]), auc_pr(own, points[start:end]), recall))
+            found = recall(own, samples[inside] - start, scores[inside], (0,))
+            each.append((vus_pr(own, points[start:end]), auc_pr(own, points[start:end]), found))
     means = np.mean(each, axis=0)
     names = ("entity_vus_pr", "entity_auc_pr", "entity_event_recall_at_1_per_day")
     return figures | {name: float(mean) for name, mean in zip(names, means)}
@@ -70,24 +77,6 @@ def by_chance(recording: Recording, samples: np.ndarray, hop: int, draws: int = 
     found = [protocols(recording, samples, random_scores(len(samples), draw), hop) for draw in range(draws)]
     columns = {key: np.array([figures[key] for figures in found]) for key in found[0]}
     return {key: (float(column.mean()), float(column.std(ddof=1))) for key, column in columns.items()}
-
-
-def event_recall_at_rate(
-    labels: np.ndarray,
-    samples: np.ndarray,
-    scores: np.ndarray,
-    hop: int,
-    period_s: float,
-    starts: Sequence[int] = (0,),
-    per_day: float = PER_DAY,
-) -> float:
-    """Share of the labeled segments that are found before false alarms become more than `per_day` a day.
-
-    labels: bool (T,); samples: int (V,); scores: float (V,). The labels say what time is normal, so this is a point on
-    a curve and no promise. NaN without events.
-    """
-    threshold = threshold_at_rate(labels, samples, scores, hop, period_s, starts, per_day)
-    return find_events(labels, samples, scores > threshold, hop, starts).recall
 
 
 def threshold_at_rate(

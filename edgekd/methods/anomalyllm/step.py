@@ -5,22 +5,17 @@ Everything depends on the whole window, so nothing but raw samples is carried ov
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import torch
 from torch import Tensor
 
 from edgekd.methods.anomalyllm.config import MINI, AnomalyLLMConfig
 from edgekd.methods.anomalyllm.networks import Student, Teacher
 from edgekd.scaling import SampleScaler
 from edgekd.signature import Geometry
-from edgekd.step import StepModule
+from edgekd.step import WindowStep
 from edgekd.terms import TINY
 
-BATCH = 64  # windows at once in the batch path
 
-
-class AnomalyLLMStep(StepModule):
+class AnomalyLLMStep(WindowStep):
     """Teacher (or mini-teacher) and student. State: `ring`, the newest scaled samples.
 
     The score is the distance of two vectors of all sensors, so it has no exact share of each: they share it by the
@@ -52,21 +47,6 @@ class AnomalyLLMStep(StepModule):
             self.teacher = Teacher(config, n_kept)
         self.student = Student(config, n_kept, prototypes=config.prototypes)
 
-    # -- the contract ------------------------------------------------------------------------------------------------
-
-    def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"ring": (self.span - self.hop, self.m)} if self.span > self.hop else {}
-
-    def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        window = self.scaler(samples, valid)  # (hop, m)
-        following = []
-        if state:
-            window = torch.cat([state[0], window])  # (span, m)
-            following.append(window[self.hop :])
-        live = self.scaler.live(valid)
-        score, shares = self.verdict(window[-self.span :].unsqueeze(0), live)
-        return (score.squeeze(0), self.scaler.spread(shares).squeeze(0), *following)
-
     def verdict(self, windows: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled windows (B, span, m), live (m,) 1 or 0 -> score (B,), contributions (B, m)."""
         windows = windows * live  # a sensor that is not live stands at its training mean
@@ -74,21 +54,6 @@ class AnomalyLLMStep(StepModule):
         score = score * live.sum().clamp(max=1.0)  # where no sensor is live there is nothing to be said
         shares = windows.square().sum(1) + TINY * live  # (B, m)
         return score, shares * (score / shares.sum(-1).clamp_min(TINY)).unsqueeze(-1)
-
-    # -- the batch path ----------------------------------------------------------------------------------------------
-
-    def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        live = torch.ones(self.m)
-        scaled = self.scaler(values, torch.ones(self.n_sensors))  # (T, m)
-        ends = self.hop * torch.arange(1, len(scaled) // self.hop + 1)
-        chosen = ends >= self.warmup_samples
-        if wanted is not None:
-            chosen &= wanted[ends - 1]
-        ends = ends[chosen]
-        for chunk in ends.split(BATCH) if len(ends) else ():
-            windows = scaled[chunk[:, None] + torch.arange(-self.span, 0)]  # (B, span, m)
-            score, shares = self.verdict(windows, live)
-            yield chunk, score, self.scaler.spread(shares)
 
 
 def distance(one: Tensor, other: Tensor) -> Tensor:

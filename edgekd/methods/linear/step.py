@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
 from edgekd.methods.linear.config import TERMS, LinearConfig
 from edgekd.scaling import SampleScaler
 from edgekd.signature import MatrixScaler, SignatureMatrices
-from edgekd.step import StepModule
+from edgekd.step import WindowStep
 from edgekd.terms import GeometricMean, Mahalanobis, SamplePCA, SignatureEnergy, SignaturePCA
 
-BATCH = 256  # windows at once in the batch path
 
-
-class LinearStep(StepModule):
+class LinearStep(WindowStep):
     """One linear detector, or the geometric mean of several. State: `ring`, the newest scaled samples."""
 
     config: LinearConfig
+    batch_windows = 256
     judged: Tensor
     """(m,): 1 for the sensors that the score is about; only where the configuration names them."""
 
@@ -55,19 +52,6 @@ class LinearStep(StepModule):
         """Values fitted to the training data, scaling left out."""
         return sum(buffer.numel() for buffer in self.terms.buffers())
 
-    def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"ring": (self.span - self.hop, self.m)} if self.span > self.hop else {}
-
-    def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        window = self.scaler(samples, valid)  # (hop, m)
-        following = []
-        if state:
-            window = torch.cat([state[0], window])  # (span, m)
-            following.append(window[self.hop :])
-        live = self.scaler.live(valid)
-        score, shares = self.verdict(window[-self.span :].unsqueeze(0), live)
-        return (score.squeeze(0), self.scaler.spread(shares).squeeze(0), *following)
-
     def verdict(self, windows: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled windows (B, span, m), live (m,) -> score (B,), contributions (B, m)."""
         each = self.each_term(windows, live)
@@ -92,19 +76,3 @@ class LinearStep(StepModule):
     def standardized(self, windows: Tensor) -> Tensor:
         """Scaled windows (B, span, m) -> standardized signature matrices (B, 3, m, m)."""
         return self.matrix_scaler(self.matrices(windows[:, -self.geometry.span :])[:, -1])
-
-    def windows(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """values (T, n) raw units of one entity -> chunks of ends (B,) and scaled windows (B, span, m)."""
-        scaled = self.scaler(values, torch.ones(self.n_sensors))
-        ends = torch.arange(self.hop, max(len(scaled), self.hop - 1) + 1, self.hop)
-        ends = ends[ends >= self.warmup_samples]
-        if wanted is not None:
-            ends = ends[wanted[ends - 1]]
-        for chunk in ends.split(BATCH):
-            yield chunk, scaled[chunk[:, None] + torch.arange(-self.span, 0)]
-
-    def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        live = torch.ones(self.m)
-        for ends, windows in self.windows(values, wanted):
-            score, shares = self.verdict(windows, live)
-            yield ends, score, self.scaler.spread(shares)
