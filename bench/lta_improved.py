@@ -204,7 +204,9 @@ def draw(found: dict[str, dict[str, Any]]) -> None:
     import matplotlib.pyplot as plt
 
     colors = {"improved": "tab:red", "paper": "tab:blue", "random": "0.6"}
-    figure, panels = plt.subplots(-(-len(found) // 2), 2, figsize=(13.0, 4.5 * -(-len(found) // 2)), squeeze=False)
+    figure, panels = plt.subplots(
+        -(-len(found) // 2), 2, figsize=(13.0, 4.5 * -(-len(found) // 2)), squeeze=False, layout="constrained"
+    )
     for panel, (dataset, one) in zip(panels.flat, found.items()):
         values = {name: [mean_vus(run) for run in runs] for name, runs in by_detector(one).items()}
         names = sorted(values, key=lambda name: float(np.mean(values[name])))
@@ -216,7 +218,6 @@ def draw(found: dict[str, dict[str, Any]]) -> None:
         panel.set_title(f"{dataset}, {len(one['random'][0]['entities'])} entities")
         panel.set_xlabel("VUS-PR, mean over entities", fontsize=9)
         panel.grid(axis="x", alpha=0.3)
-    figure.tight_layout()
     figure.savefig(RESULTS / "lta_improved.png", dpi=90)
     plt.close(figure)
 
