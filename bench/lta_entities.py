@@ -40,10 +40,11 @@ PLANTS: dict[str, dict[str, Any]] = {
     # the other columns are commands: they explain the telemetry, but an odd command is no fault of the spacecraft
     "MSL": {"judged": ["telemetry"], "memory": 4},
     "SMAP": {"judged": ["telemetry"], "memory": 4},
-    "SMD": {},
-    "ASD": {},
+    "SMD": {"bypass": 20},
+    "ASD": {"bypass": 20},
 }
-"""What depends on the plant: which sensors can be at fault, and for how many hops faults last."""
+"""What depends on the plant: which sensors can be at fault, for how many hops faults last, and whether the network
+corrects a linear detector (of servers whose load moves all sensors) or works alone (of telemetry beside commands)."""
 
 LENGTHS: dict[str, tuple[int, int, int]] = {
     "MSL": (10, 30, 60),
@@ -53,14 +54,17 @@ LENGTHS: dict[str, tuple[int, int, int]] = {
 }
 """Windows of preset `edge` at the plant's sampling period; the hop is the shortest."""
 
+BYPASSES = (0, 10, 20, 40)
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "improved": {},
     "raw": {"standardize": "none"},
     "next": {"target": "next"},
     "gru": {"accumulator": "gru"},
     "windowed": {"recurrence": "windowed", "attention_steps": 5, "truncate_hops": 4},
+    **{f"bypass-{components}": {"bypass": components} for components in BYPASSES},
 }
-"""Other trainings, for the ablation."""
+"""Other trainings, for the ablation and for the choice of the bypass."""
 
 TUNED_ON = {
     # preset `edge` was chosen on 1-7 and 2-3

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 TINY = 1e-12
@@ -100,31 +101,44 @@ class SignatureEnergy(nn.Module):
 
 
 class SignaturePCA(nn.Module):
-    """Mean squared residual of the standardized signature matrices outside their principal subspace."""
+    """Mean squared residual of the standardized signature matrices outside their principal subspace.
+
+    Of few sensors, `components` are at most half of the elements that differ, else rounding is all that is left.
+    """
 
     center: Tensor
     axes: Tensor
 
     def __init__(self, n: int, components: int) -> None:
         super().__init__()
+        components = min(components, 3 * n * (n + 1) // 4)
         self.register_buffer("center", torch.zeros(3 * n * n))
         self.register_buffer("axes", torch.zeros(components, 3 * n * n))
 
     def fit(self, matrices: np.ndarray, seed: int) -> None:
-        """`matrices` (windows, 3, m, m) standardized training windows."""
+        """`matrices` (windows, 3, m, m) standardized training windows; of few, half as many components are taken."""
         from sklearn.decomposition import PCA
 
         flat = matrices.reshape(len(matrices), -1)
-        pca = PCA(len(self.axes), svd_solver="randomized", random_state=seed).fit(flat)
+        components = min(len(self.axes), len(flat) // 2)
+        pca = PCA(components, svd_solver="randomized", random_state=seed).fit(flat)
         self.center.copy_(torch.from_numpy(pca.mean_))
-        self.axes.copy_(torch.from_numpy(pca.components_))
+        self.axes[:components].copy_(torch.from_numpy(pca.components_))
+
+    def inside(self, matrices: Tensor, live: Tensor | None = None) -> Tensor:
+        """matrices (..., 3, m, m) standardized -> what the principal subspace has of them, (..., 3, m, m).
+
+        Pairs that are not live are taken to be as usual.
+        """
+        centered = matrices - self.center.reshape(matrices.shape[-3:])
+        if live is not None:
+            centered = centered * live_pairs(live)
+        projected = F.linear(centered.flatten(-3), self.axes) @ self.axes
+        return (projected + self.center).reshape(matrices.shape)
 
     def forward(self, matrices: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """matrices (..., 3, m, m) standardized -> score (...,), contributions (..., m)."""
-        masked = matrices * live_pairs(live)
-        centered = masked.flatten(-3) - self.center * live_pairs(live).expand(3, -1, -1).flatten()
-        residual = centered - (centered @ self.axes.T) @ self.axes
-        return pair_shares(residual.reshape(matrices.shape).square(), live)
+        return pair_shares((matrices - self.inside(matrices, live)).square(), live)
 
 
 class Residual(nn.Module):

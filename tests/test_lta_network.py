@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.decomposition import PCA
 
 from edgekd.accumulator import Accumulator
+from edgekd.calibration import FIT, parts
 from edgekd.data import Recording
 from edgekd.methods.lta import PRESETS, LTAStep, Student, Teacher
 from edgekd.methods.lta.distill import prepared
 from edgekd.methods.lta.jobs import StudentJob
 from edgekd.methods.lta.network import SignatureNetwork
 from edgekd.stream import TrainingStream
+from edgekd.terms import live_pairs
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -132,3 +135,30 @@ def test_one_sensor_can_be_trained() -> None:
         for _ in job.epoch(epoch):
             pass
     assert all(parameter.isfinite().all() for parameter in job.module.parameters())
+
+
+@torch.inference_mode()
+def test_a_network_beside_a_bypass_begins_as_the_linear_detector() -> None:
+    values = np.random.default_rng(0).normal(size=(2000, 4)).cumsum(0).astype(np.float32) % 7
+    recording = Recording(values=values, sensors=tuple("abcd"), period_s=60.0)
+    settings = {"distill": False, "channels": 4, "lengths": (4, 8, 16), "hop": 4, "bypass": 5}
+    step = prepared(recording, replace(PRESETS["edge"], accumulator="none", **settings))
+    batches = list(step.outputs(torch.from_numpy(values), cold=True))
+    shown, output = (torch.cat(column).flatten(1).numpy() for column in list(zip(*batches))[1:3])
+    fitted = shown[(np.arange(len(shown)) >= 3) & (parts(recording)[3::4] == FIT)]  # whole windows that train
+    linear = PCA(5).fit(fitted)
+    assert np.allclose(output, linear.inverse_transform(linear.transform(shown)), atol=1e-3)
+
+
+@torch.inference_mode()
+def test_what_a_missing_sensor_shows_does_not_pass_the_bypass() -> None:
+    step = LTAStep(replace(PRESETS["edge"], accumulator="none", bypass=3, lengths=(4, 8, 16), hop=4), 4, 4, 60.0)
+    assert step.bypass is not None
+    step.bypass.axes.copy_(torch.linalg.qr(torch.randn(48, 3)).Q.T)
+    state = [torch.zeros(1, *shape) for shape in step.carried_shapes().values()]
+    live = torch.tensor([1.0, 1.0, 0.0, 1.0])
+    shown = torch.randn(1, 3, 4, 4)
+    changed = torch.where(live_pairs(live) > 0, shown, 40.0)
+    (one, *_), (other, *_) = (step.advance(matrices, state, live) for matrices in (shown, changed))
+    assert torch.equal(one, other)
+    assert not torch.equal(one, step.advance(changed, state)[0])

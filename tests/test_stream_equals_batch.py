@@ -147,6 +147,8 @@ def test_lta(cell: str, recurrence: str, target: str) -> None:
         {"memory": 3},
         {"memory": 3, "recurrence": "windowed", "mahalanobis": False},
         {"judged": ("e", "b")},  # the one is constant
+        {"bypass": 4},
+        {"bypass": 4, "recurrence": "windowed", "target": "next"},
     ],
     ids=str,
 )

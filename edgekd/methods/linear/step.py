@@ -42,9 +42,7 @@ class LinearStep(WindowStep):
         if name == "sample_pca":
             return SamplePCA(self.m, min(self.config.sample_components, self.m - 1))
         if name == "signature_pca":
-            # of few sensors at most half of the elements that differ, else rounding is all that is left as a residual
-            different = 3 * self.m * (self.m + 1) // 2
-            return SignaturePCA(self.m, min(self.config.signature_components, different // 2))
+            return SignaturePCA(self.m, self.config.signature_components)
         return SignatureEnergy()
 
     @property

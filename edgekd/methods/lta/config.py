@@ -48,6 +48,9 @@ class LTAConfig:
     """Depthwise-separable gates."""
     output: str = "selu"
     """Activation of the last layer: "selu" as published, "linear" where targets go below -1.76."""
+    bypass: int = 0
+    """Principal components of the matrices past the network, which learns what they leave: it starts as the linear
+    detector of the same matrices; 0 for none."""
     attention_scale: float = 5.0
     """chi; 0 takes the square root of the elements of a map, since the published 5 is one-hot at any size."""
     recurrence: str = "windowed"
@@ -173,7 +176,7 @@ RANGES = {
     "attention_scale": (0.0, 1e6), "attention_steps": (1, 64), "distill_weight": (0.0, 1.0), "epochs": (1, 100_000),
     "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
     "teacher_learning_rate": (1e-8, 10.0), "lanes": (1, 4096), "truncate_hops": (1, 4096), "teacher_batch": (1, 4096),
-    "clip_norm": (1e-6, 1e6), "memory": (1, LONGEST),
+    "clip_norm": (1e-6, 1e6), "memory": (1, LONGEST), "bypass": (0, 4096),
 }  # fmt: skip
 
 PAPER = LTAConfig()

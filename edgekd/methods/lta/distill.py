@@ -22,6 +22,7 @@ from edgekd.stream import TrainingStream, matrix_statistics
 from edgekd.terms import TopResidual
 from edgekd.training import fit, weights_digest
 
+BYPASS_WINDOWS = 4096  # windows that the principal components are taken from
 SCORE_WINDOWS = 1024  # windows that the residual's variance is taken from
 
 
@@ -88,9 +89,20 @@ def prepared(recording: Recording, config: LTAConfig) -> LTAStep:
     step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
     stream = _stream(step, recording, replace(config, training_hop=0), step.span)
     step.matrix_scaler.fit(*matrix_statistics(step.matrices, stream, step.geometry.span))
+    if step.bypass is not None:
+        step.bypass.fit(_windows(step, stream), seed=0)
     if step.mahalanobis is not None:
         step.mahalanobis.fit(step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors)).numpy())
     return step
+
+
+@torch.inference_mode()
+def _windows(step: LTAStep, stream: TrainingStream) -> np.ndarray:
+    """Standardized matrices (windows, 3, m, m) of at most `BYPASS_WINDOWS` windows that train, spread evenly."""
+    wanted = stream.positions[(stream.parts == FIT) & (stream.ages >= step.geometry.span)]
+    chosen = torch.from_numpy(wanted[:: -(-len(wanted) // BYPASS_WINDOWS)])
+    chunks = [step.sequence(stream.windows(some, step.span), None)[:, -1] for some in chosen.split(64)]
+    return torch.cat(chunks).numpy()
 
 
 def _stream(step: LTAStep, recording: Recording, config: LTAConfig, pad: int) -> TrainingStream:

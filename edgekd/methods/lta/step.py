@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekd.accumulator import SUMMARY, Accumulator
 from edgekd.methods.lta.config import STATE_LIMIT_BYTES, LTAConfig
@@ -15,7 +15,7 @@ from edgekd.methods.lta.network import SignatureNetwork, level_sizes
 from edgekd.scaling import SampleScaler
 from edgekd.signature import MatrixScaler, SignatureMatrices
 from edgekd.step import StepModule
-from edgekd.terms import TINY, GeometricMean, Mahalanobis, Residual, TopResidual
+from edgekd.terms import TINY, GeometricMean, Mahalanobis, Residual, SignaturePCA, TopResidual
 
 BATCH = 32  # windows at once in the batch path: more gain nothing on a CPU
 RECENT = 10  # newest samples whose Mahalanobis distance is averaged
@@ -85,6 +85,11 @@ class LTAStep(StepModule):
             config.output,
             config.attention_scale,
         )
+        self.bypass = None
+        if config.bypass:
+            self.bypass = SignaturePCA(n_kept, config.bypass)
+            for weights in self.network.decoder[0].parameters():  # training begins with the linear detector
+                nn.init.zeros_(weights)
         self.accumulator = None
         if config.accumulator != "none":
             self.accumulator = Accumulator(n_kept, config.accumulator, config.lts, moments=moments, block=block)
@@ -151,10 +156,10 @@ class LTAStep(StepModule):
 
         sequence = self.sequence(window, beta)  # (1, steps, 3, m, m)
         if self.carried:
-            output, _, carried = self.advance(sequence[:, -1], [tensor.unsqueeze(0) for tensor in remaining])
+            output, _, carried = self.advance(sequence[:, -1], [tensor.unsqueeze(0) for tensor in remaining], live)
             following += [tensor.squeeze(0) for tensor in carried]
         else:
-            output, _ = self.reconstruct(sequence)
+            output, _ = self.reconstruct(sequence, live)
         score, shares = self.verdict(sequence[:, -1] - output, window[:, -RECENT:], live)
         if evidence is not None:
             score, shares, evidence = self.lasting(score, shares, evidence)
@@ -174,21 +179,32 @@ class LTAStep(StepModule):
         """What the network is shown; raw matrices are bounded by the clip of the samples already."""
         return matrices if self.config.standardize == "none" else matrices.clamp(-CLIP, CLIP)
 
-    def reconstruct(self, sequence: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Windowed form: S (B, steps, 3, m, m) -> output for the last step (B, 3, m, m), attended maps."""
-        shown = sequence[:, :-1] if self.predicts else sequence
-        return self.network(self.bounded(shown))
+    def reconstruct(self, sequence: Tensor, live: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Windowed form: S (B, steps, 3, m, m) -> output for the last step (B, 3, m, m), attended maps.
 
-    def advance(self, matrices: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        live (m,): what a bypass may look at; all where it is None.
+        """
+        shown = sequence[:, :-1] if self.predicts else sequence
+        output, attended = self.network(self.bounded(shown))
+        return self.corrected(output, shown[:, -1], live), attended
+
+    def advance(
+        self, matrices: Tensor, state: list[Tensor], live: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:  # fmt: skip
         """Carried form: S (B, 3, m, m) and state as in `carried_shapes` -> output for S, attended maps, next state."""
         per_level = 1 + max(1, self.config.attention_steps - 1)
         levels = [list(state[i * per_level : (i + 1) * per_level]) for i in range(self.config.levels)]
         attend = self.config.attention_steps > 1
         output, attended, following = self.network.advance(self.bounded(matrices), levels, attend)
+        output = self.corrected(output, matrices, live)
         flat = [tensor for level in following for tensor in level]
         if self.predicts:
             return state[-1], attended, [*flat, output]
         return output, attended, flat
+
+    def corrected(self, output: Tensor, matrices: Tensor, live: Tensor | None) -> Tensor:
+        """Output of the network and the newest S that it was shown, both (B, 3, m, m) -> their reconstruction."""
+        return output if self.bypass is None else output + self.bypass.inside(matrices, live)
 
     def verdict(self, residual: Tensor, recent: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """residual (B, 3, m, m), recent samples (B, 10, m), live (m,) -> score (B,), contributions (B, m)."""
