@@ -150,7 +150,6 @@ class Terms:
         return self.samples + 1 >= self.warmup_samples
 
 
-@torch.inference_mode()
 def terms(cell: Cell) -> dict[str, Terms]:
     """Those of a student on its "train" and "test" recordings, computed once and kept."""
     path = cell.file("npz")
@@ -173,6 +172,7 @@ def terms(cell: Cell) -> dict[str, Terms]:
         }
 
 
+@torch.inference_mode()
 def _terms(step: LTAStep, recording: Recording) -> Iterator[dict[str, np.ndarray]]:
     every = torch.ones(step.m)
     judged = every if step.config.judged is None else step.judged

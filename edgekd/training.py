@@ -121,8 +121,13 @@ def fit(
 
     `checkpoint` is rewritten after every epoch, so a kill loses at most one. `digest` names data and configuration:
     a checkpoint of another training is not resumed. Stops after `patience` epochs without a better one; raises
-    GateFailed where a loss is no longer a number.
+    GateFailed where a loss is no longer a number, UsageError under `torch.inference_mode` or `no_grad`, where nothing
+    would be learned.
     """
+    if not torch.is_grad_enabled():
+        raise UsageError(
+            f"training of the {job.name}: no gradients under torch.no_grad or inference_mode; leave it first"
+        )
     history: list[dict[str, float]] = []
     best, best_loss = _weights(job.module), math.inf
     saved = _resumable(checkpoint, job.name, digest, report) if resume else None

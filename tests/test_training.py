@@ -18,7 +18,7 @@ from edgekd.calibration import CALIBRATE, FIT
 from edgekd.data import Recording
 from edgekd.methods.door import Training
 from edgekd.methods.lta import PRESETS, jobs, train
-from edgekd.runtime.errors import GateFailed, ModelRefused, RecordingError
+from edgekd.runtime.errors import GateFailed, ModelRefused, RecordingError, UsageError
 from edgekd.scaling import SampleScaler
 from edgekd.stream import Lanes, TrainingStream
 from edgekd.training import fit, load_safely
@@ -117,6 +117,12 @@ def test_the_accumulator_learns() -> None:
 def test_a_prediction_trains_with_one_hop_a_chunk() -> None:
     config = replace(SMALL, recurrence="carried", target="next", truncate_hops=1)
     assert all(torch.isfinite(tensor).all() for tensor in trained(config).values() if tensor.is_floating_point())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_training_that_could_learn_nothing_is_refused(mode: Any) -> None:
+    with mode(), pytest.raises(UsageError, match="inference_mode"):
+        trained(replace(SMALL, recurrence="carried", accumulator="none"))
 
 
 @pytest.mark.parametrize("lengths", [(15,), (45,), (52,)])
