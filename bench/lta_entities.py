@@ -40,7 +40,7 @@ PLANTS: dict[str, dict[str, Any]] = {
     # the other columns are commands: they explain the telemetry, but an odd command is no fault of the spacecraft
     "MSL": {"judged": ["telemetry"], "memory": 4},
     "SMAP": {"judged": ["telemetry"], "memory": 4},
-    "SMD": {"bypass": 20},
+    "SMD": {"bypass": 20, "standardize": "none"},
     "ASD": {"bypass": 20},
 }
 """What depends on the plant: which sensors can be at fault, for how many hops faults last, and whether the network
@@ -54,17 +54,23 @@ LENGTHS: dict[str, tuple[int, int, int]] = {
 }
 """Windows of preset `edge` at the plant's sampling period; the hop is the shortest."""
 
-BYPASSES = (0, 10, 20, 40)
+CHOICES: dict[str, dict[str, Any]] = {
+    f"{words}-bypass-{components}": {"standardize": standardize, "bypass": components}
+    for words, standardize in (("standardized", "element"), ("raw", "none"))
+    for components in (0, 20)
+}
+"""What the tuning entities of a data set choose between, once the score is chosen."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "improved": {},
-    "raw": {"standardize": "none"},
     "next": {"target": "next"},
     "gru": {"accumulator": "gru"},
     "windowed": {"recurrence": "windowed", "attention_steps": 5, "truncate_hops": 4},
-    **{f"bypass-{components}": {"bypass": components} for components in BYPASSES},
+    "untrained": {"learning_rate": 1e-8, "epochs": 1},
+    "longer": {"epochs": 30},
+    **CHOICES,
 }
-"""Other trainings, for the ablation and for the choice of the bypass."""
+"""Other trainings."""
 
 TUNED_ON = {
     # preset `edge` was chosen on 1-7 and 2-3

@@ -3,8 +3,9 @@
     python -m bench.lta_tuning --data DIR [--trials 30]
 
 A search takes hundreds of scores, so the energy of the standardized matrices stands for the network's residual in it
-(the ablation of `bench.lta_improved` says how far that is true); the components of the bypass are chosen by trained
-students. Labels of the tuning entities are used, as VUS-PR for each entity; those of the reported ones are not.
+(the ablation of `bench.lta_improved` says how far that is true); the form of the matrices and the bypass are chosen by
+trained students, for each data set. Labels of the tuning entities are used, as VUS-PR for each entity; those of the
+reported ones are not.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import optuna
 import torch
 
-from bench.lta_entities import BYPASSES, LENGTHS, PLANTS, SETS, Cell, Entity, Terms, entities, terms
+from bench.lta_entities import CHOICES, LENGTHS, PLANTS, SETS, Cell, Entity, Terms, entities, terms
 from bench.lta_measures import combined, ranking
 from bench.results import save, table
 from edgekd.methods.linear import PRESETS
@@ -89,16 +90,18 @@ def study(data: Path, sets: Sequence[str], trials: int) -> optuna.Study:
     return search
 
 
-def by_bypass(data: Path, dataset: str) -> dict[str, Any]:
-    """VUS-PR of trained students with each number of components past the network, mean over entities."""
-    columns: dict[str, Any] = {"set": dataset}
-    memory = PLANTS[dataset].get("memory", 1)
-    for components in BYPASSES:
-        cells = [Cell(entity, f"bypass-{components}") for entity in entities(data, dataset, True)]
-        for title, names in (("", ("residual", "mahalanobis")), (", network alone", ("residual",))):
-            each = [ranking(c.entity, combined(c.entity, terms(c), names, memory), LENGTHS[dataset][0]) for c in cells]
-            columns[f"{components}{title}"] = float(np.mean([one["VUS-PR"] for one in each]))
-    return columns
+def by_choice(data: Path, dataset: str) -> list[dict[str, Any]]:
+    """VUS-PR of the students of each choice, mean over entities."""
+    memory, hop = PLANTS[dataset].get("memory", 1), LENGTHS[dataset][0]
+    rows = []
+    for choice in CHOICES:
+        cells = [Cell(entity, choice) for entity in entities(data, dataset, True)]
+        row: dict[str, Any] = {"set": dataset, "matrices, components past the network": choice}
+        for title, names in (("score", ("residual", "mahalanobis")), ("network alone", ("residual",))):
+            each = [ranking(cell.entity, combined(cell.entity, terms(cell), names, memory), hop) for cell in cells]
+            row[title] = float(np.mean([one["VUS-PR"] for one in each]))
+        rows.append(row)
+    return rows
 
 
 @click.command()
@@ -122,11 +125,11 @@ def main(data: Path, trials: int) -> None:
             "trials": [{"VUS-PR": trial.value, **trial.params} for trial in search.trials],
         }
         print(table(rows[-3:]), mattered, sep="\n", flush=True)
-    bypass = [by_bypass(data, dataset) for dataset in SETS]
-    print(table(bypass))
+    choices = [row for dataset in SETS for row in by_choice(data, dataset)]
+    print(table(choices))
     importance = [{"plant": plant, **one["importance"]} for plant, one in kept.items()]
     save(
-        "lta_tuning", {"best": rows, "importance": importance, "bypass": bypass}, sampler="TPE", trials=trials,
+        "lta_tuning", {"best": rows, "importance": importance, "choices": choices}, sampler="TPE", trials=trials,
         seed=SEED, studies=kept,
     )  # fmt: skip
 
