@@ -17,10 +17,13 @@ from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording
 from edgekd.distillation import distill
 from edgekd.export.candidate import Workshop
+from edgekd.export.onnx.graph import float_graph
+from edgekd.export.onnx.int8 import quantizable
 from edgekd.methods.anomalyllm.config import PRESETS, AnomalyLLMConfig
 from edgekd.methods.anomalyllm.jobs import cut_on_plateau
 from edgekd.methods.anomalyllm.losses import collapse_loss, contrast_loss, row_losses
 from edgekd.methods.anomalyllm.networks import Prototypes, Student, Teacher, statistics
+from edgekd.methods.anomalyllm.step import AnomalyLLMStep
 from edgekd.methods.anomalyllm.synthetic import SyntheticAnomalies
 from edgekd.methods.anomalyllm.weights import make_teacher
 from edgekd.methods.regression.outliers import damaged
@@ -299,7 +302,15 @@ def test_int8_takes_dense_layers(workshop: Workshop) -> None:
     assert weights is not None and not weights.misses
     assert static is not None and static.parity.rank_correlation > 0.9
     for candidate in (weights, static):
-        assert len(candidate.content) < 0.7 * len(workshop.float.content)
+        assert len(candidate.content) < len(workshop.float.content)
+
+
+def test_int8_leaves_out_where_the_language_model_begins() -> None:
+    step = AnomalyLLMStep(AnomalyLLMConfig.from_json({**SMALL, "blocks": 3}), 1, 1, 1.0)
+    layers = {node.input[1] for node in quantizable(float_graph(step), step.float_weights, step)}
+    assert {name.split(".")[2] for name in layers if name.startswith("teacher.blocks.")} == {"1", "2"}
+    assert not any(name.startswith("teacher.embedding.") for name in layers)
+    assert any(name.startswith("student.") for name in layers)
 
 
 @pytest.mark.slow

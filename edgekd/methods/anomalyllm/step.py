@@ -25,8 +25,11 @@ class AnomalyLLMStep(WindowStep):
     config: AnomalyLLMConfig
 
     dense_weights = ("teacher.", "student.")
-    # a distance is a difference: what makes the two vectors keeps its precision
-    float_weights = ("teacher.output.", "teacher.head.output.", "student.head.output.")
+    # a distance is a difference: what makes the two vectors keeps its precision; so does the beginning of the language
+    # model, where windows are still nearly the same vector and a rounding is met by every later block
+    float_weights = (
+        "teacher.embedding.", "teacher.blocks.0.", "teacher.output.", "teacher.head.output.", "student.head.output.",
+    )  # fmt: skip
 
     score_floor = 1e-3
 
