@@ -160,5 +160,6 @@ def test_what_a_missing_sensor_shows_does_not_pass_the_bypass() -> None:
     shown = torch.randn(1, 3, 4, 4)
     changed = torch.where(live_pairs(live) > 0, shown, 40.0)
     (one, *_), (other, *_) = (step.advance(matrices, state, live) for matrices in (shown, changed))
+    assert step.parameters_learned == parameters(step) + 3 * 48
     assert torch.equal(one, other)
     assert not torch.equal(one, step.advance(changed, state)[0])

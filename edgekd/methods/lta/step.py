@@ -106,6 +106,12 @@ class LTAStep(StepModule):
         moments = tuple(self.geometry.gap * back for back in reversed(range(self.geometry.steps)))
         return moments, math.gcd(*moments, self.rereads or self.hop, self.config.training_hop)
 
+    @property
+    def parameters_learned(self) -> int:
+        """The network's, and the principal axes of a bypass, which reconstruct as it does."""
+        axes = 0 if self.bypass is None else self.bypass.axes.numel()
+        return super().parameters_learned + axes
+
     # -- the contract ------------------------------------------------------------------------------------------
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
