@@ -21,6 +21,7 @@ from bench.results import RESULTS, kept, save, table
 
 INITS = ("pretrained", "random-frozen", "small-from-scratch")
 SHARES = (1.0, 0.25, 0.1, 0.05)
+SEEDS = (0, 1, 2)  # of the ablation
 RESAMPLES = 2000  # of the bootstrap over series
 
 
@@ -53,9 +54,9 @@ def without(seed: int) -> list[Detector]:
 
 TABLES: dict[str, tuple[int, list[Detector]]] = {
     "inits": (60, [PROFILE, PCA, *FULL.values()]),
-    "tiers": (30, [LLM, replace(LLM, label="tier-B", settings=LLM.settings | {"tier": "mini"}), TIER_C]),
+    "tiers": (60, [LLM, replace(LLM, label="tier-B", settings=LLM.settings | {"tier": "mini"}), TIER_C]),
     "few-shot": (30, [less(detector, share) for detector in (LLM, PROFILE, LTA) for share in SHARES]),
-    "ablation": (30, [detector for seed in (0, 1, 2) for detector in without(seed)]),
+    "ablation": (30, [detector for seed in SEEDS for detector in without(seed)]),
 }
 """For each table the number of series that are measured, and the detectors."""
 
@@ -83,6 +84,17 @@ def row(detector: Detector, items: list[str]) -> dict[str, Any] | None:
         "too short to train": sum("refused" in c for c in own),
         "parameters": own[0].get("parameters", ""), "CPU s a series": float(np.mean([c["cpu_s"] for c in own])),
     }  # fmt: skip
+
+
+def over_seeds(items: list[str]) -> list[dict[str, Any]]:
+    """The ablation in short: strict accuracy with and without each aid, mean and standard deviation over seeds."""
+    found = []
+    for words, *runs in zip(("whole", "no synthetic anomalies", "no prototypes", "neither"), *map(without, SEEDS)):
+        cells = [run.kept() for run in runs]
+        if all(item in one for one in cells for item in items):
+            each = [accuracy([one[item] for item in items], "strict")[0] for one in cells]
+            found.append({"detector": words, "seeds": len(runs), "strict": np.mean(each), "sd": np.std(each, ddof=1)})
+    return found
 
 
 def by_family(detectors: list[Detector], items: list[str], family: dict[str, str]) -> list[dict[str, Any]]:
@@ -167,6 +179,8 @@ def main(data: Path, tables: tuple[str, ...], series: int | None, workers: int, 
             figures["families"] = by_family(detectors, items, family)
             pairs = [(FULL["pretrained"], other) for other in (*list(FULL.values())[1:], PROFILE, PCA)]
             figures["paired"] = [found for pair in pairs if (found := paired(*pair, items)) is not None]
+        if name == "ablation":
+            figures["ablation over seeds"] = over_seeds(items)
         if name == "few-shot":
             draw_few_shot(rows, RESULTS / "anomalyllm_few_shot.png")
     save(
