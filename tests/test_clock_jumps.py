@@ -1,6 +1,6 @@
 """The wall clock jumps by a day while `edgekd-run` runs, and the machine boots anew in between.
 
-libfaketime (Debian's `faketime`) moves the real process's wall clock and leaves the monotonic ones alone; another boot
+A preloaded function (set_clock.c) moves the real process's wall clock and leaves the monotonic ones alone; another boot
 is another boot id, mounted over the kernel's in a mount namespace of the process's own.
 """
 
@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -37,25 +38,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc")
+    if not compiler or sys.platform != "linux":
+        pytest.skip("there is no C compiler, or no preloading")
+    library = tmp_path_factory.mktemp("preloaded") / "set_clock.so"
+    source = Path(__file__).with_name("set_clock.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source], check=True)
+    return library
+
+
 @pytest.fixture
-def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file with what is added to the wall clock of every process that is started in the test."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not found:
-        pytest.skip("libfaketime is not installed (apt install faketime)")
+def clock(tmp_path: Path, preloaded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with the seconds that are added to the wall clock of every process that is started in the test."""
     offset = tmp_path / "offset"
-    offset.write_text("+0\n")
-    settings = {"TIMESTAMP_FILE": str(offset), "NO_CACHE": "1", "DONT_FAKE_MONOTONIC": "1"}
-    for name, value in settings.items():
-        monkeypatch.setenv(f"FAKETIME_{name}", value)
-    monkeypatch.setenv("LD_PRELOAD", str(found[0]))
+    offset.write_text("0\n")
+    monkeypatch.setenv("CLOCK_OFFSET_FILE", str(offset))
+    monkeypatch.setenv("LD_PRELOAD", str(preloaded))
     return offset
 
 
-def set_clock(clock: Path, text: str) -> None:
+def set_clock(clock: Path, days: int) -> None:
     """A reader never sees half of it."""
     new = clock.with_suffix(".new")
-    new.write_text(text + "\n")
+    new.write_text(f"{days * DAY_S:.0f}\n")
     new.replace(clock)
 
 
@@ -65,8 +72,8 @@ def without_clock(events: list[dict]) -> list[dict]:
     return [{key: value for key, value in event.items() if key != "time"} for event in kept]
 
 
-@pytest.mark.parametrize("jumps", [("+1d", "+0"), ("-1d", "+1d")])
-def test_clock_jumps_by_a_day(folder: Path, tmp_path: Path, clock: Path, jumps: tuple[str, str]) -> None:
+@pytest.mark.parametrize("jumps", [(1, 0), (-1, 1)])
+def test_clock_jumps_by_a_day(folder: Path, tmp_path: Path, clock: Path, jumps: tuple[int, int]) -> None:
     lines = (folder / "x.csv").read_bytes().splitlines(keepends=True)
     arguments = ("--model", folder / "m.onnx", "--scores", *DEBOUNCED)
     whole = without_clock(events_of(run(*arguments, "--csv", folder / "x.csv").stdout))
@@ -83,11 +90,11 @@ def test_clock_jumps_by_a_day(folder: Path, tmp_path: Path, clock: Path, jumps: 
     with device:
         assert device.process.stdin
         stdin = device.process.stdin.fileno()
-        for part, jump, last in zip(parts, (None, *jumps), (160, 320, 480)):
-            if jump:
-                set_clock(clock, jump)
+        for part, was, days, last in zip(parts, (0, 0, jumps[0]), (0, *jumps), (160, 320, 480)):
+            if days != was:
+                set_clock(clock, days)
                 told = device.wait_for("clock_jumped")
-                assert abs(abs(told["by_s"]) - DAY_S * (2 if jumps == ("-1d", "+1d") and jump == "+1d" else 1)) < 60
+                assert abs(told["by_s"] - DAY_S * (days - was)) < 60
             before = state.read_bytes() if state.exists() else b""
             os.write(stdin, b"".join(part))
             device.wait_for(lambda event, last=last: event["event"] == "score" and event["sample"] == last - 1)
@@ -123,9 +130,9 @@ def test_a_clock_that_was_set_between_two_runs_is_no_gap(folder: Path, tmp_path:
     lines = (folder / "x.csv").read_text().splitlines(keepends=True)
     arguments = ["--model", folder / "m.onnx", "--stdin", "--scores", "--state", tmp_path / "state"]
     first = run(*arguments, input="".join(lines[:202]))
-    set_clock(clock, "+1d")
+    set_clock(clock, 1)
     second = run(*arguments, input="".join([lines[0], *lines[202:302]]))
-    set_clock(clock, "-1d")
+    set_clock(clock, -1)
     third = run(*arguments, input="".join([lines[0], *lines[302:]]))
     for done in (second, third):
         (resumed,) = events_of(done.stdout, "resumed")

@@ -10,6 +10,7 @@ Safe in a program with threads: the child is a Python of its own, started as any
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -54,7 +55,8 @@ def probe(model: bytes) -> bool:
             raise UsageError(f"{package} hangs {stage}, for {TIMEOUT_S:g} s; {_another(package)}") from None
         raise UsageError(f"Python does not start within {TIMEOUT_S:g} s; the machine may be too busy") from None
     except OSError as error:
-        raise UsageError(f"cannot start a process to try the model in ({error.strerror}); free some memory") from None
+        hint = "; free some memory" if error.errno in (errno.ENOMEM, errno.EAGAIN) else ""
+        raise UsageError(f"cannot start a process to try the model in ({error.strerror}){hint}") from None
     package, stage, outcome = _last(done.stdout)
     if outcome is not None:
         if outcome.get("refused"):
