@@ -7,7 +7,6 @@ bench/results/anomalyllm/LABEL.json, each with a digest of the detector's settin
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import random
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.results import RESULTS
+from bench.results import RESULTS, digest
 from edgekd.data import Recording, load
 from edgekd.evaluation.archive import near_enough, ucr_reference, ucr_strict
 from edgekd.runtime.errors import RecordingError
@@ -66,7 +65,7 @@ class Detector:
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        return digest(asdict(self))
 
     @property
     def path(self) -> Path:

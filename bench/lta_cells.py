@@ -8,8 +8,6 @@ Several processes may share the work: a cell that another one is busy with is pa
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +19,7 @@ import numpy as np
 import torch
 
 from bench.lta_published import TEACHER_WINDOWS
-from bench.results import RESULTS, WORK
+from bench.results import RESULTS, WORK, changed, digest
 from edgekd.calibration import CALIBRATE, parts
 from edgekd.checkpoint import Checkpoint, package
 from edgekd.data import Recording, load
@@ -132,11 +130,8 @@ class Cell:
 
     @cached_property
     def digest(self) -> str:
-        """Of data, seed, teacher and the settings that are not the published ones: a setting that is new to the code
-        leaves the cells as they are that do not use it."""
-        changed = {name: value for name, value in vars(self.config).items() if value != getattr(LTAConfig(), name)}
-        about = [self.dataset, changed, self.seed, self.teacher and self.teacher.digest]
-        return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+        """Of data, seed, teacher and the settings that are not the published ones."""
+        return digest([self.dataset, changed(self.config), self.seed, self.teacher and self.teacher.digest])
 
     def file(self, kind: str) -> Path:
         """Where its checkpoint ("pt") or its scores ("npz") are; the figures ("json") are kept with the results."""

@@ -1,8 +1,9 @@
 """The improved configuration of LTA: one small student for each machine or channel, and the split that it was tuned on.
 
 A device watches one machine, so there is one model for each entity, with the sensors that vary there. A cell is one
-entity, one variant and one seed: it is trained once, kept as bench/trained/lta_improved/LABEL.pt, and every term of its
-score is kept beside it, so that another rule of scoring needs no training.
+entity, one variant and one seed: it is trained once, kept as bench/trained/lta_improved/LABEL-DIGEST.pt (DIGEST is of
+its settings, so that a changed cell is another one), and every term of its score is kept beside it, so that another
+rule of scoring needs no training.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import torch
 
-from bench.results import WORK
+from bench.results import WORK, changed, digest
 from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording, load
-from edgekd.distillation import distill
+from edgekd.distillation import configure, distill
 from edgekd.methods.lta import LTAStep
+from edgekd.runtime.lock import lock_state
 from edgekd.terms import SignatureEnergy, TopResidual
 
 TRAINED = WORK / "lta_improved"
@@ -128,15 +131,18 @@ class Cell:
 
     def file(self, kind: str) -> Path:
         """Its checkpoint ("pt"), its terms ("npz"), its exported file ("onnx")."""
-        return TRAINED / f"{self.entity.dataset}-{self.entity.name}-{self.variant}-s{self.seed}.{kind}"
+        label = f"{self.entity.dataset}-{self.entity.name}-{self.variant}-s{self.seed}"
+        return TRAINED / f"{label}-{digest([changed(configure('lta', None, self.settings)[1])])}.{kind}"
 
 
 def trained(cell: Cell) -> Checkpoint:
-    """The cell's student, trained where it is missing."""
-    if not cell.file("pt").exists():
+    """The cell's student, trained where it is missing; raises UsageError where another process is training it."""
+    path = cell.file("pt")
+    if not path.exists():
         TRAINED.mkdir(parents=True, exist_ok=True)
-        distill(cell.entity.train, cell.file("pt"), settings=cell.settings, seed=cell.seed)
-    return Checkpoint.load(cell.file("pt"))
+        with lock_state(str(path), click.echo):
+            distill(cell.entity.train, path, settings=cell.settings, seed=cell.seed)
+    return Checkpoint.load(path)
 
 
 @dataclass(frozen=True)

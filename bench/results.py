@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -51,6 +52,18 @@ def kept(name: str) -> Any:
     """The figures of bench/results/NAME.json, or nothing."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text())["figures"] if path.exists() else {}
+
+
+def digest(about: Any) -> str:
+    """Of what a cell depends on, JSON-able: a changed setting is another cell, an unchanged one is never run again."""
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def changed(config: Any) -> dict[str, Any]:
+    """The settings that are not at their defaults: one that is new to the code leaves the cells as they are that do
+    not use it."""
+    default = type(config)()
+    return {name: value for name, value in vars(config).items() if value != getattr(default, name)}
 
 
 def rounded(figures: Any) -> Any:
