@@ -1,6 +1,6 @@
 """AnomalyLLM on the UCR archive: does a language model help, what do its parts bring, how little data is enough?
 
-    python -m bench.anomalyllm_tables --data DIR [--table inits|ablation|few-shot|tiers] [--series 60] [--workers 2]
+    python -m bench.anomalyllm_tables --data DIR [--table inits ...] [--series 60] [--workers 2]
 
 Cells (bench/anomalyllm_cells.py) that are there are not run again, so an interrupted table goes on where it stopped.
 GPT-2's weights are to be had from a model hub; where there is none, the pretrained language model is the MiniLM whose
@@ -21,7 +21,7 @@ from bench.results import RESULTS, kept, save, table
 
 INITS = ("pretrained", "random-frozen", "small-from-scratch")
 SHARES = (1.0, 0.25, 0.1, 0.05)
-SEEDS = (0, 1, 2)  # of the ablation
+SEEDS = (0, 1, 2)
 RESAMPLES = 2000  # of the bootstrap over series
 
 
@@ -33,6 +33,7 @@ PROFILE, PCA = Detector("matrix-profile", "matrix profile"), Detector("window-pc
 FULL = {init: llm(init, teacher_init=init) for init in INITS}
 LLM = FULL["pretrained"]
 LTA = Detector("lta", "model", "lta", "edge", {"distill": False, "epochs": 6})
+TIER_B = replace(LLM, label="tier-B", settings=LLM.settings | {"tier": "mini"})
 TIER_C = Detector("tier-C", "model", "regression", "shape", {}, teacher=LLM.settings)
 
 
@@ -41,22 +42,45 @@ def less(detector: Detector, share: float) -> Detector:
     return detector if share == 1 else replace(detector, label=f"{detector.label}-{100 * share:g}", share=share)
 
 
-def without(seed: int) -> list[Detector]:
-    """The whole detector, and the same without one of its aids or without both."""
-    aids = {"no-synthetic": {"synthetic": False}, "no-prototypes": {"prototypes": False}}
-    aids["neither"] = aids["no-synthetic"] | aids["no-prototypes"]
-    whole = LLM if seed == 0 else replace(LLM, label=f"pretrained-s{seed}", seed=seed)
-    return [
-        whole,
-        *(replace(whole, label=f"{name}-s{seed}", settings=LLM.settings | off) for name, off in aids.items()),
-    ]
+def seeded(detector: Detector) -> list[Detector]:
+    """The same from each seed."""
+    return [detector, *(replace(detector, label=f"{detector.label}-s{seed}", seed=seed) for seed in SEEDS[1:])]
+
+
+AIDS = {"no-synthetic": {"synthetic": False}, "no-prototypes": {"prototypes": False}}
+AIDS["neither"] = AIDS["no-synthetic"] | AIDS["no-prototypes"]
+WITHOUT = {
+    name: [replace(LLM, label=f"{name}-s{seed}", seed=seed, settings=LLM.settings | off) for seed in SEEDS]
+    for name, off in AIDS.items()
+}
+"""Without one of the aids, or without both."""
+
+TRAINED: dict[str, dict[str, list[Detector]]] = {
+    "inits": {init: seeded(detector) for init, detector in FULL.items()},
+    "tiers": {"A": seeded(LLM), "B": seeded(TIER_B), "C": seeded(TIER_C)},
+    "ablation": {"whole": seeded(LLM), **WITHOUT},
+}
+"""What is summed up over seeds, for each table."""
+
+NORMS = [
+    replace(detector, label=f"{init}-norms", settings=detector.settings | {"tuning": "norms", "draws": 0})
+    for init, detector in FULL.items()
+    if init != "small-from-scratch"  # all of it trains
+]
+"""The language model's norms and positions train, too, as published, on damage that is drawn anew for every batch."""
+
+
+def runs(name: str) -> list[Detector]:
+    """Every run of a table that is summed up over seeds, seed by seed."""
+    return [run for same in zip(*TRAINED[name].values()) for run in same]
 
 
 TABLES: dict[str, tuple[int, list[Detector]]] = {
-    "inits": (60, [PROFILE, PCA, *FULL.values()]),
-    "tiers": (60, [LLM, replace(LLM, label="tier-B", settings=LLM.settings | {"tier": "mini"}), TIER_C]),
+    "inits": (60, [PROFILE, PCA, *runs("inits")]),
+    "norms": (60, NORMS),
+    "tiers": (60, runs("tiers")),
     "few-shot": (30, [less(detector, share) for detector in (LLM, PROFILE, LTA) for share in SHARES]),
-    "ablation": (30, [detector for seed in SEEDS for detector in without(seed)]),
+    "ablation": (30, runs("ablation")),
 }
 """For each table the number of series that are measured, and the detectors."""
 
@@ -86,14 +110,14 @@ def row(detector: Detector, items: list[str]) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def over_seeds(items: list[str]) -> list[dict[str, Any]]:
-    """The ablation in short: strict accuracy with and without each aid, mean and standard deviation over seeds."""
+def over_seeds(name: str, items: list[str]) -> list[dict[str, Any]]:
+    """A table in short: strict accuracy of each detector, mean and standard deviation over seeds."""
     found = []
-    for words, *runs in zip(("whole", "no synthetic anomalies", "no prototypes", "neither"), *map(without, SEEDS)):
-        cells = [run.kept() for run in runs]
+    for words, same in TRAINED[name].items():
+        cells = [run.kept() for run in same]
         if all(item in one for one in cells for item in items):
             each = [accuracy([one[item] for item in items], "strict")[0] for one in cells]
-            found.append({"detector": words, "seeds": len(runs), "strict": np.mean(each), "sd": np.std(each, ddof=1)})
+            found.append({"detector": words, "seeds": len(same), "strict": np.mean(each), "sd": np.std(each, ddof=1)})
     return found
 
 
@@ -176,11 +200,11 @@ def main(data: Path, tables: tuple[str, ...], series: int | None, workers: int, 
         figures[name] = rows
         print(f"\n{name}\n{table(rows)}")
         if name == "inits":
-            figures["families"] = by_family(detectors, items, family)
+            figures["families"] = by_family([PROFILE, PCA, *FULL.values()], items, family)
             pairs = [(FULL["pretrained"], other) for other in (*list(FULL.values())[1:], PROFILE, PCA)]
             figures["paired"] = [found for pair in pairs if (found := paired(*pair, items)) is not None]
-        if name == "ablation":
-            figures["ablation over seeds"] = over_seeds(items)
+        if name in TRAINED:
+            figures[f"{name} over seeds"] = over_seeds(name, items)
         if name == "few-shot":
             draw_few_shot(rows, RESULTS / "anomalyllm_few_shot.png")
     save(

@@ -42,10 +42,8 @@ def draw(
             panel.set_title(dataset)
             panel.set_xlabel(title, fontsize=9)
             panel.grid(axis="x", alpha=0.3)
-        published = "red: published; " if key == "counts" else ""
-        figure.suptitle(
-            f"blue: ours, one point a seed; {published}gray: random scores, same search, ± 3 sd", fontsize=9
-        )
+        published, searched = ("red: published; ", "same search, ") if key == "counts" else ("", "")
+        figure.suptitle(f"blue: ours, one point a seed; {published}gray: random scores, {searched}± 3 sd", fontsize=9)
         figure.tight_layout()
         figure.savefig(folder / f"lta_{kind}_{name}.png", dpi=110)
         plt.close(figure)
