@@ -140,7 +140,7 @@ def test_no_damage_is_lost_when_windows_are_normalized(kind: str) -> None:
     rng = np.random.default_rng(0)
     at = np.arange(64) / 4 + rng.uniform(0, 6, (200, 1))
     windows = np.stack([np.sin(at), np.zeros_like(at)], -1).astype(np.float32)  # a wave, and a sensor that stands still
-    damage = SyntheticAnomalies(AnomalyLLMConfig(anomalies=kind), windows.std((0, 1)))
+    damage = SyntheticAnomalies(AnomalyLLMConfig(anomalies=kind), windows.std((0, 1)), (-5.0, 5.0))
     copies = damage(windows, rng)
     assert copies.shape == (2, 200, 64, 2)
 

@@ -37,6 +37,7 @@ def test_a_cell_is_run_once_and_a_changed_setting_is_another(short, monkeypatch)
     assert figures["cell"]["row"] == "full, GRU" and figures["settings"]["epochs"] == 1
     assert lta_figures.kept(short.teacher) is None and short.teacher.file("pt").exists()  # taught, not yet measured
     assert figures["counts"]["best_f1"]["f1"] > 0.9 and figures["scores"]["vus_pr"] > 0.5  # nobody could miss those
+    assert figures["counts"]["windows"]["f1"] > 0.9
 
     def trains(*_args, **_more):
         raise AssertionError("trained again")
@@ -56,3 +57,12 @@ def test_a_cell_is_run_once_and_a_changed_setting_is_another(short, monkeypatch)
     ]
     assert all(lta_figures.kept(other) is None for other in others)
     assert len({other.digest for other in [short, *others]}) == 6
+
+
+def test_in_the_second_reading_every_sample_of_a_window_labels_it():
+    labels = np.zeros(40, bool)
+    labels[[10, 38]] = True
+    samples = np.array([4, 9, 14, 15, 16, 37, 39])
+    found = lta_figures.window_labels(labels, samples, 6)
+    assert found.tolist() == [False, False, True, True, False, False, True]
+    assert lta_figures.window_labels(labels, samples, 100).tolist() == [False, False, True, True, True, True, True]

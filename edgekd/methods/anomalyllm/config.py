@@ -116,7 +116,11 @@ class AnomalyLLMConfig:
 
     # training
     epochs: int = 50
+    updates: int = 0
+    """At least so many batches, in as many epochs more: a short recording has few a round, and both networks need some
+    hundred to learn anything."""
     patience: int = 10
+    """Epochs without a better one that end the training; the "one-cycle" is always run to its end."""
     mini_epochs: int = 50
     learning_rate: float = 3e-4
     beta2: float = 0.99
@@ -196,6 +200,7 @@ RANGES = {
     "student_hidden": (1, 16_384), "student_layers": (1, 48), "scale_spread": (0.0, 10.0), "jitter_spread": (0.0, 10.0),
     "draws": (0, 64), "kd_weight": (0.0, 1e3), "contrast_weight": (0.0, 1e3), "nu": (1e-3, 1.0),
     "radius_epochs": (0, 100_000), "guard_spread": (0.0, 10.0), "guard_weight": (0.0, 1e3), "epochs": (1, 100_000),
+    "updates": (0, 10_000_000),
     "patience": (1, 100_000), "mini_epochs": (1, 100_000), "learning_rate": (1e-8, 10.0), "beta2": (0.0, 0.99999),
     "weight_decay": (0.0, 1.0), "plateau_epochs": (1, 100_000), "batch": (2, 65_536), "training_hop": (0, LONGEST),
     "windows": (0, 10_000_000),

@@ -102,7 +102,7 @@ def begin_prototypes(pool: Prototypes, windows: Tensor, seed: int) -> None:
 
 
 MINI_SETTINGS = (
-    "mini_epochs", "patience", "learning_rate", "beta2", "weight_decay", "schedule", "plateau_epochs", "batch",
+    "mini_epochs", "updates", "patience", "learning_rate", "beta2", "weight_decay", "schedule", "plateau_epochs", "batch",
     "training_hop", "windows", "precision", "head", "head_norm", "anomalies", "draws",
 )  # fmt: skip
 
@@ -118,7 +118,7 @@ def _fit(job: _Job, recording: Recording, how: Training, taught: str = "") -> Hi
     return fit(
         job,
         epochs=job.epochs,
-        patience=job.config.patience,
+        patience=job.patience,
         checkpoint=how.workdir and how.workdir / f"{job.name}.training",
         resume=how.resume,
         digest=f"{recording.digest()} {sorted(job.config.to_json().items())} {how.seed} {taught}",

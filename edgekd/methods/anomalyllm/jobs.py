@@ -85,9 +85,10 @@ def windows_of(step: AnomalyLLMStep, stream: TrainingStream, seed: int, draws: i
         whole = (stream.parts == part) & (stream.ages >= step.span)
         require_some(stream, whole, step.span, part)
         positions = torch.from_numpy(stream.positions[whole])
-        chosen.append(stream.windows(positions[:: -(-len(positions) // most) if most else 1], step.span))
+        spread = torch.linspace(0, len(positions) - 1, min(most or len(positions), len(positions))).round().long()
+        chosen.append(stream.windows(positions[spread], step.span))
     deviation = chosen[0].std((0, 1), correction=0).cpu().numpy()
-    damage = SyntheticAnomalies(config, deviation) if config.synthetic else None
+    damage = SyntheticAnomalies(config, deviation, step.scaler.clip) if config.synthetic else None
     if config.anomalies == "reference":
         draws = max(1, draws)  # published: drawn once
     return Windows(chosen[0], damage, draws, seed), Windows(chosen[1], damage, 1, seed + HELD_STREAM)
@@ -100,9 +101,12 @@ class _Job:
     module: nn.Module
     optimizer: torch.optim.Optimizer
     epochs: int
+    patience: int
 
-    def __init__(self, step: AnomalyLLMStep, train: Windows, held: Windows, seed: int) -> None:
+    def __init__(self, step: AnomalyLLMStep, train: Windows, held: Windows, seed: int, epochs: int) -> None:
         self.step, self.config, self.train, self.held, self.seed = step, step.config, train, held, seed
+        self.epochs = max(epochs, -(-self.config.updates // len(self._pieces(torch.arange(len(train))))))
+        self.patience = self.epochs if self.config.schedule == "one-cycle" else self.config.patience
         self.optimizer = torch.optim.Adam(
             [parameter for parameter in self.module.parameters() if parameter.requires_grad],
             lr=self.config.learning_rate,
@@ -121,9 +125,7 @@ class _Job:
     def epoch(self, number: int) -> Iterator[tuple[int, int, float]]:
         self.step.train()
         torch.manual_seed(self.seed * EPOCHS_APART + number)  # dropout's: a resumed training goes on as it would have
-        order = torch.randperm(len(self.train), generator=generator(self.seed, number))
-        # a batch of one has no statistics
-        pieces = [piece for piece in order.split(self.config.batch) if len(piece) > 1 or len(order) == 1]
+        pieces = self._pieces(torch.randperm(len(self.train), generator=generator(self.seed, number)))
         total = 0.0
         for done, piece in enumerate(pieces, 1):
             loss = self.losses(self.train.batch(piece, number, done))
@@ -138,6 +140,10 @@ class _Job:
         if self.config.schedule == "plateau":
             cut_on_plateau(self.optimizer, total / len(pieces), self.config.plateau_epochs)
 
+    def _pieces(self, order: Tensor) -> list[Tensor]:
+        """Batches; one of a single window has no statistics."""
+        return [piece for piece in order.split(self.config.batch) if len(piece) > 1 or len(order) == 1]
+
     def evaluated(self) -> Iterator[Batch]:
         """Held-out windows with copies that never change."""
         self.step.eval()
@@ -151,10 +157,9 @@ class JointJob(_Job):
     name = "student"
 
     def __init__(self, step: AnomalyLLMStep, train: Windows, held: Windows, seed: int) -> None:
-        self.epochs = step.config.epochs
         self.module = self.learned = Learned(step)
         self.reached: list[Tensor] = []
-        super().__init__(step, train, held, seed)
+        super().__init__(step, train, held, seed, step.config.epochs)
 
     def vectors(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """z_T and z_S (rows, P)."""
@@ -174,7 +179,8 @@ class JointJob(_Job):
         if config.one_class == "soft-boundary":
             distilled = soft_boundary(rows, self.learned.radius, config.nu)
         loss = config.kd_weight * distilled + config.contrast_weight * contrast_loss(teacher, batch.normal)
-        return loss + config.guard_weight * collapse_loss(teacher, config.guard_spread)
+        # of normal windows: a teacher that tells nothing but damage from them has collapsed as well
+        return loss + config.guard_weight * collapse_loss(teacher[: batch.normal], config.guard_spread)
 
     def epoch(self, number: int) -> Iterator[tuple[int, int, float]]:
         self.reached = []
@@ -201,8 +207,8 @@ class MiniJob(_Job):
 
     def __init__(self, step: AnomalyLLMStep, taught: Teacher, train: Windows, held: Windows, seed: int) -> None:
         """step: the detector to be; train, held: windows whose summaries by `taught` are known."""
-        self.taught, self.module, self.epochs = taught, step.teacher, step.config.mini_epochs
-        super().__init__(step, train, held, seed)
+        self.taught, self.module = taught, step.teacher
+        super().__init__(step, train, held, seed, step.config.mini_epochs)
 
     def losses(self, batch: Batch) -> Tensor:
         assert batch.summary is not None

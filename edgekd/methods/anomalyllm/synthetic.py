@@ -20,22 +20,26 @@ UNCHANGED = 0.25  # deviations: what changes a window by less (a flat stretch ma
 
 
 class SyntheticAnomalies:
-    """Makes damaged copies by the settings of a detector. deviation: (m,) of the scaled training samples."""
+    """Makes damaged copies by the settings of a detector.
 
-    def __init__(self, config: AnomalyLLMConfig, deviation: np.ndarray) -> None:
-        self.config, self.deviation = config, np.maximum(deviation, SMALLEST)
+    deviation: (m,) of the scaled training samples; clip: what the detector's scaling keeps samples within.
+    """
+
+    def __init__(self, config: AnomalyLLMConfig, deviation: np.ndarray, clip: tuple[float, float]) -> None:
+        self.config, self.deviation, self.clip = config, np.maximum(deviation, SMALLEST), clip
         # a sensor that stands still all the time is damaged only where all do
         self.varying = np.flatnonzero(deviation > 0) if deviation.any() else np.arange(len(deviation))
 
     def __call__(self, windows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """windows (B, L, m) scaled -> (2, B, L, m) float32."""
         if self.config.anomalies == "reference":
-            return np.stack([self._scaled(windows, rng), self._jittered(windows, rng)]).astype(np.float32)
-        copies = np.stack([windows] * COPIES).astype(np.float64)
-        for window in copies.reshape(-1, *windows.shape[1:]):
-            hit = rng.choice(self.varying, sensors_hit(len(self.varying), rng), replace=False)
-            window[:, hit] = self._damaged(window[:, hit], self.deviation[hit], rng)
-        return copies.astype(np.float32)
+            copies = np.stack([self._scaled(windows, rng), self._jittered(windows, rng)])
+        else:
+            copies = np.stack([windows] * COPIES).astype(np.float64)
+            for window in copies.reshape(-1, *windows.shape[1:]):
+                hit = rng.choice(self.varying, sensors_hit(len(self.varying), rng), replace=False)
+                window[:, hit] = self._damaged(window[:, hit], self.deviation[hit], rng)
+        return copies.clip(*self.clip).astype(np.float32)
 
     def _damaged(self, window: np.ndarray, deviation: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """One window (L, s) with one kind of damage."""
