@@ -1,7 +1,8 @@
 """One detector on one series of the UCR archive: was its anomaly found?
 
 A cell is a detector, a share of the training data, a seed and a series. The cells of one detector are kept together, as
-bench/results/anomalyllm/LABEL.json, each with a digest of the detector's settings, so that a changed one is run again.
+bench/results/anomalyllm/LABEL.json, with a digest of all of its settings, so that a changed one is run again. One
+process runs all detectors of a series, so that what teaches two of them is trained once.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.results import RESULTS, digest
+from bench.results import RESULTS, changed, digest
 from edgekd.data import Recording, load
+from edgekd.distillation import configure
 from edgekd.evaluation.archive import near_enough, ucr_reference, ucr_strict
+from edgekd.methods import method
+from edgekd.methods.door import Training
 from edgekd.runtime.errors import RecordingError
 from edgekd.step import Scores, StepModule
 
@@ -58,14 +62,18 @@ class Detector:
     preset: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     teacher: dict[str, Any] | None = None
-    """Settings of the AnomalyLLM detector that teaches a score-only student."""
+    """Settings of the AnomalyLLM detector that teaches it, a mini-teacher or a student of the score alone."""
     share: float = 1.0
     """Of the training data, the newest part of it."""
     seed: int = 0
 
     @property
     def digest(self) -> str:
-        return digest(asdict(self))
+        if self.kind != "model":
+            return digest(asdict(self))
+        given = [(self.method, self.preset, self.settings)]
+        given += [("anomalyllm", PRESET, self.teacher)] if self.teacher is not None else []
+        return digest([asdict(self), [changed(configure(*one)[1]) for one in given]])
 
     @property
     def path(self) -> Path:
@@ -86,19 +94,24 @@ class Detector:
         new.replace(self.path)
 
 
-def run_missing(data: Path, detectors: list[Detector], series: list[str], workers: int, device: str) -> None:
-    """Run the cells that are not there, several at once; each is kept as soon as it is done."""
-    kept = {detector.label: detector.kept() for detector in detectors}
-    missing = [(d, item) for item in series for d in detectors if item not in kept[d.label]]
-    if not missing:
-        return
+def run_missing(data: Path, wanted: dict[str, list[Detector]], workers: int, device: str) -> None:
+    """Run the cells that are not there, the detectors that are wanted for each series, several series at once; those of
+    a series are kept as soon as they are done."""
+    kept = {detector.label: detector.kept() for detectors in wanted.values() for detector in detectors}
+    missing = {item: [d for d in detectors if item not in kept[d.label]] for item, detectors in wanted.items()}
     with ProcessPoolExecutor(workers) as pool:
-        waiting = {pool.submit(run_cell, data, detector, item, device): (detector, item) for detector, item in missing}
+        waiting = {pool.submit(run_series, data, own, item, device): item for item, own in missing.items() if own}
         for done, future in enumerate(as_completed(waiting), 1):
-            detector, item = waiting[future]
-            kept[detector.label][item] = future.result()
-            detector.keep(kept[detector.label])
-            print(f"{done}/{len(missing)} {detector.label} {item}: {future.result()}", flush=True)
+            item = waiting[future]
+            for detector, cell in zip(missing[item], future.result()):
+                kept[detector.label][item] = cell
+                detector.keep(kept[detector.label])
+                print(f"{done}/{len(waiting)} {detector.label} {item}: {cell}", flush=True)
+
+
+def run_series(data: Path, detectors: list[Detector], item: str, device: str) -> list[dict[str, Any]]:
+    """The cells of one series."""
+    return [run_cell(data, detector, item, device) for detector in detectors]
 
 
 def run_cell(data: Path, detector: Detector, item: str, device: str = "cpu") -> dict[str, Any]:
@@ -132,19 +145,32 @@ Found = tuple[Scores, int, dict[str, Any]]
 
 def by_model(detector: Detector, train: Recording, whole: Recording, first: int, device: str) -> Found:
     """A method of the package."""
-    from edgekd.distillation import configure
-    from edgekd.methods import method
-    from edgekd.methods.door import Training
-
-    how = Training(seed=detector.seed, device=device)
-    if detector.teacher is not None:
-        _, config = configure("anomalyllm", PRESET, detector.teacher)
-        teacher = method("anomalyllm").train(train, config, how).step
-        how = Training(seed=detector.seed, device=device, teacher=teacher, teachers=(teacher,))
     _, config = configure(detector.method, detector.preset, detector.settings)
-    step: StepModule = method(detector.method).train(train, config, how).step
+    if detector.teacher is not None:
+        _, taught = configure("anomalyllm", PRESET, detector.teacher)
+        teacher = _full(train, taught, detector.seed, device)
+        how = Training(seed=detector.seed, device=device, teacher=teacher, teachers=(teacher,))
+        step = method(detector.method).train(train, config, how).step
+    elif detector.method == "anomalyllm":
+        step = _full(train, config, detector.seed, device)
+    else:
+        step = method(detector.method).train(train, config, Training(seed=detector.seed, device=device)).step
     found = step.score(whole, np.arange(len(whole)) >= first)
     return found, step.hop, {"parameters": step.parameters_learned}
+
+
+_last: dict[tuple[str, ...], StepModule] = {}
+REMEMBERED = 4  # full detectors: those of one series that others learn from
+
+
+def _full(train: Recording, config: Any, seed: int, device: str) -> StepModule:
+    """A full detector, trained once for those that learn from it soon after."""
+    key = (train.digest(), str(config), str(seed), device)
+    if key not in _last:
+        while len(_last) >= REMEMBERED:
+            del _last[next(iter(_last))]
+        _last[key] = method("anomalyllm").train(train, config, Training(seed=seed, device=device)).step
+    return _last[key]
 
 
 def by_matrix_profile(detector: Detector, train: Recording, whole: Recording, first: int, device: str) -> Found:

@@ -33,7 +33,7 @@ PROFILE, PCA = Detector("matrix-profile", "matrix profile"), Detector("window-pc
 FULL = {init: llm(init, teacher_init=init) for init in INITS}
 LLM = FULL["pretrained"]
 LTA = Detector("lta", "model", "lta", "edge", {"distill": False, "epochs": 6})
-TIER_B = replace(LLM, label="tier-B", settings=LLM.settings | {"tier": "mini"})
+TIER_B = replace(LLM, label="tier-B", settings=LLM.settings | {"tier": "mini"}, teacher=LLM.settings)
 TIER_C = Detector("tier-C", "model", "regression", "shape", {}, teacher=LLM.settings)
 
 
@@ -62,13 +62,6 @@ TRAINED: dict[str, dict[str, list[Detector]]] = {
 }
 """What is summed up over seeds, for each table."""
 
-NORMS = [
-    replace(detector, label=f"{init}-norms", settings=detector.settings | {"tuning": "norms", "draws": 0})
-    for init, detector in FULL.items()
-    if init != "small-from-scratch"  # all of it trains
-]
-"""The language model's norms and positions train, too, as published, on damage that is drawn anew for every batch."""
-
 
 def runs(name: str) -> list[Detector]:
     """Every run of a table that is summed up over seeds, seed by seed."""
@@ -77,7 +70,6 @@ def runs(name: str) -> list[Detector]:
 
 TABLES: dict[str, tuple[int, list[Detector]]] = {
     "inits": (60, [PROFILE, PCA, *runs("inits")]),
-    "norms": (60, NORMS),
     "tiers": (60, runs("tiers")),
     "few-shot": (30, [less(detector, share) for detector in (LLM, PROFILE, LTA) for share in SHARES]),
     "ablation": (30, runs("ablation")),
@@ -114,10 +106,11 @@ def over_seeds(name: str, items: list[str]) -> list[dict[str, Any]]:
     """A table in short: strict accuracy of each detector, mean and standard deviation over seeds."""
     found = []
     for words, same in TRAINED[name].items():
-        cells = [run.kept() for run in same]
-        if all(item in one for one in cells for item in items):
-            each = [accuracy([one[item] for item in items], "strict")[0] for one in cells]
-            found.append({"detector": words, "seeds": len(same), "strict": np.mean(each), "sd": np.std(each, ddof=1)})
+        cells = [kept for run in same if all(item in (kept := run.kept()) for item in items)]
+        each = [accuracy([one[item] for item in items], "strict")[0] for one in cells]
+        if each:
+            sd = float(np.std(each, ddof=1)) if len(each) > 1 else ""
+            found.append({"detector": words, "seeds": len(each), "strict": float(np.mean(each)), "sd": sd})
     return found
 
 
@@ -182,18 +175,26 @@ def draw_few_shot(rows: list[dict[str, Any]], path: Path) -> None:
 @click.option("--data", type=click.Path(path_type=Path), envvar="EDGEKD_DATA", required=True, help="Data folder.")
 @click.option("--table", "tables", multiple=True, type=click.Choice(list(TABLES)), help="These tables alone.")
 @click.option("--series", type=int, help="So many series instead of each table's own number.")
+@click.option("--seeds", default=3, show_default=True, help="How many seeds, from 0 on.")
 @click.option("--workers", default=2, show_default=True, help="Processes.")
 @click.option("--device", default="cpu", show_default=True, help="Where networks train: cpu or cuda.")
 @click.option("--table-only", is_flag=True, help="Run nothing: sum up what is there.")
-def main(data: Path, tables: tuple[str, ...], series: int | None, workers: int, device: str, table_only: bool) -> None:
+def main(
+    data: Path, tables: tuple[str, ...], series: int | None, seeds: int, workers: int, device: str, table_only: bool
+) -> None:  # fmt: skip
     """Run the cells that are missing, then print, draw and save what all of them say."""
     figures = kept("anomalyllm_tables")
     family = families(data)
+    wanted: dict[str, list[Detector]] = {}
+    for count, detectors in (TABLES[name] for name in tables or TABLES):
+        for item in chosen_series(data, series or count):
+            own = wanted.setdefault(item, [])
+            own += [detector for detector in detectors if detector.seed < seeds and detector not in own]
+    if not table_only:
+        run_missing(data, wanted, workers, device)
     for name in tables or TABLES:
         count, detectors = TABLES[name]
         items = chosen_series(data, series or count)
-        if not table_only:
-            run_missing(data, detectors, items, workers, device)
         rows = [found for detector in detectors if (found := row(detector, items)) is not None]
         if not rows:
             continue

@@ -64,6 +64,12 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 """What the tuning entities of a data set choose between, once the score is chosen."""
 
+UPDATES: dict[str, dict[str, Any]] = {
+    "improved": {},
+    **{f"updates-{count}": {"updates": count} for count in (300, 1000)},
+}
+"""How long the network trains: six epochs of a short channel are some ten updates."""
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "improved": {},
     "next": {"target": "next"},
@@ -72,6 +78,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "untrained": {"learning_rate": 1e-8, "epochs": 1},
     "longer": {"epochs": 30},
     **CHOICES,
+    **UPDATES,
 }
 """Other trainings."""
 

@@ -1,6 +1,6 @@
 """What the improved LTA's score was chosen by, on machines and channels that no figure is reported on.
 
-    python -m bench.lta_tuning --data DIR [--trials 30]
+    python -m bench.lta_tuning --data DIR [--trials 30] [--updates SET]
 
 A search takes hundreds of scores, so the energy of the standardized matrices stands for the network's residual in it
 (the ablation of `bench.lta_improved` says how far that is true); the form of the matrices and the bypass are chosen by
@@ -10,7 +10,7 @@ reported ones are not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 import optuna
 import torch
 
-from bench.lta_entities import CHOICES, LENGTHS, PLANTS, SETS, Cell, Entity, Terms, entities, terms
+from bench.lta_entities import CHOICES, LENGTHS, PLANTS, SETS, UPDATES, Cell, Entity, Terms, entities, terms
 from bench.lta_measures import combined, ranking
 from bench.results import save, table
 from edgekd.methods.linear import PRESETS
@@ -90,13 +90,13 @@ def study(data: Path, sets: Sequence[str], trials: int) -> optuna.Study:
     return search
 
 
-def by_choice(data: Path, dataset: str) -> list[dict[str, Any]]:
-    """VUS-PR of the students of each choice, mean over entities."""
+def of_students(data: Path, dataset: str, column: str, variants: Iterable[str]) -> list[dict[str, Any]]:
+    """VUS-PR of the students of each variant, mean over entities."""
     memory, hop = PLANTS[dataset].get("memory", 1), LENGTHS[dataset][0]
     rows = []
-    for choice in CHOICES:
-        cells = [Cell(entity, choice) for entity in entities(data, dataset, True)]
-        row: dict[str, Any] = {"set": dataset, "matrices, components past the network": choice}
+    for variant in variants:
+        cells = [Cell(entity, variant) for entity in entities(data, dataset, True)]
+        row: dict[str, Any] = {"set": dataset, column: variant}
         for title, names in (("score", ("residual", "mahalanobis")), ("network alone", ("residual",))):
             each = [ranking(cell.entity, combined(cell.entity, terms(cell), names, memory), hop) for cell in cells]
             row[title] = float(np.mean([one["VUS-PR"] for one in each]))
@@ -107,11 +107,19 @@ def by_choice(data: Path, dataset: str) -> list[dict[str, Any]]:
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), envvar="EDGEKD_DATA", required=True, help="Data folder.")
 @click.option("--trials", default=30, show_default=True, help="For each kind of plant.")
-def main(data: Path, trials: int) -> None:
+@click.option(
+    "--updates", type=click.Choice(SETS), multiple=True, help="No search: what more updates bring on this set."
+)
+def main(data: Path, trials: int, updates: tuple[str, ...]) -> None:
     """Search, print and save."""
     torch.set_num_threads(1)
+    if updates:
+        rows = [row for dataset in updates for row in of_students(data, dataset, "training", UPDATES)]
+        print(table(rows))
+        save("lta_updates", rows)
+        return
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    rows: list[dict[str, Any]] = []
+    rows = []
     kept: dict[str, Any] = {}
     for plant, sets in PARTS.items():
         search = study(data, sets, trials)
@@ -125,7 +133,8 @@ def main(data: Path, trials: int) -> None:
             "trials": [{"VUS-PR": trial.value, **trial.params} for trial in search.trials],
         }
         print(table(rows[-3:]), mattered, sep="\n", flush=True)
-    choices = [row for dataset in SETS for row in by_choice(data, dataset)]
+    column = "matrices, components past the network"
+    choices = [row for dataset in SETS for row in of_students(data, dataset, column, CHOICES)]
     print(table(choices))
     importance = [{"plant": plant, **one["importance"]} for plant, one in kept.items()]
     save(

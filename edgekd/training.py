@@ -104,6 +104,11 @@ def save_atomically(content: Any, path: Path) -> None:
         torch.save(content, file)
 
 
+def epochs_of(epochs: int, updates: int, batches: int) -> int:
+    """So many epochs, or as many more as it takes to make so many updates with the batches of one."""
+    return max(epochs, -(-updates // batches))
+
+
 def fit(
     job: Job,
     *,

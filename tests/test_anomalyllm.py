@@ -33,7 +33,7 @@ from edgekd.runtime.errors import UsageError
 SMALL: dict[str, Any] = {
     "teacher_init": "small-from-scratch", "tuning": "norms", "draws": 0, "window": 16, "hop": 4, "patch": 8,
     "patch_stride": 4, "student_patch": 4, "student_width": 16, "pool": 8, "windows": 256, "batch": 32, "epochs": 8,
-    "mini_epochs": 8, "learning_rate": 3e-3, "blocks": 1, "student_layers": 1,
+    "mini_epochs": 8, "updates": 0, "learning_rate": 3e-3, "blocks": 1, "student_layers": 1,
 }  # fmt: skip
 
 
@@ -259,6 +259,16 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     whole = distill(tiny_recording, tmp_path / "whole.pt", **options)
     assert len(resumed.histories["student"]) == SMALL["epochs"]
     assert resumed.digest() == whole.digest()
+
+
+def test_a_short_recording_is_seen_in_more_epochs(tiny_recording: Recording, tmp_path: Path) -> None:
+    """Both networks need some hundred updates, however few windows there are; `windows` are spread over all of it."""
+    seen = {}
+    for windows in (48, 96):
+        settings = {**SMALL, "windows": windows, "epochs": 1, "updates": 9, "schedule": "one-cycle", "patience": 1}
+        student = distill(tiny_recording, tmp_path / "s.pt", method="anomalyllm", settings=settings)
+        seen[windows] = len(student.histories["student"])
+    assert seen == {48: 5, 96: 3}  # batches of 32: two and three an epoch
 
 
 def test_a_language_models_frozen_part_is_kept_once_and_never_changed(

@@ -120,7 +120,7 @@ class AnomalyLLMConfig:
     """At least so many batches, in as many epochs more: a short recording has few a round, and both networks need some
     hundred to learn anything."""
     patience: int = 10
-    """Epochs without a better one that end the training; the "one-cycle" is always run to its end."""
+    """Epochs without a better one that end the training, where `updates` asks for no more of them."""
     mini_epochs: int = 50
     learning_rate: float = 3e-4
     beta2: float = 0.99
@@ -208,23 +208,27 @@ RANGES = {
 
 PUBLISHED = AnomalyLLMConfig()
 
-# A fixed feature extractor instead of a tuned one: hours become seconds on one core.
+# A fixed feature extractor instead of a tuned one: hours become minutes on one core. However short the recording, both
+# networks get the updates that they need; prototypes as in the public code (bench/RESULTS.md says what these bring).
 EDGE = replace(
     PUBLISHED,
     backbone=MINILM,
     hop=16,
     patch_stride=16,
     tuning="output",
+    proto_mode="reference",
     draws=4,
     epochs=20,
+    updates=1000,
     patience=20,
     mini_epochs=20,
     learning_rate=1e-3,
     schedule="one-cycle",
     batch=64,
+    training_hop=4,
     windows=1024,
 )
 
-QUICK = replace(EDGE, draws=2, epochs=8, mini_epochs=8, windows=384)
+QUICK = replace(EDGE, draws=2, epochs=8, updates=600, mini_epochs=8, batch=32, windows=512)
 
 PRESETS = {"published": PUBLISHED, "edge": EDGE, "quick": QUICK}

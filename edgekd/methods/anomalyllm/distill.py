@@ -102,8 +102,8 @@ def begin_prototypes(pool: Prototypes, windows: Tensor, seed: int) -> None:
 
 
 MINI_SETTINGS = (
-    "mini_epochs", "updates", "patience", "learning_rate", "beta2", "weight_decay", "schedule", "plateau_epochs", "batch",
-    "training_hop", "windows", "precision", "head", "head_norm", "anomalies", "draws",
+    "mini_epochs", "updates", "patience", "learning_rate", "beta2", "weight_decay", "schedule", "plateau_epochs",
+    "batch", "training_hop", "windows", "precision", "head", "head_norm", "anomalies", "draws",
 )  # fmt: skip
 
 

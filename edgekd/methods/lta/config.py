@@ -93,6 +93,8 @@ class LTAConfig:
 
     # training
     epochs: int = 50
+    updates: int = 0
+    """Of the student: at least so many optimizer steps, in as many epochs more; a short recording has few an epoch."""
     teacher_epochs: int = 50
     patience: int = 8
     learning_rate: float = 2e-4
@@ -133,6 +135,7 @@ class LTAConfig:
             accumulator="none",
             distill=False,
             epochs=self.teacher_epochs,
+            updates=0,
             learning_rate=self.teacher_learning_rate,
             training_hop=self.teacher_hop,
         )
@@ -176,7 +179,7 @@ RANGES = {
     "attention_scale": (0.0, 1e6), "attention_steps": (1, 64), "distill_weight": (0.0, 1.0), "epochs": (1, 100_000),
     "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
     "teacher_learning_rate": (1e-8, 10.0), "lanes": (1, 4096), "truncate_hops": (1, 4096), "teacher_batch": (1, 4096),
-    "clip_norm": (1e-6, 1e6), "memory": (1, LONGEST), "bypass": (0, 4096),
+    "updates": (0, 10_000_000), "clip_norm": (1e-6, 1e6), "memory": (1, LONGEST), "bypass": (0, 4096),
 }  # fmt: skip
 
 PAPER = LTAConfig()

@@ -139,8 +139,8 @@ def _fit(job: TeacherJob | StudentJob, recording: Recording, how: Training, taug
     """Train, resuming only what had the same data, settings, seed and teacher (`taught`)."""
     return fit(
         job,
-        epochs=job.config.epochs,
-        patience=job.config.patience,
+        epochs=job.epochs,
+        patience=job.patience,
         checkpoint=how.workdir and how.workdir / f"{job.name}.training",
         resume=how.resume,
         digest=f"{recording.digest()} {sorted(job.config.to_json().items())} {how.seed} {taught}",

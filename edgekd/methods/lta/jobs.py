@@ -12,7 +12,7 @@ from edgekd.calibration import CALIBRATE, FIT
 from edgekd.methods.lta.config import MATCHED_LEVEL
 from edgekd.methods.lta.step import LTAStep
 from edgekd.stream import Lanes, TrainingStream, betas_along, require_some, reset
-from edgekd.training import autocast, generator, in_half, learning_rate, set_rate
+from edgekd.training import autocast, epochs_of, generator, in_half, learning_rate, set_rate
 
 MICRO_BATCH = 16  # windows in one backward pass
 CACHE_LIMIT_BYTES = 4 * 2**30  # teacher maps kept in memory; beyond it they are computed again each time
@@ -35,10 +35,13 @@ class _Job:
 
     name: str
     optimizer: torch.optim.Optimizer
+    epochs: int
+    patience: int
 
     def __init__(self, step: LTAStep, stream: TrainingStream, module: nn.Module, seed: int) -> None:
         self.step, self.stream, self.module, self.seed = step, stream, module, seed
         self.config, self.device = step.config, stream.buffer.device
+        self.epochs, self.patience = self.config.epochs, self.config.patience
         module.to(self.device)
         self.optimizer = torch.optim.Adam(module.parameters(), lr=self.config.learning_rate)
         if in_half(self.config.precision, self.device):
@@ -83,7 +86,7 @@ class TeacherJob(_Job):
                 loss = self.losses(micro).sum() / len(batch)
                 loss.backward()
                 total += loss.item()
-            self.descend((number + done / len(batches)) / self.config.epochs)
+            self.descend((number + done / len(batches)) / self.epochs)
             yield done, len(batches), total
 
     @torch.no_grad()
@@ -118,6 +121,10 @@ class StudentJob(_Job):
         stateful = step.carried or step.accumulator is not None
         warm = max(step.warmup_samples, 0 if teacher is None else teacher.span)
         self.train = Lanes.cut(stream, FIT, self.config.lanes, warm, stateful)
+        batches = -(-len(self.train.positions) // self.config.truncate_hops)
+        self.epochs = epochs_of(self.config.epochs, self.config.updates, batches)
+        if self.epochs > self.config.epochs:
+            self.patience = self.epochs
         self.held = Lanes.cut(stream, CALIBRATE, self.config.lanes, warm, stateful)
         self.maps = None
         if teacher is not None and teacher_stream is not None:
@@ -133,7 +140,7 @@ class StudentJob(_Job):
             loss, state = self._chunk(self.train, rows, state, learn=True)
             counted = bool(self.train.trained[rows].any())
             if counted:
-                self.descend((number + done / len(starts)) / self.config.epochs)
+                self.descend((number + done / len(starts)) / self.epochs)
             yield done, len(starts), loss if counted else None
 
     @torch.no_grad()

@@ -75,6 +75,8 @@ class RegressionConfig:
 
     # training
     epochs: int = 40
+    updates: int = 0
+    """Of a series: at least so many batches, in as many epochs more; a short recording has few a round."""
     teacher_epochs: int = 30
     patience: int = 40
     learning_rate: float = 1e-3
@@ -131,9 +133,10 @@ CHOICES = {
 RANGES = {
     "rows": (0, LONGEST), "false_alarm_rate": (1e-6, 0.5), "hop": (0, LONGEST), "alpha": (0.0, 1e3),
     "target_rate": (1e-6, 1.0), "outlier_share": (0.0, 0.9), "leak": (0.0, 1.0), "tail_weight": (0.0, 1e3),
-    "floor": (0.0, 1e6), "epochs": (1, 100_000), "damaged_copies": (0, 16), "lanes": (1, 4096),
-    "truncate_hops": (1, 4096), "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
-    "teacher_learning_rate": (1e-8, 10.0), "batch": (2, 65_536), "teacher_batch": (1, 65_536),
+    "floor": (0.0, 1e6), "epochs": (1, 100_000), "updates": (0, 10_000_000), "damaged_copies": (0, 16),
+    "lanes": (1, 4096), "truncate_hops": (1, 4096), "teacher_epochs": (1, 100_000), "patience": (1, 100_000),
+    "learning_rate": (1e-8, 10.0), "teacher_learning_rate": (1e-8, 10.0), "batch": (2, 65_536),
+    "teacher_batch": (1, 65_536),
 }  # fmt: skip
 
 # of a series: on three machines a student of energies came closest to its teachers, and the tail's weight brought more
@@ -143,6 +146,6 @@ PRESETS = {
     "signature": SERIES,
     "window": replace(SERIES, input="window"),
     # where the shape of a window counts and not its energy: what a gateway runs in place of AnomalyLLM
-    "shape": replace(SERIES, input="window", student="our-S3"),
+    "shape": replace(SERIES, input="window", student="our-S3", updates=2000),
     "image": RegressionConfig(input="image"),
 }

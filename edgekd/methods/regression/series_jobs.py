@@ -17,7 +17,7 @@ from edgekd.methods.regression.series import SeriesStep
 from edgekd.methods.regression.targets import regression_loss
 from edgekd.runtime.errors import RecordingError
 from edgekd.stream import Lanes, TrainingStream, betas_along
-from edgekd.training import generator, learning_rate, set_rate
+from edgekd.training import epochs_of, generator, learning_rate, set_rate
 
 HELD = 512  # windows, spread evenly, that tell the epochs apart
 CLIP_NORM = 1.0
@@ -75,6 +75,9 @@ class SeriesJob:
         if outliers is not None and self.share:
             self.groups.append((outliers, self.share))
         self.train, self.held = ([self._some(taught, part) for taught, _ in self.groups] for part in (FIT, CALIBRATE))
+        _, batches, _ = next(self._batches(0))
+        self.epochs = epochs_of(self.config.epochs, self.config.updates, batches)
+        self.patience = self.config.patience if self.epochs == self.config.epochs else self.epochs
 
     def _some(self, taught: Taught, part: int) -> Tensor:
         """Numbers of the windows of one part; raises RecordingError where there are none."""
@@ -90,8 +93,7 @@ class SeriesJob:
 
     def epoch(self, number: int) -> Iterator[tuple[int, int, float | None]]:
         self.module.train()
-        batches = self._shuffled(number) if self.step.accumulator is None else self._along(FIT)
-        for done, steps, rows in batches:
+        for done, steps, rows in self._batches(number):
             if not rows:
                 yield done, steps, None
                 continue
@@ -99,7 +101,7 @@ class SeriesJob:
             loss = regression_loss(predicted, targets, self.config.tail_weight)
             loss.backward()
             nn.utils.clip_grad_norm_(self.module.parameters(), CLIP_NORM)
-            progress = (number + done / steps) / self.config.epochs
+            progress = (number + done / steps) / self.epochs
             set_rate(self.optimizer, learning_rate(self.config.schedule, self.config.learning_rate, progress))
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
@@ -126,6 +128,10 @@ class SeriesJob:
         return self.step.predict(windows, shown, energies, self.live), rows.taught.targets[rows.numbers]
 
     # -- which windows -----------------------------------------------------------------------------------------------
+
+    def _batches(self, number: int) -> Iterator[tuple[int, int, list[Rows]]]:
+        """Of one epoch: which it is, of how many, and its windows; none where an accumulator only warms up."""
+        return self._shuffled(number) if self.step.accumulator is None else self._along(FIT)
 
     def _shuffled(self, number: int) -> Iterator[tuple[int, int, list[Rows]]]:
         """Every normal window once, beside each batch of them outliers drawn at random."""

@@ -55,8 +55,8 @@ def train_series(recording: Recording, config: RegressionConfig, how: Training) 
     job = SeriesJob(step, normal.to(how.device), shown, how.seed)
     history = fit(
         job,
-        epochs=config.epochs,
-        patience=config.patience,
+        epochs=job.epochs,
+        patience=job.patience,
         checkpoint=how.workdir and how.workdir / "student.training",
         resume=how.resume,
         digest=f"{recording.digest()} {sorted(config.to_json().items())} {how.seed} {_taught(normal, shown)}",
