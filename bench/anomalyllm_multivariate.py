@@ -17,10 +17,10 @@ import numpy as np
 
 from bench.anomalyllm_cells import PRESET
 from bench.anomalyllm_tables import INITS
-from bench.results import WORK, kept, save, table
+from bench.results import WORK, changed, digest, kept, save, table
 from bench.students import student
 from edgekd.data import Recording, load
-from edgekd.distillation import distill
+from edgekd.distillation import configure, distill
 from edgekd.evaluation.affiliation import best_affiliation
 from edgekd.evaluation.chance import random_scores
 from edgekd.evaluation.report import Spread, evaluate_scores
@@ -36,8 +36,8 @@ SETS: dict[str, dict[str, str]] = {
 PATHS = {name: path for members in SETS.values() for name, path in members.items()}
 POOLED = {"lengths": [10, 30, 60], "hop": 50}
 """Of the linear detector on spacecraft channels, as in bench.quality."""
-FEWER = {"windows": 128, "draws": 1}
-"""Over the preset: every sensor passes the language model by itself, so a window of fifty costs as much as fifty."""
+FEWER = {"windows": 256, "draws": 1, "updates": 300}
+"""Over the preset: every sensor passes the student by itself, so a window of fifty costs as much there as fifty."""
 HOPS = {"ASD": 16, "SMD": 32, "MSL": 64, "SMAP": 64}
 TRAINED = {"LTA": "msl-gru.pt", "regression": "regression-msl-gru-0.pt"}
 DRAWS = 5  # of random scores
@@ -58,13 +58,10 @@ def recording(data: Path, name: str, part: str) -> Recording:
 def detectors(name: str) -> dict[str, tuple[Path, dict[str, Any]]]:
     """Every detector's checkpoint, and how it is trained where it is missing; nothing where that is not done here."""
     hop = next(HOPS[title] for title, members in SETS.items() if name in members)
-    own = {
-        f"AnomalyLLM {init}": (
-            WORK / f"{name}-anomalyllm-{init}.pt",
-            {"method": "anomalyllm", "preset": PRESET, "settings": {"teacher_init": init, "hop": hop, **FEWER}},
-        )
-        for init in INITS
-    }
+    own = {}
+    for init in INITS:
+        how = {"method": "anomalyllm", "preset": PRESET, "settings": {"teacher_init": init, "hop": hop, **FEWER}}
+        own[f"AnomalyLLM {init}"] = WORK / f"{name}-anomalyllm-{init}-{digest(changed(configure(**how)[1]))}.pt", how
     pooled = {"settings": POOLED} if name in ("msl", "smap") else {}
     linear = (WORK / f"{name}-anomalyllm-linear.pt", {"method": "linear", "preset": "ensemble", **pooled})
     others = {"LTA": student(name), "regression": WORK / f"regression-{name}-0.pt"}
@@ -73,8 +70,8 @@ def detectors(name: str) -> dict[str, tuple[Path, dict[str, Any]]]:
     return {**own, "linear ensemble": linear, **{key: (path, {}) for key, path in others.items() if path.exists()}}
 
 
-def row(name: str, detector: str, found: ModelScores) -> dict[str, Any]:
-    """All figures of one detector on one recording, those of random scores after them."""
+def row(name: str, detector: str, file: str, found: ModelScores) -> dict[str, Any]:
+    """All figures of one detector, in a file by this name, on one recording; those of random scores after them."""
     of = found.recording
     assert of.labels is not None
     report = evaluate_scores(of, found.samples, found.scores, found.threshold, found.hop, chance_runs=DRAWS)
@@ -89,7 +86,7 @@ def row(name: str, detector: str, found: ModelScores) -> dict[str, Any]:
     ]
     spread = Spread.of(drawn)
     chance[f"{BEST}, random"] = spread.mean if spread else None
-    return {"recording": name, "detector": detector, **values, **chance}
+    return {"recording": name, "detector": detector, "file": file, **values, **chance}
 
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -117,17 +114,18 @@ def _mean(rows: list[dict[str, Any]], key: str) -> str:
 def main(data: Path, device: str, names: tuple[str, ...]) -> None:
     """Train what is missing, measure it, save after every row."""
     WORK.mkdir(exist_ok=True)
-    rows = kept("anomalyllm_multivariate").get("rows", [])
+    known = {path.name for name in PATHS for path, _ in detectors(name).values()}
+    rows = [r for r in kept("anomalyllm_multivariate").get("rows", []) if r["file"] in known]
     for name in names or PATHS:
-        done = {r["detector"] for r in rows if r["recording"] == name}
-        missing = {detector: how for detector, how in detectors(name).items() if detector not in done}
+        done = {r["file"] for r in rows if r["recording"] == name}
+        missing = {detector: how for detector, how in detectors(name).items() if how[0].name not in done}
         if not missing:
             continue
         test = recording(data, name, "test")
         for detector, (path, how) in missing.items():
             if not path.exists():
                 distill(recording(data, name, "train"), path, device=device, **how)
-            rows.append(row(name, detector, score_model(path, test)))
+            rows.append(row(name, detector, path.name, score_model(path, test)))
             print(table(rows[-1:]), flush=True)
             save(
                 "anomalyllm_multivariate", {"means": means(rows), "rows": rows}, preset=PRESET, seed=0,
