@@ -80,6 +80,11 @@ def _counted(test: Recording, scores: dict[str, np.ndarray], hop: int) -> dict[s
     return rules
 
 
+def first_verdict(window: int, hop: int) -> int:
+    """The newest sample of the first window that is whole."""
+    return -(-window // hop) * hop - 1
+
+
 def window_labels(labels: np.ndarray, samples: np.ndarray, window: int) -> np.ndarray:
     """Whether any of the `window` newest samples of each verdict is anomalous: bool (V,), of bool (T,), int (V,).
 
@@ -174,7 +179,7 @@ def random_windows(data: Path, dataset: str, window: int, hop: int, rankings: in
         return {key: tuple(value) for key, value in json.loads(path.read_text()).items()}
     test = recording(data, dataset, "test")
     assert test.labels is not None
-    labels = window_labels(test.labels, np.arange(-(-window // hop) * hop - 1, len(test), hop), window)
+    labels = window_labels(test.labels, np.arange(first_verdict(window, hop), len(test), hop), window)
 
     def best(scores: np.ndarray) -> float:
         return BestPointAdjusted(labels, scores).f1()
@@ -194,7 +199,7 @@ def random_by_hop(data: Path, dataset: str, window: int) -> list[dict[str, Any]]
     assert labels is not None
     rows = []
     for hop in HOPS:
-        samples = np.arange(-(-window // hop) * hop - 1, len(test), hop)
+        samples = np.arange(first_verdict(window, hop), len(test), hop)
         points = (point_scores(samples, random_scores(len(samples), draw), hop, len(test))[0] for draw in range(5))
         mean, sd = _spread([BestPointAdjusted(labels, each).f1() for each in points])
         rows.append({"set": dataset, "w": window, "hop": hop, "PA F1 of random scores": f"{mean:.3f} ± {sd:.3f}"})

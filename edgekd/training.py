@@ -104,9 +104,11 @@ def save_atomically(content: Any, path: Path) -> None:
         torch.save(content, file)
 
 
-def epochs_of(epochs: int, updates: int, batches: int) -> int:
-    """So many epochs, or as many more as it takes to make so many updates with the batches of one."""
-    return max(epochs, -(-updates // batches))
+def length(epochs: int, patience: int, updates: int, batches: int) -> tuple[int, int]:
+    """Epochs and patience of a training with so many batches an epoch: as they are set, or as many epochs more as it
+    takes to make so many updates, which then are all run."""
+    needed = -(-updates // batches)
+    return (needed, needed) if needed > epochs else (epochs, patience)
 
 
 def fit(

@@ -15,7 +15,7 @@ from edgekd.methods.anomalyllm.networks import Teacher
 from edgekd.methods.anomalyllm.step import AnomalyLLMStep
 from edgekd.methods.anomalyllm.synthetic import SyntheticAnomalies
 from edgekd.stream import TrainingStream, require_some
-from edgekd.training import autocast, epochs_of, generator, learning_rate, set_rate
+from edgekd.training import autocast, generator, learning_rate, length, set_rate
 
 HELD = 256  # windows, spread evenly, that tell the epochs apart
 ENCODED = 64  # windows at once through the language model
@@ -105,8 +105,8 @@ class _Job:
 
     def __init__(self, step: AnomalyLLMStep, train: Windows, held: Windows, seed: int, epochs: int) -> None:
         self.step, self.config, self.train, self.held, self.seed = step, step.config, train, held, seed
-        self.epochs = epochs_of(epochs, self.config.updates, len(self._pieces(torch.arange(len(train)))))
-        self.patience = self.config.patience if self.epochs == epochs else self.epochs
+        batches = len(self._pieces(torch.arange(len(train))))
+        self.epochs, self.patience = length(epochs, self.config.patience, self.config.updates, batches)
         self.optimizer = torch.optim.Adam(
             [parameter for parameter in self.module.parameters() if parameter.requires_grad],
             lr=self.config.learning_rate,

@@ -12,7 +12,7 @@ from edgekd.calibration import CALIBRATE, FIT
 from edgekd.methods.lta.config import MATCHED_LEVEL
 from edgekd.methods.lta.step import LTAStep
 from edgekd.stream import Lanes, TrainingStream, betas_along, require_some, reset
-from edgekd.training import autocast, epochs_of, generator, in_half, learning_rate, set_rate
+from edgekd.training import autocast, generator, in_half, learning_rate, length, set_rate
 
 MICRO_BATCH = 16  # windows in one backward pass
 CACHE_LIMIT_BYTES = 4 * 2**30  # teacher maps kept in memory; beyond it they are computed again each time
@@ -122,9 +122,7 @@ class StudentJob(_Job):
         warm = max(step.warmup_samples, 0 if teacher is None else teacher.span)
         self.train = Lanes.cut(stream, FIT, self.config.lanes, warm, stateful)
         batches = -(-len(self.train.positions) // self.config.truncate_hops)
-        self.epochs = epochs_of(self.config.epochs, self.config.updates, batches)
-        if self.epochs > self.config.epochs:
-            self.patience = self.epochs
+        self.epochs, self.patience = length(self.epochs, self.patience, self.config.updates, batches)
         self.held = Lanes.cut(stream, CALIBRATE, self.config.lanes, warm, stateful)
         self.maps = None
         if teacher is not None and teacher_stream is not None:

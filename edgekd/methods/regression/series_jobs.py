@@ -17,7 +17,7 @@ from edgekd.methods.regression.series import SeriesStep
 from edgekd.methods.regression.targets import regression_loss
 from edgekd.runtime.errors import RecordingError
 from edgekd.stream import Lanes, TrainingStream, betas_along
-from edgekd.training import epochs_of, generator, learning_rate, set_rate
+from edgekd.training import generator, learning_rate, length, set_rate
 
 HELD = 512  # windows, spread evenly, that tell the epochs apart
 CLIP_NORM = 1.0
@@ -76,8 +76,8 @@ class SeriesJob:
             self.groups.append((outliers, self.share))
         self.train, self.held = ([self._some(taught, part) for taught, _ in self.groups] for part in (FIT, CALIBRATE))
         _, batches, _ = next(self._batches(0))
-        self.epochs = epochs_of(self.config.epochs, self.config.updates, batches)
-        self.patience = self.config.patience if self.epochs == self.config.epochs else self.epochs
+        config = self.config
+        self.epochs, self.patience = length(config.epochs, config.patience, config.updates, batches)
 
     def _some(self, taught: Taught, part: int) -> Tensor:
         """Numbers of the windows of one part; raises RecordingError where there are none."""
