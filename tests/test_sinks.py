@@ -79,9 +79,9 @@ def test_an_event_file_rotates_and_mends_a_torn_line(tmp_path: Path) -> None:
     sink = EventFile(path, 4000, 3, writer, lambda *_: None)
     for number in range(1000):
         sink.emit({"event": "test", "number": number})
-        if number % 40 == 0:
+        if number % 40 == 0 or number == 500:
             writer.flush()
-        if number == 500:
+        if number == 500:  # the writer rests: in the midst of a rotation there is no file of that name
             path.rename(tmp_path / "moved")  # by somebody else
     writer.flush()
     files = [tmp_path / f"e.jsonl{suffix}" for suffix in (".3", ".2", ".1", "")]
