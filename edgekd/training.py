@@ -19,6 +19,7 @@ from edgekd.runtime.files import atomic
 from edgekd.runtime.strict import shown
 
 SAFE_TORCH = (2, 10)
+FEW_UPDATES = 100  # optimizer steps; a network that makes fewer is close to the weights that it began with
 
 
 class Job(Protocol):
@@ -150,6 +151,8 @@ def fit(
         for done, steps, loss in job.epoch(number):
             if loss is not None:
                 losses.append(loss)
+                if number == 0 and len(losses) == 1 and steps * epochs < FEW_UPDATES:
+                    report({"job": job.name, "note": _too_few(job.name, epochs, steps)})
             if not losses:
                 continue
             spent = time.monotonic() - started
@@ -191,6 +194,13 @@ def fit(
         report({"job": job.name, "epoch": number + 1, "epochs": epochs, **history[-1]})  # said when it is kept
     job.module.load_state_dict(best)
     return history
+
+
+def _too_few(name: str, epochs: int, batches: int) -> str:
+    return (
+        f"the {name} learns little from {epochs * batches} optimizer steps (epochs: {epochs}, batches in each: "
+        f"{batches}); train on a longer recording, or for longer with --set updates=600"
+    )
 
 
 def _weights(module: nn.Module) -> dict[str, torch.Tensor]:

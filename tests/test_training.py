@@ -191,6 +191,21 @@ def test_a_training_that_diverges_is_an_error(bad: float) -> None:
         run(Scripted([1.0], losses=(1.0, bad)), 1)
 
 
+@pytest.mark.parametrize(("steps", "epochs", "notes"), [(4, 24, 1), (4, 25, 0)])
+def test_a_training_of_few_steps_says_so_once_and_how_to_make_more(steps: int, epochs: int, notes: int) -> None:
+    told: list[dict[str, Any]] = []
+    run(Scripted([1.0] * epochs, losses=(None, *[1.0] * (steps - 1))), epochs, report=told.append)
+    told = [event for event in told if "note" in event]
+    assert len(told) == notes
+    assert all("scripted" in event["note"] and "96 optimizer steps" in event["note"] for event in told)
+
+
+def test_updates_lengthen_the_trainings_of_teacher_and_student() -> None:
+    config = replace(SMALL, distill=True, updates=30, teacher_epochs=1)
+    histories = train(sines((500, 300)), config, Training(seed=3)).histories
+    assert set(histories) == {"teacher", "student"} and all(1 < len(history) < 30 for history in histories.values())
+
+
 def test_hops_that_only_warm_up_are_left_out_of_the_loss() -> None:
     events: list[dict[str, Any]] = []
     history = run(Scripted([1.0], losses=(None, None, 4.0, 2.0)), 1, report=events.append)

@@ -117,7 +117,7 @@ class AnomalyLLMConfig:
     # training
     epochs: int = 50
     updates: int = 0
-    """At least so many batches, in as many epochs more: a short recording has few a round, and both networks need some
+    """At least so many batches, in as many epochs more: a short recording has few an epoch, and both networks need some
     hundred to learn anything."""
     patience: int = 10
     """Epochs without a better one that end the training, where `updates` asks for no more of them."""

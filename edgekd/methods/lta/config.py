@@ -94,7 +94,7 @@ class LTAConfig:
     # training
     epochs: int = 50
     updates: int = 0
-    """Of the student: at least so many optimizer steps, in as many epochs more; a short recording has few an epoch."""
+    """At least so many optimizer steps, in as many epochs more: a short recording has few an epoch."""
     teacher_epochs: int = 50
     patience: int = 8
     learning_rate: float = 2e-4
@@ -135,7 +135,6 @@ class LTAConfig:
             accumulator="none",
             distill=False,
             epochs=self.teacher_epochs,
-            updates=0,
             learning_rate=self.teacher_learning_rate,
             training_hop=self.teacher_hop,
         )

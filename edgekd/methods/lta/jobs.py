@@ -47,6 +47,10 @@ class _Job:
         if in_half(self.config.precision, self.device):
             step.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def lengthen(self, batches: int) -> None:
+        """To the updates that are asked for, with so many batches an epoch."""
+        self.epochs, self.patience = length(self.epochs, self.patience, self.config.updates, batches)
+
     def descend(self, progress: float) -> None:
         """One optimizer step on the gradients that are there; `progress` 0..1 of the whole training."""
         nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip_norm)
@@ -63,6 +67,7 @@ class TeacherJob(_Job):
     def __init__(self, step: LTAStep, stream: TrainingStream, seed: int) -> None:
         super().__init__(step, stream, step.network, seed)
         self.train, self.held = (self._whole(part) for part in (FIT, CALIBRATE))
+        self.lengthen(-(-len(self.train) // self.config.teacher_batch))
 
     def _whole(self, part: int) -> Tensor:
         """Positions of the windows of one part that reach back no further than their stretch."""
@@ -121,8 +126,7 @@ class StudentJob(_Job):
         stateful = step.carried or step.accumulator is not None
         warm = max(step.warmup_samples, 0 if teacher is None else teacher.span)
         self.train = Lanes.cut(stream, FIT, self.config.lanes, warm, stateful)
-        batches = -(-len(self.train.positions) // self.config.truncate_hops)
-        self.epochs, self.patience = length(self.epochs, self.patience, self.config.updates, batches)
+        self.lengthen(-(-len(self.train.positions) // self.config.truncate_hops))
         self.held = Lanes.cut(stream, CALIBRATE, self.config.lanes, warm, stateful)
         self.maps = None
         if teacher is not None and teacher_stream is not None:

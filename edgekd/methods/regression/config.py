@@ -76,7 +76,7 @@ class RegressionConfig:
     # training
     epochs: int = 40
     updates: int = 0
-    """Of a series: at least so many batches, in as many epochs more; a short recording has few a round."""
+    """At least so many batches, in as many epochs more: a short recording has few an epoch."""
     teacher_epochs: int = 30
     patience: int = 40
     learning_rate: float = 1e-3

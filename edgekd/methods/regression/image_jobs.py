@@ -18,7 +18,7 @@ from edgekd.methods.regression.config import RegressionConfig
 from edgekd.methods.regression.image import BATCH, AutoencoderStep, ImageStep
 from edgekd.methods.regression.noise import noisy
 from edgekd.methods.regression.targets import regression_loss
-from edgekd.training import generator, learning_rate
+from edgekd.training import generator, learning_rate, length
 
 SETTLED = 0.75  # co-learning: weights are kept from this part of the training on, when the targets hardly move any more
 OUTLIER_STREAM = 7919  # random numbers of the outliers are not those of the order of the normal images
@@ -89,7 +89,10 @@ class ImageJob:
         self.teacher, self.teach = teacher, teach or (teacher.scores if teacher is not None else None)
         self.learns = teach is None
         self.students = [student for group in groups for student in group.students]
-        self.epochs = config.epochs if self.students else config.teacher_epochs
+        self.batch = config.batch if self.students else config.teacher_batch
+        epochs = config.epochs if self.students else config.teacher_epochs
+        batches = -(-len(images.normal) // self.batch)
+        self.epochs, self.patience = length(epochs, config.patience, config.updates, batches)
         self.keep_from = math.ceil(SETTLED * self.epochs) - 1 if self.learns and self.students else 0
         parts: dict[str, nn.Module] = {}
         rates: list[dict[str, object]] = []
@@ -115,7 +118,7 @@ class ImageJob:
         self.number = number
         order = torch.randperm(len(self.images.normal), generator=generator(self.seed, number))
         draws = [generator(self.seed + OUTLIER_STREAM, number) for _ in self.groups]  # a group's rows are its own
-        batches = order.split(self.config.batch if self.students else self.config.teacher_batch)
+        batches = order.split(self.batch)
         for done, batch in enumerate(batches, 1):
             rows = _last(self.images.normal[batch])
             loss, scores = self._teach(rows, batch)

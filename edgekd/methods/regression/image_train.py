@@ -80,7 +80,7 @@ def run(
     history = fit(
         job,
         epochs=job.epochs,
-        patience=config.patience,
+        patience=job.patience,
         checkpoint=how.workdir and how.workdir / f"{name}.training",
         resume=how.resume,
         digest=f"{recording.digest()} {outliers} {settings} {who} {how.seed} {taught}",
