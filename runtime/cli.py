@@ -152,7 +152,7 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
     try:
         code = loop.run()
     finally:
-        sink.close(lambda: loop.stopped or loop.broken_pipe)
+        sink.close(lambda: loop.stopped or loop.broken_pipe, loop.over_by)
     if loop.broken_pipe:
         _forget_stdout()
     sys.stdout.flush()

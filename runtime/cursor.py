@@ -37,9 +37,7 @@ class Cursor:
 
     def ack(self, seq: int) -> None:
         """Everything up to this sequence number has arrived."""
-        if seq > self.acked:
-            self.acked = seq
-            self.spool.keep_acks()
+        self.spool.acknowledge(self, seq)
 
     def read(self, limit: int) -> list[Record]:
         """Up to `limit` further events that may be sent, in order; empty where there are none yet."""

@@ -6,6 +6,7 @@ lost.
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -63,6 +64,8 @@ class Loop:
     """When the input last brought something, on the monotonic clock."""
     broken_pipe: bool = False
     """The reader of the events has gone."""
+    over_by: float = math.inf
+    """When a run that was told to stop has to be over, on the monotonic clock."""
     _stopped_by: int = 0
     _reload_asked: bool = False
     _ready: bool = False
@@ -302,6 +305,8 @@ class Loop:
         # whether the thread has looked just now. All others have looked when they yield nothing.
         if not items and getattr(self.source, "idle", True):
             self.service.feed()
+        if not (self._ready or getattr(self.source, "tried", True)):
+            return  # a thread is just opening it
         if not self._ready:
             self._ready = True
             self.service.ready(self._status())

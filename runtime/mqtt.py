@@ -207,7 +207,8 @@ class Connection:
         self._leave_by = time.monotonic() + timeout_s
         self._stopping.set()
         self.wake()
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:

@@ -129,8 +129,12 @@ class Spool:
         with self._changed:
             self._cursors = [cursor for cursor in self._cursors if cursor.name != name]
 
-    def keep_acks(self) -> None:
-        """For a cursor that has moved on: soon the disk knows it."""
+    def acknowledge(self, cursor: Cursor, seq: int) -> None:
+        """Of a cursor: everything up to this sequence number has arrived; soon the disk knows it."""
+        with self._changed:  # the writer moves a cursor too, over what it had to drop
+            if seq <= cursor.acked:
+                return
+            cursor.acked = seq
         if not self._acks_scheduled:
             self._acks_scheduled = True  # before: the writer may be done when `submit` returns
             if not self._writer.submit(self._write_acks, LINGER_S):

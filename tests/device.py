@@ -42,6 +42,13 @@ def events_of(text: str, kind: str = "") -> list[dict[str, Any]]:
     return [event for event in events if not kind or event["event"] == kind]
 
 
+def catches(pid: int, signum: int) -> bool:
+    """Whether a process handles a signal itself; Python alone only does so with SIGINT."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signum - 1) & 1)
+
+
 class Device:
     """A running `edgekd-run`."""
 

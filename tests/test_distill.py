@@ -72,10 +72,24 @@ def test_the_same_seed_and_teacher_give_the_same_student(
 # -- interrupted -----------------------------------------------------------------------------------------------------
 
 
+STAYING = """
+import time
+from edgekd.progress import TrainingProgress
+tell = TrainingProgress._epoch
+def stay(self, event):
+    tell(self, event)
+    if (event["job"], event["epoch"]) == ("student", {epoch}):
+        time.sleep(60)
+TrainingProgress._epoch = stay
+from edgekd.cli import main
+main()
+"""
+
+
 def interrupt(data: Path, student: Path, epoch: int, signum: int, *more: str) -> tuple[int, str]:
-    """Distill in a process of its own and send a signal once the student's epoch is reported."""
+    """Distill in a process of its own, which stays where the student's epoch is reported, and send a signal then."""
     settings = [f"--set={name}={value}".replace(" ", "") for name, value in TINY.items()]
-    command = [sys.executable, "-c", "from edgekd.cli import main; main()", "distill", str(data), "-o", str(student)]
+    command = [sys.executable, "-c", STAYING.format(epoch=epoch), "distill", str(data), "-o", str(student)]
     process = subprocess.Popen(
         [*command, "--preset", "quick", *settings, *more],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parent.parent, env=os.environ,

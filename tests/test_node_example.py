@@ -42,7 +42,8 @@ def _install(packages: Path) -> None:
     with tempfile.TemporaryDirectory(dir=packages.parent) as folder:
         for name in ("package.json", "package-lock.json", ".npmrc"):
             shutil.copy(EXAMPLE / name, folder)
-        patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]  # a machine without a network skips soon
+        # a machine without a network skips soon
+        patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=30000"]
         command = ["npm", "ci", "--prefer-offline", "--no-audit", "--no-fund", *patience]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S)
         if done.returncode and UNREACHABLE.search(done.stderr):

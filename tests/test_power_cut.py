@@ -232,8 +232,7 @@ def test_a_disk_that_fills_up_and_gets_room_again(model: Path, tmp_path: Path, d
         before = path.read_bytes()
         os.write(stdin, b"".join(lines[101:201]))
         wait_until(lambda: path.read_bytes() != before)
-        path.unlink()  # somebody cleans up, and something else takes the room
-        fill(disk, 0)
+        path.rename(disk / "elsewhere")  # somebody moves it out of the way, and there is no room for another
         os.write(stdin, b"".join(lines[201:301]))
         device.wait_for("state_not_saved")
         (disk / "filler").unlink()
@@ -305,6 +304,7 @@ def test_a_disk_that_hangs_holds_up_nothing(model: Path, tmp_path: Path, monkeyp
     goes_on, real = threading.Event(), os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda fd: (goes_on.wait(PATIENCE_S), real(fd))[1])
     monkeypatch.setattr(resume, "STUCK_S", 0.05)
+    monkeypatch.setattr(resume, "END_WAIT_S", PATIENCE_S)
     one.score(400)
     assert one.writer.pending == 1  # one copy is on its way, and no other waits behind it
     time.sleep(0.1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import resource
@@ -103,7 +104,9 @@ def test_kill_at_any_sample_and_the_rest_is_the_same(recording: Path, tmp_path: 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_stopped_run_saves_the_open_hop(recording: Path, tmp_path: Path, signum: int, code: int) -> None:
     arguments = _arguments(recording, "--state", tmp_path / "state")
-    with Device(*arguments) as device:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    with _slow(recording, pipe), Device(*arguments, "--csv", pipe) as device:
         device.wait_for("anomaly")
         assert device.end(signum) == code
         first = device.events
@@ -199,10 +202,12 @@ def test_a_folder_that_is_not_there_keeps_detecting(recording: Path, tmp_path: P
 
 def test_a_reader_that_leaves_ends_the_run_quietly(recording: Path) -> None:
     command = [*COMMAND, *map(str, _arguments(recording))]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout and process.stderr
-    process.stdout.readline()
-    process.stdout.close()
+    end, fd = os.pipe()
+    fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, 4096)  # what the run has to say is more, so that it meets the end of the reader
+    process = subprocess.Popen(command, cwd=ROOT, stdout=fd, stderr=subprocess.PIPE)
+    os.close(fd)
+    assert process.stderr and os.read(end, 1)
+    os.close(end)
     assert process.wait(PATIENCE_S) == 0
     assert process.stderr.read() == b""
     process.stderr.close()

@@ -108,7 +108,7 @@ def test_given_up_after_the_time_that_was_allowed(tmp_path: Path) -> None:
     done = run("--model", model, "--serial", tmp_path / "none", "--give-up-after", 0.5)
     assert done.returncode == 4 and "gave up waiting for it" in done.stderr.splitlines()[-1]
     assert [event["event"] for event in events_of(done.stdout)] == ["input_waiting"]
-    with pytest.raises(InputLost, match="gone for 0 s"):
+    with pytest.raises(InputLost, match=r"gone for \d+ s"):
         list(source(tmp_path / "none", give_up_after_s=0.0))
 
 
@@ -188,7 +188,7 @@ def test_a_sequence_over_a_real_port(tmp_path: Path) -> None:
         port.write(b"torn\n" + b"".join(map(line, counts[:8])) + line(8, b"7") + b"".join(map(line, counts[8:])))
         gap = device.wait_for("input_gap")
         assert gap["samples"] == 492 and gap["reason"] == "sequence 500 after 7"
-        device.wait_for("score")
+        device.wait_for(lambda event: event["event"] == "score" and event["sample"] == 13)
         assert device.end(15) == 0
     recorded = [row.split(",")[1] for row in (tmp_path / "r.csv").read_text().splitlines()[1:]]
     want = ["0", "1", "2", "3", "", "", "6", "7", *map(str, range(500, 506))]

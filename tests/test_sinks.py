@@ -6,17 +6,17 @@ import itertools
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from broker import eventually, free_port
-from device import COMMAND, ROOT, Device, Port, events_of, run
+from device import COMMAND, PATIENCE_S, ROOT, Device, Port, events_of, run
 from step_models import step_file
 
 from edgekd.runtime.segments import load_acked
@@ -130,18 +130,12 @@ def test_an_event_file_on_a_full_disk_is_told_once_and_goes_on_later(tmp_path: P
     assert [event["number"] for event in lines(path)] == list(range(100))
 
 
-def read_all(fd: int) -> list[dict[str, Any]]:
-    """All that is in a pipe and still comes, until nothing does."""
-    data, os_blocking = b"", os.get_blocking(fd)
-    os.set_blocking(fd, False)
-    quiet_at = time.monotonic() + 1.0
-    while time.monotonic() < quiet_at:
-        try:
-            data += os.read(fd, 65536)
-            quiet_at = time.monotonic() + 1.0
-        except BlockingIOError:
-            time.sleep(0.01)
-    os.set_blocking(fd, os_blocking)
+def read_to(fd: int, last: bytes) -> list[dict[str, Any]]:
+    """What comes out of a pipe, up to a line that ends so."""
+    data = b""
+    while not data.endswith(last):
+        assert select.select([fd], [], [], PATIENCE_S)[0], "nothing more comes"
+        data += os.read(fd, 65536)
     return [json.loads(line) for line in data.splitlines()]
 
 
@@ -151,7 +145,7 @@ def test_a_reader_that_stalls_loses_the_oldest_and_is_told(monkeypatch: pytest.M
     sink = LiveLines(fd)
     for number in range(10_000):
         sink.emit({"event": "test", "number": number})
-    found = read_all(end)
+    found = read_to(end, b'"number": 9999}\n')
     numbers = [event["number"] for event in found if event["event"] == "test"]
     gaps = [event["count"] for event in found if event["event"] == "lines_dropped"]
     assert numbers == sorted(numbers) and numbers[-1] == 9999
@@ -193,7 +187,9 @@ def test_a_reader_of_standard_output_that_stalls_does_not_stop_detection(folder:
         row, count = b"1.0,2.0,3.0\n", 3000
         port.write(row * (count + 1))  # 200 KB of scores; a pipe holds 64
         eventually(lambda: sum(event["event"] == "score" for event in lines(kept)) == count, "all scores in the file")
+        assert process.stdout
         process.send_signal(signal.SIGTERM)
+        process.stdout.read()  # a reader that is back; that one who is not ends it too is another test's
         assert process.wait(30) == 0
     port.unplug()
 
@@ -214,7 +210,7 @@ def test_a_command_that_fails_is_tried_again_and_nothing_is_skipped(
     writer = DiskWriter()
     spool = Spool(tmp_path / "spool", 2**20, writer, lambda kind, _, fields: told.append((kind, fields)))
     command = shell_words(flaky, tmp_path / "tries", tmp_path / "got")
-    sink = Command(command, 3.0, 60.0, spool, lambda kind, _, fields: told.append((kind, fields)))
+    sink = Command(command, 10.0, 60.0, spool, lambda kind, _, fields: told.append((kind, fields)))
     sink.start()
     for number in range(8):
         spool.append({"event": "test", "number": number})
@@ -224,7 +220,7 @@ def test_a_command_that_fails_is_tried_again_and_nothing_is_skipped(
     spool.close()
     assert [event["number"] for event in lines(tmp_path / "got")] == list(range(8))
     reasons = {fields["reason"] for kind, fields in told if kind == "sink_waiting"}
-    assert reasons == {"exit code 3", "it takes longer than 3 s"}
+    assert reasons == {"exit code 3", "it takes longer than 10 s"}
     assert [kind for kind, _ in told].count("sink_back") >= 2
 
 
@@ -239,7 +235,7 @@ def test_an_event_that_a_command_never_takes_holds_up_the_others_for_a_bounded_t
     told: list[tuple[str, dict[str, Any]]] = []
     spool = Spool(tmp_path / "spool", 2**20, DiskWriter(), lambda *_: None)
     command = shell_words(poisoned, tmp_path / "tries", tmp_path / "got")
-    sink = Command(command, 30.0, 0.5, spool, lambda kind, _, fields: told.append((kind, fields)))
+    sink = Command(command, 30.0, 3.0, spool, lambda kind, _, fields: told.append((kind, fields)))
     sink.start()
     for number in range(8):
         spool.append({"event": "poison" if number in (2, 5) else "test", "number": number})
@@ -250,6 +246,18 @@ def test_an_event_that_a_command_never_takes_holds_up_the_others_for_a_bounded_t
     tries = [event["number"] for event in lines(tmp_path / "tries")]
     assert tries == sorted(tries) and 2 <= tries.count(2) < 10 and tries.count(7) == 1
     assert [fields for kind, fields in told if kind == "exec_dropped"] == [{"count": 1, "total": 1}]  # once a minute
+
+
+def test_a_sink_that_is_stopped_before_it_has_begun_never_begins(tmp_path: Path) -> None:
+    """As where a run ends while SIGHUP exchanges its sinks."""
+    spool = Spool(tmp_path / "spool", 2**20, DiskWriter(), lambda *_: None)
+    sink = Command(f"touch {tmp_path / 'ran'}", 30.0, 3.0, spool, lambda *_: None)
+    sink.stop(0.1)
+    sink.start()
+    spool.append({"event": "test"})
+    sink.stop(PATIENCE_S)
+    spool.close()
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
@@ -281,7 +289,10 @@ def test_sighup_exchanges_the_sinks(folder: Path, tmp_path: Path) -> None:
     def settings(**sinks: object) -> None:
         file.write_text("".join(f"{name} = {json.dumps(str(value))}\n" for name, value in sinks.items()))
 
-    settings(exec=shell_words(TAKES, got[0]), events=tmp_path / "e1")
+    def takes(place: Path) -> str:  # at once: a command that is killed after it has written is run again
+        return f"sh -c 'cat >> \"$0\"' {place}"
+
+    settings(exec=takes(got[0]), events=tmp_path / "e1")
     arguments = ("--model", folder / "m.onnx", "--config", file, "--stdin", "--spool", tmp_path / "spool")
     with Device(*arguments, stdin=subprocess.PIPE) as device:
         assert device.process.stdin
@@ -290,7 +301,7 @@ def test_sighup_exchanges_the_sinks(folder: Path, tmp_path: Path) -> None:
             device.process.stdin.flush()
             eventually(lambda place=place: len(lines(place)) > 5, "that the command has run")  # type: ignore[misc]
             eventually(lambda now=now: len(lines(tmp_path / now)) > 5, "events in the file")  # type: ignore[misc]
-            settings(exec=shell_words(TAKES, got[1]), events=tmp_path / "e2")
+            settings(exec=takes(got[1]), events=tmp_path / "e2")
             device.process.send_signal(signal.SIGHUP)
             assert device.wait_for("reloaded")["needs_restart"] == []
         settings(exec="no-such-command-here")

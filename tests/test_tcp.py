@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from device import PATIENCE_S, Device, run, write_csv
+from broker import eventually
+from device import PATIENCE_S, Device, catches, run, write_csv
 from step_models import step_file, step_manifest, step_samples
 
 from edgekd.runtime.errors import UsageError
@@ -105,7 +106,8 @@ def test_a_stop_does_not_wait_for_a_connection_that_hangs(tmp_path: Path) -> Non
         waiting[-1].setblocking(False)
         waiting[-1].connect_ex(full.getsockname())
     with Device("--model", model, "--tcp", f"127.0.0.1:{full.getsockname()[1]}") as device:
-        time.sleep(2.0)
+        eventually(lambda: catches(device.process.pid, signal.SIGTERM), "its start")
+        time.sleep(0.5)  # it connects
         began = time.monotonic()
         assert device.end(signal.SIGTERM) == 0
         assert time.monotonic() - began < PATIENCE_S / 2

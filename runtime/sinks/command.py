@@ -63,7 +63,8 @@ class Command:
         """End after the command that is running; one that takes longer is killed, and its event kept."""
         self._stopping.set()
         self._woken.set()
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         self._kill()
 
     def _run(self) -> None:

@@ -15,7 +15,7 @@ class Outlet(Protocol):
         """Begin to deliver."""
 
     def stop(self, timeout_s: float) -> None:
-        """Deliver no more; what is under way may end within the time."""
+        """Deliver no more; what is under way may end within the time. One that has not begun never does."""
 
 
 class Trouble:

@@ -7,6 +7,7 @@ same ids, so that a consumer can drop what it has; everything else has an id tha
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -148,12 +149,13 @@ class Several:
         for outlet in self._outlets.values():
             outlet.start()
 
-    def close(self, hurry: Callable[[], bool]) -> None:
-        """Deliver what can be delivered and end. `hurry` is asked whether the run was told to stop."""
-        end = time.monotonic() + HURRY_S
+    def close(self, hurry: Callable[[], bool], over_by: float = math.inf) -> None:
+        """Deliver what can be delivered and end. `hurry` is asked whether the run was told to stop, `over_by` is when
+        it then has to be over, on the monotonic clock."""
+        end = min(time.monotonic() + HURRY_S, over_by)
         if self.spool and self._outlets:
             self._drain(self.spool, hurry, end - FAREWELL_S)
-            end = max(end, time.monotonic() + FAREWELL_S)
+            end = min(max(end, time.monotonic() + FAREWELL_S), over_by)
             for outlet in self._outlets.values():
                 outlet.stop(max(0.05, end - time.monotonic()))
             if left := self.spool.depth:

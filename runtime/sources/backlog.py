@@ -21,6 +21,7 @@ FEWEST_ROWS = 16384  # a burst, such as a recording that is replayed over a port
 MOST_BYTES = 32 * 2**20
 ROW_BYTES = 300  # of a row in the queue, beside its values
 TELL_EVERY_S = 10.0
+TRIED_S = 10.0  # to open an input may take a name server's time; a service that is not ready by then seems broken
 HUNG_S = 60.0  # a name server may take half a minute to answer; a thread that takes longer to turn has a fault
 END_S = 0.4  # a thread that hangs in a system call does not keep the process from ending
 
@@ -53,8 +54,8 @@ class Backlog:
         self._phase = 0  # samples in the open hop when the first that waits comes to the detector
         self._dropped_told = 0
         self._tell_due = 0.0
-        self._ended = self._closing = False
-        self._turned_s = time.monotonic()  # when the thread last came round
+        self._ended = self._closing = self._came = False
+        self._made_s = self._turned_s = time.monotonic()  # when the thread last came round
         self._error: BaseException | None = None
 
     @property
@@ -77,6 +78,11 @@ class Backlog:
     def idle(self) -> bool:
         """Whether nothing comes because the input has nothing, as far as one can know."""
         return time.monotonic() - self._turned_s < HUNG_S
+
+    @property
+    def tried(self) -> bool:
+        """Whether the input was opened, or could not be; or whether that takes long."""
+        return self._came or time.monotonic() - self._made_s > TRIED_S
 
     def seek(self, sample: int) -> None:
         """A live input cannot be sought."""
@@ -124,12 +130,13 @@ class Backlog:
         except BaseException as error:  # raised where the loop can handle it
             self._error = error
         with self._changed:
-            self._ended = True
+            self._ended = self._came = True
             self._changed.notify()
 
     def _put(self, items: Items) -> None:
         with self._changed:
             self._waiting.append((time.monotonic(), items))
+            self._came = True
             self.backlog += _samples(items)
             if self.backlog > self.limit_rows:
                 self._drop()
