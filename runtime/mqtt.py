@@ -197,6 +197,11 @@ class Connection:
         """Begin to connect."""
         self._thread.start()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to disconnect."""
+        return self._stopping.is_set()
+
     def wake(self) -> None:
         """There is something to do."""
         with contextlib.suppress(BlockingIOError):  # full: it will wake
@@ -207,7 +212,7 @@ class Connection:
         self._leave_by = time.monotonic() + timeout_s
         self._stopping.set()
         self.wake()
-        if self._thread.ident is not None:
+        if self._thread.is_alive():
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 

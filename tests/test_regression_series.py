@@ -211,6 +211,34 @@ def test_a_killed_training_goes_on_and_a_teacher_that_has_scored_is_not_asked_ag
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+@pytest.mark.parametrize(("windows", "times"), [(0, 1), (300, 2), (10_000, 4)])
+@pytest.mark.parametrize("resets", [True, False])
+def test_a_teacher_scores_a_recording_as_often_as_it_takes_to_have_the_windows(
+    resets: bool, windows: int, times: int
+) -> None:
+    """Each time begun a part of a hop later; never more often than a hop has samples."""
+    values = np.random.default_rng(0).normal(size=(800, 2)).astype(np.float32)
+    recording = Recording(values, ("a", "b"), 1.0, starts=(0, 401), entities=("x", "y"), source="noise")
+    seen: list[int] = []
+
+    class Whole:
+        name = "the teacher"
+
+        def __call__(self, asked: Recording) -> np.ndarray:
+            (later,) = np.flatnonzero((values[:4] == asked.values[0]).all(1)) if asked.source == "noise" else [-1]
+            if later >= 0:
+                again = later if resets else 0  # of the second entity, where state begins anew with it
+                assert asked.starts == (0, 401 - later) and len(asked) == 800 - later - again
+                assert np.array_equal(asked.values[asked.starts[1]], values[401 + again])
+            seen.append(int(later))
+            return np.abs(asked.values[:, 0]) + 1.0
+
+    settings = replace(PRESETS["window"], **{**TINY, "epochs": 1, "windows": windows, "entity_resets": resets})
+    trained = train(recording, settings, Training(scorers=(Whole(),)))
+    assert sorted(seen) == sorted([*range(0, 4, 4 // times), *[-1] * times])
+    assert len(trained.histories["student"]) == 1
+
+
 def test_damage_is_in_stretches_and_leaves_the_rest_and_constant_sensors_alone(tiny_recording: Recording) -> None:
     still = replace(tiny_recording, values=np.c_[tiny_recording.values, np.ones(len(tiny_recording), np.float32)],
                     sensors=(*tiny_recording.sensors, "still"))  # fmt: skip

@@ -47,15 +47,15 @@ def _whole(folder: Path) -> list[dict]:
 
 
 @contextlib.contextmanager
-def _slow(folder: Path, pipe: Path) -> Iterator[None]:
-    """The recording through a pipe, a row a millisecond, and no end of it: a file is read before a state is on disk."""
+def _slow(folder: Path, pipe: Path, pause_s: float = 0.001) -> Iterator[None]:
+    """The recording through a pipe, row by row, and no end of it: a file is read before a state is on disk."""
     over = threading.Event()
 
     def write() -> None:
         with contextlib.suppress(BrokenPipeError), pipe.open("wb", buffering=0) as file:
             for line in (folder / "x.csv").read_bytes().splitlines(keepends=True):
                 file.write(line)
-                time.sleep(0.001)
+                time.sleep(pause_s)
             over.wait()
 
     writer = threading.Thread(target=write, daemon=True)
@@ -106,7 +106,7 @@ def test_a_stopped_run_saves_the_open_hop(recording: Path, tmp_path: Path, signu
     arguments = _arguments(recording, "--state", tmp_path / "state")
     pipe = tmp_path / "pipe.csv"
     os.mkfifo(pipe)
-    with _slow(recording, pipe), Device(*arguments, "--csv", pipe) as device:
+    with _slow(recording, pipe, 0.01), Device(*arguments, "--csv", pipe) as device:
         device.wait_for("anomaly")
         assert device.end(signum) == code
         first = device.events

@@ -56,6 +56,8 @@ class Command:
 
     def start(self) -> None:
         """Begin to run commands."""
+        if self._stopping.is_set():
+            return
         self._cursor = self._spool.cursor("exec", self._woken.set)
         self._thread.start()
 
@@ -63,7 +65,7 @@ class Command:
         """End after the command that is running; one that takes longer is killed, and its event kept."""
         self._stopping.set()
         self._woken.set()
-        if self._thread.ident is not None:
+        if self._thread.is_alive():
             self._thread.join(timeout_s)
         self._kill()
 

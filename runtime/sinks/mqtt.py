@@ -41,6 +41,8 @@ class Publisher:
 
     def start(self) -> None:
         """Begin to connect."""
+        if self._connection.stopping:
+            return
         self._cursor = self._spool.cursor("mqtt", self._connection.wake)
         self._connection.start()
 

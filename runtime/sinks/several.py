@@ -44,6 +44,7 @@ SETTINGS = {
 HURRY_S = 0.8  # what a service that is stopped gives its sinks, of the two seconds that it has
 FAREWELL_S = 0.3  # of these: to end a command, to say offline
 STALL_S = 10.0  # an input that has ended waits for sinks that take events, and so long for those that take none
+LEAST_S = 0.02  # what a part of the end gets where those before it have taken all
 POLL_S = 0.02
 
 
@@ -82,6 +83,7 @@ class Several:
         """What has the `stream_id` of the samples: the StateKeeper, where there is one."""
         self._outlets: dict[str, Outlet] = {}
         self._given: dict[str, tuple[Any, ...]] = {}  # the settings that each sink was made from
+        self._exchanging = threading.Lock()
         self._live = live
         self._writer = writer
         self._say = say
@@ -157,16 +159,16 @@ class Several:
             self._drain(self.spool, hurry, end - FAREWELL_S)
             end = min(max(end, time.monotonic() + FAREWELL_S), over_by)
             for outlet in self._outlets.values():
-                outlet.stop(max(0.05, end - time.monotonic()))
+                outlet.stop(max(LEAST_S, end - time.monotonic()))
             if left := self.spool.depth:
                 self._say(f"{left} events are not delivered yet; they are kept for the next start")
         with contextlib.suppress(BrokenPipeError):
             self.tick()
         if self.spool:
-            self.spool.close(max(0.05, end - time.monotonic()))
-        self._writer.flush(max(0.05, end - time.monotonic()))
+            self.spool.close(max(LEAST_S, end - time.monotonic()))
+        self._writer.flush(max(LEAST_S, end - time.monotonic()))
         if isinstance(self._stdout, LiveLines):
-            self._stdout.close(max(0.05, end - time.monotonic()))
+            self._stdout.close(max(LEAST_S, end - time.monotonic()))
 
     def _drain(self, spool: Spool, hurry: Callable[[], bool], end: float) -> None:
         """Wait until everything is delivered: until `end` if in a hurry, else as long as something is."""
@@ -182,12 +184,13 @@ class Several:
             time.sleep(POLL_S)
 
     def _exchange(self, name: str, old: Outlet | None, new: Outlet | None) -> None:
-        if old is not None:
-            old.stop(HURRY_S)
-        if new is not None:
-            new.start()
-        elif self.spool:
-            self.spool.forget(name)
+        with self._exchanging:  # one after the other: what is to go was to come a moment ago
+            if old is not None:
+                old.stop(HURRY_S)
+            if new is not None:
+                new.start()
+            elif self.spool:
+                self.spool.forget(name)
 
     def _spool_of(self, options: Options) -> Spool:
         from edgekd.runtime.spool import Spool

@@ -16,6 +16,7 @@ CHUNK_BYTES = 16384
 """What is read at once. Of more, thousands of rows at once, uneven pieces tear holes into the heap that add up: with
 64 KiB a run of two simulated hours grew by a quarter MiB."""
 TICK_S = 0.25
+END_S = 0.4  # a thread that hangs in a system call does not keep the process from ending
 """A source that has nothing yields nothing this often, so that the loop can save its state or stop."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from edgekd.runtime.manifest import Manifest, shown
 from edgekd.runtime.parse import Row
-from edgekd.runtime.sources import TICK_S, InputEvent, Reader, Source
+from edgekd.runtime.sources import END_S, TICK_S, InputEvent, Reader, Source
 from edgekd.runtime.sources.order import window_samples
 
 LONGEST_LAG_S = 10.0  # of samples at the model's own rate: older ones say little about now
@@ -23,7 +23,6 @@ ROW_BYTES = 300  # of a row in the queue, beside its values
 TELL_EVERY_S = 10.0
 TRIED_S = 10.0  # to open an input may take a name server's time; a service that is not ready by then seems broken
 HUNG_S = 60.0  # a name server may take half a minute to answer; a thread that takes longer to turn has a fault
-END_S = 0.4  # a thread that hangs in a system call does not keep the process from ending
 
 Items = Sequence[Row | InputEvent]
 

@@ -23,7 +23,7 @@ import numpy as np
 from edgekd.runtime.manifest import Manifest, shown
 from edgekd.runtime.mqtt import KEEPALIVE_S, Address, Connection, Secrets, stable_client_id
 from edgekd.runtime.parse import MISSING, PLAIN, TIME_NAMES, Layout, Row, seconds_of
-from edgekd.runtime.sources import TICK_S, InputEvent, RowReader
+from edgekd.runtime.sources import END_S, TICK_S, InputEvent, RowReader
 from edgekd.runtime.sources.grid import Grid
 from edgekd.runtime.sources.order import window_samples
 
@@ -84,7 +84,7 @@ class MqttMessages:
                     found += [item] if isinstance(item, InputEvent) else self.rows.message(*item)
                 yield [*found, *self.rows.tick()]
         finally:
-            self._connection.stop(0.5)
+            self._connection.stop(END_S)
 
     @property
     def reading(self) -> bool:

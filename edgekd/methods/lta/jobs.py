@@ -126,7 +126,8 @@ class StudentJob(_Job):
         stateful = step.carried or step.accumulator is not None
         warm = max(step.warmup_samples, 0 if teacher is None else teacher.span)
         self.train = Lanes.cut(stream, FIT, self.config.lanes, warm, stateful)
-        self.lengthen(-(-len(self.train.positions) // self.config.truncate_hops))
+        chunks = self.train.trained.split(self.config.truncate_hops)
+        self.lengthen(sum(bool(chunk.any()) for chunk in chunks))
         self.held = Lanes.cut(stream, CALIBRATE, self.config.lanes, warm, stateful)
         self.maps = None
         if teacher is not None and teacher_stream is not None:

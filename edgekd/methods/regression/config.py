@@ -50,7 +50,11 @@ class RegressionConfig:
     lts: str = "per_variable"
     """How the accumulator's summary becomes a matrix, see `edgekd.accumulator`."""
     damaged_copies: int = 1
-    """Copies of the training recording with damage laid into them, scored by the teacher as outliers."""
+    """Copies with damage laid into them of the training recording, each time it is scored; the teacher scores them as
+    outliers."""
+    windows: int = 0
+    """So many windows are scored where a recording has them: with fewer, one a hop, the teacher scores it again, each
+    time begun a part of a hop later. A file of scores is taken once."""
     lanes: int = 16
     """With an accumulator: pieces of the recording that train side by side ..."""
     truncate_hops: int = 8
@@ -134,6 +138,7 @@ RANGES = {
     "rows": (0, LONGEST), "false_alarm_rate": (1e-6, 0.5), "hop": (0, LONGEST), "alpha": (0.0, 1e3),
     "target_rate": (1e-6, 1.0), "outlier_share": (0.0, 0.9), "leak": (0.0, 1.0), "tail_weight": (0.0, 1e3),
     "floor": (0.0, 1e6), "epochs": (1, 100_000), "updates": (0, 10_000_000), "damaged_copies": (0, 16),
+    "windows": (0, 10_000_000),
     "lanes": (1, 4096), "truncate_hops": (1, 4096), "teacher_epochs": (1, 100_000), "patience": (1, 100_000),
     "learning_rate": (1e-8, 10.0), "teacher_learning_rate": (1e-8, 10.0), "batch": (2, 65_536),
     "teacher_batch": (1, 65_536),
@@ -146,6 +151,6 @@ PRESETS = {
     "signature": SERIES,
     "window": replace(SERIES, input="window"),
     # where the shape of a window counts and not its energy: what a gateway runs in place of AnomalyLLM
-    "shape": replace(SERIES, input="window", student="our-S3", updates=2000),
+    "shape": replace(SERIES, input="window", student="our-S6", windows=8192, updates=2000),
     "image": RegressionConfig(input="image"),
 }

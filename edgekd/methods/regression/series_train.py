@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -37,11 +38,14 @@ def train_series(recording: Recording, config: RegressionConfig, how: Training) 
     config = _as_the_teachers(config, how)
     step = prepared(recording, config)
     panel = Panel(scorers(recording, how))
-    outliers = outlier_recordings(recording, config, how, step.span)
-    _tell(how, f"{len(panel.members)} teachers score {recording.source} and {len(outliers)} recordings of outliers")
+    times = times_scored(recording, config, how, step.hop)
+    shifted = begun_later(recording, step, times)
+    outliers = outlier_recordings(recording, config, how, step, times)
+    asked = f"{recording.source}{f', {len(shifted)} times,' if len(shifted) > 1 else ''}"
+    _tell(how, f"{len(panel.members)} teachers score {asked} and {len(outliers)} recordings of outliers")
 
-    normal_stream = TrainingStream(step.scaler, recording, step.entities(recording), step.span, step.hop)
-    said = scores_of(panel.members, recording, step)
+    normal_stream = joined_stream(step, shifted)
+    said = np.concatenate([scores_of(panel.members, each, step) for each in shifted], axis=1)
     panel.fit(said, normal_stream.parts == FIT)
     scores = panel(said)
     step.scale.fit(torch.from_numpy(scores[(normal_stream.parts == FIT) & np.isfinite(scores)]))
@@ -100,8 +104,23 @@ def prepared(recording: Recording, config: RegressionConfig) -> SeriesStep:
     return step
 
 
+def times_scored(recording: Recording, config: RegressionConfig, how: Training, hop: int) -> int:
+    """How often it takes to score a recording, one window a hop, to have `config.windows` of them."""
+    if how.teacher_scores is not None:
+        return 1
+    return min(hop, max(1, math.ceil(config.windows / (len(recording) // hop))))
+
+
+def begun_later(recording: Recording, step: SeriesStep, times: int) -> list[Recording]:
+    """The recording so often, each a part of a hop later than the one before from wherever state begins anew, so that
+    the windows of one lie between those of the others."""
+    shifts = [i * step.hop // times for i in range(1, times)]
+    later = recording.later if step.entity_resets else lambda shift: recording.slice(shift, len(recording))
+    return [recording, *map(later, shifts)]
+
+
 def outlier_recordings(
-    recording: Recording, config: RegressionConfig, how: Training, span: int
+    recording: Recording, config: RegressionConfig, how: Training, step: SeriesStep, times: int
 ) -> list[Recording]:  # fmt: skip
     """Damaged copies of the recording, and what was given as `outliers`; none where no teacher can score them.
 
@@ -112,7 +131,8 @@ def outlier_recordings(
             raise UsageError("--outliers: scores in a file say nothing of them; give the teacher itself, --teacher")
         return []
     # the same damage for every seed: a large teacher takes minutes to score another
-    found = [damaged(recording, span, seed=copy) for copy in range(config.damaged_copies)]
+    shifted = begun_later(recording, step, times) * config.damaged_copies
+    found = [damaged(each, step.span, seed=copy) for copy, each in enumerate(shifted)]
     if how.outliers is not None:
         given = how.outliers
         if given.n_sensors != recording.n_sensors or given.frame != recording.frame:
@@ -120,7 +140,8 @@ def outlier_recordings(
                 f"{given.source}: {given.n_sensors} sensors, {recording.source} has {recording.n_sensors}; outliers "
                 "must have the shape of the recording"
             )
-        found.append(replace(given, sensors=recording.sensors, period_s=recording.period_s, labels=None))
+        given = replace(given, sensors=recording.sensors, period_s=recording.period_s, labels=None)
+        found += begun_later(given, step, times)
     return found
 
 
@@ -134,12 +155,15 @@ def scores_of(members: Sequence[Scorer], recording: Recording, step: SeriesStep)
 
 def joined_stream(step: SeriesStep, recordings: list[Recording]) -> TrainingStream:
     """Several recordings as one stream, each a stretch or more of its own."""
+    if len(recordings) == 1:
+        return TrainingStream(step.scaler, recordings[0], step.entities(recordings[0]), step.span, step.hop)
     offsets = np.cumsum([0, *map(len, recordings)])
     joined = replace(
         recordings[0],
         values=np.concatenate([each.values for each in recordings]),
         starts=tuple(int(offset) + start for offset, each in zip(offsets, recordings) for start in each.starts),
         entities=tuple(name for each in recordings for name in each.entities),
+        labels=None,
         times_s=None,
     )
     stretches = [
