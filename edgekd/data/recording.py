@@ -74,26 +74,6 @@ class Recording:
             entities=tuple(self.entities[i] for i in inside),
         )
 
-    def later(self, samples: int) -> Recording:
-        """Without the first samples of each entity; one that has no more is left out.
-
-        Raises RecordingError where nothing is left.
-        """
-        bounds = [(start + samples, end) for start, end in self.bounds]
-        inside = [i for i, (start, end) in enumerate(bounds) if start < end]
-        if not inside:
-            raise RecordingError(f"{self.source or 'recording'}: no entity is longer than {samples} samples")
-        kept = np.concatenate([np.arange(*bounds[i]) for i in inside])
-        lengths = [bounds[i][1] - bounds[i][0] for i in inside]
-        return replace(
-            self,
-            values=self.values[kept],
-            labels=None if self.labels is None else self.labels[kept],
-            times_s=None if self.times_s is None else self.times_s[kept],
-            starts=tuple(int(start) for start in np.cumsum([0, *lengths[:-1]])),
-            entities=tuple(self.entities[i] for i in inside),
-        )
-
     def digest(self) -> str:
         """SHA-256 over names, period, boundaries and values."""
         h = hashlib.sha256()

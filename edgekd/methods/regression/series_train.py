@@ -12,6 +12,7 @@ import torch
 
 from edgekd.calibration import FIT, parts, require_windows
 from edgekd.data.recording import Recording
+from edgekd.data.request import join
 from edgekd.methods.door import Trained, Training
 from edgekd.methods.regression.config import RegressionConfig
 from edgekd.methods.regression.energies import EnergyStudent
@@ -38,11 +39,11 @@ def train_series(recording: Recording, config: RegressionConfig, how: Training) 
     config = _as_the_teachers(config, how)
     step = prepared(recording, config)
     panel = Panel(scorers(recording, how))
-    times = times_scored(recording, config, how, step.hop)
-    shifted = begun_later(recording, step, times)
-    outliers = outlier_recordings(recording, config, how, step, times)
+    shifted = begun_later(recording, step, times_scored(recording, config, how, step.hop))
+    outliers = outlier_recordings(shifted, config, how, step)
     asked = f"{recording.source}{f', {len(shifted)} times,' if len(shifted) > 1 else ''}"
-    _tell(how, f"{len(panel.members)} teachers score {asked} and {len(outliers)} recordings of outliers")
+    who = "the teacher scores" if len(panel.members) == 1 else f"{len(panel.members)} teachers score"
+    _tell(how, f"{who} {asked} and {len(outliers)} recordings of outliers")
 
     normal_stream = joined_stream(step, shifted)
     said = np.concatenate([scores_of(panel.members, each, step) for each in shifted], axis=1)
@@ -114,15 +115,19 @@ def times_scored(recording: Recording, config: RegressionConfig, how: Training, 
 def begun_later(recording: Recording, step: SeriesStep, times: int) -> list[Recording]:
     """The recording so often, each a part of a hop later than the one before from wherever state begins anew, so that
     the windows of one lie between those of the others."""
-    shifts = [i * step.hop // times for i in range(1, times)]
-    later = recording.later if step.entity_resets else lambda shift: recording.slice(shift, len(recording))
-    return [recording, *map(later, shifts)]
+    found = [recording]
+    for shift in (i * step.hop // times for i in range(1, times)):
+        stretches = [(start + shift, end) for start, end in step.entities(recording) if start + shift < end]
+        if stretches:
+            found.append(_joined([recording.slice(*stretch) for stretch in stretches]))
+    return found
 
 
 def outlier_recordings(
-    recording: Recording, config: RegressionConfig, how: Training, step: SeriesStep, times: int
+    shifted: list[Recording], config: RegressionConfig, how: Training, step: SeriesStep
 ) -> list[Recording]:  # fmt: skip
-    """Damaged copies of the recording, and what was given as `outliers`; none where no teacher can score them.
+    """Damaged copies of the recording as often as it is scored, and what was given as `outliers` as often; none where
+    no teacher can score them.
 
     Raises RecordingError where the given ones have another number of sensors.
     """
@@ -131,17 +136,16 @@ def outlier_recordings(
             raise UsageError("--outliers: scores in a file say nothing of them; give the teacher itself, --teacher")
         return []
     # the same damage for every seed: a large teacher takes minutes to score another
-    shifted = begun_later(recording, step, times) * config.damaged_copies
-    found = [damaged(each, step.span, seed=copy) for copy, each in enumerate(shifted)]
+    found = [damaged(each, step.span, seed=copy) for copy, each in enumerate(shifted * config.damaged_copies)]
     if how.outliers is not None:
-        given = how.outliers
+        recording, given = shifted[0], how.outliers
         if given.n_sensors != recording.n_sensors or given.frame != recording.frame:
             raise RecordingError(
                 f"{given.source}: {given.n_sensors} sensors, {recording.source} has {recording.n_sensors}; outliers "
                 "must have the shape of the recording"
             )
         given = replace(given, sensors=recording.sensors, period_s=recording.period_s, labels=None)
-        found += begun_later(given, step, times)
+        found += begun_later(given, step, len(shifted))
     return found
 
 
@@ -155,23 +159,18 @@ def scores_of(members: Sequence[Scorer], recording: Recording, step: SeriesStep)
 
 def joined_stream(step: SeriesStep, recordings: list[Recording]) -> TrainingStream:
     """Several recordings as one stream, each a stretch or more of its own."""
-    if len(recordings) == 1:
-        return TrainingStream(step.scaler, recordings[0], step.entities(recordings[0]), step.span, step.hop)
     offsets = np.cumsum([0, *map(len, recordings)])
-    joined = replace(
-        recordings[0],
-        values=np.concatenate([each.values for each in recordings]),
-        starts=tuple(int(offset) + start for offset, each in zip(offsets, recordings) for start in each.starts),
-        entities=tuple(name for each in recordings for name in each.entities),
-        labels=None,
-        times_s=None,
-    )
     stretches = [
         (int(offset) + start, int(offset) + end)
         for offset, each in zip(offsets, recordings)
         for start, end in step.entities(each)
     ]
-    return TrainingStream(step.scaler, joined, stretches, step.span, step.hop)
+    return TrainingStream(step.scaler, _joined(recordings), stretches, step.span, step.hop)
+
+
+def _joined(recordings: Sequence[Recording]) -> Recording:
+    """One after the other, each entity under its own name."""
+    return recordings[0] if len(recordings) == 1 else join(recordings, [""] * len(recordings))
 
 
 def _standardized(step: SeriesStep, scores: np.ndarray) -> torch.Tensor:
