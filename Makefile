@@ -28,7 +28,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $@
 
 demo: setup
-	$(BIN)/python -m bench.demo
+	$(BIN)/python -m examples.demo
 
 test: setup
 	$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST_ARGS)

@@ -33,11 +33,10 @@ def save(name: str, figures: Any, **facts: Any) -> Path:
     """Write bench/results/NAME.json; `facts` are seeds, settings and the like."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    program = Path(sys.argv[0])
-    module = program.parent.name if program.stem == "__main__" else program.stem
+    module = sys.modules["__main__"].__spec__.name.removesuffix(".__main__")  # of `python -m MODULE`
     content = {
         # where data and models lie is the machine's own business
-        "command": " ".join([f"python -m bench.{module}", *(a for a in sys.argv[1:] if "/" not in a)]),
+        "command": " ".join([f"python -m {module}", *(a for a in sys.argv[1:] if "/" not in a)]),
         "machine": machine(),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         **facts,

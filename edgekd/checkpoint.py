@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from edgekd import __version__
-from edgekd.calibration import CALIBRATE, FIT, calibrate, parts
+from edgekd.blocks.step import StepModule
+from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, parts
 from edgekd.data.recording import Recording
 from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
-from edgekd.step import StepModule
 from edgekd.training import first_line, load_safely, save_atomically, weights_digest
 
 FORMAT = 1

@@ -8,14 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgekd.blocks.step import StepModule
 from edgekd.checkpoint import Checkpoint, package
 from edgekd.data import Recording
 from edgekd.data.checks import same_period
 from edgekd.data.score_file import read_scores
 from edgekd.methods import method as method_named
-from edgekd.methods.door import Scorer, Training
+from edgekd.methods.interface import Scorer, Training
 from edgekd.runtime.errors import UsageError
-from edgekd.step import StepModule
 
 
 def teacher_path(student: Path) -> Path:

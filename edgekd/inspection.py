@@ -71,8 +71,8 @@ def _exported(path: Path) -> dict[str, Any]:
 def _checkpoint(path: Path) -> dict[str, Any]:
     import numpy as np
 
+    from edgekd.blocks.cost import multiply_adds
     from edgekd.checkpoint import Checkpoint
-    from edgekd.cost import multiply_adds
     from edgekd.methods import method
 
     checkpoint = Checkpoint.load(path)

@@ -16,7 +16,7 @@ from torch import nn
 
 from edgekd.runtime.errors import GateFailed, ModelRefused, UsageError
 from edgekd.runtime.files import atomic
-from edgekd.runtime.strict import shown
+from edgekd.runtime.json_fields import shown
 
 SAFE_TORCH = (2, 10)
 FEW_UPDATES = 100  # optimizer steps; a network that makes fewer is close to the weights that it began with

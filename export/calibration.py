@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
-from edgekd.step import StepModule
 
 STEPS = 256
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekd.checkpoint import Checkpoint
 from edgekd.data.recording import Recording
+from edgekd.evaluation.score_model import ModelScores
 from edgekd.export import describe
 from edgekd.export.detection import Detection, detect
 from edgekd.export.formats import room
@@ -21,7 +22,6 @@ from edgekd.runtime.detector import Detector
 from edgekd.runtime.engines import Engine, load_engine
 from edgekd.runtime.errors import EdgeKDError, GateFailed
 from edgekd.runtime.manifest import Manifest, embed, read
-from edgekd.scoring import ModelScores
 
 FLOAT = "float32"
 TIMED_S = 1.0  # steps are timed for about so long ...

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from edgekd import __version__
+from edgekd.blocks.cost import multiply_adds
+from edgekd.blocks.step import StepModule
 from edgekd.checkpoint import Checkpoint
-from edgekd.cost import multiply_adds
 from edgekd.export.parity import Parity
 from edgekd.export.scheme import Scheme
 from edgekd.export.threshold import in_words
@@ -26,7 +27,6 @@ from edgekd.runtime.manifest import (
     ThresholdSpec,
 )
 from edgekd.runtime.selftest import MAX_TOLERANCE_INT8, self_test_scores
-from edgekd.step import StepModule
 
 SELF_TEST_STEPS = 12  # enough to run every state through; a start on a device pays for them
 SELF_TEST_SEED = 1

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from edgekd.data.recording import Recording
+from edgekd.evaluation.score_model import ModelScores, score_detector
 from edgekd.export.parity import spearman
 from edgekd.runtime.detector import Detector
-from edgekd.scoring import ModelScores, score_detector
 
 
 @dataclass(frozen=True)

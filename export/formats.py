@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Protocol, cast
 
+from edgekd.blocks.step import StepModule
 from edgekd.export.scheme import Scheme
 from edgekd.runtime.errors import UsageError
-from edgekd.step import StepModule
 
 ROOMS = {"onnx": "edgekd.export.onnx", "tflite": "edgekd.export.tflite"}  # imported when a file is wanted of them
 

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
 from edgekd.export.threshold import same_meaning
 from edgekd.runtime.engines import Engine
 from edgekd.runtime.errors import GateFailed
-from edgekd.step import StepModule
 
 STEPS = 1000  # closed loop from the cold state
 RANDOM_STATES = 8

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
-from edgekd.step import StepModule
 
 Quantize = Callable[[bytes, StepModule, Recording], bytes]
 

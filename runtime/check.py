@@ -8,7 +8,7 @@ from typing import Any
 
 from edgekd.runtime import manifest as manifest_file
 from edgekd.runtime.engines import load_engine
-from edgekd.runtime.engines.probe import probe
+from edgekd.runtime.guard.child_process import probe
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.selftest import SelfTestResult, run_self_test
 

@@ -29,11 +29,11 @@ from edgekd.runtime.options import (
 
 if TYPE_CHECKING:
     from edgekd.runtime.detector import Detector
-    from edgekd.runtime.drift import SiteThreshold
+    from edgekd.runtime.episodes import Episodes
+    from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold
     from edgekd.runtime.manifest import Manifest
-    from edgekd.runtime.parse import Layout
     from edgekd.runtime.sources import Source
-    from edgekd.runtime.threshold import Episodes
+    from edgekd.runtime.sources.row_parser import Layout
 
 SWITCH_S = 0.0005  # a thread that sends events keeps detection waiting for so long, not for Python's 5 ms
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": "EDGEKD"}
@@ -115,12 +115,12 @@ def _run(options: Options) -> int:
 
 def _detect(options: Options, say: Callable[[str], None]) -> int:
     from edgekd.runtime.detector import Detector
+    from edgekd.runtime.disk_writer import DiskWriter
+    from edgekd.runtime.gateway.reload import Reload
+    from edgekd.runtime.gateway.sinks.fan_out import Several
+    from edgekd.runtime.gateway.watchers.systemd import Systemd
     from edgekd.runtime.loop import Loop
-    from edgekd.runtime.reload import Reload
     from edgekd.runtime.signals import ended_in_time, handle_signals
-    from edgekd.runtime.sinks.several import Several
-    from edgekd.runtime.systemd import Systemd
-    from edgekd.runtime.writer import DiskWriter
 
     sys.setswitchinterval(SWITCH_S)
     writer = DiskWriter()
@@ -136,14 +136,14 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
             options.state, detector, episodes, site, sink.emit, say, writer, options.state_every, options.state_samples
         )
     if options.record:
-        from edgekd.runtime.record import Recorder
+        from edgekd.runtime.watchers.record import Recorder
 
         recorder = Recorder(options.record, detector.manifest.names)
     loop = Loop(source, detector, episodes, sink, say, keeper, recorder, options.scores, Systemd.of(), site)
     if options.config:
         loop.reload = Reload(loop, sink, options, _read_again)
     if options.metrics:
-        from edgekd.runtime.metrics import serve_metrics
+        from edgekd.runtime.gateway.watchers.metrics import serve_metrics
 
         say(f"metrics are at {serve_metrics(options.metrics, loop)}")
     handle_signals(loop)
@@ -170,8 +170,8 @@ def _read_again() -> Options:
 
 def _decision(options: Options, detector: Detector) -> tuple[Episodes, SiteThreshold]:
     """What makes alarms of verdicts; durations become samples."""
-    from edgekd.runtime.drift import SiteThreshold
-    from edgekd.runtime.threshold import Episodes
+    from edgekd.runtime.episodes import Episodes
+    from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold
 
     period_s = detector.manifest.period_s
     lasting, cooldown, first = (
@@ -231,7 +231,7 @@ def _source(options: Options, detector: Detector) -> Source:
     if options.serial or options.tcp:
         return _connection(options, detector, columns, layout)
     if options.csv and options.follow:
-        from edgekd.runtime.sources.follow import CsvFollow
+        from edgekd.runtime.gateway.sources.growing_file import CsvFollow
 
         return CsvFollow(options.csv, manifest, columns, layout, options.give_up_after)
     if options.csv:
@@ -239,9 +239,9 @@ def _source(options: Options, detector: Detector) -> Source:
 
         return CsvFile(options.csv, manifest, columns, layout)
     if options.mqtt:
-        from edgekd.runtime.mqtt import parse_url
-        from edgekd.runtime.sinks.several import mqtt_secrets
-        from edgekd.runtime.sources.mqtt import MqttMessages
+        from edgekd.runtime.gateway.mqtt.connection import parse_url
+        from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
+        from edgekd.runtime.gateway.sinks.fan_out import mqtt_secrets
 
         return MqttMessages(parse_url(options.mqtt, "--mqtt"), mqtt_secrets(options), manifest, columns, layout)
     from edgekd.runtime.sources.stdin import Stdin
@@ -252,7 +252,7 @@ def _source(options: Options, detector: Detector) -> Source:
 def _connection(options: Options, detector: Detector, columns: dict[str, str], layout: Layout) -> Source:
     """A serial port or a TCP connection, read while the detector computes."""
     from edgekd.runtime.sources import RowReader
-    from edgekd.runtime.sources.backlog import Backlog
+    from edgekd.runtime.sources.read_ahead import Backlog
     from edgekd.runtime.sources.reconnect import Door, Reconnecting
 
     door: Door
@@ -261,7 +261,7 @@ def _connection(options: Options, detector: Detector, columns: dict[str, str], l
 
         door = SerialPort(options.serial, options.baud)
     else:
-        from edgekd.runtime.sources.tcp import TcpServer
+        from edgekd.runtime.gateway.sources.tcp import TcpServer
 
         door = TcpServer(options.tcp or "")
     manifest = detector.manifest
@@ -272,7 +272,7 @@ def _connection(options: Options, detector: Detector, columns: dict[str, str], l
 
 def _layout(options: Options) -> Layout:
     """What the lines carry; `--sequence COLUMN:N` says where the count wraps."""
-    from edgekd.runtime.parse import Layout
+    from edgekd.runtime.sources.row_parser import Layout
 
     column, colon, wraps = (options.sequence or "").rpartition(":")
     wraps_at = int(wraps) if colon and wraps.isascii() and wraps.isdigit() and len(wraps) <= 20 else None
@@ -288,7 +288,7 @@ def _layout(options: Options) -> Layout:
 
 
 def _images(options: Options, detector: Detector) -> Source:
-    from edgekd.runtime.sources.frames import FrameBytes, FrameFiles, parse_raw
+    from edgekd.runtime.sources.images import FrameBytes, FrameFiles, parse_raw
 
     if detector.image is None:
         raise UsageError(

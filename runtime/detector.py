@@ -103,7 +103,7 @@ class Detector:
         """
         found, model = manifest_file.read(path, signed_by)
         if container_of(model).name == "tflite" if probe is None else probe:
-            from edgekd.runtime.engines.proven import ensure_proven
+            from edgekd.runtime.guard.tried_models import ensure_proven
 
             ensure_proven(model)
         engine = load_engine(model, found)

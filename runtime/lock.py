@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.strict import shown
+from edgekd.runtime.json_fields import shown
 
 
 @contextlib.contextmanager

@@ -13,22 +13,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgekd.runtime.clock import WallClock
 from edgekd.runtime.detector import Detector, SensorChange, Verdict
 from edgekd.runtime.duration import duration
+from edgekd.runtime.episodes import End, Episodes, Onset
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.manifest import shown
-from edgekd.runtime.parse import Row, seconds_of
-from edgekd.runtime.rate import RateCheck
 from edgekd.runtime.sinks import Sink, json_score, json_time, wall_time
 from edgekd.runtime.sources import InputEvent, Source
-from edgekd.runtime.threshold import End, Episodes, Onset
+from edgekd.runtime.sources.row_parser import Row, seconds_of
+from edgekd.runtime.watchers.clock import WallClock
+from edgekd.runtime.watchers.rate import RateCheck
 
 if TYPE_CHECKING:  # with what they stand on, a megabyte that most runs do not need
-    from edgekd.runtime.drift import SiteThreshold
-    from edgekd.runtime.record import Recorder
+    from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold
+    from edgekd.runtime.gateway.watchers.systemd import Systemd
     from edgekd.runtime.resume import StateKeeper
-    from edgekd.runtime.systemd import Systemd
+    from edgekd.runtime.watchers.record import Recorder
 
 BAD_LINES_EVERY_S = 10.0  # a line that is all noise must not fill the log
 RECORD_FLUSH_S = 1.0

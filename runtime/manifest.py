@@ -18,7 +18,7 @@ from edgekd.runtime.container import Container, container_of
 from edgekd.runtime.container.entry import cut
 from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import ModelRefused, UsageError
-from edgekd.runtime.strict import Fields, is_number, parse_object, shown
+from edgekd.runtime.json_fields import Fields, is_number, parse_object, shown
 
 __all__ = ["Manifest", "SensorSpec", "StateSpec", "embed", "file_digest", "read", "shown"]
 
@@ -89,7 +89,7 @@ class ScoreSpec:
     normal_median: float = 0.0
     normal_p99: float = 0.0
     normal_p90: float = 0.0
-    """What a site's own scores are compared with (`edgekd.runtime.drift`); 0 in files of earlier versions."""
+    """What a site's own scores are compared with by `edgekd-gateway`; 0 in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ def read(source: str | Path | bytes, signed_by: str | Path | None = None) -> tup
         raise ModelRefused(f"{shown(str(path), 300)}: {reason}; give a file written by edgekd export") from None
     try:
         if signed_by is not None:
-            from edgekd.runtime.signing import verify
+            from edgekd.runtime.guard.signature import verify
 
             verify(data, path, Path(signed_by))
         return _read_bytes(data)

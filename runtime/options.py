@@ -13,9 +13,9 @@ from typing import Any, Literal
 import click
 from click.core import ParameterSource
 
-from edgekd.runtime.config import config_callback, print_and_exit
 from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.gateway.config import config_callback, print_and_exit
 
 Decorator = Callable[[Any], Any]
 INPUTS = ("serial", "tcp", "csv", "stdin", "frames", "mqtt")

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.runtime.detector import Detector
-from edgekd.runtime.drift import SiteThreshold
+from edgekd.runtime.disk_writer import DiskWriter
+from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold
 from edgekd.runtime.manifest import shown
 from edgekd.runtime.sources import Source
 from edgekd.runtime.state import (
@@ -26,8 +28,6 @@ from edgekd.runtime.state import (
     new_stream_id,
     set_aside,
 )
-from edgekd.runtime.threshold import Episodes
-from edgekd.runtime.writer import DiskWriter
 
 RETRY_S = 10.0  # a disk that was full may have room again long before the next save is due
 STUCK_S = 60.0  # a card may take seconds for a write; a minute is a fault to be told

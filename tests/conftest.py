@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_recording() -> Recording:
     """What `tiny_student` was trained on."""
-    from edgekd.simulate import simulate
+    from edgekd.simulation.simulate import simulate
 
     return simulate(samples=1200, sensors=4, seed=1, faults=()).recording
 

@@ -61,7 +61,7 @@ def command(
         raise UsageError("--plot draws quality, which needs a labeled recording; give one with --data")
     if not as_json:
         _require_rich()
-    from edgekd.benchmark.run import bench, parity_holds
+    from edgekd.compare.run import bench, parity_holds
 
     recording = None if data is None else _load(data, plot is not None, reading)
     result = bench(
@@ -80,7 +80,7 @@ def command(
     else:
         from rich.console import Console
 
-        from edgekd.benchmark.table import render
+        from edgekd.compare.table import render
 
         Console(highlight=False, width=None if sys.stdout.isatty() else 110).print(render(result))
     if not parity_holds(result):

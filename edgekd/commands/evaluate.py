@@ -15,7 +15,7 @@ from edgekd.commands.options import json_option, recording_options
 if TYPE_CHECKING:
     from edgekd.data import Recording
     from edgekd.evaluation.fidelity import Fidelity
-    from edgekd.scoring import ModelScores
+    from edgekd.evaluation.score_model import ModelScores
 
 PARTS = {"test": "test", "train": "train", "all": None}
 
@@ -86,7 +86,7 @@ def command(
     from edgekd.data import load
     from edgekd.evaluation.images import ImageReport, evaluate_images
     from edgekd.evaluation.report import Report, evaluate_scores
-    from edgekd.scoring import score_model
+    from edgekd.evaluation.score_model import score_model
 
     recording = load(data, PARTS[part], **reading)
     with click.progressbar(
@@ -123,7 +123,7 @@ def command(
 
     from edgekd.evaluation.images import render as render_images
     from edgekd.evaluation.table import render
-    from edgekd.runtime.strict import shown
+    from edgekd.runtime.json_fields import shown
 
     table = render_images(report) if isinstance(report, ImageReport) else render(report)
     heading = Text.assemble((shown(found.name), "bold"), f", {shown(str(model), 300)}")
@@ -138,7 +138,7 @@ def _fidelity(path: Path, recording: Recording, found: ModelScores, one_stream: 
 
     from edgekd.checkpoint import Checkpoint
     from edgekd.evaluation.fidelity import fidelity
-    from edgekd.scoring import score_model
+    from edgekd.evaluation.score_model import score_model
 
     normal = Checkpoint.load(path).normal_scores.numpy()
     taught = score_model(path, recording, one_stream=one_stream)

@@ -42,7 +42,7 @@ def _sign(file: Path, key: Path) -> Path:
     """Sign what the device would take; a file that it would refuse is not worth a signature."""
     from edgekd.runtime import manifest
     from edgekd.runtime.files import atomic
-    from edgekd.runtime.signing import load_private_key, signature_path
+    from edgekd.runtime.guard.signature import load_private_key, signature_path
 
     private = load_private_key(key)
     _, data = manifest.read(file)
@@ -56,7 +56,7 @@ def _sign(file: Path, key: Path) -> Path:
 
 
 def _make_key(path: Path) -> Path:
-    from edgekd.runtime.signing import new_pair
+    from edgekd.runtime.guard.signature import new_pair
 
     private, public = new_pair()
     public_path = path.with_name(f"{path.name}.pub")

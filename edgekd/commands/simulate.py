@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgekd.simulate import Simulation
+    from edgekd.simulation.simulate import Simulation
 
 
 @click.command("simulate", short_help="Write a recording of a simulated plant with labeled faults.")
@@ -49,7 +49,7 @@ def command(
     """
     from edgekd.data import save
     from edgekd.runtime.errors import UsageError
-    from edgekd.simulate import KINDS, simulate
+    from edgekd.simulation.simulate import KINDS, simulate
 
     if kinds and not faults:
         raise UsageError("--fault and --fault-free contradict each other; give one of them")

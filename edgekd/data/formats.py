@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekd.data import csv_file, idx, nab, npz, parquet_file, skab, smd, telemanom, ucr
+from edgekd.data import csv_file, nab, npz, parquet_file, skab, smd, telemanom, ucr
+from edgekd.data import mnist as idx
 from edgekd.data.recording import Recording
 from edgekd.data.request import PARTS, Request, shorten
 from edgekd.runtime.errors import RecordingError, UsageError

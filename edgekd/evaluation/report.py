@@ -12,9 +12,9 @@ import numpy as np
 from edgekd.data.recording import Recording
 from edgekd.evaluation import chance
 from edgekd.evaluation.affiliation import affiliation
-from edgekd.evaluation.archive import SLACK, ucr_reference, ucr_strict
 from edgekd.evaluation.events import SECONDS_PER_DAY, check_verdicts, false_alarms, find_events, point_scores
 from edgekd.evaluation.metrics import BestPointAdjusted, auc_pr, pa_k_auc, point_adjusted, pointwise, vus
+from edgekd.evaluation.ucr_score import SLACK, ucr_reference, ucr_strict
 from edgekd.runtime.errors import UsageError
 
 MAX_BUFFER = 100  # points, half of them on either side of an event: the widest tolerance of VUS, TSB-AD's default

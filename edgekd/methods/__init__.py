@@ -2,7 +2,7 @@
 
 `METHODS` is the registry. A method's module has `SYSTEM` (the published system, one line), `PRESETS` and
 `DEFAULT_PRESET`, `CONFIG` (its configuration class, with `to_json` and `from_json`), `STEP` (its step module, built as
-`STEP(config, n_sensors, n_kept, period_s)`) and `train(recording, config, how)`, see `edgekd.methods.door`.
+`STEP(config, n_sensors, n_kept, period_s)`) and `train(recording, config, how)`, see `edgekd.methods.interface`.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
 from edgekd.export.scheme import Quantize, Scheme
-from edgekd.step import StepModule
 
 SUFFIX = ".onnx"
 WEIGHTS = "weights"  # the one scheme that has no ranges

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 import torch
 
-from edgekd.step import StepModule
+from edgekd.blocks.step import StepModule
 
 OPSET = 20
 LARGE_BYTES = 2**20

@@ -24,10 +24,10 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
 from edgekd.export.calibration import STEPS, Feeds, closed_loop, spread
 from edgekd.export.onnx.graph import strip
-from edgekd.step import StepModule
 
 HISTOGRAM_STEPS = 64  # a histogram calibrator keeps every activation that it is shown ...
 HISTOGRAM_CHUNK = 16  # ... until this many steps are counted: some hundred MB at 55 sensors

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from edgekd.blocks.step import StepModule
 from edgekd.export.scheme import Scheme
 from edgekd.runtime.errors import UsageError
-from edgekd.step import StepModule
 
 SUFFIX = ".tflite"
 DEFAULT_TARGET = "litert"

@@ -9,11 +9,11 @@ from importlib.util import find_spec
 
 import torch
 
+from edgekd.blocks.step import StepModule
 from edgekd.export.tflite.flatbuffer import tidied
 from edgekd.export.tflite.rewrites import StepByName
 from edgekd.runtime.engines.imports import hushed
 from edgekd.runtime.errors import MissingExtra
-from edgekd.step import StepModule
 
 SIGNATURE = "step"
 

@@ -15,13 +15,13 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
 from edgekd.export.calibration import STEPS, Feeds, closed_loop
 from edgekd.export.scheme import Scheme
 from edgekd.export.tflite.convert import SIGNATURE, quiet
 from edgekd.export.tflite.flatbuffer import Model, constants, content, packed, tidied, unpacked
 from edgekd.runtime.errors import MissingExtra
-from edgekd.step import StepModule
 
 WIDENED = 1.1  # calibrated ranges: what clips costs more than the resolution that this takes away
 # operator -> where its input and its weights stand, and what the quantizer calls it; depthwise convolutions hold next

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from edgekd.blocks.step import StepModule
 from edgekd.methods.lta.network import ConvLSTM
-from edgekd.step import StepModule
 
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of a torch cell's parameters
 LARGEST = torch.finfo(torch.float32).max

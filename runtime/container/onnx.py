@@ -6,9 +6,9 @@ The device has no onnx package; `protobuf` reads what is needed.
 from __future__ import annotations
 
 from edgekd.runtime.container.entry import KEY, Entry, cut
-from edgekd.runtime.container.onnx_graph import check_graph
 from edgekd.runtime.container.protobuf import fields, varint
 from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.guard.onnx_operators import check_graph
 
 
 class OnnxContainer:

@@ -11,8 +11,8 @@ import struct
 
 from edgekd.runtime.container.entry import KEY, Entry
 from edgekd.runtime.container.flatbuffer import Flatbuffer
-from edgekd.runtime.container.tflite_graph import check_graph
 from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.guard.tflite_operators import check_graph
 
 ALIGNMENT = 16  # of every constant: `force_align` in the schema
 _MODEL_FIELDS = 10

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.runtime.errors import MissingExtra, UsageError
-from edgekd.runtime.strict import shown
+from edgekd.runtime.json_fields import shown
 
 PYTHON = sys.version_info[:2]
 LAST_TFLITE_RUNTIME_PYTHON = (3, 11)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from edgekd.runtime.lines import LineSplitter
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.parse import PLAIN, FirstLine, Layout, Row, RowParser
 from edgekd.runtime.sources.events import InputEvent as InputEvent
-from edgekd.runtime.sources.order import Order
+from edgekd.runtime.sources.gaps import Order
+from edgekd.runtime.sources.line_splitter import LineSplitter
 from edgekd.runtime.sources.resample import Resampler
+from edgekd.runtime.sources.row_parser import PLAIN, FirstLine, Layout, Row, RowParser
 
 CHUNK_BYTES = 16384
 """What is read at once. Of more, thousands of rows at once, uneven pieces tear holes into the heap that add up: with

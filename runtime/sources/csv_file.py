@@ -9,8 +9,8 @@ import numpy as np
 
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.manifest import Manifest, shown
-from edgekd.runtime.parse import PLAIN, Layout, Row
 from edgekd.runtime.sources import CHUNK_BYTES, InputEvent, RowReader
+from edgekd.runtime.sources.row_parser import PLAIN, Layout, Row
 
 
 class CsvFile:

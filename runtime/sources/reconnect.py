@@ -14,9 +14,9 @@ from typing import Any, Protocol
 
 from edgekd.runtime.errors import InputLost
 from edgekd.runtime.manifest import Manifest, shown
-from edgekd.runtime.parse import Row
 from edgekd.runtime.sources import TICK_S, InputEvent, RowReader
-from edgekd.runtime.sources.order import window_samples
+from edgekd.runtime.sources.gaps import window_samples
+from edgekd.runtime.sources.row_parser import Row
 
 FIRST_WAIT_S = 0.2  # an adapter that is replugged is back within a second
 LONGEST_WAIT_S = 10.0  # after that nobody wants a busy loop, and ten seconds are soon enough

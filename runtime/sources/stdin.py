@@ -7,8 +7,8 @@ import select
 from collections.abc import Iterator, Sequence
 
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.parse import PLAIN, Layout, Row
 from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, RowReader
+from edgekd.runtime.sources.row_parser import PLAIN, Layout, Row
 
 
 class Stdin:

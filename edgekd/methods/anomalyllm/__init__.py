@@ -11,7 +11,7 @@ from __future__ import annotations
 from edgekd.data.recording import Recording
 from edgekd.methods.anomalyllm.config import FULL, MINI, PRESETS, AnomalyLLMConfig
 from edgekd.methods.anomalyllm.step import AnomalyLLMStep
-from edgekd.methods.door import Trained, Training
+from edgekd.methods.interface import Trained, Training
 from edgekd.runtime.errors import UsageError
 
 SYSTEM = "AnomalyLLM: discrepancy of a prototype student from a language model, arXiv 2401.15123"

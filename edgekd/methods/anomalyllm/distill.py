@@ -8,16 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekd.calibration import FIT, parts, require_windows
+from edgekd.blocks.scaling import SampleScaler, kept_columns
+from edgekd.blocks.threshold import FIT, parts, require_windows
+from edgekd.blocks.training_windows import TrainingStream
 from edgekd.data.recording import Recording
 from edgekd.methods.anomalyllm.config import FULL, MINI, AnomalyLLMConfig
 from edgekd.methods.anomalyllm.jobs import JointJob, MiniJob, _Job, windows_of
 from edgekd.methods.anomalyllm.networks import Prototypes, Teacher, statistics
 from edgekd.methods.anomalyllm.step import AnomalyLLMStep
 from edgekd.methods.anomalyllm.weights import make_teacher
-from edgekd.methods.door import Training
-from edgekd.scaling import SampleScaler, kept_columns
-from edgekd.stream import TrainingStream
+from edgekd.methods.interface import Training
 from edgekd.training import fit, weights_digest
 
 CLUSTERED = 2048  # windows, spread evenly, that the first prototypes are centers of

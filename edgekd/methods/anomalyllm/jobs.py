@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.calibration import CALIBRATE, FIT
+from edgekd.blocks.threshold import CALIBRATE, FIT
+from edgekd.blocks.training_windows import TrainingStream, require_some
+from edgekd.methods.anomalyllm.damaged_windows import SyntheticAnomalies
 from edgekd.methods.anomalyllm.losses import collapse_loss, contrast_loss, row_losses, soft_boundary
 from edgekd.methods.anomalyllm.networks import Teacher
 from edgekd.methods.anomalyllm.step import AnomalyLLMStep
-from edgekd.methods.anomalyllm.synthetic import SyntheticAnomalies
-from edgekd.stream import TrainingStream, require_some
 from edgekd.training import autocast, generator, learning_rate, length, set_rate
 
 HELD = 256  # windows, spread evenly, that tell the epochs apart

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from edgekd.blocks.scaling import SampleScaler
+from edgekd.blocks.score_terms import TINY
+from edgekd.blocks.signature import Geometry
+from edgekd.blocks.step import WindowStep
 from edgekd.methods.anomalyllm.config import MINI, AnomalyLLMConfig
 from edgekd.methods.anomalyllm.networks import Student, Teacher
-from edgekd.scaling import SampleScaler
-from edgekd.signature import Geometry
-from edgekd.step import WindowStep
-from edgekd.terms import TINY
 
 
 class AnomalyLLMStep(WindowStep):

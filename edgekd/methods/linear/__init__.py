@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekd.data.recording import Recording
-from edgekd.methods.door import Trained, Training
+from edgekd.methods.interface import Trained, Training
 from edgekd.methods.linear.config import PRESETS, LinearConfig
 from edgekd.methods.linear.fit import fit_linear
 from edgekd.methods.linear.step import LinearStep

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from edgekd.blocks.signature import Geometry
 from edgekd.methods.settings import LONGEST, read_settings
-from edgekd.signature import Geometry
 
 TERMS = {
     "mahalanobis": ("mahalanobis",),

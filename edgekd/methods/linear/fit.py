@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from edgekd.calibration import FIT, parts, require_windows
+from edgekd.blocks.scaling import SampleScaler, judged_columns, kept_columns
+from edgekd.blocks.score_terms import Mahalanobis, SamplePCA, SignaturePCA
+from edgekd.blocks.threshold import FIT, parts, require_windows
 from edgekd.data import Recording
 from edgekd.methods.linear.config import LinearConfig
 from edgekd.methods.linear.step import LinearStep
 from edgekd.runtime.errors import RecordingError
-from edgekd.scaling import SampleScaler, judged_columns, kept_columns
-from edgekd.terms import Mahalanobis, SamplePCA, SignaturePCA
 
 
 @torch.inference_mode()

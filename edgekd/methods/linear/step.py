@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from edgekd.blocks.scaling import SampleScaler
+from edgekd.blocks.score_terms import GeometricMean, Mahalanobis, SamplePCA, SignatureEnergy, SignaturePCA
+from edgekd.blocks.signature import MatrixScaler, SignatureMatrices
+from edgekd.blocks.step import WindowStep
 from edgekd.methods.linear.config import TERMS, LinearConfig
-from edgekd.scaling import SampleScaler
-from edgekd.signature import MatrixScaler, SignatureMatrices
-from edgekd.step import WindowStep
-from edgekd.terms import GeometricMean, Mahalanobis, SamplePCA, SignatureEnergy, SignaturePCA
 
 
 class LinearStep(WindowStep):

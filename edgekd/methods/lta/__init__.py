@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekd.data.recording import Recording
-from edgekd.methods.door import Trained, Training
+from edgekd.methods.interface import Trained, Training
 from edgekd.methods.lta.config import PRESETS, LTAConfig
 from edgekd.methods.lta.distill import distill, train_teacher, untrained
 from edgekd.methods.lta.network import Student, Teacher

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from edgekd.blocks.signature import Geometry
 from edgekd.methods.settings import LONGEST, read_settings
 from edgekd.runtime.errors import UsageError
-from edgekd.signature import Geometry
 
 STATE_LIMIT_BYTES = 256 * 1024  # a state written every minute must not wear an SD card out
 SHORTEST_WINDOW = 10  # samples; below it two of the derived lengths are the same

@@ -11,15 +11,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from edgekd.calibration import FIT, parts, require_windows
+from edgekd.blocks.scaling import SampleScaler, judged_columns, kept_columns
+from edgekd.blocks.score_terms import TopResidual
+from edgekd.blocks.threshold import FIT, parts, require_windows
+from edgekd.blocks.training_windows import TrainingStream, matrix_statistics
 from edgekd.data import Recording
-from edgekd.methods.door import Training
+from edgekd.methods.interface import Training
 from edgekd.methods.lta.config import LTAConfig
 from edgekd.methods.lta.jobs import StudentJob, TeacherJob
 from edgekd.methods.lta.step import LTAStep
-from edgekd.scaling import SampleScaler, judged_columns, kept_columns
-from edgekd.stream import TrainingStream, matrix_statistics
-from edgekd.terms import TopResidual
 from edgekd.training import fit, weights_digest
 
 BYPASS_WINDOWS = 4096  # windows that the principal components are taken from

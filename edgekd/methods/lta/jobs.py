@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekd.calibration import CALIBRATE, FIT
+from edgekd.blocks.threshold import CALIBRATE, FIT
+from edgekd.blocks.training_windows import Lanes, TrainingStream, betas_along, require_some, reset
 from edgekd.methods.lta.config import MATCHED_LEVEL
 from edgekd.methods.lta.step import LTAStep
-from edgekd.stream import Lanes, TrainingStream, betas_along, require_some, reset
 from edgekd.training import autocast, generator, in_half, learning_rate, length, set_rate
 
 MICRO_BATCH = 16  # windows in one backward pass

@@ -9,13 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from edgekd.accumulator import SUMMARY, Accumulator
+from edgekd.blocks.accumulator import SUMMARY, Accumulator
+from edgekd.blocks.scaling import SampleScaler
+from edgekd.blocks.score_terms import TINY, GeometricMean, Mahalanobis, Residual, SignaturePCA, TopResidual
+from edgekd.blocks.signature import MatrixScaler, SignatureMatrices
+from edgekd.blocks.step import StepModule
 from edgekd.methods.lta.config import STATE_LIMIT_BYTES, LTAConfig
 from edgekd.methods.lta.network import SignatureNetwork, level_sizes
-from edgekd.scaling import SampleScaler
-from edgekd.signature import MatrixScaler, SignatureMatrices
-from edgekd.step import StepModule
-from edgekd.terms import TINY, GeometricMean, Mahalanobis, Residual, SignaturePCA, TopResidual
 
 BATCH = 32  # windows at once in the batch path: more gain nothing on a CPU
 RECENT = 10  # newest samples whose Mahalanobis distance is averaged
@@ -37,7 +37,7 @@ def widest_channels(n: int, levels: int, maps: int, rest: int) -> int:
 
 
 class LTAStep(StepModule):
-    """Student (or teacher) with everything around it; see `edgekd.step` for the contract.
+    """Student (or teacher) with everything around it; see `edgekd.blocks.step` for the contract.
 
     State: `ring` the newest scaled samples that the next window needs; `lta_*` the accumulator; and for a carried
     student `h1 c1 h2 c2` of its ConvLSTMs, older hidden maps `h1_1 ...` where it attends over them, and `prediction`

@@ -11,12 +11,12 @@ series.py     windows and signature matrices: the step module, with the students
 
 from __future__ import annotations
 
+from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
-from edgekd.methods.door import Trained, Training
+from edgekd.methods.interface import Trained, Training
 from edgekd.methods.regression.config import PRESETS, RegressionConfig
 from edgekd.methods.regression.networks import Student, Teacher
 from edgekd.methods.regression.scorers import distill_from
-from edgekd.step import StepModule
 
 SYSTEM = "score regression: a small student predicts the teacher's anomaly score, arXiv 2310.06047"
 DEFAULT_PRESET = "signature"

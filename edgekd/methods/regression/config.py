@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from edgekd.blocks.signature import Geometry
 from edgekd.methods.regression.networks import LADDER, LEAK
 from edgekd.methods.settings import LONGEST, read_settings
 from edgekd.runtime.errors import UsageError
-from edgekd.signature import Geometry
 
 AUTOENCODER = "autoencoder"
 ENERGIES = "energies"
@@ -48,7 +48,7 @@ class RegressionConfig:
     accumulator: str = "none"
     """"none", "rnn", "gru" or "lstm": whether a long-term accumulator's matrix is added to the signature matrices."""
     lts: str = "per_variable"
-    """How the accumulator's summary becomes a matrix, see `edgekd.accumulator`."""
+    """How the accumulator's summary becomes a matrix, see `edgekd.blocks.accumulator`."""
     damaged_copies: int = 1
     """Copies with damage laid into them of the training recording, each time it is scored; the teacher scores them as
     outliers."""

@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgekd.blocks.scaling import SampleScaler
+from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
 from edgekd.methods.regression.config import AUTOENCODER, RegressionConfig
+from edgekd.methods.regression.image_outliers import noisy
 from edgekd.methods.regression.networks import Student, Teacher
-from edgekd.methods.regression.noise import noisy
-from edgekd.methods.regression.targets import LogScale
+from edgekd.methods.regression.score_scale import LogScale
 from edgekd.runtime.errors import RecordingError
-from edgekd.scaling import SampleScaler
-from edgekd.step import StepModule
 
 CALIBRATION = 100  # normal images that int8 ranges are taken from; there are as many of each kind of strange ones
 BATCH = 128  # images at once in the batch path: more leave a core's cache

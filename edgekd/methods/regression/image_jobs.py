@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from edgekd.methods.regression.config import RegressionConfig
 from edgekd.methods.regression.image import BATCH, AutoencoderStep, ImageStep
-from edgekd.methods.regression.noise import noisy
-from edgekd.methods.regression.targets import regression_loss
+from edgekd.methods.regression.image_outliers import noisy
+from edgekd.methods.regression.score_scale import regression_loss
 from edgekd.training import generator, learning_rate, length
 
 SETTLED = 0.75  # co-learning: weights are kept from this part of the training on, when the targets hardly move any more

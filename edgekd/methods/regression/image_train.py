@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekd.calibration import AUDIT, CALIBRATE, FIT, parts
+from edgekd.blocks.scaling import SampleScaler
+from edgekd.blocks.step import StepModule
+from edgekd.blocks.threshold import AUDIT, CALIBRATE, FIT, parts
 from edgekd.data.recording import Recording
-from edgekd.methods.door import Trained, Training
+from edgekd.methods.interface import Trained, Training
 from edgekd.methods.regression.config import AUTOENCODER, RegressionConfig
 from edgekd.methods.regression.image import AutoencoderStep, ImageModule, ImageStep, image_step, images_of
 from edgekd.methods.regression.image_jobs import Group, ImageJob, Images, Teach
 from edgekd.runtime.errors import RecordingError, UsageError
-from edgekd.scaling import SampleScaler
-from edgekd.step import StepModule
 from edgekd.training import fit, weights_digest
 
 OUTLIERS = 12_000  # at most so many outlier images are kept in memory, spread over their set

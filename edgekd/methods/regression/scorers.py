@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
-from edgekd.methods.door import Scorer, Training
-from edgekd.methods.regression.targets import TINY
+from edgekd.methods.interface import Scorer, Training
+from edgekd.methods.regression.score_scale import TINY
 from edgekd.runtime.errors import ModelRefused, UsageError
-from edgekd.step import StepModule
 from edgekd.training import first_line, load_safely, save_atomically, weights_digest
 
 if TYPE_CHECKING:

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from edgekd.accumulator import Accumulator
+from edgekd.blocks.accumulator import Accumulator
+from edgekd.blocks.scaling import SampleScaler
+from edgekd.blocks.score_terms import TINY, live_pairs
+from edgekd.blocks.signature import MatrixScaler, SignatureMatrices
+from edgekd.blocks.step import StepModule
 from edgekd.methods.regression.config import ENERGIES, RegressionConfig
-from edgekd.methods.regression.energies import EnergyStudent
+from edgekd.methods.regression.energy_student import EnergyStudent
 from edgekd.methods.regression.networks import Student
-from edgekd.methods.regression.targets import TINY as LOWEST
-from edgekd.methods.regression.targets import LogScale
-from edgekd.scaling import SampleScaler
-from edgekd.signature import MatrixScaler, SignatureMatrices
-from edgekd.step import StepModule
-from edgekd.terms import TINY, live_pairs
+from edgekd.methods.regression.score_scale import TINY as LOWEST
+from edgekd.methods.regression.score_scale import LogScale
 
 BATCH = 64  # windows at once in the batch path
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.calibration import CALIBRATE, FIT
+from edgekd.blocks.threshold import CALIBRATE, FIT
+from edgekd.blocks.training_windows import Lanes, TrainingStream, betas_along
+from edgekd.methods.regression.score_scale import regression_loss
 from edgekd.methods.regression.series import SeriesStep
-from edgekd.methods.regression.targets import regression_loss
 from edgekd.runtime.errors import RecordingError
-from edgekd.stream import Lanes, TrainingStream, betas_along
 from edgekd.training import generator, learning_rate, length, set_rate
 
 HELD = 512  # windows, spread evenly, that tell the epochs apart

@@ -10,20 +10,20 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from edgekd.calibration import FIT, parts, require_windows
+from edgekd.blocks.scaling import SampleScaler, kept_columns
+from edgekd.blocks.signature import Geometry
+from edgekd.blocks.threshold import FIT, parts, require_windows
+from edgekd.blocks.training_windows import TrainingStream, matrix_statistics
 from edgekd.data.recording import Recording
 from edgekd.data.request import join
-from edgekd.methods.door import Trained, Training
+from edgekd.methods.interface import Trained, Training
 from edgekd.methods.regression.config import RegressionConfig
-from edgekd.methods.regression.energies import EnergyStudent
-from edgekd.methods.regression.outliers import damaged
+from edgekd.methods.regression.energy_student import EnergyStudent
 from edgekd.methods.regression.scorers import Panel, Scorer, at_windows, scorers
 from edgekd.methods.regression.series import SeriesStep
 from edgekd.methods.regression.series_jobs import SeriesJob, Taught
+from edgekd.methods.regression.series_outliers import damaged
 from edgekd.runtime.errors import RecordingError, UsageError
-from edgekd.scaling import SampleScaler, kept_columns
-from edgekd.signature import Geometry
-from edgekd.stream import TrainingStream, matrix_statistics
 from edgekd.training import fit
 
 SPREAD_FLOOR = 1e-3  # of scaled samples: an almost constant sensor would otherwise decide alone

@@ -1,0 +1,237 @@
+"""Does every event arrive, and what does it cost: kills, a broker that is away, and the time that detection takes.
+
+    python -m bench.promises.delivery                   # about a quarter of an hour; needs a mosquitto broker
+    python -m bench.promises.delivery --only latency
+
+The tests of the same names are the short forms; this runs their code for longer and keeps the figures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from bench.results import kept, save
+from edgekd.runtime.cli import SWITCH_S
+from edgekd.runtime.detector import Detector
+from edgekd.runtime.disk_writer import DiskWriter
+from edgekd.runtime.episodes import Episodes
+from edgekd.runtime.gateway.sinks.fan_out import Several
+from edgekd.runtime.loop import Loop
+from edgekd.runtime.options import Options
+from edgekd.runtime.sinks import JsonLines
+from edgekd.runtime.sources import InputEvent
+from edgekd.runtime.sources.row_parser import Row
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+from broker import Broker, Consumer, Network, eventually, free_port
+from device import Device
+from step_models import step_file, step_samples
+from test_delivery import killed_run
+
+SENSORS, PERIOD_S, THRESHOLD = 25, 0.01, 1.4
+BLOCKS, BLOCK = 6, 500  # 5 s of each condition in turn: what else the machine does meets all of them
+
+
+@click.command()
+@click.option("--only", type=click.Choice(["kills", "outage", "latency"]), multiple=True, help="Not all of it.")
+@click.option("--kills", "count", default=200, show_default=True, help="How often a run is killed.")
+@click.option("--minutes", default=3.0, show_default=True, help="How long the broker is away.")
+def main(only: tuple[str, ...], count: int, minutes: float) -> None:
+    """Measure and keep the figures."""
+    figures = kept("delivery")
+    parts: dict[str, Callable[[Path], dict[str, Any]]] = {
+        "kills": lambda folder: killed_run(folder, 50_000, count, seed=2),
+        "outage": lambda folder: outage(folder, 60 * minutes),
+        "latency": latency,
+    }
+    for name, measure in parts.items():
+        if only and name not in only:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.monotonic()
+            figures[name] = measure(Path(folder)) | {"took_s": round(time.monotonic() - began, 1)}
+        click.echo(f"{name}: {figures[name]}")
+        save("delivery", figures)
+
+
+def outage(folder: Path, seconds: float) -> dict[str, Any]:
+    """A live run whose broker is away, and which is killed once meanwhile: when and in what order does all arrive?"""
+    step_file(folder / "m.onnx", 3, 1, threshold=0.15)
+    rows = [",".join(map(str, row)) + "\n" for row in step_samples(3, 100_000)]
+    at = 0
+
+    def feed(device: Device, seconds: float) -> None:
+        nonlocal at
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            assert device.process.stdin
+            device.process.stdin.write(rows[at % len(rows)])  # type: ignore[arg-type]
+            device.process.stdin.flush()
+            at += 1
+            time.sleep(0.02)
+
+    with Broker(folder) as broker, Consumer(broker.port, client_id="c", clean_session=False) as consumer:
+        url = f"mqtt://127.0.0.1:{broker.port}/alerts"
+        run = ("--model", folder / "m.onnx", "--stdin", "--state", folder / "state", "--scores", "--publish", url)
+        with Device(*run, stdin=subprocess.PIPE) as device:
+            feed(device, 5)
+            broker.stop()
+            feed(device, seconds / 2)
+            device.process.kill()
+        with Device(*run, stdin=subprocess.PIPE) as again:
+            feed(again, seconds / 2)
+            waiting = len(consumer.messages)
+            broker.start()
+            returned = time.monotonic()
+            feed(again, 2)
+            everything = {(event["event"], event["sample"]) for event in again.events if "sample" in event}
+            eventually(lambda: everything <= {(e["event"], e.get("sample")) for e in consumer.events()}, "all", 120)
+            took_s = time.monotonic() - returned
+            again.end(15)
+        came = consumer.events()
+        sequence = list(dict.fromkeys(event["seq"] for event in came))
+        of_samples = ("score", "anomaly", "anomaly_end")
+        first = {(event["event"], event["sample"]) for event in device.events if event["event"] in of_samples}
+        stream = next(event["id"] for event in came).partition("-")[0]
+        lost = first - {(e["event"], e["sample"]) for e in came if e["id"].startswith(f"{stream}-") and "sample" in e}
+    assert sequence == sorted(sequence), "out of order"
+    return {
+        "broker_away_s": seconds,
+        "samples": at,
+        "had_come_before": waiting,
+        "delivered": len(came),
+        "delivered_after_return_s": round(took_s, 2),
+        "lost_by_the_kill": len(lost),
+        "gaps": len(range(sequence[0], sequence[-1] + 1)) - len(sequence),
+        "dropped": sum(event["count"] for event in again.events if event["event"] == "spool_dropped"),
+    }
+
+
+def latency(folder: Path) -> dict[str, Any]:
+    """Time of a sample in the loop's thread, without a broker and with one in each of its moods, 5 s each in turn.
+
+    Twice: with alarms alone, an event in every tenth sample or so, and with every score, an event a sample and more.
+    """
+    step_file(folder / "m.onnx", SENSORS, 1, threshold=THRESHOLD, period_s=PERIOD_S)
+    detector = Detector.load(folder / "m.onnx")
+    rows = step_samples(SENSORS, BLOCK * BLOCKS)
+    sys.setswitchinterval(SWITCH_S)
+    figures: dict[str, Any] = {"samples": BLOCK * BLOCKS, "sensors": SENSORS, "rate_hz": 1 / PERIOD_S}
+    with Broker(folder) as broker, Consumer(broker.port, "nothing"):
+        network = Network(broker.port)
+        network.stalled = True
+        to = {"none": 0, "none again": 0, "up": broker.port, "down": free_port(), "stalled": network.port}
+        for load in ("alarms", "scores"):
+            took: dict[str, list[tuple[float, float]]] = {name: [] for name in to}
+            events = 0
+            for block in range(BLOCKS):
+                for name, port in to.items():
+                    url = f"mqtt://127.0.0.1:{port}/alerts" if port else None
+                    options = _options(folder, f"{load} {name}", url)
+                    times, told = _timed(detector, options, rows[block * BLOCK :][:BLOCK], load == "scores")
+                    took[name] += times
+                    events += told
+            figures[load] = {"events_per_sample": round(events / (len(to) * BLOCK * BLOCKS), 3)} | _figures(took)
+        network.close()
+    return figures
+
+
+def _figures(took: dict[str, list[tuple[float, float]]]) -> dict[str, Any]:
+    """took: condition -> seconds of each update and of each whole sample."""
+    found: dict[str, Any] = {}
+    for name, times in took.items():
+        for what, values in zip(("update", "sample"), np.array(times).T * 1e6):
+            quantiles = {f"p{q}": round(float(np.percentile(values, q)), 1) for q in (50, 99)}
+            found.setdefault(name, {})[f"{what}_us"] = quantiles
+    base = found["none"]["update_us"]["p99"]
+    found["update_p99_ratio"] = {name: round(found[name]["update_us"]["p99"] / base, 3) for name in took}
+    return found
+
+
+_nowhere = Path(os.devnull).open("w")  # noqa: SIM115 - as long as this runs
+
+
+class _Paced:
+    """Samples at the model's rate, as a sensor sends them."""
+
+    live = True
+    name = "paced"
+
+    def __init__(self, samples: np.ndarray, reader: Any) -> None:
+        self.rows = reader
+        self._samples = samples
+
+    def seek(self, sample: int) -> None:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
+        due = time.monotonic()
+        for values in self._samples:
+            due += PERIOD_S
+            time.sleep(max(0.0, due - time.monotonic()))
+            yield [Row(values)]
+
+
+def _timed(
+    detector: Detector, options: Options, samples: np.ndarray, scores: bool
+) -> tuple[list[tuple[float, float]], int]:
+    """Seconds of `Detector.update` and of all that the loop does with a sample, for each of them; events told."""
+    from edgekd.runtime.sources import RowReader
+
+    stream, writer, clock = detector.stream(), DiskWriter(), time.perf_counter
+    sinks = Several(options, True, writer, lambda words: None)
+    loop = Loop(_Paced(samples, RowReader(detector.manifest, {})), stream, Episodes(), sinks, lambda words: None)
+    sinks._stdout = JsonLines(_nowhere)  # the events themselves are of no interest here
+    loop.scores = scores
+    update, whole, emit = stream.update, loop._sample, sinks.emit
+    told = [0]
+
+    def counted(event: Any) -> None:
+        told[0] += 1
+        emit(event)
+
+    sinks.emit = counted  # type: ignore[method-assign]
+    times: list[tuple[float, float]] = []
+    updated = [0.0]
+
+    def timed_update(values: Any) -> Any:
+        began = clock()
+        verdict = update(values)
+        updated[0] = clock() - began
+        return verdict
+
+    def timed_sample(row: Row) -> None:
+        began = clock()
+        whole(row)
+        times.append((updated[0], clock() - began))
+
+    stream.update, loop._sample = timed_update, timed_sample  # type: ignore[method-assign]
+    sinks.start()
+    loop.run()
+    sinks.close(lambda: True)
+    writer.close(1.0)
+    return times, told[0]
+
+
+def _options(folder: Path, name: str, url: str | None) -> Options:
+    from edgekd.runtime.cli import cli
+
+    arguments = ["--model", str(folder / "m.onnx"), "--spool", str(folder / f"spool {name}")]
+    with contextlib.suppress(SystemExit), cli.make_context("edgekd-run", arguments) as context:
+        return Options(**context.params | {"publish": url})
+    raise AssertionError("the options changed")
+
+
+if __name__ == "__main__":
+    main()

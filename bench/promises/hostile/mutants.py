@@ -1,0 +1,79 @@
+"""Files with all kinds of change in turn.
+
+`undigested` files keep the digest of what they were; `redigested` ones get a manifest whose digest is right again, so
+that only the checks behind it stand between them and an engine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bench.promises.hostile.any_file import ANY_KINDS, Change
+from bench.promises.hostile.manifest import digest_with, set_digest, taken_apart, with_manifest
+from bench.promises.hostile.onnx_file import ONNX_KINDS
+from bench.promises.hostile.tflite_file import TFLITE_KINDS
+from edgekd.runtime.container import container_of
+from edgekd.runtime.manifest import read
+
+KINDS: dict[str, Change] = {**ANY_KINDS, **ONNX_KINDS, **TFLITE_KINDS}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One file."""
+
+    name: str
+    kind: str
+    redigested: bool
+    data: bytes
+
+
+def mutants(bases: dict[str, bytes], count: int, canary: str, seed: int = 0) -> Iterator[Mutant]:
+    """`count` files, every second one re-digested, all kinds of change in turn over all bases.
+
+    bases: exported files, whole, by name. canary: path of a file that nobody may open.
+    """
+    rng = random.Random(seed)
+    works = {name: (data, *taken_apart(data)) for name, data in bases.items()}
+    turns = [
+        (kind, name)
+        for kind in KINDS
+        for name in works
+        if kind.partition(" ")[0] in ("any", container_of(bases[name]).name)
+    ]
+    made = 0
+    for kind, name in itertools.cycle(turns):
+        if made == count:
+            return
+        whole, bare, manifest = works[name]
+        redigested = made % 2 == 1
+        change = KINDS[kind]
+        if kind.startswith("any manifest"):
+            text = change(rng, manifest, canary)
+            bare_digest = digest_with(bare, text)
+            data = with_manifest(bare, text if not redigested else set_digest(text, bare_digest))
+        elif redigested:
+            changed = change(rng, bare, canary)
+            try:
+                data = with_manifest(changed, set_digest(manifest, digest_with(changed, manifest)))
+            except Exception:  # nothing is left of it that could carry a manifest
+                data = changed
+        else:
+            changed = change(rng, bare, canary)
+            try:
+                data = with_manifest(changed, manifest)
+            except Exception:
+                data = changed
+        if data == whole:  # a change that changes nothing
+            continue
+        made += 1
+        yield Mutant(f"{made:04d}-{name}", kind, redigested, data)
+
+
+def still_whole(bases: dict[str, bytes]) -> None:
+    """The files that are changed are good ones: raises ModelRefused where one is not."""
+    for data in bases.values():
+        read(data)

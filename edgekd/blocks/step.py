@@ -1,0 +1,181 @@
+"""The step module: the whole detector as one torch module with explicit state. All that `export` knows of a method.
+
+    forward(samples (hop, n) raw units, valid (n,) 1 or 0, *state) -> score (), contributions (n,), *next_state
+
+Everything is inside: scaling, signature matrices, accumulator, network, residual, score. State tensors are named, have
+a fixed shape, and are zero at the cold start. Windows end at multiples of `hop` from the start of an entity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgekd.blocks.scaling import SampleScaler
+from edgekd.data.recording import Recording
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The verdicts of one detector on one recording."""
+
+    samples: np.ndarray
+    """int64 (V,): 0-based index of the newest sample that each verdict has seen."""
+    scores: np.ndarray
+    """float32 (V,)."""
+    contributions: np.ndarray
+    """float32 (V, n): share of each sensor; rows sum to the scores."""
+
+
+class Configuration(Protocol):
+    """What every method's configuration can do."""
+
+    def to_json(self) -> dict[str, Any]:
+        """All settings by name, JSON-able."""
+
+
+class StepModule(nn.Module):
+    """Base of every method's detector. Subclasses set the attributes below and write three methods."""
+
+    config: Configuration
+    scaler: SampleScaler
+    n_sensors: int
+    """Sensors of the recording, constant ones included."""
+    hop: int
+    """Samples that one step consumes."""
+    warmup_samples: int
+    """Samples of an entity before the first score that means anything."""
+    entity_resets: bool = True
+    """Whether state is cleared where another entity begins."""
+
+    false_alarm_rate: float | None = None
+    """Share of normal scores above the threshold; None sets it by a margin over the largest one."""
+
+    score_floor: float = 0.0
+    """Added to a score before a student of `regression` learns its logarithm, where the lowest decades are noise."""
+
+    float_weights: tuple[str, ...] = ()
+    """Prefixes of the parameters whose layers must not be quantized."""
+    dense_weights: tuple[str, ...] = ()
+    """Prefixes of the parameters whose dense layers may be quantized; convolutions may wherever they stand."""
+    recurrent_weights: tuple[str, ...] = ()
+    """Prefixes of the parameters whose layers are fed back within a step: an int8 scheme may spare them."""
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every state tensor, in the order in which `forward` takes and returns them."""
+        raise NotImplementedError
+
+    def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """One step: samples (hop, n), valid (n,), state -> score (), contributions (n,), next state."""
+        raise NotImplementedError
+
+    def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Scores of one entity from its cold start, many windows at once.
+
+        values (T, n) raw units -> chunks of ends (B,) int64 [samples seen at each window's end], scores (B,),
+        contributions (B, n), for every window that ends at a multiple of `hop` past the warm-up and whose newest
+        sample is `wanted` (T,) bool (None: all).
+        """
+        raise NotImplementedError
+
+    def calibration(self, replay: Recording) -> Recording:
+        """Samples that int8 takes its ranges from, of a normal stretch. A method may add what is far from normal: an
+        activation that is clipped at what normal data reach gives all anomalies one score."""
+        return replay
+
+    @property
+    def parameters_learned(self) -> int:
+        """Trained parameters, scaling and score statistics left out."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def initial_state(self) -> list[Tensor]:
+        """The cold start: a zero tensor of its own for every state."""
+        return [torch.zeros(shape) for shape in self.state_shapes().values()]
+
+    def entities(self, recording: Recording) -> list[tuple[int, int]]:
+        """[start, end) of every stretch that state runs through."""
+        return recording.bounds if self.entity_resets else [(0, len(recording))]
+
+    @torch.inference_mode()
+    def score(self, recording: Recording, wanted: np.ndarray | None = None) -> Scores:
+        """The batch path over a whole recording, or its verdicts on the samples `wanted` (T,) bool alone."""
+        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for start, end in self.entities(recording):
+            chosen = None if wanted is None else torch.from_numpy(wanted[start:end])
+            for ends, scores, shares in self.batch(torch.from_numpy(recording.values[start:end]), chosen):
+                parts.append((ends.numpy() + start - 1, scores.float().numpy(), shares.float().numpy()))
+        return _joined(parts, self.n_sensors)
+
+    @torch.inference_mode()
+    def replay(self, recording: Recording, limit: int | None = None) -> Scores:
+        """The step path: `forward` hop by hop with its state fed back, as the device runs it."""
+        parts = []
+        valid = torch.ones(self.n_sensors)
+        for start, end in self.entities(recording):
+            state = self.initial_state()
+            for stop in range(start + self.hop, end + 1, self.hop):
+                samples = torch.from_numpy(recording.values[stop - self.hop : stop])
+                score, shares, *state = self(samples, valid, *state)
+                if stop - start >= self.warmup_samples:
+                    parts.append((np.array([stop - 1]), score.reshape(1).numpy(), shares.reshape(1, -1).numpy()))
+                if limit is not None and len(parts) >= limit:
+                    return _joined(parts, self.n_sensors)
+        return _joined(parts, self.n_sensors)
+
+
+class WindowStep(StepModule):
+    """A detector that looks at nothing but the newest window. State: `ring`, the scaled samples before the newest hop.
+
+    Subclasses set the attributes below and write `verdict`.
+    """
+
+    m: int
+    """Sensors that are looked at."""
+    span: int
+    """Samples of a window."""
+    batch_windows: int = 64
+    """Windows at once in the batch path."""
+
+    def verdict(self, windows: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """Scaled windows (B, span, m), live (m,) 1 or 0 -> score (B,), contributions (B, m)."""
+        raise NotImplementedError
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"ring": (self.span - self.hop, self.m)} if self.span > self.hop else {}
+
+    def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        window = self.scaler(samples, valid)  # (hop, m)
+        following = []
+        if state:
+            window = torch.cat([state[0], window])  # (span, m)
+            following.append(window[self.hop :])
+        score, shares = self.verdict(window[-self.span :].unsqueeze(0), self.scaler.live(valid))
+        return (score.squeeze(0), self.scaler.spread(shares).squeeze(0), *following)
+
+    def windows(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """values (T, n) raw units of one entity -> chunks of ends (B,) and scaled windows (B, span, m); see `batch`."""
+        scaled = self.scaler(values, torch.ones(self.n_sensors))
+        ends = torch.arange(self.hop, max(len(scaled), self.hop - 1) + 1, self.hop)
+        ends = ends[ends >= self.warmup_samples]
+        if wanted is not None:
+            ends = ends[wanted[ends - 1]]
+        for chunk in ends.split(self.batch_windows) if len(ends) else ():
+            yield chunk, scaled[chunk[:, None] + torch.arange(-self.span, 0)]
+
+    def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        live = torch.ones(self.m)
+        for ends, windows in self.windows(values, wanted):
+            score, shares = self.verdict(windows, live)
+            yield ends, score, self.scaler.spread(shares)
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int) -> Scores:
+    if not parts:
+        return Scores(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, n), np.float32))
+    samples, scores, shares = (np.concatenate(column) for column in zip(*parts))
+    return Scores(samples, scores, shares)

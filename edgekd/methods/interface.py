@@ -1,0 +1,57 @@
+"""What goes in and out of the one door that every method has: `train(recording, config, how) -> Trained`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from edgekd.blocks.step import StepModule
+from edgekd.data.recording import Recording
+
+
+class Scorer(Protocol):
+    """Anything that scores recordings, as a teacher."""
+
+    name: str
+
+    def __call__(self, recording: Recording) -> np.ndarray:
+        """float64 (T,): the score of each sample of a recording, larger is stranger, NaN where there is none."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train: everything that is not the method's own configuration."""
+
+    seed: int = 0
+    workdir: Path | None = None
+    """Where unfinished trainings are kept, one file each; None keeps nothing."""
+    resume: bool = False
+    device: str = "cpu"
+    """Where the networks train, as torch names it; scores are always computed on the CPU."""
+    teacher: StepModule | None = None
+    """A trained teacher to distill from; None trains one where the method needs it."""
+    teachers: tuple[StepModule, ...] = ()
+    """All given teachers, `teacher` the first of them; several teach together (`regression`)."""
+    teacher_scores: np.ndarray | None = None
+    """float64 (T,): a score for each sample of the recording, NaN where there is none, from any scorer at all."""
+    scorers: tuple[Scorer, ...] = ()
+    """Teachers that are no step modules (`regression`)."""
+    outliers: Recording | None = None
+    """Recording of what is not normal (images of another set), to show the student high scores (`regression`)."""
+    keep_teacher: Callable[[StepModule], None] = lambda step: None
+    """Called with a teacher that was trained on the way, before the student's training begins."""
+    report: Callable[[dict[str, Any]], None] = lambda event: None
+    """Progress: one call a training step and one an epoch."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A detector that is ready to score."""
+
+    step: StepModule
+    histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    """Loss, validation loss and seconds of every epoch, for each network that was trained."""

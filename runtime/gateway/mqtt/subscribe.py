@@ -1,0 +1,261 @@
+"""An MQTT subscription: whole samples, or one sensor a topic.
+
+Where the last level of a message's topic is one of the model's sensors (`plant/pump_a`, from `--mqtt …/plant/+`), its
+payload is that sensor's value: a number, or {"value": 12.5, "time": …}. Such values are aligned by time into samples of
+the model's period. Every other payload is one sample or several lines of them, CSV or JSON, as on a serial line.
+Either may come at another rate than the model's (`--resample`), and call its time as it likes (`--time`).
+
+Retained messages are left out: they say what was, not what is. The session is kept by the broker (QoS 1, the same
+client id at every start), so what it has queued while this end was away is scored after it is back.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgekd.runtime.gateway.mqtt.connection import KEEPALIVE_S, Address, Connection, Secrets, stable_client_id
+from edgekd.runtime.manifest import Manifest, shown
+from edgekd.runtime.sources import END_S, TICK_S, InputEvent, RowReader
+from edgekd.runtime.sources.gaps import window_samples
+from edgekd.runtime.sources.row_parser import MISSING, PLAIN, TIME_NAMES, Layout, Row, seconds_of
+from edgekd.runtime.sources.time_grid import Grid
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, MQTTMessage
+
+MAX_QUEUED = 1000  # messages; then the broker keeps the rest, until these are scored
+SENT_AGAIN = 64  # messages that a broker may send twice: more than it has under way at any time
+REFUSED = 0x80  # the code of a subscription that the broker does not allow
+
+
+class MqttMessages:
+    """Reads a topic or several for ever. Raises UsageError, MissingExtra for what cannot work."""
+
+    live = True
+
+    def __init__(
+        self,
+        address: Address,
+        secrets: Secrets,
+        manifest: Manifest,
+        columns: dict[str, str],
+        layout: Layout = PLAIN,
+        keepalive_s: int = KEEPALIVE_S,
+    ) -> None:
+        self.name = str(address)
+        self.rows = MessageReader(manifest, columns, self.name, layout)
+        self.reconnects = 0
+        """Times that the broker came back."""
+        self._window_s = window_samples(manifest) * manifest.period_s
+        name = secrets.client_id or stable_client_id(str(address), manifest.digests.file, "in")
+        self._topic = address.topic
+        self._connection = Connection(address, secrets, name, self, clean=False, keepalive_s=keepalive_s)
+        self._arrived = threading.Condition()
+        self._queue: deque[InputEvent | tuple[str, bytes]] = deque()
+        self._recent: deque[tuple[int, str, bytes]] = deque(maxlen=SENT_AGAIN)
+        self._lost_at: float | None = None
+        self._opened = self._resumed = False
+        self._reason = ""
+        self._paused = False
+
+    def seek(self, sample: int) -> None:
+        """A subscription cannot be sought."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
+        self._connection.start()
+        try:
+            while True:
+                with self._arrived:
+                    self._arrived.wait_for(lambda: self._queue, TICK_S)
+                    items, self._queue = self._queue, deque()
+                    paused, self._paused = self._paused, False
+                if paused:
+                    self._connection.wake()
+                found: list[Row | InputEvent] = []
+                for item in items:
+                    found += [item] if isinstance(item, InputEvent) else self.rows.message(*item)
+                yield [*found, *self.rows.tick()]
+        finally:
+            self._connection.stop(END_S)
+
+    @property
+    def reading(self) -> bool:
+        """Whether there is room for more messages."""
+        self._paused = len(self._queue) >= MAX_QUEUED
+        return not self._paused
+
+    def prepare(self, client: Client) -> None:
+        """Where messages go."""
+        client.on_message = self._on_message
+        client.on_subscribe = self._on_subscribe
+
+    def up(self, client: Client, resumed: bool) -> None:
+        """Subscribe, unless the broker remembers: it would send retained messages again."""
+        self._resumed = resumed
+        if resumed:
+            self._open()
+        else:
+            client.subscribe(self._topic, qos=1)
+
+    def turn(self, client: Client) -> None:
+        """Nothing is sent."""
+
+    def down(self, reason: str, was_up: bool) -> None:
+        """Tell that nothing comes, once for each reason."""
+        if was_up and self._lost_at is None and self._opened:
+            self._lost_at = time.monotonic()
+            self._tell("input_lost", f"lost {self.name}: {reason}; trying again", reason=reason)
+        elif reason != self._reason:
+            self._tell("input_waiting", f"waiting for {self.name}: {reason}", reason=reason)
+        self._reason = reason
+
+    def leave(self, client: Client) -> bool:
+        """The session stays at the broker."""
+        return True
+
+    def _on_subscribe(self, client: Client, data: Any, mid: int, reasons: Any, properties: Any) -> None:
+        if any(reason.is_failure for reason in reasons):
+            self._reason = "the broker does not allow the subscription"
+            self._tell("input_waiting", f"waiting for {self.name}: {self._reason}", reason=self._reason)
+        else:
+            self._open()
+
+    def _open(self) -> None:
+        """Messages come, perhaps again. What the broker has kept is scored; where it has kept nothing, that is lost."""
+        self._reason = ""
+        if self._lost_at is not None:
+            self.reconnects += 1
+            lost_s, self._lost_at = round(time.monotonic() - self._lost_at, 3), None
+            rewarm = not self._resumed and lost_s > self._window_s
+            warm = "; verdicts come again after the warm-up" if rewarm else ""
+            fields = {"input": self.name, "lost_s": lost_s, "rewarm": rewarm}
+            self._put(InputEvent("input_back", f"{self.name} is back after {lost_s:.1f} s{warm}", fields, rewarm))
+        elif not self._opened:
+            self._tell("input_open", f"subscribed to {self.name}")
+        self._opened = True
+
+    def _on_message(self, client: Client, data: Any, message: MQTTMessage) -> None:
+        if message.retain:
+            return
+        this = message.mid, message.topic, bytes(message.payload)
+        if message.dup and this in self._recent:  # its acknowledgement was lost with the connection
+            return
+        if message.qos:
+            self._recent.append(this)
+        self._put(this[1:])
+
+    def _tell(self, event: str, words: str, **fields: Any) -> None:
+        self._put(InputEvent(event, words, {"input": self.name, **fields}))
+
+    def _put(self, item: InputEvent | tuple[str, bytes]) -> None:
+        with self._arrived:
+            self._queue.append(item)
+            self._arrived.notify()
+
+
+class MessageReader(RowReader):
+    """Messages to rows; counts those that are none."""
+
+    unit = "messages"
+
+    def __init__(self, manifest: Manifest, columns: dict[str, str], source: str, layout: Layout = PLAIN) -> None:
+        super().__init__(manifest, columns, "anything", source, layout, live=True)
+        self._index = {columns.get(name, name): i for i, name in enumerate(manifest.names)}
+        rule, aligned = layout.resample or "mean", layout.resample is not None
+        self._grid = Grid(len(manifest.names), manifest.period_s, rule, window_samples(manifest), aligned)
+        self._time_key = layout.time
+        self._restarts = 0
+        self._values = np.full(len(manifest.names), np.nan)
+        self._labeled: bool | None = None
+        self._newest_s = 0.0
+        self._open = False  # something was said since the last sample
+        self._bad_values = 0
+        self._last_bad_value = ""
+
+    @property
+    def bad(self) -> int:
+        """Messages, and lines in messages, that were no sample; values that came too late for theirs."""
+        return super().bad + self._bad_values + self._grid.late
+
+    @property
+    def last_bad(self) -> str:
+        """Why the newest of them was none."""
+        return self._last_bad_value or ("values come too late" if self._grid.late else super().last_bad)
+
+    def message(self, topic: str, payload: bytes) -> Sequence[Row | InputEvent]:
+        """The samples that this message completes."""
+        index = self._index.get(topic.rpartition("/")[2])
+        if index is None or (payload.lstrip()[:1] == b"{" and b'"value"' not in payload):
+            return self.feed(payload + b"\n")
+        try:
+            value, label = _value(payload, self._time_key)
+        except ValueError as error:
+            self._bad_values += 1
+            self._last_bad_value = f"{shown(topic, 60)}: {error}"
+            return []
+        self._open = True
+        self._values[index] = value
+        samples = self._grid.put(self._time_of(seconds_of(label)), self._values)
+        self._values[index] = np.nan
+        return self._samples(samples)
+
+    def tick(self) -> Sequence[Row | InputEvent]:
+        """What is complete by now, though nothing more came. Values of single sensors with a time wait for the next."""
+        if self._labeled or not self._open:
+            return self.feed(b"")
+        samples = self._grid.tick(time.monotonic())
+        self._open = not samples
+        return self._samples(samples)
+
+    def _time_of(self, label_s: float | None) -> float:
+        """Where a value belongs: on the values' own clock if the first of them had a time, else on this machine's."""
+        if self._labeled is None:
+            self._labeled = label_s is not None
+        if not self._labeled:
+            return time.monotonic()
+        self._newest_s = self._newest_s if label_s is None else label_s
+        return self._newest_s
+
+    def _samples(self, samples: list[np.ndarray]) -> list[Row | InputEvent]:
+        times = self._grid.times if self._labeled else [None] * len(samples)
+        found: list[Row | InputEvent] = [Row(values, at) for values, at in zip(samples, times)]
+        if self._grid.restarts > self._restarts:
+            self._restarts = self._grid.restarts
+            words = "values are missing for longer than the model looks back; verdicts come again after the warm-up"
+            found.append(InputEvent("input_gap", words, {"samples": None, "reason": "time"}, rewarm=True))
+        return found
+
+
+def _value(payload: bytes, time_key: str | None) -> tuple[float, str | float | None]:
+    """A value and its time label in a message of one sensor; ValueError where there is none."""
+    text = payload.decode(errors="replace").strip()
+    if text[:1] != "{":
+        return _float(text), None
+    try:
+        found = json.loads(text)
+        if "value" not in found:
+            raise ValueError
+    except (ValueError, RecursionError):
+        raise ValueError('neither a number nor {"value": …}') from None
+    label = found.get(time_key or next((key for key in found if key.lower() in TIME_NAMES), None))
+    usable = isinstance(label, (int, float, str)) and not isinstance(label, bool)
+    return _float(found["value"]), label if usable else None
+
+
+def _float(value: Any) -> float:
+    if value is None or (isinstance(value, str) and value.lower() in MISSING):
+        return float("nan")
+    try:
+        if isinstance(value, (int, float, str)) and "_" not in str(value):
+            return float(value)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(f"'{shown(str(value), 40)}' is no number")

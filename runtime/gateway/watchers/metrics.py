@@ -1,0 +1,175 @@
+"""`--metrics`: what a run is doing, for Prometheus. Everything is read from the running objects when it is asked for.
+
+The hot path does no work for it but to count how long steps take (`TimedEngine`), in plain integers.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgekd import __version__
+from edgekd.runtime.engines.interface import Engine, Feeds
+from edgekd.runtime.errors import MissingExtra, UsageError
+from edgekd.runtime.json_fields import shown
+
+if TYPE_CHECKING:
+    from edgekd.runtime.loop import Loop
+
+BOUNDS_S = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 1.0)  # a Pi's step is .1 to 10 ms; what is slower is a fault
+LOOPBACK = "127.0.0.1"
+
+
+class TimedEngine:
+    """An engine that counts how long its steps take."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.name = engine.name
+        self.counts = [0] * (len(BOUNDS_S) + 1)
+        """Steps up to each bound and above the last, not cumulated."""
+        self.total_s = 0.0
+        self._run = engine.run
+
+    def run(self, feeds: Feeds) -> Sequence[np.ndarray]:
+        """See `Engine.run`."""
+        began = time.perf_counter()
+        outputs = self._run(feeds)
+        took_s = time.perf_counter() - began
+        self.counts[bisect_left(BOUNDS_S, took_s)] += 1
+        self.total_s += took_s
+        return outputs
+
+
+class Figures:
+    """A collector of prometheus-client: the figures of one run, at the moment of the scrape."""
+
+    def __init__(self, loop: Loop, engine: TimedEngine) -> None:
+        self._loop = loop
+        self._engine = engine
+
+    def collect(self) -> Iterator[Any]:
+        """Every metric family."""
+        yield from self._run()
+        yield from self._input()
+        yield from self._optional()
+        yield from self._sensors()
+        yield self._steps()
+        yield self._build()
+
+    def _run(self) -> Iterator[Any]:
+        loop = self._loop
+        yield _counter("edgekd_samples", "Samples of this run.", loop.samples)
+        yield _counter("edgekd_verdicts", "Scores of this run.", loop.verdicts)
+        yield _counter("edgekd_anomalies", "Anomalies that began in this run.", loop.anomalies)
+        yield _counter("edgekd_diverged_steps", "Steps without a finite score.", loop.detector.diverged_steps)
+        if loop.last is not None:
+            yield _gauge("edgekd_score", "The newest score.", loop.last.score)
+        yield _gauge("edgekd_threshold", "Scores above are anomalous.", loop.detector.threshold)
+        yield _gauge("edgekd_anomaly_open", "1 while an anomaly lasts.", int(loop.episodes.start is not None))
+
+    def _input(self) -> Iterator[Any]:
+        loop = self._loop
+        yield _counter("edgekd_bad_lines", "Lines or images of the input that were no sample.", loop.source.rows.bad)
+        if loop.arrived_at is not None:
+            age_s = time.monotonic() - loop.arrived_at
+            yield _gauge("edgekd_input_age_seconds", "Time since the input last brought something.", age_s)
+
+    def _optional(self) -> Iterator[Any]:
+        """What only some sources, sinks and runs have."""
+        loop = self._loop
+        spool = getattr(loop.sink, "spool", None)
+        for make, name, words, owner, attribute in (
+            (_counter, "edgekd_input_reconnects", "Times the input was opened again.", loop.source, "reconnects"),
+            (_counter, "edgekd_input_dropped_samples", "Samples left out to catch up.", loop.source, "dropped"),
+            (_gauge, "edgekd_input_lag_seconds", "Age of the oldest sample not yet scored.", loop.source, "lag_s"),
+            (_gauge, "edgekd_input_backlog", "Samples read and not yet scored.", loop.source, "backlog"),
+            (_gauge, "edgekd_spool_events", "Events that no consumer has confirmed yet.", spool, "depth"),
+            (_gauge, "edgekd_spool_bytes", "Size of the spool on disk.", spool, "bytes"),
+            (_counter, "edgekd_spool_dropped", "Events dropped because the spool was full.", spool, "dropped"),
+            (_counter, "edgekd_exec_dropped", "Events the command never took.", loop.sink, "exec_dropped"),
+            (_gauge, "edgekd_state_age_seconds", "Age of the saved state.", loop.keeper, "age_s"),
+            (_counter, "edgekd_state_failures", "Saves of the state that failed.", loop.keeper, "failures"),
+        ):
+            value = getattr(owner, attribute, None)
+            if value is not None:
+                yield make(name, words, value)
+
+    def _sensors(self) -> Iterator[Any]:
+        detector = self._loop.detector
+        missing, held = set(detector.missing_sensors), detector.held_values
+        gauge = _gauge("edgekd_sensor_missing", "1 where a sensor is left out of the score.", labels=["sensor"])
+        counter = _counter("edgekd_held_values", "Missing values that the last good one stood for.", labels=["sensor"])
+        for name in detector.manifest.names:
+            gauge.add_metric([name], int(name in missing))
+            counter.add_metric([name], held.get(name, 0))
+        yield gauge
+        yield counter
+
+    def _steps(self) -> Any:
+        from prometheus_client.core import HistogramMetricFamily
+
+        counts, total_s = list(self._engine.counts), self._engine.total_s
+        bounds = [*map(str, BOUNDS_S), "+Inf"]
+        buckets = [(bound, sum(counts[: i + 1])) for i, bound in enumerate(bounds)]
+        return HistogramMetricFamily("edgekd_step_seconds", "Time of one step of the model.", buckets, total_s)
+
+    def _build(self) -> Any:
+        from prometheus_client.core import InfoMetricFamily
+
+        manifest = self._loop.detector.manifest
+        return InfoMetricFamily(
+            "edgekd_build",
+            "What runs here.",
+            {
+                "version": __version__,
+                "engine": self._engine.name,
+                "method": manifest.method,
+                "preset": manifest.preset or "",
+                "model": manifest.digests.file[:16],
+            },
+        )
+
+
+def serve_metrics(address: str, loop: Loop) -> str:
+    """Serve the figures of a run from a thread of its own; the URL. Raises UsageError, MissingExtra."""
+    try:
+        from prometheus_client import CollectorRegistry, start_http_server
+    except ModuleNotFoundError:
+        raise MissingExtra("prometheus-client", "metrics") from None
+
+    host, port = parse_address(address)
+    engine = TimedEngine(loop.detector.engine)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Figures(loop, engine))  # type: ignore[arg-type]
+    try:
+        server, _ = start_http_server(port, host, registry)
+    except OSError as error:
+        raise UsageError(
+            f"--metrics {shown(address, 100)}: {error.strerror or error}; give another address or port"
+        ) from None
+    loop.detector.engine = engine
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """`[HOST]:PORT`; loopback where there is no host. Raises UsageError."""
+    host, _, port = text.rpartition(":")
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise UsageError(f"--metrics {shown(text, 100)}: write :9108, or 0.0.0.0:9108 for the whole network")
+    return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
+
+
+def _counter(name: str, words: str, value: float | None = None, labels: Sequence[str] | None = None) -> Any:
+    from prometheus_client.core import CounterMetricFamily
+
+    return CounterMetricFamily(name, words, value=value, labels=labels)
+
+
+def _gauge(name: str, words: str, value: float | None = None, labels: Sequence[str] | None = None) -> Any:
+    from prometheus_client.core import GaugeMetricFamily
+
+    return GaugeMetricFamily(name, words, value=value, labels=labels)

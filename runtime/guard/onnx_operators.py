@@ -1,0 +1,167 @@
+"""What an ONNX file may hold before an engine sees a byte of it: what `edgekd export` writes, and nothing else.
+
+Every field of every message is looked at. Engines are large and were written for files of friends: they have been made
+to read other files, to allocate what a few bytes declare, and to run a second graph that no checker saw.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any, NoReturn
+
+from edgekd.runtime.container.protobuf import Reader, schema
+from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.json_fields import shown
+
+# Everything that an exported graph has been seen to hold, and siblings that the exporter takes for them at other sizes.
+# None of them runs a graph (If, Loop, Scan), reads a file, or allocates by the value of what is computed (Tile, Range,
+# ConstantOfShape, NonZero, ...). `tests/runtime/test_hostile_models.py` exports students of all kinds and compares.
+OPERATORS = frozenset(
+    b"Abs Add And ArgMax AveragePool Cast Clip Concat Conv ConvTranspose DequantizeLinear Div Equal Exp Expand"
+    b" Flatten GRU Gather GatherND Gelu Gemm Greater GreaterOrEqual Identity IsInf IsNaN LSTM LayerNormalization"
+    b" LeakyRelu Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or Pad Pow QuantizeLinear RNN Reciprocal"
+    b" ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub"
+    b" Tanh TopK Transpose Unsqueeze Where".split()
+)
+# Operator -> the first of its inputs that are no data but say what shape comes out. They must be constants: every
+# tensor then has the same size at every step, and what the self-test has needed is all that will ever be needed.
+SHAPED_FROM = {
+    b"Expand": 1, b"Pad": 1, b"Reshape": 1, b"Resize": 1, b"Slice": 1, b"Split": 1, b"Squeeze": 1, b"TopK": 1,
+    b"Unsqueeze": 1, b"ReduceMax": 1, b"ReduceMean": 1, b"ReduceMin": 1, b"ReduceSum": 1,
+}  # fmt: skip
+ENLARGING = {b"Expand", b"Pad", b"Resize"}
+MAX_ENLARGED = 2**24  # product of what one of these is told: sizes, paddings, factors
+# The quantizer names those of its own operators in every file; none of them is used.
+DOMAINS = frozenset(
+    b" ai.onnx ai.onnx.ml ai.onnx.training ai.onnx.preview ai.onnx.preview.training com.microsoft"
+    b" com.microsoft.experimental com.microsoft.nchwc org.pytorch.aten".split(b" ")
+)
+ITEMS = {  # TensorProto.DataType -> bytes of one number, and the field that holds them where they are not raw
+    1: (4, "float_data"), 2: (1, "int32_data"), 3: (1, "int32_data"), 6: (4, "int32_data"), 7: (8, "int64_data"),
+    9: (1, "int32_data"),
+}  # fmt: skip
+MAX_RANK = 8
+MAX_TENSOR_BYTES = 64 * 2**20  # of an input or output; a constant is as large as its bytes in the file
+MAX_ATTRIBUTE = 2**20  # a kernel may span a window, and nothing in a graph is longer
+
+# onnx.proto3; `!`: refused, and what it is.
+SCHEMA = schema(
+    {
+        "Model": {
+            1: "ir_version int", 2: "producer_name bytes", 3: "producer_version bytes", 4: "domain bytes",
+            5: "model_version int", 6: "doc_string bytes", 7: "graph Graph", 8: "opset_import Opset*",
+            14: "metadata_props Entry*", 20: "!a way to train it", 25: "!functions of its own",
+        },
+        "Opset": {1: "domain bytes", 2: "version int"},
+        "Entry": {1: "key bytes", 2: "value bytes"},
+        "Graph": {
+            1: "node Node*", 2: "name bytes", 5: "initializer Tensor*", 10: "doc_string bytes", 11: "input Value*",
+            12: "output Value*", 13: "value_info Value*", 15: "!sparse tensors",
+        },
+        "Node": {
+            1: "input bytes*", 2: "output bytes*", 3: "name bytes", 4: "op_type bytes", 5: "attribute Attribute*",
+            6: "doc_string bytes", 7: "domain bytes",
+        },
+        "Attribute": {
+            1: "name bytes", 2: "f float", 3: "i int", 4: "s bytes", 5: "t Tensor", 7: "floats count", 8: "ints int*",
+            9: "strings bytes*", 13: "doc_string bytes", 20: "type int",
+            6: "!a graph inside a node", 11: "!graphs inside a node", 22: "!a sparse tensor", 23: "!sparse tensors",
+        },
+        "Tensor": {
+            1: "dims int*", 2: "data_type int", 4: "float_data count", 5: "int32_data int*", 7: "int64_data int*",
+            8: "name bytes", 9: "raw_data span", 12: "doc_string bytes", 14: "data_location int",
+            13: "!weights in another file (external data)",
+        },
+        "Value": {1: "name bytes", 2: "type Type", 3: "doc_string bytes"},
+        "Type": {1: "tensor_type TensorType", 6: "denotation bytes"},
+        "TensorType": {1: "elem_type int", 2: "shape Shape"},
+        "Shape": {1: "dim Dimension*"},
+        "Dimension": {1: "dim_value int", 3: "denotation bytes"},
+    }
+)  # fmt: skip
+
+
+def check_graph(data: bytes) -> None:
+    """Raise ModelRefused for whatever an exported file never holds."""
+    model = Reader(data, SCHEMA).message("Model", 0, len(data))
+    for opset in model.get("opset_import", ()):
+        if opset.get("domain", b"") not in DOMAINS:
+            _refuse(f"operators of '{_text(opset['domain'])}'")
+    graph = model.get("graph", {})
+    constants: dict[bytes, dict[str, Any]] = {}
+    for tensor in graph.get("initializer", ()):
+        _check_tensor(tensor)
+        constants[tensor.get("name", b"")] = tensor
+    for side in ("input", "output", "value_info"):
+        for value in graph.get(side, ()):
+            _check_value(value)
+            if side == "input" and value.get("name", b"") in constants:
+                _refuse(f"a constant '{_text(value['name'])}' that is an input too")
+    for node in graph.get("node", ()):
+        _check_node(node, constants, data)
+
+
+def _check_node(node: dict[str, Any], constants: dict[bytes, dict[str, Any]], data: bytes) -> None:
+    operator, domain = node.get("op_type", b""), node.get("domain", b"")
+    if operator not in OPERATORS or domain:
+        _refuse(f"the operator {_text(domain + b'.' + operator if domain else operator)}")
+    first = SHAPED_FROM.get(operator)
+    for name in node.get("input", ())[first:] if first else ():
+        if name and name not in constants:
+            _refuse(f"a {_text(operator)} whose shape depends on '{_text(name)}'")
+        if name and operator in ENLARGING and _product(constants[name], data) > MAX_ENLARGED:
+            _refuse(f"a {_text(operator)} to the size of '{_text(name)}'")
+    outputs = len(node.get("output", ()))
+    for attribute in node.get("attribute", ()):
+        if attribute.get("name") == b"num_outputs" and attribute.get("i") != outputs:  # onnxruntime 1.31.1 dies of it
+            _refuse(f"a {_text(operator)} into {attribute.get('i')} with {outputs} outputs")
+        if "t" in attribute:
+            _check_tensor(attribute["t"])
+        for value in (attribute.get("i", 0), *attribute.get("ints", ())):
+            if abs(value) > MAX_ATTRIBUTE:
+                _refuse(f"a {_text(operator)} with {_text(attribute.get('name', b''))} {value}")
+
+
+def _check_tensor(tensor: dict[str, Any]) -> None:
+    """Its bytes must be in the file, as many as its shape says: nobody allocates for more than was sent."""
+    dims, name, kind = tensor.get("dims", []), _text(tensor.get("name", b"")), tensor.get("data_type", 0)
+    if tensor.get("data_location"):
+        _refuse("weights in another file (external data)")
+    if kind not in ITEMS or len(dims) > MAX_RANK or min(dims, default=1) < 0:
+        _refuse(f"a constant '{name}' of type {kind} and shape {shown(dims)}")
+    size, field = ITEMS[kind]
+    given = {key: value for key, value in tensor.items() if key.endswith("_data")}
+    start, end = given.pop("raw_data", (0, 0))
+    typed = given.pop(field, [])
+    held = (end - start) / size + (typed if isinstance(typed, int) else len(typed))
+    if given or (end > start and typed) or held != math.prod(dims):
+        raise ModelRefused(
+            f"constant '{name}' of shape {shown(dims)} has data of {held:g} numbers; copy or export it again"
+        )
+
+
+def _product(tensor: dict[str, Any], data: bytes) -> float:
+    """Product of a constant's numbers as far as they enlarge something; more than any bound where it is unreadable."""
+    start, end = tensor.get("raw_data", (0, 0))
+    kind = {1: "f", 7: "q"}.get(tensor["data_type"])
+    if kind is None or "float_data" in tensor or end - start > 64 * MAX_RANK:
+        return math.inf
+    numbers = struct.unpack(f"<{(end - start) // struct.calcsize(kind)}{kind}", data[start:end])
+    return math.prod(max(1.0, abs(number)) for number in (*numbers, *tensor.get("int64_data", ())))
+
+
+def _check_value(value: dict[str, Any]) -> None:
+    tensor = value.get("type", {}).get("tensor_type", {})
+    dims = [dim.get("dim_value", 0) for dim in tensor.get("shape", {}).get("dim", ())]
+    size, _ = ITEMS.get(tensor.get("elem_type", 0), (0, ""))
+    if not size or len(dims) > MAX_RANK or min(dims, default=1) < 1 or size * math.prod(dims) > MAX_TENSOR_BYTES:
+        _refuse(f"a tensor '{_text(value.get('name', b''))}' of type {tensor.get('elem_type', 0)}, shape {shown(dims)}")
+
+
+def _text(name: bytes) -> str:
+    return shown(name[:80].decode("utf-8", "backslashreplace"), 60)
+
+
+def _refuse(what: str) -> NoReturn:
+    raise ModelRefused(f"the file holds {what}, which edgekd export never writes; export it again")

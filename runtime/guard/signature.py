@@ -1,0 +1,98 @@
+"""Detached Ed25519 signatures (RFC 8032) of model files: the 64 raw bytes lie beside FILE, in FILE.sig.
+
+They are over all bytes of the file, manifest included: a threshold that somebody changed is seen too. Keys are PEM
+files, and OpenSSL understands both: `openssl pkeyutl -verify -pubin -inkey KEY -rawin -in FILE -sigfile FILE.sig`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgekd.runtime.errors import MissingExtra, ModelRefused, UsageError
+from edgekd.runtime.json_fields import shown
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+SIGNATURE_BYTES = 64
+MAX_KEY_BYTES = 16_384
+
+
+def signature_path(file: Path) -> Path:
+    """Where the signature of a file lies."""
+    return file.with_name(f"{file.name}.sig")
+
+
+def verify(data: bytes, file: Path, public_key: Path) -> None:
+    """Raise ModelRefused unless `data`, the bytes of `file`, were signed with the key that belongs to `public_key`.
+
+    Raises UsageError for what is no public key, MissingExtra without the cryptography package.
+    """
+    key = load_public_key(public_key)
+    from cryptography.exceptions import InvalidSignature
+
+    path = signature_path(file)
+    try:
+        with path.open("rb") as signature_file:
+            signature = signature_file.read(SIGNATURE_BYTES + 1)
+    except OSError as error:
+        raise ModelRefused(
+            f"it has no signature ({shown(path.name, 100)}: {error.strerror}); edgekd sign makes one"
+        ) from None
+    try:
+        key.verify(signature, data)
+    except InvalidSignature:
+        raise ModelRefused(
+            f"its signature is not by {shown(str(public_key), 200)} over these bytes: the file was changed, or signed"
+            " with another key"
+        ) from None
+
+
+def load_public_key(path: Path) -> Ed25519PublicKey:
+    """The key in a PEM file; raises UsageError for any other."""
+    ed25519, serialization = _primitives()
+    key = _load(path, serialization.load_pem_public_key, ed25519.Ed25519PublicKey, "public")
+    assert isinstance(key, ed25519.Ed25519PublicKey)
+    return key
+
+
+def load_private_key(path: Path) -> Ed25519PrivateKey:
+    """The key in a PEM file without a passphrase; raises UsageError for any other."""
+    ed25519, serialization = _primitives()
+    key = _load(path, lambda pem: serialization.load_pem_private_key(pem, None), ed25519.Ed25519PrivateKey, "private")
+    assert isinstance(key, ed25519.Ed25519PrivateKey)
+    return key
+
+
+def new_pair() -> tuple[bytes, bytes]:
+    """A new private and its public key, PEM."""
+    ed25519, serialization = _primitives()
+    key = ed25519.Ed25519PrivateKey.generate()
+    pem = serialization.Encoding.PEM
+    return (
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo),
+    )
+
+
+def _load(path: Path, read: Any, kind: type, words: str) -> object:
+    try:
+        with path.open("rb") as file:
+            key = read(file.read(MAX_KEY_BYTES))
+    except OSError as error:
+        raise UsageError(f"{shown(str(path), 300)}: {error.strerror}; give a {words} key file") from None
+    except Exception:  # ValueError, TypeError (a passphrase), UnsupportedAlgorithm, by what is in the file
+        key = None
+    if not isinstance(key, kind):
+        raise UsageError(f"{shown(str(path), 300)}: holds no {words} Ed25519 key; edgekd sign --new-key makes a pair")
+    return key
+
+
+def _primitives() -> tuple[Any, Any]:
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ModuleNotFoundError:
+        raise MissingExtra("cryptography", "signed") from None
+    return ed25519, serialization

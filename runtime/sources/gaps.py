@@ -1,0 +1,111 @@
+"""Rows that carry a count or a time: duplicates and stragglers are dropped, gaps found.
+
+A short gap is filled with missing samples, so that the detector's windows keep their length. After one that is longer
+than its window the detector warms up again (`Detector.rewarm`, not `reset`): what it holds of recent samples is no
+longer recent, but what a long-term accumulator has learned of slow drift over days is still true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+
+from edgekd.runtime.manifest import Manifest, shown
+from edgekd.runtime.sources.events import InputEvent
+from edgekd.runtime.sources.row_parser import Row, seconds_of
+
+SET_BACK = 32  # old rows one after the other: no stragglers, the sender or its clock began again
+STEADY = 32  # intervals of about the period, one after the other, before time labels are believed
+WRAPS = (2**8, 2**16, 2**32, 2**64)
+
+
+def window_samples(manifest: Manifest) -> int:
+    """How far the detector looks back: gaps up to here are filled, after longer ones it warms up again."""
+    return max(manifest.warmup_samples, manifest.hop)
+
+
+class Order:
+    """Puts the rows of one input in order, by their count or by their time.
+
+    by "sequence": the source's count of samples; wraps_at is one more than its largest (None: 8, 16, 32 or 64 bits, as
+    its numbers tell). By "time": labels, once they have come steadily at the model's period; until then, and where they
+    never do, rows pass as they are.
+    """
+
+    def __init__(self, manifest: Manifest, by: Literal["sequence", "time"], wraps_at: int | None = None) -> None:
+        self.dropped = 0
+        """Rows that had been before, or were older than one that had been."""
+        self.last_dropped = ""
+        """Which the newest of them was."""
+        self.filled = 0
+        """Missing samples that were put where rows were lacking."""
+        self._by_time = by == "time"
+        self._period_s = manifest.period_s
+        self._window = window_samples(manifest)
+        self._missing = np.full(len(manifest.sensors), np.nan, np.float32)
+        self._wraps_at = self._wrapped = wraps_at
+        self._largest = 0
+        self._steady = 0
+        self._old_in_a_row = 0
+        self._last: float | None = None  # count or seconds of the newest row
+        self._last_label: object = None
+
+    def restart(self) -> None:
+        """What comes next is not to be compared with what came before."""
+        self._last = None
+        self._old_in_a_row = 0
+
+    def arrange(self, rows: Iterable[Row]) -> list[Row | InputEvent]:
+        """The rows without those that had been before, with what is missing between them."""
+        return [item for row in rows for item in self._arranged(row)]
+
+    def _arranged(self, row: Row) -> list[Row | InputEvent]:
+        label = row.time if self._by_time else row.sequence
+        at = seconds_of(row.time) if self._by_time else row.sequence
+        if at is None:
+            return [row]
+        if self._last is None or (self._by_time and self._steady < STEADY):
+            if self._last is not None:
+                self._steady = self._steady + 1 if 0.5 <= (at - self._last) / self._period_s <= 1.5 else 0
+            self._last, self._last_label = at, label
+            return [row]
+        ahead = self._ahead_in_time(at - self._last) if self._by_time else self._ahead(int(self._last), int(at))
+        words = f"{'time' if self._by_time else 'sequence'} {shown(label, 40)} after {shown(self._last_label, 40)}"
+        if ahead <= 0:
+            self._old_in_a_row += 1
+            if -ahead <= self._window and self._old_in_a_row <= SET_BACK:
+                self.dropped += 1
+                self.last_dropped = f"it has been before: {words}"
+                return []
+        self._last, self._last_label, self._old_in_a_row = at, label, 0
+        if ahead <= 0:
+            return [_gap(None, words, "the sender or its clock began again"), row]
+        if ahead - 1 > self._window:
+            return [_gap(ahead - 1, words, f"{ahead - 1} samples are missing"), row]
+        self.filled += ahead - 1
+        return [*(Row(self._missing) for _ in range(ahead - 1)), row]
+
+    def _ahead_in_time(self, seconds: float) -> int:
+        """How many samples after the last: 1 for the next, 0 for the same, below for older."""
+        periods = seconds / self._period_s
+        return max(1, round(periods)) if periods > 0 else int(periods)
+
+    def _ahead(self, last: int, at: int) -> int:
+        """The same for a count, which may have wrapped round in between."""
+        self._largest = max(self._largest, at)
+        wraps = self._wraps_at or next(w for w in WRAPS if self._largest < w)
+        if at > last and self._wrapped != wraps:  # a young counter is not one of 8 bits until it has wrapped like one
+            return at - last
+        ahead = (at - last) % wraps
+        if ahead > wraps // 2:
+            return ahead - wraps
+        if at < last:
+            self._wrapped = wraps
+        return ahead
+
+
+def _gap(samples: int | None, reason: str, words: str) -> InputEvent:
+    told = f"{words} ({reason}); verdicts come again after the warm-up"
+    return InputEvent("input_gap", told, {"samples": samples, "reason": reason}, rewarm=True)

@@ -1,0 +1,180 @@
+"""A live input that comes while the detector computes, or faster than it can."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from step_models import step_manifest
+
+from edgekd.runtime.errors import InputLost
+from edgekd.runtime.sources import InputEvent, RowReader
+from edgekd.runtime.sources.read_ahead import Backlog
+from edgekd.runtime.sources.row_parser import Row
+
+HOP = 4
+PATIENCE_S = 30.0
+Items = Sequence[Row | InputEvent]
+
+
+class Script:
+    """A live source that yields what it is given, then what `then` does."""
+
+    name, live = "script", True
+
+    def __init__(self, items: Sequence[Items], then: Callable[[], Items] | None = None) -> None:
+        self.rows = RowReader(step_manifest(1, HOP), {})
+        self._items, self._then = items, then
+        self.done = threading.Event()
+
+    def seek(self, sample: int) -> None:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Items]:
+        yield from self._items
+        self.done.set()
+        while self._then:
+            yield self._then()
+
+
+def rows(first: int, count: int) -> list[Row]:
+    return [Row(np.array([i], np.float32)) for i in range(first, first + count)]
+
+
+class Consumer:
+    """The loop and its detector, as far as hops go; hops are lists of the values that came."""
+
+    def __init__(self, seen: int = 0) -> None:
+        self.seen, self.hop, self.hops = seen, [-1.0] * (seen % HOP), list[list[float]]()
+        self.events: list[InputEvent] = []
+        self.torn: list[list[float]] = []
+
+    def take(self, items: Items) -> None:
+        for item in items:
+            if isinstance(item, InputEvent):
+                self.events.append(item)
+                if item.rewarm:  # Detector.rewarm
+                    self.seen -= len(self.hop)
+                    self.torn += [self.hop] if self.hop else []
+                    self.hop = []
+                continue
+            self.hop.append(float(item.values[0]))
+            self.seen += 1
+            if len(self.hop) == HOP:
+                self.hops.append(self.hop)
+                self.hop = []
+
+
+def test_what_is_not_outrun_comes_as_it_came() -> None:
+    pieces: list[Items] = [rows(0, 3), [InputEvent("x", "")], rows(3, 30), rows(33, 1)]
+    backlog = Backlog(Script(pieces), step_manifest(1, HOP), lambda: 0)
+    assert [items for items in backlog if items] == pieces and backlog.dropped == 0 and backlog.lag_s == 0
+
+
+def test_what_is_outrun_loses_whole_hops_and_is_told_how_many() -> None:
+    source = Script([rows(0, 3), *(rows(3 + i, 1) for i in range(1000))])
+    consumer = Consumer()
+    backlog = Backlog(source, step_manifest(1, HOP), lambda: consumer.seen, limit_rows=50)
+    for i, items in enumerate(backlog):
+        assert i or source.done.wait(PATIENCE_S)  # the first step takes as long as all the rest needs to come
+        consumer.take(items)
+        assert backlog.backlog <= 50
+    assert backlog.dropped and backlog.dropped % HOP == 0
+    (told,) = [event for event in consumer.events if event.told]
+    assert told.event == "samples_dropped" and told.fields["total"] <= backlog.dropped
+    assert consumer.seen + backlog.dropped == 1003 and not consumer.torn
+    for hop in consumer.hops:  # no window mixes before and after, and each begins where it would have begun
+        assert hop[0] % HOP == 0 and hop == [hop[0] + i for i in range(HOP)]
+
+
+pieces = st.lists(st.one_of(st.integers(0, 20), st.sampled_from(["event", "gap"])), min_size=1, max_size=60)
+
+
+@given(pieces, st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 9), st.integers(1, 40))
+def test_whatever_comes_when_no_event_is_lost_and_no_hop_is_mixed(
+    script: list[int | str], turns: list[int], seen: int, limit: int
+) -> None:
+    """The two threads take turns as `turns` says: so many pieces come before the next is taken."""
+    consumer = Consumer(seen)
+    backlog = Backlog(Script([]), step_manifest(1, HOP), lambda: consumer.seen, limit_rows=limit)
+    backlog._phase = seen % HOP  # as it is when a run that was resumed begins to read
+    sent = events = gaps = 0
+    todo = list(reversed(script))
+    for turn in [*turns, *[1] * len(todo)]:
+        for _ in range(turn if todo else 0):
+            piece = todo.pop() if todo else 0
+            if isinstance(piece, int):
+                backlog._put(rows(sent, piece))
+                sent += piece
+            else:
+                backlog._put([InputEvent(piece, "", rewarm=piece == "gap")])
+                events, gaps = events + 1, gaps + (piece == "gap")
+        consumer.take(backlog._next() if backlog._waiting else ())  # type: ignore[arg-type]
+    while backlog._waiting:
+        consumer.take(backlog._next() or ())
+    came = sum(map(len, consumer.hops)) + len(consumer.hop) + sum(map(len, consumer.torn))
+    assert came - seen % HOP + backlog.dropped == sent and backlog.dropped % HOP == 0
+    assert sum(event.event in ("event", "gap") for event in consumer.events) == events
+    assert len(consumer.torn) <= gaps  # only a gap of the input's own may come within a hop
+    for hop in consumer.hops:
+        values = [value for value in hop if value >= 0]
+        assert values == [values[0] + i for i in range(len(values))]
+
+
+def test_lag_is_exposed_and_bounded() -> None:
+    backlog = Backlog(Script([rows(0, 1), rows(1, 10)], lambda: ()), step_manifest(1, HOP), lambda: 0, limit_rows=50)
+    items = iter(backlog)
+    next(filter(None, items))
+    end = time.monotonic() + PATIENCE_S
+    while backlog.backlog < 10 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert backlog.backlog == 10 and 0 < backlog.lag_s < PATIENCE_S and backlog.idle
+    assert len(next(filter(None, items))) == 10 and backlog.backlog == 0
+    assert next(items) == () and backlog.lag_s == 0
+    items.close()  # type: ignore[attr-defined]
+
+
+def test_an_input_that_fails_for_good_is_raised_after_its_last_sample() -> None:
+    def fail() -> Items:
+        raise InputLost("gone")
+
+    items = iter(Backlog(Script([rows(0, 5)], fail), step_manifest(1, HOP), lambda: 0))
+    assert len(next(filter(None, items))) == 5
+    with pytest.raises(InputLost, match="gone"):
+        list(items)
+
+
+def test_a_source_that_hangs_does_not_keep_the_run_from_ending() -> None:
+    release = threading.Event()
+
+    def hang() -> Items:
+        release.wait(PATIENCE_S)
+        return ()
+
+    items = iter(Backlog(Script([rows(0, 1)], hang), step_manifest(1, HOP), lambda: 0))
+    next(items)
+    began = time.monotonic()
+    items.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - began < 2.0
+    release.set()
+
+
+def test_an_input_is_tried_once_it_was_opened_or_could_not_be() -> None:
+    go = threading.Event()
+
+    class Opening(Script):
+        def __iter__(self) -> Iterator[Items]:
+            go.wait(PATIENCE_S)
+            return super().__iter__()
+
+    backlog = Backlog(Opening([rows(0, 1)], lambda: ()), step_manifest(1, HOP), lambda: 0)
+    items = iter(backlog)
+    assert next(items) == () and not backlog.tried
+    go.set()
+    assert len(next(filter(None, items))) == 1 and backlog.tried
+    items.close()  # type: ignore[attr-defined]

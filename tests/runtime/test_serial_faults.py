@@ -1,0 +1,197 @@
+"""A serial line that is pulled out, moved, noisy, taken, or gone for good."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from device import PATIENCE_S, Device, Port, events_of, run
+from step_models import step_file, step_manifest
+
+from bench.promises.reconnect import reopened
+from edgekd.runtime.errors import InputLost
+from edgekd.runtime.sources import InputEvent, RowReader, reconnect, serial_line
+from edgekd.runtime.sources.reconnect import Reconnecting
+from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.sources.serial_line import SerialPort
+
+pytest.importorskip("serial")
+Items = Sequence[Row | InputEvent]
+
+
+def source(link: Path, **options: float | None) -> Reconnecting:
+    """In this process, for a model of three sensors with a period and a window of 0.2 s."""
+    manifest = step_manifest(3, 1, warmup=1, period_s=0.2)
+    rows = RowReader(manifest, {}, "anything", str(link), live=True)
+    return Reconnecting(SerialPort(str(link), 9600), rows, manifest, **options)  # type: ignore[arg-type]
+
+
+def until(items: Iterator[Items], kind: str) -> InputEvent:
+    """The next event of this kind."""
+    end = time.monotonic() + PATIENCE_S
+    for found in items:
+        for item in found:
+            if isinstance(item, InputEvent) and item.event == kind:
+                return item
+        assert time.monotonic() < end, f"no {kind}"
+    raise AssertionError(f"ended before {kind}")
+
+
+@pytest.mark.parametrize("times", [12, pytest.param(200, marks=pytest.mark.slow)])
+def test_pulled_out_in_the_middle_of_a_line_again_and_again(tmp_path: Path, times: int) -> None:
+    """How soon it scores again is a figure: `python -m bench.promises.reconnect`. Here only a hang fails."""
+    found = reopened(step_file(tmp_path / "m.onnx", 3, 4, warmup=8), tmp_path, times)
+    print(found)
+    assert found["exit code"] == 0 and not found["traceback"]
+    assert found["samples that are no line that was sent"] == 0 and found["samples"] > times
+
+
+def test_out_for_longer_than_the_window_it_warms_up_and_for_less_it_does_not(tmp_path: Path) -> None:
+    port = Port(tmp_path / "tty")
+    items = iter(source(tmp_path / "tty"))
+    until(items, "input_open")
+    for pause_s in (0.0, 0.5):
+        port.unplug()
+        until(items, "input_lost")
+        time.sleep(pause_s)
+        port = Port(tmp_path / "tty")
+        back = until(items, "input_back")
+        lost_s = back.fields["lost_s"]  # told to a millisecond
+        assert back.rewarm == back.fields["rewarm"]
+        assert back.rewarm == (lost_s > 0.2) or abs(lost_s - 0.2) < 1e-3
+    assert back.rewarm and "after the warm-up" in back.words
+    port.unplug()
+
+
+@pytest.mark.parametrize("noise", [b"\x80\xff\xfe\n", b"\xf8\x1e" * 500], ids=["lines", "endless"])
+def test_a_wrong_baud_rate_is_guessed_once_until_it_is_well_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noise: bytes
+) -> None:
+    monkeypatch.setattr(reconnect, "GARBLED_S", 0.3)
+    port = Port(tmp_path / "tty")
+    items = iter(source(tmp_path / "tty"))
+    until(items, "input_open")
+
+    def hear(data: bytes, seconds: float) -> list[str]:
+        told: list[str] = []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            port.write(data)
+            told += [item.words for item in next(items) if isinstance(item, InputEvent)]
+        return told
+
+    assert hear(b"1,2,3\n" * 20, 1.0) == []
+    (words,) = hear(noise * 2, 2.0)
+    assert "check the baud rate (9600 now)" in words
+    assert hear(b"\n" + b"1,2,3\n" * 20, 1.0) == []
+    assert len(hear(noise * 2, 1.5)) == 1
+    port.unplug()
+
+
+def test_a_port_that_is_silent_is_opened_again_where_that_is_asked_for(tmp_path: Path) -> None:
+    port = Port(tmp_path / "tty")
+    items = iter(source(tmp_path / "tty", idle_timeout_s=0.3))
+    assert "said nothing for 0.3 s" in until(items, "input_lost").words
+    until(items, "input_back")
+    port.unplug()
+
+
+def test_given_up_after_the_time_that_was_allowed(tmp_path: Path) -> None:
+    model = step_file(tmp_path / "m.onnx", 3, 4)
+    done = run("--model", model, "--serial", tmp_path / "none", "--give-up-after", 0.5)
+    assert done.returncode == 4 and "gave up waiting for it" in done.stderr.splitlines()[-1]
+    assert [event["event"] for event in events_of(done.stdout)] == ["input_waiting"]
+    with pytest.raises(InputLost, match=r"gone for \d+ s"):
+        list(source(tmp_path / "none", give_up_after_s=0.0))
+
+
+def test_a_port_that_another_program_has_is_waited_for(tmp_path: Path) -> None:
+    port = Port(tmp_path / "tty")
+    fd = os.open(tmp_path / "tty", os.O_RDWR | os.O_NOCTTY)
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    items = iter(source(tmp_path / "tty"))
+    assert "exclusively lock" in until(items, "input_waiting").words
+    os.close(fd)
+    until(items, "input_open")
+    port.unplug()
+
+
+def test_the_wait_grows_while_it_refuses_but_not_while_it_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds and more would pass here: time itself is the one thing that is not real."""
+    clock = itertools.count(0, 0.001)
+    waits: list[float] = []
+
+    class Refusing(SerialPort):
+        def open(self) -> serial_line._OpenPort:
+            waits.append(0.0)
+            raise PermissionError(13, "Permission denied")
+
+    def sleep(seconds: float) -> None:
+        waits[-1] += seconds
+        nonlocal clock
+        clock = itertools.count(next(clock) + seconds, 0.001)
+
+    monkeypatch.setattr(reconnect, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=sleep))
+    for name, longest in (("none", 0.5), ("there", 12.5)):
+        waits.clear()
+        refused = source(tmp_path / "none")
+        refused._door = Refusing(str(tmp_path / name), 9600)
+        (tmp_path / "there").touch()
+        items = iter(refused)
+        while len(waits) < 20:
+            next(items)
+        assert 0.1 < waits[0] < 0.3 and longest * 0.5 < max(waits[:-1]) <= longest
+
+
+def test_a_name_that_is_not_there_is_answered_with_those_that_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from serial.tools import list_ports
+    from serial.tools.list_ports_common import ListPortInfo
+
+    found = [ListPortInfo(str(tmp_path / name)) for name in ("ttyUSB1", "ttyS0")]
+    found[0].description = "FT232R\x1b[2J USB UART"
+    (tmp_path / "ttyUSB1").touch()
+    (tmp_path / "by-id").mkdir()
+    (tmp_path / "by-id" / "usb-FTDI-0").symlink_to("../ttyUSB1")
+    monkeypatch.setattr(serial_line, "BY_ID", tmp_path / "by-id")
+    monkeypatch.setattr(list_ports, "comports", lambda: found)
+    words = until(iter(source(tmp_path / "ttyUSB0")), "input_waiting").words
+    assert words.isprintable() and "No such file" in words
+    assert words.endswith(
+        f"ports here: {tmp_path}/ttyS0, {tmp_path}/by-id/usb-FTDI-0 ({tmp_path}/ttyUSB1, FT232R\\x1b[2J USB UART)"
+    )
+
+
+def test_a_sequence_over_a_real_port(tmp_path: Path) -> None:
+    """Duplicates, a short gap and a restarted sender, with checksums, through the command."""
+    model = step_file(tmp_path / "m.onnx", 2, 2, warmup=4)
+    port = Port(tmp_path / "tty")
+
+    def line(count: int, damage: bytes = b"") -> bytes:
+        text = b"%d,%d,%d" % (count, count, -count)
+        return b"$" + text + damage + b"*%02X\n" % np.bitwise_xor.reduce(np.frombuffer(text, np.uint8))
+
+    arguments = ["--sequence", "n", "--checksum", "nmea", "--record", tmp_path / "r.csv", "--scores"]
+    with Device("--model", model, "--serial", tmp_path / "tty", *arguments) as device:
+        device.wait_for("input_open")
+        counts = [0, 1, 2, 2, 3, 6, 5, 7, 500, 501, 502, 503, 504, 505]
+        port.write(b"torn\n" + b"".join(map(line, counts[:8])) + line(8, b"7") + b"".join(map(line, counts[8:])))
+        gap = device.wait_for("input_gap")
+        assert gap["samples"] == 492 and gap["reason"] == "sequence 500 after 7"
+        device.wait_for(lambda event: event["event"] == "score" and event["sample"] == 13)
+        assert device.end(15) == 0
+    recorded = [row.split(",")[1] for row in (tmp_path / "r.csv").read_text().splitlines()[1:]]
+    want = ["0", "1", "2", "3", "", "", "6", "7", *map(str, range(500, 506))]
+    assert recorded == [f"{value}.0" if value else "" for value in want]
+    assert [event for event in device.events if event["event"] == "bad_lines"][-1]["total"] == 3
+    port.unplug()
