@@ -13,10 +13,10 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 from edgekd.runtime.errors import InputLost
-from edgekd.runtime.manifest import Manifest, shown
-from edgekd.runtime.sources import TICK_S, InputEvent, RowReader
-from edgekd.runtime.sources.gaps import window_samples
-from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.sources import TICK_S, InputEvent, Row, window_samples
+from edgekd.runtime.sources.row_reader import RowReader
 
 FIRST_WAIT_S = 0.2  # an adapter that is replugged is back within a second
 LONGEST_WAIT_S = 10.0  # after that nobody wants a busy loop, and ten seconds are soon enough

@@ -18,7 +18,7 @@ from step_models import step_file, step_manifest, step_samples
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.gateway.sources import growing_file as follow_file
 from edgekd.runtime.gateway.sources.growing_file import CsvFollow
-from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.sources import Row
 
 
 class Followed:

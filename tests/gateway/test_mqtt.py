@@ -25,8 +25,8 @@ from edgekd.runtime.gateway.mqtt.connection import Secrets, check_topic, parse_u
 from edgekd.runtime.gateway.mqtt.publish import Publisher
 from edgekd.runtime.gateway.mqtt.subscribe import MessageReader, MqttMessages
 from edgekd.runtime.gateway.outbox import Spool
-from edgekd.runtime.sources import InputEvent
-from edgekd.runtime.sources.row_parser import Layout, Row
+from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources.row_parser import Layout
 
 pytest.importorskip("paho.mqtt.client")
 N, COUNT = 3, 240

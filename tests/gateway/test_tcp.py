@@ -15,9 +15,9 @@ from step_models import step_file, step_manifest, step_samples
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.gateway.sources.tcp import KEEPALIVE, TcpServer
-from edgekd.runtime.sources import InputEvent, RowReader
+from edgekd.runtime.sources import InputEvent, Row
 from edgekd.runtime.sources.reconnect import Reconnecting
-from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.sources.row_reader import RowReader
 
 N = 3
 

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.runtime.errors import InputLost, UsageError
-from edgekd.runtime.manifest import Manifest, shown
-from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, RowReader
-from edgekd.runtime.sources.row_parser import PLAIN, Layout, Row
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, Row
+from edgekd.runtime.sources.row_parser import PLAIN, Layout
+from edgekd.runtime.sources.row_reader import RowReader
 
 TAIL_BYTES = 65536  # a line ends in it
 MARK_BYTES = 64  # what stands before a place: tells a file that was truncated and has grown again, and its copy
