@@ -16,7 +16,8 @@ from edgekd.runtime import manifest as manifest_file
 from edgekd.runtime.container import container_of
 from edgekd.runtime.duration import duration
 from edgekd.runtime.errors import ModelRefused
-from edgekd.runtime.manifest import STATE_DTYPES, shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import STATE_DTYPES
 
 if TYPE_CHECKING:
     from edgekd.checkpoint import Checkpoint

@@ -17,7 +17,7 @@ from edgekd.runtime.detector import Detector, SensorChange, Verdict
 from edgekd.runtime.duration import duration
 from edgekd.runtime.episodes import End, Episodes, Onset
 from edgekd.runtime.errors import InputLost, UsageError
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sinks import Sink, json_score, json_time, wall_time
 from edgekd.runtime.sources import InputEvent, Source
 from edgekd.runtime.sources.row_parser import Row, seconds_of

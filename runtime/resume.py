@@ -17,7 +17,7 @@ from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources import Source
 from edgekd.runtime.state import (
     SavedState,

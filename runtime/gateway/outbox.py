@@ -27,7 +27,7 @@ from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.gateway.cursor import Cursor
 from edgekd.runtime.gateway.segments import MAX_EVENT_BYTES, Record, Segment, encode, load_acked, save_acked, scan
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.state import boot_id
 
 MIN_BYTES = 2**20

@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from edgekd.runtime.manifest import Manifest, shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources.events import InputEvent
 from edgekd.runtime.sources.row_parser import Row, seconds_of
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources import InputEvent
 from edgekd.runtime.sources.row_parser import Row
 from edgekd.runtime.sources.stdin import pieces

@@ -11,7 +11,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-from edgekd.runtime.manifest import Manifest, shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import END_S, TICK_S, InputEvent, Reader, Source
 from edgekd.runtime.sources.gaps import window_samples
 from edgekd.runtime.sources.row_parser import Row

@@ -13,7 +13,8 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 from edgekd.runtime.errors import InputLost
-from edgekd.runtime.manifest import Manifest, shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import TICK_S, InputEvent, RowReader
 from edgekd.runtime.sources.gaps import window_samples
 from edgekd.runtime.sources.row_parser import Row

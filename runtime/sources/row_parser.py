@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
 MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-", "?"))  # how loggers write "no value", lower case

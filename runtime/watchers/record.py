@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 
 
 class Recorder:

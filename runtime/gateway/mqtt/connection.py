@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import MissingExtra, UsageError
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 
 if TYPE_CHECKING:
     import ssl

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgekd.runtime.gateway.mqtt.connection import KEEPALIVE_S, Address, Connection, Secrets, stable_client_id
-from edgekd.runtime.manifest import Manifest, shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import END_S, TICK_S, InputEvent, RowReader
 from edgekd.runtime.sources.gaps import window_samples
 from edgekd.runtime.sources.row_parser import MISSING, PLAIN, TIME_NAMES, Layout, Row, seconds_of

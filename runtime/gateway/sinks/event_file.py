@@ -11,7 +11,7 @@ from typing import Any
 
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.gateway.outbox import Tell
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 
 MAX_PENDING = 4000  # lines, about a megabyte
 

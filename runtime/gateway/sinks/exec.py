@@ -16,7 +16,7 @@ from edgekd.runtime.gateway.mqtt.connection import PASSWORD_VARIABLE
 from edgekd.runtime.gateway.outbox import Spool, Tell
 from edgekd.runtime.gateway.segments import Record
 from edgekd.runtime.gateway.sinks.interface import Trouble
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0

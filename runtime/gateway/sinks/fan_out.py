@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.runtime.digest import sha256
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.options import Options
 from edgekd.runtime.sinks import JsonLines, Sink, wall_time
 from edgekd.runtime.sinks.live_lines import LiveLines

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.runtime.errors import InputLost, UsageError
-from edgekd.runtime.manifest import Manifest, shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, RowReader
 from edgekd.runtime.sources.row_parser import PLAIN, Layout, Row
 

@@ -7,7 +7,7 @@ import select
 import socket
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources import CHUNK_BYTES, TICK_S
 
 CONNECT_S = 10.0
