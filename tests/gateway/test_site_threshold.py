@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device import events_of, run, write_csv
+from device import write_csv
+from gateway_device import events_of, run
 from hypothesis import given
 from hypothesis import strategies as st
 from step_models import step_file, step_manifest, step_samples
