@@ -20,7 +20,7 @@ from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.json_fields import Fields, is_number, parse_object, shown
 
-__all__ = ["Manifest", "SensorSpec", "StateSpec", "embed", "file_digest", "read", "shown"]
+__all__ = ["Manifest", "SensorSpec", "StateSpec", "embed", "file_digest", "read"]
 
 FORMAT = 1
 MAX_FILE_BYTES = 512 * 2**20  # a gateway has about this much memory in all

@@ -25,7 +25,7 @@ class TcpServer:
         self.name = address
         found = re.fullmatch(r"(?:\[([^]]+)\]|([^:\s]+)):(\d{1,5})", address)
         if not found or not 0 < int(found[3]) < 65536:
-            raise UsageError(f"--tcp {shown(address, 100)}: write HOST:PORT, or [ADDRESS]:PORT for IPv6")
+            raise UsageError(f"tcp {shown(address, 100)}: write HOST:PORT, or [ADDRESS]:PORT for IPv6")
         self._address = (found[1] or found[2], int(found[3]))
 
     def open(self) -> _OpenConnection:
