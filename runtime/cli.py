@@ -78,8 +78,6 @@ def guarded(program: str, command: click.Command) -> None:
     except EdgeKDError as error:
         click.echo(f"{program}: {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # nobody reads the events any more: what they did not get is told after the next start
-        forget_stdout()
     except OSError as error:  # what is left is the event stream itself: every input and file has its own handling
         click.echo(f"{program}: {error.strerror or error}: cannot go on; check where standard output goes", err=True)
         forget_stdout()
@@ -124,9 +122,10 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
     try:
         loop.run()
         say(loop.summary())
+    except BrokenPipeError:  # nobody reads the events any more: what they did not get is told after the next start
+        forget_stdout()
     finally:
-        if source.live:
-            sink.close(max(LEAST_S, min(0.8, signals.over_by - time.monotonic())))
+        sink.close(max(LEAST_S, min(0.8, signals.over_by - time.monotonic())))
     sys.stdout.flush()
     signals.done()
     return 130 if signals.interrupted else 0
