@@ -33,8 +33,8 @@ from edgekd.runtime.loop import Loop
 from edgekd.runtime.sinks import JsonLines
 from edgekd.runtime.sources import Items, Row
 
-TESTS = Path(__file__).parents[2] / "tests"
-sys.path[:0] = [str(TESTS), str(TESTS / "gateway")]
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "gateway"))
 from broker import Broker, Consumer, Network, eventually, free_port
 from device import Device
 from gateway_device import Gateway, gateway_toml
