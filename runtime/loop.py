@@ -150,8 +150,10 @@ class Loop:
         """The verdict, and the episode that it begins or ends."""
         frame = {} if row.frame is None else {"frame": row.frame}
         if self._scores:
-            told = {"score": json_score(verdict.score), "anomaly": verdict.is_anomaly}
-            self._emit({"event": "score", "sample": verdict.sample, **told, **frame})
+            score = json_score(verdict.score)
+            told: dict[str, Any] = {"sample": verdict.sample, "score": score, "anomaly": verdict.is_anomaly}
+            self._emit({"event": "score", **told, **frame})
+        turn: Onset | End | None
         if row.frame is not None:  # images have nothing to do with one another: each is told
             turn = Onset(verdict, verdict.sample) if verdict.is_anomaly else None
         else:

@@ -18,6 +18,9 @@ class Sink(Protocol):
     def emit(self, event: Mapping[str, Any]) -> None:
         """One event: `event` names its kind, the rest are JSON values."""
 
+    def close(self, timeout_s: float) -> None:
+        """Write what waits, as far as the reader takes it in time."""
+
 
 def encode(event: Mapping[str, Any]) -> bytes:
     """An event as one line of JSON, without its end; ASCII, so that no sensor's name steers a terminal."""
@@ -34,6 +37,9 @@ class JsonLines:
         """Write one event; raises BrokenPipeError where nobody reads any more."""
         self._stream.write(encode(event).decode() + "\n")
         self._stream.flush()
+
+    def close(self, timeout_s: float) -> None:
+        """Nothing waits."""
 
 
 class StderrLines:

@@ -10,10 +10,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import END_S, InputEvent, Items, Reader, Row, Source, window_samples
+from edgekd.runtime.sources import END_S, InputEvent, Items, Reader, Row, window_samples
 
 LONGEST_LAG_S = 10.0  # of samples at the model's own rate: older ones say little about now
 FEWEST_ROWS = 16384  # a burst, such as a recording that is replayed over a port, is no overload
@@ -22,6 +23,19 @@ ROW_BYTES = 300  # of a row in the queue, beside its values
 TELL_EVERY_S = 10.0
 TRIED_S = 10.0  # to open an input may take a name server's time; a service that is not ready by then seems broken
 HUNG_S = 60.0  # a name server may take half a minute to answer; a thread that takes longer to turn has a fault
+
+
+class Waiting(Protocol):
+    """A source that waits for its input where it is asked."""
+
+    name: str
+
+    @property
+    def rows(self) -> Reader:
+        """See `Source.rows`."""
+
+    def __iter__(self) -> Iterator[Items]:
+        """What has come since the last time, within TICK_S or so."""
 
 
 class ReadAhead:
@@ -33,7 +47,7 @@ class ReadAhead:
     live = True
 
     def __init__(
-        self, source: Source, manifest: Manifest, samples_seen: Callable[[], int], limit_rows: int | None = None
+        self, source: Waiting, manifest: Manifest, samples_seen: Callable[[], int], limit_rows: int | None = None
     ) -> None:
         self.name = source.name
         self.backlog = 0
