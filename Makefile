@@ -1,5 +1,6 @@
 # make demo      sets up, then runs the whole chain on a simulated plant
 # make test      sets up, then runs the tests
+# make wheel     builds what a device installs, into dist/
 # A Linux machine without an NVIDIA GPU saves gigabytes with an index of CPU wheels:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -7,11 +8,12 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+DIST ?= dist
 
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.edgekd-installed
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test wheel lint format clean
 
 setup: $(STAMP)
 
@@ -32,6 +34,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
+
+wheel:
+	$(PYTHON) -m bench.promises.wheel $(DIST)
 
 lint: setup
 	$(BIN)/ruff check .
