@@ -9,14 +9,16 @@ import json
 import math
 import textwrap
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.runtime import manifest as manifest_file
-from edgekd.runtime.container import container_of
+from edgekd.runtime.container import format_of
 from edgekd.runtime.duration import duration
 from edgekd.runtime.errors import ModelRefused
-from edgekd.runtime.manifest import STATE_DTYPES, shown
+from edgekd.runtime.guard import admit
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import STATE_DTYPES
 
 if TYPE_CHECKING:
     from edgekd.checkpoint import Checkpoint
@@ -50,13 +52,13 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _exported(path: Path) -> dict[str, Any]:
-    manifest, model = manifest_file.read(path)  # refuses a file whose bytes are not those of its digest
-    found = json.loads(manifest.to_json())
+    manifest, model = admit(path, try_first=False)  # refuses a file whose bytes are not those of its digest
+    found = json.loads(json.dumps(asdict(manifest)))  # tuples as lists
     cost = found["cost"]
     return {
         "file": str(path),
         "kind": "exported",
-        "container": container_of(model).name,
+        "container": format_of(model),
         "file_bytes": len(model),
         **found,
         "state": _with_bytes(found["state"]),

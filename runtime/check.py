@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edgekd.runtime import manifest as manifest_file
 from edgekd.runtime.engines import load_engine
+from edgekd.runtime.guard import admit
 from edgekd.runtime.guard.child_process import probe
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.selftest import SelfTestResult, run_self_test
@@ -20,8 +20,8 @@ def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[s
     Raises ModelRefused for the file, MissingExtra or UsageError for the engine, also where it would kill this process;
     a failed self-test is a report.
     """
-    manifest, model = manifest_file.read(path, signed_by)
-    probe(model)
+    manifest, model = admit(path, signed_by, try_first=False)
+    probe(model)  # always, also one that is known
     engine = load_engine(model, manifest)
     began = time.perf_counter()
     result = run_self_test(engine, manifest)

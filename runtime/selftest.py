@@ -22,7 +22,8 @@ import numpy as np
 
 from edgekd.runtime.engines import Engine
 from edgekd.runtime.errors import EdgeKDError, GateFailed, ModelRefused
-from edgekd.runtime.manifest import Manifest, SensorSpec, shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest, SensorSpec
 
 # The reader's own caps: a file cannot wave itself through. Other processors round float32 sums in another order; int8
 # adds rounding at the edge of a quantization step.

@@ -1,50 +1,51 @@
-"""The signals of a run: SIGINT and SIGTERM end it, SIGHUP reads its settings again."""
+"""The signals that end a run: SIGINT and SIGTERM, and SIGHUP where a terminal has closed."""
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from edgekd.runtime.loop import Loop
 
 STOP_S = 1.8  # from SIGTERM to the end, whatever a disk or a reader of the events does meanwhile
 PLANNED_S = 1.6  # what the parts of the end share; the rest is for what is slow
 
 
-def handle_signals(loop: Loop) -> None:
-    """Let this process's signals steer the loop."""
+class Signals:
+    """Takes the signals of this process; calls `stop` in the handler, to end after the sample in hand."""
 
-    def interrupt(signum: int, _: FrameType | None) -> None:
-        loop.stop(signum)
+    def __init__(self, program: str, stop: Callable[[], None]) -> None:
+        self.over_by = math.inf
+        """When a run that was told to end has to be over, on the monotonic clock."""
+        self.interrupted = False
+        """Whether Ctrl-C ended it."""
+        self._program = program
+        self._stop = stop
+        signal.signal(signal.SIGINT, self._interrupt)
+        signal.signal(signal.SIGTERM, self._terminate)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is
+            signal.signal(signal.SIGHUP, self._terminate)
 
-    def terminate(signum: int, _: FrameType | None) -> None:
+    def done(self) -> None:
+        """Only the interpreter is left to take down, and an alarm that finds it half gone would kill it."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _interrupt(self, signum: int, _: FrameType | None) -> None:
+        if self.interrupted:  # the second Ctrl-C does not wait
+            raise KeyboardInterrupt
+        self.interrupted = True
+        self._stop()
+
+    def _terminate(self, signum: int, _: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the next one ends the process at once, inside an engine too
-        signal.signal(signal.SIGALRM, _too_late)
+        signal.signal(signal.SIGALRM, self._too_late)
         signal.setitimer(signal.ITIMER_REAL, STOP_S)
-        loop.over_by = time.monotonic() + PLANNED_S
-        loop.stop(signal.SIGTERM)
+        self.over_by = time.monotonic() + PLANNED_S
+        self._stop()
 
-    def hang_up(signum: int, _: FrameType | None) -> None:
-        loop.reload_soon()
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, terminate)
-    if loop.reload is not None:
-        signal.signal(signal.SIGHUP, hang_up)
-    elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup; else the terminal is gone
-        signal.signal(signal.SIGHUP, terminate)
-
-
-def ended_in_time() -> None:
-    """Only the interpreter is left to take down, and an alarm that finds it half gone would kill it."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _too_late(signum: int, _: FrameType | None) -> None:
-    words = f"edgekd-run: stopped after {STOP_S:g} s without an end: a disk or the reader of standard output hangs\n"
-    os.write(2, words.encode())
-    os._exit(1)
+    def _too_late(self, signum: int, _: FrameType | None) -> None:
+        words = f"stopped after {STOP_S:g} s without an end: a disk or the reader of standard output hangs\n"
+        os.write(2, f"{self._program}: {words}".encode())
+        os._exit(1)

@@ -54,7 +54,7 @@ class Device:
 
     def __init__(self, *arguments: object, stdin: int | None = subprocess.DEVNULL) -> None:
         self.process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
+            self.command(*arguments),
             cwd=ROOT,
             stdin=stdin,
             stdout=subprocess.PIPE,
@@ -70,6 +70,14 @@ class Device:
         ]
         for reader in self._readers:
             reader.start()
+
+    def command(self, *arguments: object) -> list[str]:
+        """What is run."""
+        return [*COMMAND, *map(str, arguments)]
+
+    def event_of(self, line: str) -> dict[str, Any]:
+        """The event in a line of standard output."""
+        return json.loads(line)
 
     def __enter__(self) -> Device:
         return self
@@ -108,7 +116,7 @@ class Device:
     def _read_events(self, stream: IO[str]) -> None:
         for line in stream:
             if line.endswith("\n"):  # a killed process may leave half a line
-                self.events.append(json.loads(line))
+                self.events.append(self.event_of(line))
                 self._queue.put(self.events[-1])
         self._queue.put(None)
 

@@ -23,8 +23,8 @@ import numpy as np
 
 from bench.results import save
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import RowReader
-from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.sources import Row
+from edgekd.runtime.sources.row_reader import RowReader
 
 DAMAGED = 1 / 3
 BOUND_MIB = 1.0

@@ -30,8 +30,7 @@ from edgekd.runtime.gateway.sinks.fan_out import Several
 from edgekd.runtime.loop import Loop
 from edgekd.runtime.options import Options
 from edgekd.runtime.sinks import JsonLines
-from edgekd.runtime.sources import InputEvent
-from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.sources import InputEvent, Row
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from broker import Broker, Consumer, Network, eventually, free_port
@@ -187,7 +186,7 @@ def _timed(
     detector: Detector, options: Options, samples: np.ndarray, scores: bool
 ) -> tuple[list[tuple[float, float]], int]:
     """Seconds of `Detector.update` and of all that the loop does with a sample, for each of them; events told."""
-    from edgekd.runtime.sources import RowReader
+    from edgekd.runtime.sources.row_reader import RowReader
 
     stream, writer, clock = detector.stream(), DiskWriter(), time.perf_counter
     sinks = Several(options, True, writer, lambda words: None)

@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from edgekd.runtime.errors import ModelRefused
-from edgekd.runtime.manifest import Manifest, shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
 
 Feeds = Mapping[str, np.ndarray]
 Signature = dict[str, tuple[str, tuple[int, ...]]]

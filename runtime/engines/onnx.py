@@ -10,7 +10,8 @@ import numpy as np
 from edgekd.runtime.engines.imports import does_not_start, is_numpy_mismatch, load_engine_package
 from edgekd.runtime.engines.interface import Feeds, Signature, compare, graph_inputs, graph_outputs
 from edgekd.runtime.errors import ModelRefused
-from edgekd.runtime.manifest import Manifest, shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
 
 _DTYPES = {"tensor(float)": "float32", "tensor(int32)": "int32", "tensor(int64)": "int64"}
 

@@ -19,7 +19,8 @@ from edgekd.runtime.engines.imports import (
 )
 from edgekd.runtime.engines.interface import Feeds, Signature, compare, graph_inputs, graph_outputs
 from edgekd.runtime.errors import ModelRefused
-from edgekd.runtime.manifest import Manifest, shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
 
 SIGNATURE = "step"
 

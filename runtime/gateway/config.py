@@ -1,141 +1,145 @@
-"""`--config FILE`: options in TOML, each key the name of an option. Weaker than `EDGEKD_*` variables and flags.
+"""The gateway's file: TOML, each key the name of an option in `options.py`, those of a stream in a `[[stream]]` table.
 
+    publish = "mqtts://user@broker.example/alerts"
+
+    [[stream]]
     model = "/etc/edgekd/student.onnx"
     serial = "/dev/serial/by-id/usb-…"
-    state-every = 60.0
 
-One mapping and no other: `--state-every 60` is `state-every = 60`, a flag is `true` or `false`, an option that may be
-given several times is a list. Paths mean what they mean on the command line.
+Nothing overrides the file. Relative paths begin at the current directory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.gateway.options import GATEWAY, STREAM, GatewayOptions, StreamOptions, check, key_of, stream_named
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.options import DURATION
 
 MAX_BYTES = 2**20  # somebody gave a recording
-ACTS = frozenset(("config", "check", "json", "print-config", "print-unit", "reset-threshold", "version", "help"))
-"""Options that do something once, or say where the settings are: no settings themselves."""
+_NO_EVENTS = "is gone: events are on standard output, which the unit's StandardOutput=append: brings to a file"
+GONE = {
+    "spool": "spool is outbox now",
+    "spool-mb": "spool-mb is outbox-mb now",
+    "events": f"events {_NO_EVENTS}",
+    "events-mb": "events-mb is gone: logrotate rotates that file",
+    "events-keep": "events-keep is gone: logrotate rotates that file",
+}
+"""What a file of edgekd-run 0.1.0 may hold."""
 
 
-def settings(command: click.Command) -> dict[str, click.Option]:
-    """The options that a config file may hold, under their names there."""
-    options = {_key(parameter): parameter for parameter in command.params if isinstance(parameter, click.Option)}
-    return {key: option for key, option in options.items() if key not in ACTS}
-
-
-def read_config(path: str, context: click.Context) -> dict[str, Callable[[], Any]]:
-    """A file as click's `default_map`: parameter name -> its value, converted when click asks for it.
-
-    Raises UsageError that names the file and the key: unreadable, no TOML, unknown key, wrong type. What a stronger
-    flag or variable replaces is never converted, so that its file need not be there.
-    """
+def read_config(path: str) -> GatewayOptions:
+    """What a file says. Raises UsageError that names it and the key where it is wrong or contradicts itself."""
     told = shown(path, 300)
-    known = settings(context.command)
-    values: dict[str, Callable[[], Any]] = {}
-    for key, value in _load(path, told).items():
-        if key not in known:
-            raise UsageError(f"{told}: {_unknown(key, value, known)}")
-        option = known[key]
-        wanted = _wanted(option, value)
-        if wanted:
-            raise UsageError(f"{told}: {key} must be {wanted}, got {shown(_toml(value), 80)}")
-        assert option.name
-        values[option.name] = _converted(option, value, context, f"{told}: {key}")
-    return values
+    try:
+        found = _load(path)
+        streams = found.pop("stream", [])
+        if not isinstance(streams, list) or not all(isinstance(stream, dict) for stream in streams):
+            raise UsageError("write [[stream]], with two brackets on each side")
+        _refuse_old(found)
+        gateway = _values(GATEWAY, found)
+        if not streams:
+            raise UsageError(
+                'no stream; write a line [[stream]] and below it model = "student.onnx" and its input, such as'
+                ' serial = "/dev/ttyUSB0"'
+            )
+        if len(streams) > 1:
+            raise UsageError(f"{len(streams)} streams; one [[stream]] for now, so run another gateway for the other")
+        options = GatewayOptions(**gateway, streams=tuple(map(_stream, streams)))
+        check(options)
+    except UsageError as error:
+        raise UsageError(f"{told}: {error}") from None
+    return options
 
 
-def config_callback(context: click.Context, _: click.Parameter, path: str | None) -> str | None:
-    """Take the file's values for what neither a flag nor a variable gives."""
-    if path:
-        context.default_map = {**(context.default_map or {}), **read_config(path, context)}
-    return path
-
-
-def print_and_exit(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
-    """A callback for a flag that prints a file of the package."""
-
-    def callback(context: click.Context, _: click.Parameter, wanted: bool) -> None:
-        if wanted and not context.resilient_parsing:
-            from importlib.resources import files
-
-            click.echo((files("edgekd.runtime") / name).read_text(encoding="utf-8"), nl=False)
-            context.exit()
-
-    return callback
-
-
-def _load(path: str, told: str) -> Mapping[str, Any]:
-    import tomllib
-
+def _load(path: str) -> dict[str, Any]:
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{told}: {error.strerror}; edgekd-run --print-config prints one to begin with") from None
+        raise UsageError(f"{error.strerror}; edgekd-gateway init prints one to begin with") from None
     if len(data) > MAX_BYTES:
-        raise UsageError(f"{told}: larger than {MAX_BYTES >> 20} MiB, so no config file")
+        raise UsageError(f"larger than {MAX_BYTES >> 20} MiB, so no gateway's file")
     try:
         return tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{told}: not TOML: {shown(str(error), 200)}") from None
+        raise UsageError(f"not TOML: {shown(str(error), 200)}") from None
 
 
-def _unknown(key: str, value: Any, known: Mapping[str, click.Option]) -> str:
-    if key in ACTS:
-        return f"{key} is given on the command line, not in a config file"
-    words = f"there is no option '{shown(key, 80)}'"
-    if isinstance(value, dict):
-        return f"{words}; write 'option = value' without tables"
-    import difflib
+def _refuse_old(found: Mapping[str, Any]) -> None:
+    """What edgekd-run 0.1.0 had at the top of its file, or somebody forgot to put under [[stream]]."""
+    words = []
+    if of_stream := [key for key in map(key_of, STREAM) if key in found]:
+        words.append(f"{', '.join(of_stream)} belong{'' if of_stream[1:] else 's'} under a line [[stream]]")
+    words += [why for key, why in GONE.items() if key in found]
+    if words:
+        raise UsageError("; ".join([*words, "edgekd-gateway init prints an example"]))
 
+
+def _stream(found: Mapping[str, Any]) -> StreamOptions:
+    try:
+        return StreamOptions(**_values(STREAM, found))
+    except UsageError as error:
+        raise UsageError(f"{stream_named(found.get('name'))}{error}") from None
+
+
+def _values(declared: Sequence[click.Option], found: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameter name -> value, as click converts it; its default where the file has none."""
+    known = {key_of(option): option for option in declared}
+    for key, value in found.items():
+        if key not in known:
+            raise UsageError(_unknown(key, known))
+        if wanted := _wanted(known[key], value):
+            told = str(value).lower() if isinstance(value, bool) else repr(value)
+            raise UsageError(f"{key} must be {wanted}, got {shown(told)}")
+    given = {known[key].name: value for key, value in found.items()}
+    command = click.Command("file", params=list(declared), add_help_option=False)
+    try:
+        return command.make_context("file", [], default_map=given).params
+    except click.MissingParameter as error:
+        assert error.param
+        raise UsageError(f"{key_of(error.param)} is missing") from None
+    except click.BadParameter as error:
+        assert error.param
+        raise UsageError(f"{key_of(error.param)}: {error.message}") from None
+
+
+def _unknown(key: str, known: Mapping[str, click.Option]) -> str:
+    if key in GONE:
+        return GONE[key]
+    if key in map(key_of, GATEWAY):
+        return f"{key} is not a stream's; put it above the line [[stream]]"
     close = difflib.get_close_matches(key.replace("_", "-"), known, 1)
-    return f"{words}; did you mean {close[0]}?" if close else f"{words}; edgekd-run --help lists them"
+    advice = f"did you mean {close[0]}?" if close else "edgekd-gateway init lists all"
+    return f"there is no key '{shown(key)}'; {advice}"
 
 
 def _wanted(option: click.Option, value: Any) -> str:
     """What the value should be, where it is something else; click itself would take 5.7 for 5 and 1 for true."""
     if option.multiple:
-        one = not isinstance(value, list) or not all(isinstance(item, str) for item in value)
-        return 'a list of strings, as in ["a", "b"]' if one else ""
-    number = _is_number(value)
+        right = isinstance(value, list) and all(isinstance(item, str) for item in value)
+        return "" if right else 'a list of strings, as in ["a", "b"]'
     if option.nargs > 1:
         right = isinstance(value, list) and len(value) == option.nargs and all(map(_is_number, value))
         return "" if right else f"a list of {option.nargs} numbers"
     if option.is_flag:
         return "" if isinstance(value, bool) else "true or false"
     if isinstance(option.type, click.types.IntParamType):
-        return "" if number and isinstance(value, int) else "a whole number"
+        return "" if _is_number(value) and isinstance(value, int) else "a whole number"
     if isinstance(option.type, click.types.FloatParamType):
-        return "" if number else "a number"
-    return "" if isinstance(value, str) else 'a string, as in "a"'
+        return "" if _is_number(value) else "a number"
+    if isinstance(value, str):
+        return ""
+    return 'a length of time, as in "90s"' if option.type is DURATION else 'a string, as in "a"'
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _converted(option: click.Option, value: Any, context: click.Context, where: str) -> Callable[[], Any]:
-    def convert() -> Any:
-        try:
-            option.type_cast_value(context, value)
-        except click.BadParameter as error:
-            raise UsageError(f"{where}: {error.message}") from None
-        return value
-
-    return convert
-
-
-def _key(option: click.Option) -> str:
-    """`--state-every` -> state-every."""
-    return max(option.opts, key=len).removeprefix("--")
-
-
-def _toml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)

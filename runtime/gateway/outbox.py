@@ -1,6 +1,6 @@
 """Events on disk until every network sink has acknowledged them: a broker may be away for days, this machine too.
 
-A spool is a folder of segments, text files of one record a line, named after their first sequence number:
+An outbox is a folder of segments, text files of one record a line, named after their first sequence number:
 
     CRC-32 of the rest, bytes of the event, sequence number, boot id, the event as JSON
 
@@ -14,24 +14,34 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.gateway.cursor import Cursor
-from edgekd.runtime.gateway.segments import MAX_EVENT_BYTES, Record, Segment, encode, load_acked, save_acked, scan
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.gateway.segments import (
+    MAX_EVENT_BYTES,
+    Record,
+    Segment,
+    line_of,
+    load_acked,
+    records_in,
+    save_acked,
+    scan,
+)
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.sinks import encode
 from edgekd.runtime.state import boot_id
 
 MIN_BYTES = 2**20
-SEGMENTS = 8  # what is dropped at once when the spool is full is one of so many
+READ_BYTES = 2 * MAX_EVENT_BYTES
+SEGMENTS = 8  # what is dropped at once when it is full is one of so many
 MAX_PENDING = 4000  # events in memory, about a megabyte: a card may take a second for a write, or be full
 LINGER_S = 1.0  # scores come to disk, and to the sinks, a second's worth at a time; all other events at once
 HURRY_AT = MAX_PENDING // 4  # or so many at a time
@@ -42,10 +52,10 @@ TELL_EVERY_S = 60.0
 Tell = Callable[[str, str, dict[str, Any]], None]
 
 
-class Spool:
+class Outbox:
     """A bounded queue of events on disk. Every method may be called from any thread.
 
-    writer: does all writing. tell: told event, words and fields of what befalls the spool. patient: `append` waits for
+    writer: does all writing. tell: told event, words and fields of what befalls it. patient: `append` waits for
     the disk rather than drop events, for a source that waits as well.
     """
 
@@ -71,7 +81,8 @@ class Spool:
         self._newest = 0
         self._scheduled = self._acks_scheduled = False
         self._waiting_since: float | None = None  # something is to be written since
-        self._problem = ""
+        self.problem = ""
+        """Why the disk takes nothing, empty where it does."""
         self._retry_due = 0.0
         self._drops_told = 0
         self._drops_due = 0.0
@@ -95,24 +106,18 @@ class Spool:
         with self._changed:
             return sum(segment.size for segment in self._segments)
 
-    @property
-    def problem(self) -> str:
-        """Why the disk takes nothing, empty where it does."""
-        return self._problem
-
     def cursor(self, name: str, wake: Callable[[], None]) -> Cursor:
         """A sink's place in the queue, kept under its name; `wake` is called, soon after, when there is more.
 
         A name that is new here begins with the first event that some other sink has not acknowledged.
         """
-        others = [load_acked(path) for path in self._folder.glob("*.acked")]
         path = self._folder / f"{name}.acked"
+        others = [load_acked(other) for other in self._folder.glob("*.acked")]
         acked = load_acked(path) if path.exists() else min(others, default=0)
         with self._changed:
             oldest = self._segments[0].first if self._segments else self._newest + 1
-            before = next((cursor.acked for cursor in self._cursors if cursor.name == name), 0)
-            cursor = Cursor(self, name, wake, max(acked, before, oldest - 1))
-            self._cursors = [*(cursor for cursor in self._cursors if cursor.name != name), cursor]
+            cursor = Cursor(self, name, wake, max(acked, oldest - 1))
+            self._cursors = [*self._cursors, cursor]
         return cursor
 
     def offer(self, after: int) -> tuple[list[tuple[Path, int, int]], list[Record]]:
@@ -122,12 +127,7 @@ class Spool:
             segments = [(s.path, s.first, s.size) for s in self._segments if s.last > after]
             since = self._waiting_since
             stuck = since is not None and time.monotonic() - since > PATIENCE_S
-            return segments, list(self._pending) if self._problem or stuck else []
-
-    def forget(self, name: str) -> None:
-        """Keep nothing for this sink any more."""
-        with self._changed:
-            self._cursors = [cursor for cursor in self._cursors if cursor.name != name]
+            return segments, list(self._pending) if self.problem or stuck else []
 
     def acknowledge(self, cursor: Cursor, seq: int) -> None:
         """Of a cursor: everything up to this sequence number has arrived; soon the disk knows it."""
@@ -145,12 +145,12 @@ class Spool:
 
         A score may wait for others: it is not urgent, and there may be a hundred a second.
         """
-        text = json.dumps(event, allow_nan=False, separators=(", ", ": ")).encode()
+        text = encode(event)
         with self._changed:
             if len(text) > MAX_EVENT_BYTES:
                 self.dropped += 1
                 return
-            while self._patient and len(self._pending) >= MAX_PENDING and not self._problem:
+            while self._patient and len(self._pending) >= MAX_PENDING and not self.problem:
                 self._schedule()
                 self._changed.wait(RETRY_S)
             if len(self._pending) >= MAX_PENDING:
@@ -161,7 +161,7 @@ class Spool:
             if self._waiting_since is None:
                 self._waiting_since = time.monotonic()
             wait = event["event"] == "score" and len(self._pending) < HURRY_AT
-        if not self._problem:
+        if not self.problem:
             self._schedule(LINGER_S if wait else 0.0)
         else:
             self._wake()
@@ -175,8 +175,8 @@ class Spool:
         if self.dropped > self._drops_told and now >= self._drops_due:
             count, self._drops_told = self.dropped - self._drops_told, self.dropped
             self._drops_due = now + TELL_EVERY_S
-            words = f"the spool {self._shown} is full: {count} events were dropped, the oldest first"
-            self._tell("spool_dropped", words, {"count": count, "total": self.dropped})
+            words = f"the outbox {self._shown} is full: {count} events were dropped, the oldest first"
+            self._tell("outbox_dropped", words, {"count": count, "total": self.dropped})
 
     def close(self, timeout_s: float | None = None) -> None:
         """Let go of the folder; nothing is appended or acknowledged any more. Waits for the writer as long as given."""
@@ -205,8 +205,8 @@ class Spool:
         self._ready = True
         if damaged:
             self.corrupt += damaged
-            words = f"the spool {self._shown}: {damaged} damaged records were left out"
-            self._tell("spool_damaged", words, {"count": damaged})
+            words = f"the outbox {self._shown}: {damaged} damaged records were left out"
+            self._tell("outbox_damaged", words, {"count": damaged})
         if segments and segments[-1].size < self._segment_bytes:
             with contextlib.suppress(OSError):  # a tail that cannot be cut off: the next event begins a new segment
                 self._continue(segments[-1])
@@ -220,7 +220,7 @@ class Spool:
         except BlockingIOError:
             os.close(fd)
             raise UsageError(
-                f"the spool {self._shown} is in use by another edgekd-run; give this one its own with --spool"
+                f"the outbox {self._shown} is in use by another edgekd-gateway; give this one an outbox of its own"
             ) from None
         except OSError:  # a file system without locks is no reason to lose events
             pass
@@ -267,11 +267,11 @@ class Spool:
         else:
             with self._changed:
                 self._waiting_since = time.monotonic() if self._pending else None
-                recovered = worked and self._problem
+                recovered = worked and self.problem
                 if worked:
-                    self._problem = ""
+                    self.problem = ""
             if recovered:
-                self._tell("spool_back", f"events come to disk again in {self._shown}", {})
+                self._tell("outbox_back", f"events come to disk again in {self._shown}", {})
         self._wake()
 
     def _append(self, records: list[Record]) -> list[Record]:
@@ -282,7 +282,7 @@ class Spool:
         assert fd is not None
         lines, size = [], 0
         for record in records:
-            lines.append(encode(record))
+            lines.append(line_of(record))
             size += len(lines[-1])
             if segment.size + size >= self._segment_bytes:
                 break
@@ -351,12 +351,12 @@ class Spool:
 
     def _failed(self, error: OSError) -> None:
         with self._changed:
-            told, self._problem = self._problem, error.strerror or str(error)
+            told, self.problem = self.problem, error.strerror or str(error)
             self._changed.notify_all()
         self._retry_due = time.monotonic() + RETRY_S
         if not told:
-            words = f"events cannot be kept in {self._shown}: {self._problem}; they are sent from memory meanwhile"
-            self._tell("spool_failed", words, {"reason": self._problem})
+            words = f"events cannot be kept in {self._shown}: {self.problem}; they are sent from memory meanwhile"
+            self._tell("outbox_failed", words, {"reason": self.problem})
 
     def _wake(self) -> None:
         for cursor in self._cursors:
@@ -375,3 +375,65 @@ class Spool:
                     save_acked(self._folder / f"{cursor.name}.acked", acked)
                     cursor.kept = acked
             self._make_room(0)
+
+
+@dataclass(eq=False)
+class Cursor:
+    """One sink's place in the outbox; made by `Outbox.cursor`. `read` and `rewind` belong to the sink's own thread."""
+
+    outbox: Outbox
+    name: str
+    wake: Callable[[], None]
+    acked: int
+    """Sequence number up to which this sink has acknowledged everything."""
+    kept: int = -1
+    """What the disk knows of `acked`."""
+
+    def __post_init__(self) -> None:
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Read again from the first event that is not acknowledged."""
+        self._at = self.acked
+        self._segment, self._offset = -1, 0
+
+    def ack(self, seq: int) -> None:
+        """Everything up to this sequence number has arrived."""
+        self.outbox.acknowledge(self, seq)
+
+    def read(self, limit: int) -> list[Record]:
+        """Up to `limit` further events that may be sent, in order; empty where there are none yet."""
+        found: list[Record] = []
+        segments, in_memory = self.outbox.offer(self._at)
+        for path, first, size in segments:
+            if first != self._segment:
+                self._segment, self._offset = first, 0
+            while self._offset < size and len(found) < limit:
+                found += self._read_some(path, size, limit - len(found))
+            if len(found) == limit:
+                return found
+        more = [record for record in in_memory if record.seq > self._at][: limit - len(found)]
+        self._at = more[-1].seq if more else self._at
+        return found + more
+
+    def _read_some(self, path: Path, size: int, limit: int) -> list[Record]:
+        try:
+            with path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read(min(size - self._offset, READ_BYTES))
+        except OSError:  # dropped meanwhile, or a dead sector: the next segment
+            data = b""
+        if not data:
+            self._offset = size
+            return []
+        found: list[Record] = []
+        done = 0
+        for record, end in records_in(data):
+            done = end
+            if record is not None and record.seq > self._at:
+                found.append(record)
+                self._at = record.seq
+            if len(found) == limit:
+                break
+        self._offset += done or len(data)
+        return found

@@ -1,4 +1,4 @@
-"""The files of a spool: records of events, one a line, and what each sink has acknowledged."""
+"""The files of an outbox: records of events, one a line, and what each sink has acknowledged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MAX_EVENT_BYTES = 32 * 1024  # far above any event; whole segments of the smallest spool hold several
+MAX_EVENT_BYTES = 32 * 1024  # far above any event; whole segments of the smallest outbox hold several
 _ACKED = b"%08x %020d\n"
 _ACKED_BYTES = len(_ACKED % (0, 0))
 
@@ -19,7 +19,7 @@ class Record:
     """One event as it is kept."""
 
     seq: int
-    """Counts the events of one spool, in their order."""
+    """Counts the events of one outbox, in their order."""
     boot: str
     """Tells one boot of the machine from another: before the clock is set, times of two boots do not compare."""
     text: bytes
@@ -27,7 +27,7 @@ class Record:
 
     @property
     def payload(self) -> bytes:
-        """What is sent: the event with its place in this spool, where a consumer sees gaps."""
+        """What is sent: the event with its place in this outbox, where a consumer sees gaps."""
         return b'%s, "seq": %d, "boot": "%s"}' % (self.text[:-1], self.seq, self.boot.encode())
 
 
@@ -41,7 +41,7 @@ class Segment:
     size: int
 
 
-def encode(record: Record) -> bytes:
+def line_of(record: Record) -> bytes:
     """The line of a record."""
     rest = b"%d %d %s %s" % (len(record.text), record.seq, record.boot.encode(), record.text)
     return b"%08x %s\n" % (zlib.crc32(rest), rest)

@@ -1,4 +1,4 @@
-"""Where events go: JSON lines for machines on stdout, words for people on stderr."""
+"""Where events go: JSON lines for machines on standard output, words for people on standard error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,13 @@ class Sink(Protocol):
     def emit(self, event: Mapping[str, Any]) -> None:
         """One event: `event` names its kind, the rest are JSON values."""
 
-    def tick(self) -> None:
-        """Called now and then, for what waits for no event."""
+    def close(self, timeout_s: float) -> None:
+        """Write what waits, as far as the reader takes it in time."""
+
+
+def encode(event: Mapping[str, Any]) -> bytes:
+    """An event as one line of JSON, without its end; ASCII, so that no sensor's name steers a terminal."""
+    return json.dumps(event, allow_nan=False, separators=(", ", ": ")).encode()
 
 
 class JsonLines:
@@ -30,18 +35,18 @@ class JsonLines:
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """Write one event; raises BrokenPipeError where nobody reads any more."""
-        # ASCII only: whatever a sensor is called, it cannot steer a terminal or break a line.
-        self._stream.write(json.dumps(event, allow_nan=False, separators=(", ", ": ")) + "\n")
+        self._stream.write(encode(event).decode() + "\n")
         self._stream.flush()
 
-    def tick(self) -> None:
+    def close(self, timeout_s: float) -> None:
         """Nothing waits."""
 
 
-class Words:
-    """Lines for people on stderr."""
+class StderrLines:
+    """Lines for people on standard error."""
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, program: str, quiet: bool = False) -> None:
+        self._program = program
         self._stream = sys.stderr
         self._quiet = quiet or sys.stderr is None  # closed by the caller: print would fall back to standard output
 
@@ -50,7 +55,7 @@ class Words:
         if self._quiet:
             return
         try:
-            print(f"edgekd-run: {text}", file=self._stream, flush=True)
+            print(f"{self._program}: {text}", file=self._stream, flush=True)
         except (OSError, ValueError):
             self._quiet = True
 

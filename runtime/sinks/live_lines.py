@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
+
+from edgekd.runtime.sinks import encode
 
 MAX_QUEUED_BYTES = 4 * 2**20  # an hour of alarms, or ten thousand scores and more
 
@@ -35,7 +36,7 @@ class LiveLines:
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """Queue one event; raises BrokenPipeError, or another OSError, where an earlier one could not be written."""
-        line = (json.dumps(event, allow_nan=False, separators=(", ", ": ")) + "\n").encode()
+        line = encode(event) + b"\n"
         with self._changed:
             if self._error is not None:
                 raise self._error
@@ -48,11 +49,8 @@ class LiveLines:
             self._bytes += len(line)
             self._changed.notify_all()
 
-    def tick(self) -> None:
-        """Nothing waits."""
-
     def close(self, timeout_s: float) -> None:
-        """Write what is queued, as far as the reader takes it in time."""
+        """See `Sink.close`."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

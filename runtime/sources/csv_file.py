@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from edgekd.runtime.errors import InputLost, UsageError
-from edgekd.runtime.manifest import Manifest, shown
-from edgekd.runtime.sources import CHUNK_BYTES, InputEvent, RowReader
-from edgekd.runtime.sources.row_parser import PLAIN, Layout, Row
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.sources import CHUNK_BYTES, InputEvent, Items, Row
+from edgekd.runtime.sources.row_parser import PLAIN, Layout
+from edgekd.runtime.sources.row_reader import RowReader
 
 
 class CsvFile:
@@ -37,7 +39,10 @@ class CsvFile:
         """Leave out the first `sample` samples. They are parsed to be counted, so bad lines shift nothing."""
         self._skip = sample
 
-    def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
+    def wait(self, seconds: float) -> None:
+        """All of a file is there already."""
+
+    def __iter__(self) -> Iterator[Items]:
         with self._file:
             while data := self._read():
                 yield self._left(self.rows.feed(data))
@@ -48,7 +53,7 @@ class CsvFile:
         """How many samples the file lacked to reach the one that was sought."""
         return max(0, self._skip - self._count)
 
-    def _left(self, items: Sequence[Row | InputEvent]) -> list[Row | InputEvent]:
+    def _left(self, items: Items) -> list[Row | InputEvent]:
         """What is not to be skipped. Before a gap the hop is filled up, so that every run counts the samples alike."""
         left: list[Row | InputEvent] = []
         for item in items:

@@ -12,21 +12,17 @@ from typing import Literal
 
 import numpy as np
 
-from edgekd.runtime.manifest import Manifest, shown
-from edgekd.runtime.sources.events import InputEvent
-from edgekd.runtime.sources.row_parser import Row, seconds_of
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.sources import InputEvent, Row, window_samples
+from edgekd.runtime.sources.row_parser import seconds_of
 
 SET_BACK = 32  # old rows one after the other: no stragglers, the sender or its clock began again
 STEADY = 32  # intervals of about the period, one after the other, before time labels are believed
 WRAPS = (2**8, 2**16, 2**32, 2**64)
 
 
-def window_samples(manifest: Manifest) -> int:
-    """How far the detector looks back: gaps up to here are filled, after longer ones it warms up again."""
-    return max(manifest.warmup_samples, manifest.hop)
-
-
-class Order:
+class Gaps:
     """Puts the rows of one input in order, by their count or by their time.
 
     by "sequence": the source's count of samples; wraps_at is one more than its largest (None: 8, 16, 32 or 64 bits, as

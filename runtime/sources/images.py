@@ -7,17 +7,16 @@ header: uint8, or little-endian float32 where the file is four times as long. Va
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.manifest import shown
-from edgekd.runtime.sources import InputEvent
-from edgekd.runtime.sources.row_parser import Row
-from edgekd.runtime.sources.stdin import pieces
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.sources import Items, Row
+from edgekd.runtime.sources.stdin import pieces, wait_for
 
 SUFFIXES = (".npy", ".pgm", ".raw", ".bin")
 KINDS: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
@@ -111,7 +110,10 @@ class FrameFiles:
             except BadFrame:
                 continue
 
-    def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
+    def wait(self, seconds: float) -> None:
+        """All of a folder is there already."""
+
+    def __iter__(self) -> Iterator[Items]:
         for path in self._paths:
             try:
                 yield [Row(self.rows.read(path), frame=shown(path.name, 300))]
@@ -137,7 +139,11 @@ class FrameBytes:
         """A pipe cannot be sought."""
         raise NotImplementedError
 
-    def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
+    def wait(self, seconds: float) -> None:
+        """See `Source.wait`."""
+        wait_for(self._fd, seconds)
+
+    def __iter__(self) -> Iterator[Items]:
         pending = bytearray()
         for data in pieces(self._fd):
             pending += data

@@ -9,12 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
-from edgekd.runtime.manifest import Manifest, shown
-from edgekd.runtime.sources import END_S, TICK_S, InputEvent, Reader, Source
-from edgekd.runtime.sources.gaps import window_samples
-from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.sources import END_S, InputEvent, Items, Reader, Row, window_samples
 
 LONGEST_LAG_S = 10.0  # of samples at the model's own rate: older ones say little about now
 FEWEST_ROWS = 16384  # a burst, such as a recording that is replayed over a port, is no overload
@@ -24,10 +24,21 @@ TELL_EVERY_S = 10.0
 TRIED_S = 10.0  # to open an input may take a name server's time; a service that is not ready by then seems broken
 HUNG_S = 60.0  # a name server may take half a minute to answer; a thread that takes longer to turn has a fault
 
-Items = Sequence[Row | InputEvent]
+
+class Waiting(Protocol):
+    """A source that waits for its input where it is asked."""
+
+    name: str
+
+    @property
+    def rows(self) -> Reader:
+        """See `Source.rows`."""
+
+    def __iter__(self) -> Iterator[Items]:
+        """What has come since the last time, within TICK_S or so."""
 
 
-class Backlog:
+class ReadAhead:
     """A live source, read ahead.
 
     samples_seen: how many samples the detector has seen, which says where its hop stands.
@@ -36,7 +47,7 @@ class Backlog:
     live = True
 
     def __init__(
-        self, source: Source, manifest: Manifest, samples_seen: Callable[[], int], limit_rows: int | None = None
+        self, source: Waiting, manifest: Manifest, samples_seen: Callable[[], int], limit_rows: int | None = None
     ) -> None:
         self.name = source.name
         self.backlog = 0
@@ -87,6 +98,11 @@ class Backlog:
         """A live input cannot be sought."""
         raise NotImplementedError
 
+    def wait(self, seconds: float) -> None:
+        """See `Source.wait`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._ended, seconds)
+
     def __iter__(self) -> Iterator[Items]:
         self._phase = self._samples_seen() % self._hop
         reader = threading.Thread(target=self._read, name="input", daemon=True)
@@ -102,8 +118,6 @@ class Backlog:
         """What came, in the order and the pieces in which it came; empty where nothing did, None at the end."""
         with self._changed:
             self._in_hand_since = self._waiting[0][0] if self._waiting else None
-            if not self._waiting and not self._ended:
-                self._changed.wait(TICK_S)
             if self.dropped > self._dropped_told and time.monotonic() >= self._tell_due:
                 return [self._tell_dropped()]
             if self._waiting:

@@ -1,22 +1,23 @@
 """An input that may be lost at any time and comes back: what a serial port and a TCP connection have in common.
 
 Whatever a read raises means the same here: close, wait, open again, and say so. The first line after every open is
-dropped, because reading may begin somewhere in the middle of it. Nothing ends the run but `give_up_after_s`.
+dropped, because reading may begin somewhere in the middle of it. Nothing ends the run but `give_up_after_s`. It reads
+and waits where it is, so it belongs into a thread (`ReadAhead`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import random
 import time
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol
 
+from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import InputLost
-from edgekd.runtime.manifest import Manifest, shown
-from edgekd.runtime.sources import TICK_S, InputEvent, RowReader
-from edgekd.runtime.sources.gaps import window_samples
-from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.sources import TICK_S, InputEvent, Row, window_samples
+from edgekd.runtime.sources.row_reader import RowReader
 
 FIRST_WAIT_S = 0.2  # an adapter that is replugged is back within a second
 LONGEST_WAIT_S = 10.0  # after that nobody wants a busy loop, and ten seconds are soon enough
@@ -86,7 +87,7 @@ class Reconnecting:
 
     def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
         gone_since, lost = time.monotonic(), False
-        wait_s, reason = FIRST_WAIT_S, ""
+        backoff, reason = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), ""
         while True:
             try:
                 connection = self._door.open()
@@ -101,13 +102,11 @@ class Reconnecting:
                 reason = yield from self._read(connection)
                 gone_since, lost = time.monotonic(), True
                 if self.rows.readable > readable:  # else it may be a loose contact: wait longer every time
-                    wait_s = FIRST_WAIT_S
+                    backoff.reset()
                 words = f"lost {self._shown}: {reason}; opening it again when it is back"
                 yield [InputEvent("input_lost", words, {"input": self.name, "reason": reason})]
-            longest_s = ABSENT_WAIT_S if self._door.absent() else LONGEST_WAIT_S
-            # jitter: many gateways lose one hub, or one server, at one time
-            yield from self._wait(min(wait_s * random.uniform(0.75, 1.25), longest_s), gone_since, reason)
-            wait_s = min(2 * wait_s, longest_s)
+            wait_s = backoff.wait_s(ABSENT_WAIT_S if self._door.absent() else LONGEST_WAIT_S)
+            yield from self._wait(wait_s, gone_since, reason)
 
     def _opened(self, gone_since: float, again: bool) -> InputEvent:
         """Start afresh, and tell it; after longer than the model's window the detector does too."""

@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources.events import InputEvent
-from edgekd.runtime.sources.gaps import window_samples
-from edgekd.runtime.sources.row_parser import Row, seconds_of
+from edgekd.runtime.sources import InputEvent, Row, window_samples
+from edgekd.runtime.sources.row_parser import seconds_of
 from edgekd.runtime.sources.time_grid import Grid, Rule
 
 

@@ -21,7 +21,8 @@ from typing import Any, Literal
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.sources import Row
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
 MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-", "?"))  # how loggers write "no value", lower case
@@ -45,20 +46,6 @@ class Layout:
 
 
 PLAIN = Layout()
-
-
-@dataclass(slots=True)
-class Row:
-    """One sample."""
-
-    values: np.ndarray
-    """float32 (n,), raw units, NaN where a value is missing."""
-    time: str | float | None = None
-    """The source's own time label, as it wrote it."""
-    frame: str | None = None
-    """Name of the image, where `values` is a whole one, float32 (hop, n)."""
-    sequence: int | None = None
-    """The source's own count of samples, where its layout names one."""
 
 
 class BadLine(ValueError):

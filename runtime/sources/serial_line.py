@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.runtime.errors import MissingExtra
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources import TICK_S
 
 BY_ID = Path("/dev/serial/by-id")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, RowReader
-from edgekd.runtime.sources.row_parser import PLAIN, Layout, Row
+from edgekd.runtime.sources import CHUNK_BYTES, Items
+from edgekd.runtime.sources.row_parser import PLAIN, Layout
+from edgekd.runtime.sources.row_reader import RowReader
 
 
 class Stdin:
@@ -25,16 +26,25 @@ class Stdin:
         """A pipe cannot be sought."""
         raise NotImplementedError
 
-    def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
+    def wait(self, seconds: float) -> None:
+        """See `Source.wait`."""
+        wait_for(self._fd, seconds)
+
+    def __iter__(self) -> Iterator[Items]:
         for data in pieces(self._fd):
             yield self.rows.feed(data)
         yield self.rows.end()
 
 
+def wait_for(fd: int, seconds: float) -> bool:
+    """Whether a file descriptor has something to read, or its end, within so long."""
+    return bool(select.select([fd], [], [], seconds)[0])
+
+
 def pieces(fd: int) -> Iterator[bytes]:
-    """What comes on a file descriptor until its end; empty where nothing has come for TICK_S."""
+    """What has come on a file descriptor, until its end; empty where nothing has."""
     while True:
-        if not select.select([fd], [], [], TICK_S)[0]:
+        if not wait_for(fd, 0):
             yield b""
             continue
         try:

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import time
 
+from edgekd.runtime.duration import duration
+from edgekd.runtime.loop import Emit, Say, Watcher
+from edgekd.runtime.sinks import wall_time
 from edgekd.runtime.state import boot_clock_s
 
 LEAST_S = 5.0  # below, times in events are as good as before; a clock that is slewed never steps by as much
 
 
-class WallClock:
+class WallClock(Watcher):
     """Notices that the wall clock was set, by the one that never is: since boot, sleep included."""
 
-    def __init__(self) -> None:
+    def __init__(self, emit: Emit, say: Say) -> None:
+        self._emit = emit
+        self._say = say
         self._ahead_s = time.time() - boot_clock_s()
 
-    def jump_s(self) -> float:
-        """By how much it was set since the last call, 0 where it was not."""
+    def tick(self) -> None:
+        """Tell by how much it was set since the last time."""
         ahead_s = time.time() - boot_clock_s()
         by_s, self._ahead_s = ahead_s - self._ahead_s, ahead_s
-        return by_s if abs(by_s) >= LEAST_S else 0.0
+        if abs(by_s) >= LEAST_S:
+            self._emit({"event": "clock_jumped", "time": wall_time(), "by_s": round(by_s, 3)})
+            way = "forward" if by_s > 0 else "back"
+            self._say(f"the clock was set {way} by {duration(abs(by_s))}; detection does not go by it, times told do")

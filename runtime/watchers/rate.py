@@ -5,33 +5,65 @@ A model of one-minute data that is fed once a second runs without an error and i
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
+
+from edgekd.runtime.loop import Emit, Say, Watcher
+from edgekd.runtime.sources import Items, Row, Source
+from edgekd.runtime.sources.row_parser import seconds_of
 
 INTERVALS = 32  # a median over this many is not moved by a stall or a hiccup
 FACTOR = 1.5  # clocks drift by percents; a wrong unit or a forgotten decimation is a factor
 
 
-class RateCheck:
-    """Compares the time between samples with the model's period, once, at the start of an input."""
+class RateCheck(Watcher):
+    """Compares the time between samples with the model's period, once, at the start of an input.
 
-    def __init__(self, period_s: float) -> None:
+    Time labels count where the input has them; else, of a live one, the moments at which samples come.
+    """
+
+    def __init__(self, period_s: float, source: Source, emit: Emit, say: Say) -> None:
         self._period_s = period_s
+        self._live = source.live
+        self._emit = emit
+        self._say = say
+        self._labeled = False
         self._last: float | None = None
         self._intervals: list[float] = []
-        self.done = False
-        """Nothing more to observe."""
+        self._done = not source.rows.clocked
 
-    def observe(self, seconds: float, samples: int = 1) -> float | None:
-        """`samples` more samples have come up to this time; the observed period in s once it is known to be wrong."""
-        if self._last is not None and samples > 0 and seconds > self._last:
+    def arrived(self, items: Items) -> None:
+        """Take the time of what has come."""
+        if self._done:
+            return
+        rows = 0
+        for item in items:
+            if not isinstance(item, Row):
+                self._last = None  # the input was interrupted: the next interval says nothing
+            elif (seconds := seconds_of(item.time)) is None:
+                rows += 1
+            else:
+                self._last = self._last if self._labeled else None
+                self._labeled = True
+                self._observe(seconds)
+        if rows and self._live and not self._labeled:
+            self._observe(time.monotonic(), rows)
+
+    def _observe(self, seconds: float, samples: int = 1) -> None:
+        """`samples` more samples have come up to this time; tell the observed period once it is known to be wrong."""
+        if self._last is not None and seconds > self._last:
             self._intervals.append((seconds - self._last) / samples)
         self._last = seconds
-        if len(self._intervals) < INTERVALS:
-            return None
-        self.done = True
-        period_s = float(np.median(self._intervals))
-        return None if 1 / FACTOR <= period_s / self._period_s <= FACTOR else period_s
-
-    def gap(self) -> None:
-        """The input was interrupted: the next interval says nothing."""
-        self._last = None
+        if self._done or len(self._intervals) < INTERVALS:
+            return
+        self._done = True
+        observed_s = float(f"{np.median(self._intervals):.4g}")
+        if 1 / FACTOR <= observed_s / self._period_s <= FACTOR:
+            return
+        self._emit({"event": "rate_mismatch", "observed_s": observed_s, "period_s": self._period_s})
+        self._say(
+            f"samples come every {observed_s:g} s, but the model was made for one every {self._period_s:g} s: its"
+            " scores mean little at this rate; feed it at its own, --resample mean if it comes faster, or distill one"
+            " for this"
+        )

@@ -5,19 +5,32 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.loop import Emit, Say, Watcher
+from edgekd.runtime.sinks import json_time, wall_time
+from edgekd.runtime.sources import Row
+
+FLUSH_S = 1.0
 
 
-class Recorder:
-    """Appends one row a sample; missing values stay empty. Raises UsageError where the file holds something else."""
+class Recorder(Watcher):
+    """Appends one row a sample; missing values stay empty. A disk that takes no more is told once and stops nothing.
 
-    def __init__(self, path: str | Path, names: Sequence[str]) -> None:
+    Raises UsageError where the file holds something else.
+    """
+
+    def __init__(self, path: str | Path, names: Sequence[str], emit: Emit, say: Say, live: bool) -> None:
+        """live: samples without a time label get the wall clock's."""
+        self._emit = emit
+        self._say = say
+        self._live = live
+        self._flush_due = 0.0
+        self._works = True
         header = _line(["time", *names])
         try:
             self._file = Path(path).open("a+b")  # noqa: SIM115 - open as long as the recorder is used
@@ -32,16 +45,24 @@ class Recorder:
         except OSError as error:
             raise UsageError(f"{shown(str(path), 300)}: {error.strerror}; give a file that can be written") from None
 
-    def write(self, values: np.ndarray, time: str | float | None) -> None:
-        """One sample: float32 (n,) raw units. Raises OSError where the disk does not take it."""
-        cells = ["" if value != value else str(value) for value in values]
-        self._file.write(_line(["" if time is None else str(time), *cells]))
+    def sample(self, row: Row) -> None:
+        """Write one sample down."""
+        if not self._works:
+            return
+        time_ = wall_time() if row.time is None and self._live else json_time(row.time)
+        cells = ["" if value != value else str(value) for value in row.values]
+        try:
+            self._file.write(_line(["" if time_ is None else str(time_), *cells]))
+            if time.monotonic() >= self._flush_due:
+                self._flush_due = time.monotonic() + FLUSH_S
+                self._file.flush()
+        except OSError as error:
+            self._works = False
+            self._say(f"cannot record any further: {error.strerror}; detection goes on")
+            self._emit({"event": "record_stopped", "reason": error.strerror})
+            self.end()
 
-    def flush(self) -> None:
-        """Hand what is buffered to the system."""
-        self._file.flush()
-
-    def close(self) -> None:
+    def end(self) -> None:
         """Flush and close; a full disk is not told twice."""
         with contextlib.suppress(OSError):
             self._file.close()

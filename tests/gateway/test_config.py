@@ -1,129 +1,206 @@
-"""`edgekd-run --config`: flags over variables over files; the example and the unit that it prints."""
+"""The gateway's file: what it may hold, what is refused and how, and the example of it that `init` prints."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
-from device import events_of, run
+from device import PATIENCE_S, ROOT
 
-from edgekd.runtime.cli import cli
-from edgekd.runtime.gateway.config import read_config, settings
+from edgekd.runtime.duration import seconds_in
+from edgekd.runtime.errors import UsageError
+from edgekd.runtime.gateway.config import read_config
+from edgekd.runtime.gateway.options import GATEWAY, INPUTS, STREAM, key_of
+from edgekd.runtime.options import DURATION
 
-N = 3
-
-
-def config(folder: Path, **more: Any) -> Path:
-    """A config that runs, with more keys."""
-    lines = [f'model = "{folder / "m.onnx"}"', f'csv = "{folder / "x.csv"}"']
-    lines += [f"{key.replace('_', '-')} = {value}" for key, value in more.items()]
-    path = folder / "edgekd.toml"
-    path.write_text("\n".join(lines) + "\n")
-    return path
+EXAMPLE = ROOT / "runtime" / "gateway" / "gateway.toml"
 
 
-def thresholds(*arguments: object, **environment: str) -> set[float]:
-    done = run(*arguments, env={**os.environ, **environment})
-    assert done.returncode == 0, done.stderr
-    return {event["threshold"] for event in events_of(done.stdout, "anomaly")}
+def gateway(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """`edgekd-gateway` to the end."""
+    command = [sys.executable, "-m", "edgekd.runtime.gateway.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
-def test_flags_are_stronger_than_variables_and_those_than_the_file(folder: Path) -> None:
-    file = config(folder, threshold=0.2, scores="true")
-    assert len(events_of(run("--config", file).stdout, "score")) == 40
-    assert thresholds("--config", file) == {0.2}
-    assert thresholds("--config", file, EDGEKD_THRESHOLD="0.21") == {0.21}
-    assert thresholds("--config", file, "--threshold", 0.22, EDGEKD_THRESHOLD="0.21") == {0.22}
-    assert thresholds(EDGEKD_CONFIG=str(file)) == {0.2}
+def refusal(path: Path, text: str | bytes) -> str:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UsageError) as refused:
+        read_config(str(path))
+    assert str(refused.value).startswith(f"{path}: ") and str(refused.value).isprintable()
+    return str(refused.value)
 
 
-def test_an_input_on_the_command_line_takes_the_place_of_the_file_s(folder: Path, tmp_path: Path) -> None:
-    file = config(folder)
-    absent = file.read_text().replace("m.onnx", "gone.onnx").replace("csv", "serial", 1)
-    file.write_text(absent)  # what a flag replaces need not be there
-    done = run("--config", file, "--model", folder / "m.onnx", "--csv", folder / "x.csv", "--scores")
-    assert done.returncode == 0 and len(events_of(done.stdout, "score")) == 40
-    file = config(folder, stdin="true")
-    assert "got --csv and --stdin" in run("--config", file).stderr
+def test_every_key_of_a_file_arrives(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        """
+        exec = "ring --loud"
+        exec-retry = "2min"
+        [[stream]]
+        name = "line 7"
+        model = "m.onnx"
+        csv = "x.csv"
+        follow = true
+        map = ["a=T1", "b=T2"]
+        adapt-band = [1, 3]
+        threshold = 2
+        """
+    )
+    options = read_config(str(file))
+    (stream,) = options.streams
+    assert (options.command, options.exec_retry, options.exec_timeout, options.quiet) == ("ring --loud", 120, 30, False)
+    assert (stream.name, stream.model, stream.csv, stream.follow) == ("line 7", "m.onnx", "x.csv", True)
+    assert (stream.maps, stream.adapt_band, stream.threshold) == (("a=T1", "b=T2"), (1, 3), 2)
+    assert (stream.baud, stream.serial, stream.min_duration, stream.state_every) == (115200, None, 0, 60)
+
+
+def test_no_variable_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEKD_THRESHOLD", "3")
+    monkeypatch.setenv("EDGEKD_GATEWAY_THRESHOLD", "3")
+    (tmp_path / "gateway.toml").write_text("[[stream]]\nmodel = 'm.onnx'\nstdin = true\n")
+    assert read_config(str(tmp_path / "gateway.toml")).streams[0].threshold is None
+
+
+def test_secrets_come_from_systemd_s_credentials_before_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text("mqtt-key = 'my.key'\n[[stream]]\nmodel = 'm.onnx'\nstdin = true\n")
+    options = read_config(str(file))
+    assert (options.secrets.key, options.secrets.password_file) == ("my.key", None)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "mqtt-password").write_text("secret\n")
+    assert (options.secrets.key, options.secrets.password()) == ("my.key", "secret")
+    (tmp_path / "mqtt-key").write_text("PEM")
+    assert options.secrets.key == str(tmp_path / "mqtt-key")
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("threshhold = 1", "there is no option 'threshhold'; did you mean threshold?"),
-        ("state_every = 1", "there is no option 'state_every'; did you mean state-every?"),
-        ("[input]\nserial = 'x'", "there is no option 'input'; write 'option = value' without tables"),
-        ("config = 'x'", "config is given on the command line, not in a config file"),
+        ("threshhold = 1", "there is no key 'threshhold'; did you mean threshold?"),
+        ("state_every = 1", "there is no key 'state_every'; did you mean state-every?"),
         ("threshold = '1'", "threshold must be a number, got '1'"),
         ("baud = 9600.5", "baud must be a whole number, got 9600.5"),
+        ("baud = 5.0", "baud must be a whole number, got 5.0"),
         ("baud = true", "baud must be a whole number, got true"),
         ("baud = 1", "baud: 1 is not in the range 50<=x<=20000000"),
         ("scores = 1", "scores must be true or false, got 1"),
-        ("csv = 3", "csv must be a string"),
+        ("tcp = 3", "tcp must be a string"),
         ("map = 's0=a'", "map must be a list of strings"),
         ("map = [1]", "map must be a list of strings"),
-        ("model = 'gone.onnx'", "model: File 'gone.onnx' does not exist"),
-        ("threshold = nan", "--threshold must be a finite number"),
+        ("adapt-band = [1]", "adapt-band must be a list of 2 numbers"),
+        ("adapt-band = [1, true]", "adapt-band must be a list of 2 numbers"),
+        ("cooldown = 90", 'cooldown must be a length of time, as in "90s", got 90'),
+        ("cooldown = '90 parsecs'", "is no length of time; write 90s"),
+        ("checksum = 'crc'", "checksum: 'crc' is not"),
+        ("publish = 'alerts'", "publish is not a stream's; put it above the line [[stream]]"),
+        ("spool = 'x'", "spool is outbox now"),
+        ('"\\u001b[2J" = 1', "there is no key '\\x1b[2J'"),
+        ("serial = '/dev/ttyUSB0'", 'give one input, serial = "DEVICE"'),
+        ("follow = true", "follow goes with csv, not with stdin"),
+        ("give-up-after = '1h'", "give-up-after goes with serial or tcp or csv, not with stdin"),
+        ("idle-timeout = '1h'", "idle-timeout goes with serial or tcp, not with stdin"),
+        ("time = 'at'\nresample = 'mean'\nsequence = 'n'", "with resample go by time"),
+        ("threshold = nan", "threshold must be a finite number"),
+        ("adapt-band = [2, 3]", "adapt-band: give a factor up to 1"),
+        ("calibrate-band = [0.1, 0.9]", "calibrate-band: give a factor up to 1"),
+        ("calibrate-for = '1d'\nstate = 's'\nthreshold = 1", "leave out one"),
+        ("calibrate-for = '1d'", "calibrate-for needs state"),
+        ("raw = '8x8'\nadapt = true", "adapt and calibrate-for go with a series"),
+        ("raw = '8x8'\ncooldown = '1s'", "go with a series"),
+    ],
+)
+def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: str) -> None:
+    stream = f"[[stream]]\nname = 'line 7'\nmodel = 'm.onnx'\nstdin = true\n{text}"
+    told = refusal(tmp_path / "wrong.toml", stream)
+    assert "stream 'line 7': " in told and says in told and "--" not in told
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("exec-timeout = 0", "exec-timeout: 0.0 is not in the range"),
+        ("metrics = 9108", "metrics must be a string"),
+        ("pubish = 'a'", "there is no key 'pubish'; did you mean publish?"),
+        ("elephant = 3", "there is no key 'elephant'; edgekd-gateway init lists all"),
+        ("quiet = true", "no stream; write a line [[stream]]"),
+        ("", "no stream; write a line [[stream]]"),
+        ("[stream]\nmodel = 'm'", "write [[stream]], with two brackets"),
+        ("stream = [1]", "write [[stream]], with two brackets"),
+        ("[[stream]]\nmodel = 'a'\nstdin = true\n[[stream]]\nmodel = 'b'\nstdin = true", "one [[stream]] for now"),
+        ("[[stream]]\nstdin = true", "model is missing"),
         ("= 3", "not TOML"),
         ("a = 1\na = 2", "not TOML"),
         ("\x1b]0;x\x07 = 1", "not TOML"),
-        ('"\\u001b[2J" = 1', "there is no option '"),
+        ("a = " + "[" * 10_000, "not TOML"),
+        (b"\xff\xfe", "not TOML"),
+        (b"#" * 2**21, "larger than 1 MiB"),
     ],
 )
-def test_a_wrong_file_is_one_line_with_file_and_key(folder: Path, tmp_path: Path, text: str, says: str) -> None:
-    file = tmp_path / "wrong.toml"
-    given = "" if text.startswith("model") else f"model = '{folder / 'm.onnx'}'\n"
-    inputs = "" if text.startswith(("csv", "[")) else f"csv = '{folder / 'x.csv'}'\n"
-    file.write_text(given + inputs + text)
-    done = run("--config", file)
-    (line,) = done.stderr.splitlines()
-    assert done.returncode == 2 and says in line and line.isprintable() and not done.stdout
-    assert "wrong.toml" in line or "finite" in says
+def test_a_wrong_file_is_one_line_that_says_why(tmp_path: Path, text: str | bytes, says: str) -> None:
+    assert says in refusal(tmp_path / "wrong.toml", text)
 
 
-def test_a_file_that_cannot_be_read_is_one_line(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "big.toml").write_bytes(b"#" * 2**21)
-    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    for name, says in (("none.toml", "No such file"), (".", "Is a directory"), ("big.toml", "larger than 1 MiB")):
-        done = run("--config", tmp_path / name)
-        assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1
-    assert "not TOML" in run("--config", tmp_path / "binary.toml").stderr
+def test_a_file_of_edgekd_run_0_1_0_is_told_what_has_changed(tmp_path: Path) -> None:
+    old = "model = 'm.onnx'\nserial = 'x'\nstate = 's'\nevents = 'e'\nevents-mb = 1\nspool = 'd'\npublish = 'p'\n"
+    told = refusal(tmp_path / "edgekd.toml", old)
+    assert "model, serial, state belong under a line [[stream]]" in told
+    assert "spool is outbox now" in told and "StandardOutput=append:" in told and "edgekd-gateway init" in told
 
 
-def test_the_example_names_every_option_and_works(folder: Path, tmp_path: Path) -> None:
-    printed = run("--print-config")
-    assert printed.returncode == 0 and not printed.stderr
-    found = tomllib.loads(printed.stdout)
-    whole = re.sub(r"^# (?=[a-z0-9-]+ = )", "", printed.stdout, flags=re.M)  # every setting that is commented out, too
-    everything = tomllib.loads(whole)
-    assert set(found) < set(everything) == set(settings(cli))
-    path = tmp_path / "edgekd.toml"
-    path.write_text(whole)
-    values = read_config(str(path), click.Context(cli))
-    for name, value in values.items():
-        if name not in ("model", "config"):  # this one is not here
-            value()
-    path.write_text(printed.stdout)
-    here = ("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--state", tmp_path / "state", "--scores")
-    done = run("--config", path, *here)
-    assert done.returncode == 0 and len(events_of(done.stdout, "score")) == 40, done.stderr
+@pytest.mark.parametrize(("name", "says"), [("none.toml", "No such file"), (".", "Is a directory")])
+@pytest.mark.parametrize("command", ["run", "unit"])
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, command: str, name: str, says: str) -> None:
+    done = gateway(command, tmp_path / name)
+    assert done.returncode == 2 and not done.stdout
+    assert says in done.stderr and "edgekd-gateway init" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
-    printed = run("--print-unit")
-    assert printed.returncode == 0 and not printed.stderr
-    for line in ("Type=notify", "WatchdogSec=30", "DynamicUser=yes", "StateDirectory=edgekd", "NoNewPrivileges=yes"):
-        assert line in printed.stdout.splitlines()
-    if not shutil.which("systemd-analyze"):
-        pytest.skip("systemd-analyze is not here")
-    unit = tmp_path / "edgekd.service"
-    unit.write_text(printed.stdout.replace("/usr/local/bin/edgekd-run", "/bin/true"))  # it must be there
-    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and not done.stderr, done.stderr
+def everything() -> str:
+    """The example with every key that it has behind a #."""
+    return re.sub(r"^# (?=[a-z0-9-]+ = )", "", EXAMPLE.read_text(), flags=re.M)
+
+
+def test_the_example_names_every_key_and_every_value_in_it_is_one_that_is_taken(tmp_path: Path) -> None:
+    printed = gateway("init")
+    assert printed.returncode == 0 and not printed.stderr and printed.stdout == EXAMPLE.read_text()
+    found = tomllib.loads(everything())
+    (stream,) = found.pop("stream")
+    assert set(found) == set(map(key_of, GATEWAY)) and set(stream) == set(map(key_of, STREAM))
+    file = tmp_path / "gateway.toml"
+    file.write_text(everything())
+    with pytest.raises(UsageError, match="give one input"):  # all else in it is right by now
+        read_config(str(file))
+    file.write_text(EXAMPLE.read_text())
+    assert read_config(str(file)).streams[0].serial == "/dev/ttyUSB0"
+
+
+@pytest.mark.parametrize("option", STREAM + GATEWAY, ids=key_of)
+def test_each_key_of_the_example_is_taken_by_itself(tmp_path: Path, option: Any) -> None:
+    found = tomllib.loads(everything())
+    of_stream, key = option in STREAM, key_of(option)
+    value = found["stream"][0][key] if of_stream else found[key]
+    of_time = option.type is DURATION
+    told = f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
+    others = {"model": "model = 'm.onnx'", "state": "state = 's'", key: ""}
+    if key not in INPUTS:
+        others["input"] = {"follow": "csv = 'x.csv'", "raw": "stdin = true"}.get(key, "serial = '/dev/ttyUSB0'")
+    file = tmp_path / "gateway.toml"
+    file.write_text("\n".join(["[[stream]]", told][:: 1 if of_stream else -1] + list(others.values())))
+    options = read_config(str(file))
+    taken = getattr(options.streams[0] if of_stream else options, option.name)
+    assert taken == (tuple(value) if isinstance(value, list) else seconds_in(value) if of_time else value)
+
+
+@pytest.mark.parametrize("command", ["", "init", "check", "run", "unit"])
+def test_help_ends_with_an_example_and_loads_no_numpy(command: str) -> None:
+    done = gateway(*filter(None, [command]), "--help")
+    assert done.returncode == 0 and "Example:" in done.stdout and f"edgekd-gateway {command}".strip() in done.stdout
+    lazy = "import sys, edgekd.runtime.gateway.cli; assert 'numpy' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", lazy], cwd=ROOT, timeout=PATIENCE_S).returncode == 0

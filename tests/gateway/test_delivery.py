@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from broker import Broker, Consumer, eventually, needs_broker
-from device import Device, events_of, run, write_csv
+from device import write_csv
+from gateway_device import Gateway, events_of, run
 from step_models import step_file, step_samples
 
 pytest.importorskip("paho.mqtt.client")
@@ -58,7 +59,7 @@ def killed_run(folder: Path, samples: int, kills: int, seed: int) -> dict[str, i
 
 def _run_and_kill(arguments: list[object], whole: list[dict[str, Any]], fate: random.Random, kill: bool) -> bool:
     """One start; whether it was killed before its end."""
-    with Device(*arguments) as device:
+    with Gateway(*arguments) as device:
         if kill and fate.random() < 0.2:
             time.sleep(fate.uniform(0, 1.2))  # also while it starts
         elif kill:

@@ -12,20 +12,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from device import PATIENCE_S, Device, events_of, run, write_csv
+from device import PATIENCE_S, write_csv
+from gateway_device import Gateway, events_of, run
 from step_models import step_file, step_manifest, step_samples
 
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.gateway.sources import growing_file as follow_file
-from edgekd.runtime.gateway.sources.growing_file import CsvFollow
-from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.gateway.sources.growing_file import GrowingFile
+from edgekd.runtime.sources import Row
 
 
 class Followed:
-    """A CsvFollow, turned by hand; each value is a number of its own."""
+    """A GrowingFile, turned by hand; each value is a number of its own."""
 
     def __init__(self, path: Path, position: object = None) -> None:
-        self.source = CsvFollow(path, step_manifest(1, 1), {})
+        self.source = GrowingFile(path, step_manifest(1, 1), {})
         self.sought = position is not None and self.source.seek_position(position)
         self.events: list[str] = []
         self._items: Iterator = iter(self.source)
@@ -78,9 +79,9 @@ def test_a_file_that_is_not_there_yet_is_read_from_its_start(tmp_path: Path) -> 
     path.write_text("s0\n1\n2\n")
     assert followed.values(2) == [1, 2]
     with pytest.raises(UsageError, match="is a directory"):
-        CsvFollow(tmp_path, step_manifest(1, 1), {})
+        GrowingFile(tmp_path, step_manifest(1, 1), {})
     with pytest.raises(InputLost, match="gave up"):
-        list(CsvFollow(tmp_path / "none", step_manifest(1, 1), {}, give_up_after_s=0.1))
+        list(GrowingFile(tmp_path / "none", step_manifest(1, 1), {}, give_up_after_s=0.1))
 
 
 def test_renamed_and_created_anew(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_a_restart_goes_on_at_the_place(tmp_path: Path, since: str) -> None:
 @pytest.mark.parametrize("position", [None, 5, [], {}, {"file": 1, "offset": -1, "before": ""}, {"offset": True}])
 def test_a_position_that_is_none_is_not_sought(tmp_path: Path, position: object) -> None:
     (tmp_path / "x.csv").write_text("s0\n1\n")
-    assert CsvFollow(tmp_path / "x.csv", step_manifest(1, 1), {}).seek_position(position) is False
+    assert GrowingFile(tmp_path / "x.csv", step_manifest(1, 1), {}).seek_position(position) is False
 
 
 def test_killed_and_rotated_at_any_moment_the_scores_are_those_of_one_run(tmp_path: Path) -> None:
@@ -195,7 +196,7 @@ def test_killed_and_rotated_at_any_moment_the_scores_are_those_of_one_run(tmp_pa
     arguments += ["--state-every", 0.05]
     told: list[dict] = []
     for running, down in ((380, 500), (900, 1000), (1200, 1200)):
-        with Device(*arguments) as device:
+        with Gateway(*arguments) as device:
             device.wait_for("input_open")
             if running == 900:  # who is not there may miss one rotation, not two
                 device.wait_for(lambda event: event["event"] == "score" and event["sample"] > 450)

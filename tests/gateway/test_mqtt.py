@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from broker import Broker, Consumer, Network, eventually, free_port, needs_broker
-from device import Device, events_of, run, write_csv
+from device import write_csv
+from gateway_device import Gateway, events_of, run
 from step_models import step_file, step_manifest, step_samples
 
 from edgekd.runtime import UsageError
@@ -24,9 +25,9 @@ from edgekd.runtime.gateway.mqtt import connection as mqtt
 from edgekd.runtime.gateway.mqtt.connection import Secrets, check_topic, parse_url
 from edgekd.runtime.gateway.mqtt.publish import Publisher
 from edgekd.runtime.gateway.mqtt.subscribe import MessageReader, MqttMessages
-from edgekd.runtime.gateway.outbox import Spool
-from edgekd.runtime.sources import InputEvent
-from edgekd.runtime.sources.row_parser import Layout, Row
+from edgekd.runtime.gateway.outbox import Outbox
+from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources.row_parser import Layout
 
 pytest.importorskip("paho.mqtt.client")
 N, COUNT = 3, 240
@@ -56,30 +57,30 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
         yield broker
 
 
-class Outbox:
-    """A spool and what publishes from it, in this process."""
+class Sender:
+    """An outbox and what publishes from it, in this process."""
 
     def __init__(self, folder: Path, url: str, secrets: Secrets | None = None, keepalive_s: int = 30) -> None:
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.count = 0
         self.writer = DiskWriter()
-        self.spool = Spool(folder, 2**20, self.writer, self._tell)
-        address = parse_url(url, "--publish")
-        self._publisher = Publisher(address, secrets or Secrets(), self.spool, self._tell, keepalive_s)
+        self.outbox = Outbox(folder, 2**20, self.writer, self._tell)
+        address = parse_url(url, "publish")
+        self._publisher = Publisher(address, secrets or Secrets(), self.outbox, self._tell, keepalive_s)
         self._publisher.start()
 
-    def __enter__(self) -> Outbox:
+    def __enter__(self) -> Sender:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._publisher.stop(2.0)
-        self.spool.close()
+        self.outbox.close()
         self.writer.close()
 
     def put(self, count: int) -> None:
         for _ in range(count):
             self.count += 1
-            self.spool.append({"event": "test", "id": self.count})
+            self.outbox.append({"event": "test", "id": self.count})
 
     def reasons(self) -> list[str]:
         return [fields["reason"] for kind, fields in list(self.told) if kind == "sink_waiting"]
@@ -118,18 +119,18 @@ def has(consumer: Consumer, count: int) -> Callable[[], bool]:
 )
 def test_a_url_that_is_none_is_refused_without_repeating_a_password(url: str, says: str) -> None:
     with pytest.raises(UsageError) as error:
-        parse_url(url, "--publish")
+        parse_url(url, "publish")
     assert says in str(error.value) and "hunter2" not in str(error.value) and str(error.value).isprintable()
 
 
 def test_urls() -> None:
-    plain = parse_url("mqtt://broker/plant/+/x/#", "--mqtt")
+    plain = parse_url("mqtt://broker/plant/+/x/#", "mqtt")
     assert (plain.host, plain.port, plain.user, plain.tls, plain.topic) == ("broker", 1883, "", False, "plant/+/x/#")
-    full = parse_url("mqtts://joe%40site@[::1]:88/a b@c:d", "--mqtt")
+    full = parse_url("mqtts://joe%40site@[::1]:88/a b@c:d", "mqtt")
     assert (full.host, full.port, full.user, full.tls, full.topic) == ("::1", 88, "joe@site", True, "a b@c:d")
     for wrong in ("a/#/b", "a+/b", "#a"):
         with pytest.raises(UsageError, match="is no topic"):
-            check_topic(wrong, "--mqtt", filter=True)
+            check_topic(wrong, "mqtt", filter=True)
 
 
 def test_one_sensor_a_topic_is_aligned_by_time() -> None:
@@ -173,7 +174,7 @@ def test_resampled_messages_give_the_scores_of_the_resampled_file(recording: Pat
     arguments = ("--model", recording / "m.onnx", "--time", "at", "--resample", "mean", "--scores")
     want = events_of(run(*arguments, "--csv", recording / "fast.csv").stdout, "score")
     url = f"mqtt://127.0.0.1:{broker.port}/plant"
-    with Consumer(broker.port) as sender, Device(*arguments, "--mqtt", url) as device:
+    with Consumer(broker.port) as sender, Gateway(*arguments, "--mqtt", url) as device:
         device.wait_for("input_open")
         for row in rows:
             sender.publish("plant", json.dumps(row))
@@ -208,7 +209,7 @@ def test_samples_from_a_topic_give_the_scores_of_the_file(recording: Path, broke
 
         consumer.publish("plant", "9,9,9", retain=True)  # what once was
         arguments = ("--model", recording / "m.onnx", "--mqtt", url, "--publish", "alerts", "--scores")
-        with Device(*arguments, "--spool", recording / "spool") as device:
+        with Gateway(*arguments, "--outbox", recording / "outbox") as device:
             device.wait_for("input_open")
             for i, line in enumerate(lines[:100]):
                 values = line.split(",")
@@ -219,7 +220,7 @@ def test_samples_from_a_topic_give_the_scores_of_the_file(recording: Path, broke
             assert device.end(signal.SIGTERM) == 0
         for line in lines[100:200]:
             consumer.publish("plant", line)  # nobody is there: the broker keeps them
-        with Device(*arguments, "--state", recording / "state") as second:
+        with Gateway(*arguments, "--state", recording / "state") as second:
             second.wait_for("input_open")
             consumer.publish("plant", "\n".join(lines[200:]))
             second.wait_for(lambda event: event["event"] == "score" and event["sample"] == COUNT - 1 - 100)
@@ -236,18 +237,18 @@ def test_samples_from_a_topic_give_the_scores_of_the_file(recording: Path, broke
 def test_a_broker_that_is_stopped_and_started_gets_everything_in_order(tmp_path: Path, broker: Broker) -> None:
     url = f"mqtt://127.0.0.1:{broker.port}/alerts"
     with Consumer(broker.port, client_id="c", clean_session=False) as consumer:
-        with Outbox(tmp_path / "spool", url) as out:
+        with Sender(tmp_path / "outbox", url) as out:
             out.put(10)
             eventually(has(consumer, 10), "delivery")
             for round_ in (1, 2):
                 broker.stop()
                 out.put(500)
                 eventually(lambda n=round_: len(out.reasons()) >= n, "sink_waiting")  # type: ignore[misc]
-                assert out.spool.depth >= 500
+                assert out.outbox.depth >= 500
                 broker.start()
                 eventually(has(consumer, 10 + 500 * round_), "delivery after return")
             assert out.wait_for("sink_back")["lost_s"] > 0
-            eventually(lambda: out.spool.depth == 0, "acknowledgements")
+            eventually(lambda: out.outbox.depth == 0, "acknowledgements")
         assert ids(consumer) == list(range(1, 1011))
         assert "refused" in out.reasons()[-1] or "closed" in out.reasons()[-1]
 
@@ -255,7 +256,7 @@ def test_a_broker_that_is_stopped_and_started_gets_everything_in_order(tmp_path:
 @needs_broker
 def test_a_network_that_stalls_cuts_and_refuses(tmp_path: Path, broker: Broker) -> None:
     network = Network(broker.port)
-    with Consumer(broker.port) as consumer, Outbox(tmp_path / "s", f"mqtt://127.0.0.1:{network.port}/alerts") as out:
+    with Consumer(broker.port) as consumer, Sender(tmp_path / "s", f"mqtt://127.0.0.1:{network.port}/alerts") as out:
         network.delay_s = 0.02
         for round_ in range(1, 4):
             out.put(100)
@@ -269,13 +270,13 @@ def test_a_network_that_stalls_cuts_and_refuses(tmp_path: Path, broker: Broker) 
         assert len(ids(consumer)) == 300
         network.stalled = False
         eventually(has(consumer, 400), "delivery after a stall")
-        eventually(lambda: out.spool.depth == 0, "acknowledgements")
+        eventually(lambda: out.outbox.depth == 0, "acknowledgements")
         network.close()
         out.put(100)
         eventually(lambda: "refused" in out.reasons()[-1], "that it says why")
         network = Network(broker.port)
-        assert out.spool.depth == 100 and network.port
-    with Consumer(broker.port) as consumer, Outbox(tmp_path / "s", f"mqtt://127.0.0.1:{network.port}/alerts") as out:
+        assert out.outbox.depth == 100 and network.port
+    with Consumer(broker.port) as consumer, Sender(tmp_path / "s", f"mqtt://127.0.0.1:{network.port}/alerts") as out:
         eventually(has(consumer, 100), "delivery after a restart with another address")
     assert ids(consumer) == list(range(401, 501))
     network.close()
@@ -285,7 +286,7 @@ def test_a_network_that_stalls_cuts_and_refuses(tmp_path: Path, broker: Broker) 
 def test_a_connection_that_is_dead_without_a_word_is_found(tmp_path: Path, broker: Broker) -> None:
     network = Network(broker.port)
     url = f"mqtt://127.0.0.1:{network.port}/alerts"
-    with Consumer(broker.port) as consumer, Outbox(tmp_path / "s", url, keepalive_s=1) as out:
+    with Consumer(broker.port) as consumer, Sender(tmp_path / "s", url, keepalive_s=1) as out:
         out.put(1)
         eventually(has(consumer, 1), "delivery")
         network.stalled = True
@@ -299,8 +300,8 @@ def test_a_connection_that_is_dead_without_a_word_is_found(tmp_path: Path, broke
 @needs_broker
 def test_the_status_tells_the_living_from_the_dead(recording: Path, tmp_path: Path, broker: Broker) -> None:
     url = f"mqtt://127.0.0.1:{broker.port}/alerts"
-    arguments = ("--model", recording / "m.onnx", "--stdin", "--publish", url, "--spool", tmp_path / "spool")
-    with Consumer(broker.port) as consumer, Device(*arguments, stdin=subprocess.PIPE) as device:
+    arguments = ("--model", recording / "m.onnx", "--stdin", "--publish", url, "--outbox", tmp_path / "outbox")
+    with Consumer(broker.port) as consumer, Gateway(*arguments, stdin=subprocess.PIPE) as device:
         eventually(lambda: bool(consumer.messages), "the status")
         device.process.kill()
         eventually(lambda: len(consumer.messages) == 2, "the last will")
@@ -323,14 +324,14 @@ def test_a_wrong_password_and_a_missing_one_are_said(tmp_path: Path, monkeypatch
         right.write_text("hunter2\n")
         for user, password, says in (("joe@", "wrong", "password of user 'joe'"), ("", "x", "wants a user name")):
             monkeypatch.setenv("EDGEKD_MQTT_PASSWORD", password)
-            with Outbox(tmp_path / f"s-{user}", f"mqtt://{user}{host}") as out:
+            with Sender(tmp_path / f"s-{user}", f"mqtt://{user}{host}") as out:
                 out.put(1)
                 assert says in out.wait_for("sink_waiting")["reason"]
         monkeypatch.delenv("EDGEKD_MQTT_PASSWORD")
-        with Outbox(tmp_path / "s-joe@", f"mqtt://joe@{host}") as out:
+        with Sender(tmp_path / "s-joe@", f"mqtt://joe@{host}") as out:
             assert "EDGEKD_MQTT_PASSWORD" in out.wait_for("sink_waiting")["reason"]
-        with Outbox(tmp_path / "s-joe@", f"mqtt://joe@{host}", Secrets(password_file=str(right))) as out:
-            eventually(lambda: out.spool.depth == 0, "delivery of what was kept")
+        with Sender(tmp_path / "s-joe@", f"mqtt://joe@{host}", Secrets(password_file=str(right))) as out:
+            eventually(lambda: out.outbox.depth == 0, "delivery of what was kept")
         assert not any("hunter2" in str(told) for told in out.told)
 
 
@@ -369,32 +370,32 @@ def test_tls_checks_who_the_broker_is(tmp_path: Path) -> None:
     ca = Secrets(ca=pem("ca.pem"))
     with listening_as("right") as broker, listening_as("elsewhere") as liar:
         for port, secrets, says in (
-            (broker.port, Secrets(), "--mqtt-ca"),
+            (broker.port, Secrets(), "mqtt-ca"),
             (broker.port, Secrets(ca=pem("other.pem")), "certificate is not valid"),
             (liar.port, ca, "mismatch"),
         ):
-            with Outbox(tmp_path / "s", f"mqtts://127.0.0.1:{port}/alerts", secrets) as out:
+            with Sender(tmp_path / "s", f"mqtts://127.0.0.1:{port}/alerts", secrets) as out:
                 out.put(1)
                 assert says in out.wait_for("sink_waiting")["reason"]
-        with Outbox(tmp_path / "s", f"mqtt://127.0.0.1:{broker.port}/alerts") as out:
+        with Sender(tmp_path / "s", f"mqtt://127.0.0.1:{broker.port}/alerts") as out:
             assert "write mqtts://" in out.wait_for("sink_waiting")["reason"]
-        with Outbox(tmp_path / "s", f"mqtts://127.0.0.1:{broker.port}/alerts", ca) as out:
-            eventually(lambda: out.spool.depth == 0, "delivery of what was kept")
+        with Sender(tmp_path / "s", f"mqtts://127.0.0.1:{broker.port}/alerts", ca) as out:
+            eventually(lambda: out.outbox.depth == 0, "delivery of what was kept")
             out.put(200)
-            eventually(lambda: out.spool.depth == 0, "delivery")
+            eventually(lambda: out.outbox.depth == 0, "delivery")
             assert out.told == []
     with listening_as("right", "require_certificate true") as strict:
         url = f"mqtts://127.0.0.1:{strict.port}/alerts"
-        with Outbox(tmp_path / "s", url, ca) as out:
+        with Sender(tmp_path / "s", url, ca) as out:
             out.put(1)
             reason = out.wait_for("sink_waiting")["reason"]
             # the broker's word and its hanging up race each other
             assert "certificate required" in reason or "it may ask for a certificate" in reason
         mine = Secrets(ca=pem("ca.pem"), cert=pem("me.pem"), key=pem("me.key"))
-        with Outbox(tmp_path / "s", url, mine) as out:
-            eventually(lambda: out.spool.depth == 0, "delivery with a certificate")
+        with Sender(tmp_path / "s", url, mine) as out:
+            eventually(lambda: out.outbox.depth == 0, "delivery with a certificate")
     for wrong in (Secrets(ca=pem("none.pem")), Secrets(cert=pem("ca.key")), Secrets(key=pem("me.key"))):
-        with pytest.raises(UsageError, match="--mqtt-"):
+        with pytest.raises(UsageError, match="mqtt-"):
             wrong.context()
 
 
@@ -407,7 +408,7 @@ def test_a_broker_that_is_not_there_is_waited_for(tmp_path: Path, monkeypatch: p
     real = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     for host, says in ((f"127.0.0.1:{free_port()}", "refused"), ("no.such.host.invalid", "not found")):
-        with Outbox(tmp_path / "s", f"mqtt://{host}/alerts") as out:
+        with Sender(tmp_path / "s", f"mqtt://{host}/alerts") as out:
             assert says in out.wait_for("sink_waiting")["reason"]
 
 
@@ -415,7 +416,7 @@ def test_a_broker_that_is_not_there_is_waited_for(tmp_path: Path, monkeypatch: p
 def test_a_subscription_that_is_lost_is_taken_up_again(tmp_path: Path, broker: Broker) -> None:
     network = Network(broker.port)
     url = f"mqtt://127.0.0.1:{network.port}/plant"
-    source = MqttMessages(parse_url(url, "--mqtt"), Secrets(client_id="gateway"), step_manifest(1, 1), {})
+    source = MqttMessages(parse_url(url, "mqtt"), Secrets(client_id="gateway"), step_manifest(1, 1), {})
     found: list[Row | InputEvent] = []
     done = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Events on disk: what a power cut, a full disk or a sink that is away does to them."""
+"""Where events wait until they are delivered: what a power cut, a full disk or a sink that is away does to them."""
 
 from __future__ import annotations
 
@@ -16,31 +16,30 @@ from broker import eventually
 
 from edgekd.runtime import UsageError
 from edgekd.runtime.disk_writer import DiskWriter
-from edgekd.runtime.gateway import outbox as spool_module
-from edgekd.runtime.gateway.cursor import Cursor
-from edgekd.runtime.gateway.outbox import MIN_BYTES, Spool
+from edgekd.runtime.gateway import outbox as outbox_module
+from edgekd.runtime.gateway.outbox import MIN_BYTES, Cursor, Outbox
 from edgekd.runtime.gateway.segments import load_acked, save_acked
 
 
 class Box:
-    """A spool with its writer, and one sink that acknowledges only when it is told to."""
+    """An outbox with its writer, and one sink that acknowledges only when it is told to."""
 
     def __init__(self, folder: Path, limit_bytes: int = MIN_BYTES, patient: bool = False) -> None:
         self.told: list[str] = []
         self.writer = DiskWriter()
-        self.spool = Spool(folder, limit_bytes, self.writer, lambda kind, *_: self.told.append(kind), patient)
+        self.outbox = Outbox(folder, limit_bytes, self.writer, lambda kind, *_: self.told.append(kind), patient)
         self.sink = self.cursor("sink")
 
     def cursor(self, name: str) -> Cursor:
-        return self.spool.cursor(name, lambda: None)
+        return self.outbox.cursor(name, lambda: None)
 
     def put(self, *numbers: int, size: int = 0) -> None:
         for number in numbers:
-            self.spool.append({"event": "test", "number": number, "fill": "x" * size})
+            self.outbox.append({"event": "test", "number": number, "fill": "x" * size})
         self.writer.flush()
 
     def close(self) -> None:
-        self.spool.close()
+        self.outbox.close()
         self.writer.close()
 
 
@@ -66,7 +65,7 @@ def test_power_cut_at_every_byte_of_the_last_segment(tmp_path: Path) -> None:
     ends = [0]
     for number in range(4):
         box.put(number)
-        ends.append(box.spool.bytes)
+        ends.append(box.outbox.bytes)
     box.close()
     (segment,) = whole.glob("*.events")
     for size in range(ends[-1] + 1):
@@ -75,7 +74,7 @@ def test_power_cut_at_every_byte_of_the_last_segment(tmp_path: Path) -> None:
         survivors = [number for number in range(4) if ends[number + 1] <= size]
         box = Box(cut)
         assert numbers(box.sink) == survivors
-        assert box.spool.corrupt == (size not in ends) == ("spool_damaged" in box.told)
+        assert box.outbox.corrupt == (size not in ends) == ("outbox_damaged" in box.told)
         box.put(7)
         assert numbers(box.sink) == [7]
         box.close()
@@ -85,7 +84,7 @@ def test_power_cut_at_every_byte_of_the_last_segment(tmp_path: Path) -> None:
 
 
 def test_a_corrupt_record_is_left_out_and_counted(tmp_path: Path) -> None:
-    folder = tmp_path / "spool"
+    folder = tmp_path / "outbox"
     box = Box(folder)
     box.put(*range(5))
     box.close()
@@ -98,7 +97,7 @@ def test_a_corrupt_record_is_left_out_and_counted(tmp_path: Path) -> None:
                 continue
             segment.write_bytes(data[:at] + bytes([flipped]) + data[at + 1 :])
             box = Box(folder)
-            assert box.spool.corrupt > 0
+            assert box.outbox.corrupt > 0
             # the end of a line that is no end any more takes the next record with it
             assert numbers(box.sink) == ([0, 1, 4] if at == end else [0, 1, 3, 4])
             box.close()
@@ -121,48 +120,48 @@ def test_what_a_sink_has_acknowledged_survives_a_cut_at_every_byte(tmp_path: Pat
 
 
 def test_an_event_stays_until_every_sink_has_it(tmp_path: Path) -> None:
-    folder = tmp_path / "spool"
+    folder = tmp_path / "outbox"
     box = Box(folder)
     down = box.cursor("down")
     box.put(*range(1000), size=300)  # several segments
-    assert numbers(box.sink) == list(range(1000)) and box.spool.depth == 1000
+    assert numbers(box.sink) == list(range(1000)) and box.outbox.depth == 1000
     box.sink.ack(1000)
-    assert box.spool.depth == 1000
+    assert box.outbox.depth == 1000
     box.close()
     box = Box(folder)
     down = box.cursor("down")
     assert numbers(box.sink) == [] and numbers(down, 7) == list(range(1000))
     down.ack(400)
     down.rewind()
-    assert numbers(down, 7) == list(range(400, 1000)) and box.spool.depth == 600
-    assert box.spool.bytes > 200_000
+    assert numbers(down, 7) == list(range(400, 1000)) and box.outbox.depth == 600
+    assert box.outbox.bytes > 200_000
     down.ack(1000)
     box.writer.flush()
-    assert box.spool.depth == 0 and box.spool.bytes < 200_000  # the newest segment is still there
-    assert box.spool.dropped == 0 and box.told == []
+    assert box.outbox.depth == 0 and box.outbox.bytes < 200_000  # the newest segment is still there
+    assert box.outbox.dropped == 0 and box.told == []
     box.put(1000)  # numbers go on, also where nothing is left to tell them from
     assert numbers(down) == numbers(box.sink) == [1000]
     box.close()
 
 
 def test_the_bound_holds_and_the_oldest_go_first(tmp_path: Path) -> None:
-    folder = tmp_path / "spool"
+    folder = tmp_path / "outbox"
     box = Box(folder)
-    box.spool.tick()
+    box.outbox.tick()
     for start in range(0, 5000, 50):
         box.put(*range(start, start + 50), size=400)
         assert sum(path.stat().st_size for path in folder.iterdir()) <= MIN_BYTES
-    box.spool.tick()
-    assert box.told == ["spool_dropped"]
+    box.outbox.tick()
+    assert box.told == ["outbox_dropped"]
     left = numbers(box.sink)
     assert left == list(range(5000 - len(left), 5000)) and len(left) > 1500
-    assert box.spool.dropped == 5000 - len(left) and box.spool.depth == len(left)
+    assert box.outbox.dropped == 5000 - len(left) and box.outbox.depth == len(left)
     box.close()
     assert kept(folder) == left
 
 
 def test_sequence_numbers_go_on_after_everything_was_delivered_and_removed(tmp_path: Path) -> None:
-    folder = tmp_path / "spool"
+    folder = tmp_path / "outbox"
     box = Box(folder)
     box.put(0, 1)
     numbers(box.sink)
@@ -178,7 +177,7 @@ def test_sequence_numbers_go_on_after_everything_was_delivered_and_removed(tmp_p
 
 
 class SickDisk:
-    """Stands for the module `os` in the spool: the calls that write fail from the `first` one on, until it is healed.
+    """Stands for the module `os` in the outbox: the calls that write fail from the `first` one on, until it is healed.
 
     Half of the data of a write that fails may be on disk.
     """
@@ -211,7 +210,7 @@ class SickDisk:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Failures are tried again at once."""
-    monkeypatch.setattr(spool_module, "RETRY_S", 0.0)
+    monkeypatch.setattr(outbox_module, "RETRY_S", 0.0)
     yield
 
 
@@ -221,90 +220,90 @@ def test_disk_full_at_each_write_loses_nothing(
 ) -> None:
     for first in itertools.count(1):
         disk = SickDisk(first, count)
-        monkeypatch.setattr(spool_module, "os", disk)
+        monkeypatch.setattr(outbox_module, "os", disk)
         folder = tmp_path / f"{first}"
         box = Box(folder)
         offered: list[int] = []
         for number in range(12):
             box.put(number, size=30_000)  # four a segment
             offered += numbers(box.sink)
-            box.spool.tick()
+            box.outbox.tick()
             box.writer.flush()
         offered += numbers(box.sink)
         assert offered == list(range(12))
         if disk.calls < first:
             assert first > 20
             break
-        assert box.told.count("spool_failed") >= 1
+        assert box.told.count("outbox_failed") >= 1
         disk.heal()
-        box.spool.tick()
+        box.outbox.tick()
         box.put(12)
-        box.spool.tick()
+        box.outbox.tick()
         box.writer.flush()
-        assert box.spool.problem == "" and box.told[-1] == "spool_back"
-        assert box.spool.dropped == 0 and numbers(box.sink) == [12]
+        assert box.outbox.problem == "" and box.told[-1] == "outbox_back"
+        assert box.outbox.dropped == 0 and numbers(box.sink) == [12]
         box.close()
         assert kept(folder) == list(range(13))
 
 
 def test_a_folder_that_cannot_be_made_is_no_reason_to_be_silent(tmp_path: Path, impatient: None) -> None:
     (tmp_path / "file").write_text("")
-    box = Box(tmp_path / "file" / "spool")
+    box = Box(tmp_path / "file" / "outbox")
     for start in range(0, 10_000, 500):
         box.put(*range(start, start + 500))
         if start == 500:
             assert numbers(box.sink) == list(range(1000))
             box.sink.ack(1000)
-    assert box.told == ["spool_failed"]
+    assert box.told == ["outbox_failed"]
     left = numbers(box.sink)
-    assert left[-1] == 9999 and len(left) == 4000 and box.spool.dropped == 5000
+    assert left[-1] == 9999 and len(left) == 4000 and box.outbox.dropped == 5000
     (tmp_path / "file").unlink()
-    box.spool.tick()
-    eventually(lambda: box.told[-1] == "spool_back", "that events come to disk")
+    box.outbox.tick()
+    eventually(lambda: box.told[-1] == "outbox_back", "that events come to disk")
     box.close()
-    assert kept(tmp_path / "file" / "spool") == left
+    assert kept(tmp_path / "file" / "outbox") == left
 
 
 def test_a_disk_that_hangs_delays_no_event_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "PATIENCE_S", 60.0)
-    box = Box(tmp_path / "spool")
+    monkeypatch.setattr(outbox_module, "PATIENCE_S", 60.0)
+    box = Box(tmp_path / "outbox")
     hang = [True]
     box.writer.submit(lambda: eventually(lambda: not hang[0], "the end of the hang"))
     began = time.monotonic()
-    box.spool.append({"event": "test", "number": 0, "fill": ""})
+    box.outbox.append({"event": "test", "number": 0, "fill": ""})
     assert time.monotonic() - began < 10
     assert numbers(box.sink) == []  # not on disk yet
-    monkeypatch.setattr(spool_module, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(outbox_module, "PATIENCE_S", 0.2)
     eventually(lambda: numbers(box.sink) == [0], "an offer from memory")
     hang[0] = False
     box.close()
-    assert kept(tmp_path / "spool") == [0]
+    assert kept(tmp_path / "outbox") == [0]
 
 
-def test_two_runs_do_not_share_a_spool(tmp_path: Path) -> None:
-    box = Box(tmp_path / "spool")
-    with pytest.raises(UsageError, match="in use by another edgekd-run"):
-        Box(tmp_path / "spool")
+def test_two_runs_do_not_share_an_outbox(tmp_path: Path) -> None:
+    box = Box(tmp_path / "outbox")
+    with pytest.raises(UsageError, match="in use by another edgekd-gateway"):
+        Box(tmp_path / "outbox")
     box.close()
-    Box(tmp_path / "spool").close()
+    Box(tmp_path / "outbox").close()
 
 
 def test_a_source_that_can_wait_waits_for_the_disk(tmp_path: Path) -> None:
-    box = Box(tmp_path / "spool", 64 * MIN_BYTES, patient=True)
+    box = Box(tmp_path / "outbox", 64 * MIN_BYTES, patient=True)
     for number in range(20_000):
-        box.spool.append({"event": "test", "number": number, "fill": ""})
+        box.outbox.append({"event": "test", "number": number, "fill": ""})
     box.writer.flush()
-    assert box.spool.dropped == 0 and numbers(box.sink) == list(range(20_000))
+    assert box.outbox.dropped == 0 and numbers(box.sink) == list(range(20_000))
     box.close()
 
 
 def test_scores_come_to_disk_together_and_an_alarm_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = SickDisk(10**9, 0)
-    monkeypatch.setattr(spool_module, "os", disk)
-    monkeypatch.setattr(spool_module, "LINGER_S", 2.0)
-    box = Box(tmp_path / "spool")
+    monkeypatch.setattr(outbox_module, "os", disk)
+    monkeypatch.setattr(outbox_module, "LINGER_S", 2.0)
+    box = Box(tmp_path / "outbox")
     for number in range(50):
-        box.spool.append({"event": "score", "number": number, "fill": ""})
+        box.outbox.append({"event": "score", "number": number, "fill": ""})
         time.sleep(0.002)
 
     def come(wanted: list[int], what: str) -> None:  # together, or as two batches
@@ -314,12 +313,12 @@ def test_scores_come_to_disk_together_and_an_alarm_at_once(tmp_path: Path, monke
 
     come(list(range(50)), "the scores, without more to push them")
     assert disk.calls < 10  # open, write, sync: once or twice, not fifty times
-    monkeypatch.setattr(spool_module, "LINGER_S", 60.0)
-    box.spool.append({"event": "score", "number": 50, "fill": ""})
+    monkeypatch.setattr(outbox_module, "LINGER_S", 60.0)
+    box.outbox.append({"event": "score", "number": 50, "fill": ""})
     assert numbers(box.sink) == []
-    box.spool.append({"event": "anomaly", "number": 51, "fill": ""})
+    box.outbox.append({"event": "anomaly", "number": 51, "fill": ""})
     come([50, 51], "the alarm, and what came before it")
-    box.spool.append({"event": "score", "number": 52, "fill": ""})
+    box.outbox.append({"event": "score", "number": 52, "fill": ""})
     state: list[list[int]] = []
     box.writer.submit(lambda: state.append(numbers(box.sink)))  # a state that has seen a score is not saved before it
     eventually(lambda: state == [[52]], "the state")

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device import PATIENCE_S, Device, run, write_csv
+from device import PATIENCE_S, write_csv
+from gateway_device import Gateway, run
 from step_models import step_file, step_samples
 
-from edgekd.runtime.manifest import embed, read
+from edgekd.export.embed import embed
+from edgekd.runtime.guard import admit
 
 parser = pytest.importorskip("prometheus_client.parser")
 N, COUNT = 3, 160
@@ -32,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def scrape(device: Device) -> dict[tuple[str, tuple[str, ...]], float]:
+def scrape(device: Gateway) -> dict[tuple[str, tuple[str, ...]], float]:
     """(name, label values) -> value."""
     patience = time.monotonic() + PATIENCE_S
     while not (url := re.search(r"metrics are at (\S+)", device.words)):
@@ -46,7 +48,7 @@ def scrape(device: Device) -> dict[tuple[str, tuple[str, ...]], float]:
 
 def test_a_scrape_tells_what_the_run_has_told(folder: Path, tmp_path: Path) -> None:
     arguments = ("--stdin", "--scores", "--metrics", ":0", "--state", tmp_path / "state")
-    with Device("--model", folder / "m.onnx", *arguments, stdin=subprocess.PIPE) as device:
+    with Gateway("--model", folder / "m.onnx", *arguments, stdin=subprocess.PIPE) as device:
         assert device.process.stdin
         device.process.stdin.write("not a sample\n" + (folder / "x.csv").read_text())
         device.process.stdin.flush()
@@ -72,11 +74,11 @@ def test_a_scrape_tells_what_the_run_has_told(folder: Path, tmp_path: Path) -> N
 
 
 def test_an_evil_sensor_name_stays_a_name(folder: Path, tmp_path: Path) -> None:
-    manifest, model = read(folder / "m.onnx")
+    manifest, model = admit(folder / "m.onnx", try_first=False)
     sensors = (replace(manifest.sensors[0], name=EVIL), *manifest.sensors[1:])
     (tmp_path / "evil.onnx").write_bytes(embed(model, replace(manifest, sensors=sensors)))
     arguments = ("--stdin", "--metrics", "127.0.0.1:0")
-    with Device("--model", tmp_path / "evil.onnx", *arguments, stdin=subprocess.PIPE) as device:
+    with Gateway("--model", tmp_path / "evil.onnx", *arguments, stdin=subprocess.PIPE) as device:
         figures = scrape(device)
     assert figures["edgekd_sensor_missing", (EVIL,)] == 0
     assert not any(name.startswith("evil") for name, _ in figures)

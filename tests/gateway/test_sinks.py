@@ -1,11 +1,10 @@
-"""Where events go: to files that rotate, commands that fail, readers that stall; and how they are named."""
+"""Where events go: to commands that fail, readers that stall; and how they are named."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -16,17 +15,19 @@ from typing import Any
 
 import pytest
 from broker import eventually, free_port
-from device import COMMAND, PATIENCE_S, ROOT, Device, Port, events_of, run
+from device import PATIENCE_S, ROOT, Port
+from gateway_device import Gateway, gateway_command, run
 from step_models import step_file
 
 from edgekd.runtime.disk_writer import DiskWriter
-from edgekd.runtime.gateway.outbox import Spool
+from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.segments import load_acked
-from edgekd.runtime.gateway.sinks.event_file import EventFile
-from edgekd.runtime.gateway.sinks.exec import Command
+from edgekd.runtime.gateway.sinks.exec import Exec
 from edgekd.runtime.gateway.sinks.fan_out import EventIds
+from edgekd.runtime.manifest import read
 from edgekd.runtime.sinks import live_lines
 from edgekd.runtime.sinks.live_lines import LiveLines
+from edgekd.runtime.state import StateFile
 
 N, COUNT = 3, 160
 TAKES = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read()); "
@@ -43,17 +44,16 @@ def shell_words(code: str, *arguments: object) -> str:
     return f'{sys.executable} -c "{code}" {" ".join(map(str, arguments))}'
 
 
-def test_every_sink_gets_every_event_and_the_network_ones_a_name(folder: Path, tmp_path: Path) -> None:
+def test_every_sink_gets_every_event_under_the_same_name(folder: Path, tmp_path: Path) -> None:
     got = tmp_path / "got"
     done = run(
-        *("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--events", tmp_path / "events.jsonl"),
-        *("--exec", shell_words(TAKES, got, "; touch", tmp_path / "no"), "--spool", tmp_path / "spool"),
+        *("--model", folder / "m.onnx", "--csv", folder / "x.csv"),
+        *("--exec", shell_words(TAKES, got, "; touch", tmp_path / "no"), "--outbox", tmp_path / "outbox"),
     )
     assert done.returncode == 0, done.stderr
-    told, kept, executed = events_of(done.stdout), lines(tmp_path / "events.jsonl"), lines(got)
-    assert len(told) > 5 and "id" not in told[0]
-    assert [{k: v for k, v in event.items() if k != "id"} for event in kept] == told
-    assert [event["id"] for event in executed] == [event["id"] for event in kept]
+    told, executed = [json.loads(line) for line in done.stdout.splitlines()], lines(got)
+    assert len(told) > 5 and all(event["id"] for event in told)
+    assert [{k: v for k, v in event.items() if k not in ("seq", "boot")} for event in executed] == told
     assert [event["seq"] for event in executed] == list(range(1, len(told) + 1))
     assert not (tmp_path / "no").exists()  # there is no shell
 
@@ -73,24 +73,6 @@ def test_events_of_the_same_samples_have_the_same_names() -> None:
     assert len({*first, *again}) == 4 + 2 * 2  # what happens to a run happens once
 
 
-def test_an_event_file_rotates_and_mends_a_torn_line(tmp_path: Path) -> None:
-    path, writer = tmp_path / "e.jsonl", DiskWriter()
-    path.write_text('{"event": "old"}\n{"event": "torn')
-    sink = EventFile(path, 4000, 3, writer, lambda *_: None)
-    for number in range(1000):
-        sink.emit({"event": "test", "number": number})
-        if number % 40 == 0 or number == 500:
-            writer.flush()
-        if number == 500:  # the writer rests: in the midst of a rotation there is no file of that name
-            path.rename(tmp_path / "moved")  # by somebody else
-    writer.flush()
-    files = [tmp_path / f"e.jsonl{suffix}" for suffix in (".3", ".2", ".1", "")]
-    assert sorted(tmp_path.iterdir()) == sorted([*files, tmp_path / "moved"])
-    assert all(3900 < file.stat().st_size <= 4000 for file in files[:3])
-    numbers = [event["number"] for file in files for event in lines(file)]
-    assert numbers == list(range(1000 - len(numbers), 1000)) and sink.dropped == 0
-
-
 def test_a_writer_that_is_done_before_it_was_asked_is_asked_again(tmp_path: Path) -> None:
     """Threads change when they like: what was submitted may be done before `submit` returns."""
 
@@ -99,35 +81,13 @@ def test_a_writer_that_is_done_before_it_was_asked_is_asked_again(tmp_path: Path
             job()
             return True
 
-    sink = EventFile(tmp_path / "e.jsonl", 10**9, 3, AtOnce(), lambda *_: None)
-    spool = Spool(tmp_path / "spool", 2**20, AtOnce(), lambda *_: None)
-    cursor = spool.cursor("sink", lambda: None)
+    outbox = Outbox(tmp_path / "outbox", 2**20, AtOnce(), lambda *_: None)
+    cursor = outbox.cursor("sink", lambda: None)
     for number in (1, 2):
-        sink.emit({"event": "test", "number": number})
-        spool.append({"event": "test"})
+        outbox.append({"event": "test"})
         cursor.ack(cursor.read(1)[0].seq)
-        assert len(lines(tmp_path / "e.jsonl")) == load_acked(tmp_path / "spool" / "sink.acked") == number
-    spool.close()
-
-
-def test_an_event_file_on_a_full_disk_is_told_once_and_goes_on_later(tmp_path: Path) -> None:
-    path, writer, told = tmp_path / "e.jsonl", DiskWriter(), list[str]()
-    sink = EventFile(path, 10**9, 3, writer, lambda kind, *_: told.append(kind))
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1][1]))
-        for number in range(100):
-            sink.emit({"event": "test", "number": number})
-            sink.tick()
-            writer.flush()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before[1])
-        signal.signal(signal.SIGXFSZ, before[0])
-    assert told == ["events_not_written"] and path.read_bytes().endswith(b"\n")
-    sink.tick()
-    writer.flush()
-    assert told[1:] == ["events_written_again"]
-    assert [event["number"] for event in lines(path)] == list(range(100))
+        assert load_acked(tmp_path / "outbox" / "sink.acked") == number
+    outbox.close()
 
 
 def read_to(fd: int, last: bytes) -> list[dict[str, Any]]:
@@ -179,14 +139,20 @@ def raises(kind: type[Exception], call: Callable[[], object]) -> bool:
 def test_a_reader_of_standard_output_that_stalls_does_not_stop_detection(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("serial")
     step_file(tmp_path / "m.onnx", N, 1, threshold=0.15)  # a score a sample
-    port, kept = Port(tmp_path / "tty"), tmp_path / "events.jsonl"
-    arguments = ("--model", tmp_path / "m.onnx", "--serial", tmp_path / "tty", "--scores", "--events", kept)
-    command = [*COMMAND, *map(str, arguments), "--quiet"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as process:
-        eventually(lambda: bool(lines(kept)), "the start")
-        row, count = b"1.0,2.0,3.0\n", 3000
-        port.write(row * (count + 1))  # 200 KB of scores; a pipe holds 64
-        eventually(lambda: sum(event["event"] == "score" for event in lines(kept)) == count, "all scores in the file")
+    port, state = Port(tmp_path / "tty"), tmp_path / "state"
+    arguments = ("--model", tmp_path / "m.onnx", "--serial", tmp_path / "tty", "--scores", "--state", state)
+    command = gateway_command(*arguments, "--state-every", 0.1, "--exec", shell_words(TAKES, tmp_path / "got"))
+    count = 3000
+
+    def seen() -> int:
+        """Samples that the detector has seen, by its state."""
+        saved = StateFile(state, read(tmp_path / "m.onnx")[0].digests.file).load() if state.exists() else None
+        return int(saved.arrays["seen"]) if saved else 0
+
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        eventually(state.exists, "the start")
+        port.write(b"1.0,2.0,3.0\n" * (count + 1))  # 200 KB of scores; a pipe holds 64. The first line is dropped
+        eventually(lambda: seen() == count, "all samples in the state")
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
     port.unplug()
@@ -206,16 +172,16 @@ def test_a_command_that_fails_is_tried_again_and_nothing_is_skipped(
     )
     told: list[tuple[str, dict[str, Any]]] = []
     writer = DiskWriter()
-    spool = Spool(tmp_path / "spool", 2**20, writer, lambda kind, _, fields: told.append((kind, fields)))
+    outbox = Outbox(tmp_path / "outbox", 2**20, writer, lambda kind, _, fields: told.append((kind, fields)))
     command = shell_words(flaky, tmp_path / "tries", tmp_path / "got")
-    sink = Command(command, 10.0, 60.0, spool, lambda kind, _, fields: told.append((kind, fields)))
+    sink = Exec(command, 10.0, 60.0, outbox, lambda kind, _, fields: told.append((kind, fields)))
     sink.start()
     for number in range(8):
-        spool.append({"event": "test", "number": number})
+        outbox.append({"event": "test", "number": number})
     eventually(lambda: len(lines(tmp_path / "got")) == 8, "every event")
-    eventually(lambda: spool.depth == 0, "that it is acknowledged")
+    eventually(lambda: outbox.depth == 0, "that it is acknowledged")
     sink.stop(1.0)
-    spool.close()
+    outbox.close()
     assert [event["number"] for event in lines(tmp_path / "got")] == list(range(8))
     reasons = {fields["reason"] for kind, fields in told if kind == "sink_waiting"}
     assert reasons == {"exit code 3", "it takes longer than 10 s"}
@@ -231,15 +197,15 @@ def test_an_event_that_a_command_never_takes_holds_up_the_others_for_a_bounded_t
         "sys.exit(3) if 'poison' in line else open(sys.argv[2], 'a').write(line)"
     )
     told: list[tuple[str, dict[str, Any]]] = []
-    spool = Spool(tmp_path / "spool", 2**20, DiskWriter(), lambda *_: None)
+    outbox = Outbox(tmp_path / "outbox", 2**20, DiskWriter(), lambda *_: None)
     command = shell_words(poisoned, tmp_path / "tries", tmp_path / "got")
-    sink = Command(command, 30.0, 3.0, spool, lambda kind, _, fields: told.append((kind, fields)))
+    sink = Exec(command, 30.0, 3.0, outbox, lambda kind, _, fields: told.append((kind, fields)))
     sink.start()
     for number in range(8):
-        spool.append({"event": "poison" if number in (2, 5) else "test", "number": number})
-    eventually(lambda: spool.depth == 0, "the last one")
+        outbox.append({"event": "poison" if number in (2, 5) else "test", "number": number})
+    eventually(lambda: outbox.depth == 0, "the last one")
     sink.stop(1.0)
-    spool.close()
+    outbox.close()
     assert [event["number"] for event in lines(tmp_path / "got")] == [0, 1, 3, 4, 6, 7] and sink.dropped == 2
     tries = [event["number"] for event in lines(tmp_path / "tries")]
     assert tries == sorted(tries) and 2 <= tries.count(2) < 10 and tries.count(7) == 1
@@ -247,15 +213,15 @@ def test_an_event_that_a_command_never_takes_holds_up_the_others_for_a_bounded_t
 
 
 def test_a_sink_that_is_stopped_before_it_has_begun_never_begins(tmp_path: Path) -> None:
-    """As where a run ends while SIGHUP exchanges its sinks."""
-    spool = Spool(tmp_path / "spool", 2**20, DiskWriter(), lambda *_: None)
-    sink = Command(f"touch {tmp_path / 'ran'}", 30.0, 3.0, spool, lambda *_: None)
+    """As where a run ends while it starts."""
+    outbox = Outbox(tmp_path / "outbox", 2**20, DiskWriter(), lambda *_: None)
+    sink = Exec(f"touch {tmp_path / 'ran'}", 30.0, 3.0, outbox, lambda *_: None)
     sink.stop(0.1)
     sink.start()
-    spool.append({"event": "test"})
+    outbox.append({"event": "test"})
     sink.stop(PATIENCE_S)
-    assert spool.depth == 0  # nobody keeps an event for it
-    spool.close()
+    assert outbox.depth == 0  # nobody keeps an event for it
+    outbox.close()
     assert not (tmp_path / "ran").exists()
 
 
@@ -263,12 +229,12 @@ def test_a_sink_that_is_stopped_before_it_has_begun_never_begins(tmp_path: Path)
     ("arguments", "says"),
     [
         (["--exec", "no-such-command-here"], "no such command"),
-        (["--exec", "'unbalanced"], "--exec"),
+        (["--exec", "'unbalanced"], "exec 'unbalanced"),
         (["--publish", "alerts"], "on which broker?"),
         (["--publish", "mqtt://a:b@c/d"], "no password in the URL"),
         (["--publish", "mqtt://c/d", "--mqtt-ca", "x.pem"], "go with mqtts://"),
-        (["--publish", "mqtts://c/d", "--mqtt-ca", "x.pem"], "--mqtt-ca x.pem: cannot be read"),
-        (["--publish", "mqtt://c/d", "--mqtt-password-file", "x"], "--mqtt-password-file x: No such file"),
+        (["--publish", "mqtts://c/d", "--mqtt-ca", "x.pem"], "mqtt-ca x.pem: cannot be read"),
+        (["--publish", "mqtt://c/d", "--mqtt-password-file", "x"], "mqtt-password-file x: No such file"),
     ],
 )
 def test_a_sink_that_cannot_work_is_refused_in_one_line(
@@ -276,46 +242,16 @@ def test_a_sink_that_cannot_work_is_refused_in_one_line(
 ) -> None:
     if "--publish" in arguments:
         pytest.importorskip("paho.mqtt.client")
-    base = ("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--spool", tmp_path / "spool")
+    base = ("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--outbox", tmp_path / "outbox")
     done = run(*base, *arguments)
     assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1
-
-
-def test_sighup_exchanges_the_sinks(folder: Path, tmp_path: Path) -> None:
-    file, got = tmp_path / "edgekd.toml", (tmp_path / "first", tmp_path / "second")
-    rows = (folder / "x.csv").read_text()
-
-    def settings(**sinks: object) -> None:
-        file.write_text("".join(f"{name} = {json.dumps(str(value))}\n" for name, value in sinks.items()))
-
-    def takes(place: Path) -> str:  # at once: a command that is killed after it has written is run again
-        return f"sh -c 'cat >> \"$0\"' {place}"
-
-    settings(exec=takes(got[0]), events=tmp_path / "e1")
-    arguments = ("--model", folder / "m.onnx", "--config", file, "--stdin", "--spool", tmp_path / "spool")
-    with Device(*arguments, stdin=subprocess.PIPE) as device:
-        assert device.process.stdin
-        for place, now in zip(got, ("e1", "e2")):
-            device.process.stdin.write(rows)  # type: ignore[arg-type]
-            device.process.stdin.flush()
-            eventually(lambda place=place: len(lines(place)) > 5, "that the command has run")  # type: ignore[misc]
-            eventually(lambda now=now: len(lines(tmp_path / now)) > 5, "events in the file")  # type: ignore[misc]
-            settings(exec=takes(got[1]), events=tmp_path / "e2")
-            device.process.send_signal(signal.SIGHUP)
-            assert device.wait_for("reloaded")["needs_restart"] == []
-        settings(exec="no-such-command-here")
-        device.process.send_signal(signal.SIGHUP)
-        assert "no such command" in device.wait_for("reload_failed")["reason"]
-        assert device.end(signal.SIGTERM) == 0
-    sequence = [event["seq"] for place in got for event in lines(place)]
-    assert sequence == list(range(1, len(sequence) + 1))  # each once, none lost in between
 
 
 def test_a_stop_with_the_broker_down_keeps_everything_for_the_next_start(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("paho.mqtt.client")
     url = f"mqtt://127.0.0.1:{free_port()}/alerts"
     arguments = ("--model", folder / "m.onnx", "--stdin", "--state", tmp_path / "state")
-    with Device(*arguments, "--publish", url, stdin=subprocess.PIPE) as device:
+    with Gateway(*arguments, "--publish", url, stdin=subprocess.PIPE) as device:
         assert device.process.stdin
         device.process.stdin.write((folder / "x.csv").read_text())  # type: ignore[arg-type]
         device.process.stdin.flush()

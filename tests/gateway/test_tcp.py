@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 from broker import eventually
-from device import PATIENCE_S, Device, catches, run, write_csv
+from device import PATIENCE_S, catches, write_csv
+from gateway_device import Gateway, run
 from step_models import step_file, step_manifest, step_samples
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.gateway.sources.tcp import KEEPALIVE, TcpServer
-from edgekd.runtime.sources import InputEvent, RowReader
+from edgekd.runtime.sources import InputEvent, Row
 from edgekd.runtime.sources.reconnect import Reconnecting
-from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.sources.row_reader import RowReader
 
 N = 3
 
@@ -42,7 +43,7 @@ def test_scores_are_a_file_s_and_go_on_when_the_server_is_back(tmp_path: Path) -
     want = run("--model", model, "--csv", tmp_path / "x.csv", "--scores").stdout
     server = listening()
     port = server.getsockname()[1]
-    with Device("--model", model, "--tcp", f"127.0.0.1:{port}", "--scores") as device:
+    with Gateway("--model", model, "--tcp", f"127.0.0.1:{port}", "--scores") as device:
         connection, _ = server.accept()
         connection.sendall(b"".join(lines[:61]) + lines[61][:5])
         device.wait_for(lambda event: event.get("sample") == 59)
@@ -105,7 +106,7 @@ def test_a_stop_does_not_wait_for_a_connection_that_hangs(tmp_path: Path) -> Non
         waiting.append(socket.socket())
         waiting[-1].setblocking(False)
         waiting[-1].connect_ex(full.getsockname())
-    with Device("--model", model, "--tcp", f"127.0.0.1:{full.getsockname()[1]}") as device:
+    with Gateway("--model", model, "--tcp", f"127.0.0.1:{full.getsockname()[1]}") as device:
         eventually(lambda: catches(device.process.pid, signal.SIGTERM), "its start")
         time.sleep(0.5)  # it connects
         began = time.monotonic()

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from step_models import step_file, step_manifest, step_samples
 
-from edgekd.runtime.sources import InputEvent, RowReader
+from edgekd.runtime.sources import InputEvent, Row
 from edgekd.runtime.sources.csv_file import CsvFile
 from edgekd.runtime.sources.gaps import SET_BACK, STEADY
-from edgekd.runtime.sources.row_parser import Layout, Row, RowParser
+from edgekd.runtime.sources.row_parser import Layout, RowParser
+from edgekd.runtime.sources.row_reader import RowReader
 
 WINDOW = 8
 
@@ -42,7 +43,7 @@ def counted(counts: list[int], **layout: object) -> tuple[list[object], RowReade
 def test_duplicates_and_stragglers_are_dropped_and_short_gaps_filled() -> None:
     got, rows = counted([7, 8, 8, 9, 8, 12, 11, 13])
     assert got == [0, 1, 3, None, None, 5, 7]
-    assert rows.order and rows.order.filled == 2 and rows.order.dropped == rows.bad == 3 and rows.unreadable == 0
+    assert rows.gaps and rows.gaps.filled == 2 and rows.gaps.dropped == rows.bad == 3 and rows.unreadable == 0
     assert rows.last_bad == "it has been before: sequence 11 after 12"
 
 

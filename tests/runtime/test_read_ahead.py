@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from step_models import step_manifest
 
 from edgekd.runtime.errors import InputLost
-from edgekd.runtime.sources import InputEvent, RowReader
+from edgekd.runtime.sources import InputEvent, Row
 from edgekd.runtime.sources.read_ahead import Backlog
-from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.sources.row_reader import RowReader
 
 HOP = 4
 PATIENCE_S = 30.0

@@ -17,9 +17,9 @@ from step_models import step_file, step_manifest
 
 from bench.promises.reconnect import reopened
 from edgekd.runtime.errors import InputLost
-from edgekd.runtime.sources import InputEvent, RowReader, reconnect, serial_line
+from edgekd.runtime.sources import InputEvent, Row, reconnect, serial_line
 from edgekd.runtime.sources.reconnect import Reconnecting
-from edgekd.runtime.sources.row_parser import Row
+from edgekd.runtime.sources.row_reader import RowReader
 from edgekd.runtime.sources.serial_line import SerialPort
 
 pytest.importorskip("serial")

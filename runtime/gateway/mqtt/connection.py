@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import re
 import select
 import socket
@@ -21,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
+from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import MissingExtra, UsageError
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 
 if TYPE_CHECKING:
     import ssl
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client
 
 PASSWORD_VARIABLE = "EDGEKD_MQTT_PASSWORD"
+CREDENTIAL = "mqtt-password"  # its name in the unit: LoadCredential=mqtt-password:FILE
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 10.0  # a broker that is back has the events soon; a broker that is down is not flooded
 CONNECT_S = 10.0
@@ -65,31 +66,33 @@ class Secrets:
     client_id: str | None = None
 
     def password(self) -> str | None:
-        """From the environment or the file. Raises UsageError where the file cannot be read."""
-        if self.password_file is None:
+        """From systemd's credential, the file or the environment. Raises UsageError where it cannot be read."""
+        credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), CREDENTIAL)
+        file = credential if credential.is_absolute() and credential.exists() else self.password_file
+        if file is None:
             return os.environ.get(PASSWORD_VARIABLE)
         try:
-            return Path(self.password_file).read_text().rstrip("\r\n")
+            return Path(file).read_text().rstrip("\r\n")
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise UsageError(f"--mqtt-password-file {shown(self.password_file, 200)}: {why}") from None
+            raise UsageError(f"mqtt-password-file {shown(str(file), 200)}: {why}") from None
 
     def context(self) -> ssl.SSLContext:
         """For a broker whose certificate must be valid. Raises UsageError where a file is none of the kind."""
         import ssl
 
         if self.key and not self.cert:
-            raise UsageError("--mqtt-key goes with --mqtt-cert, the certificate that it belongs to")
+            raise UsageError("mqtt-key goes with mqtt-cert, the certificate that it belongs to")
         files = [(name, f) for name, f in (("ca", self.ca), ("cert", self.cert), ("key", self.key)) if f]
         for name, file in files:
             if not os.access(file, os.R_OK):
-                raise UsageError(f"--mqtt-{name} {shown(file, 200)}: cannot be read; give a PEM file")
+                raise UsageError(f"mqtt-{name} {shown(file, 200)}: cannot be read; give a PEM file")
         try:
             context = ssl.create_default_context(cafile=self.ca)
             if self.cert:
                 context.load_cert_chain(self.cert, self.key, password=lambda: b"")  # never ask a terminal for one
         except (OSError, ValueError) as error:
-            given = " ".join(f"--mqtt-{name} {shown(file, 100)}" for name, file in files)
+            given = " ".join(f"mqtt-{name} {shown(file, 100)}" for name, file in files)
             raise UsageError(
                 f"{given}: no such certificate or key ({shown(str(error), 100)}); give PEM files"
             ) from None
@@ -102,13 +105,13 @@ def parse_url(text: str, option: str) -> Address:
     if ":" in text.partition("://")[2].partition("/")[0].rpartition("@")[0]:
         raise UsageError(
             f"{option}: no password in the URL, where every user of this machine can read it; write user@host and"
-            f" give it with {PASSWORD_VARIABLE} or --mqtt-password-file"
+            f" give it with {PASSWORD_VARIABLE} or mqtt-password-file"
         )
     if not found or not 0 < int(found[4] or 1) < 65536:
         raise UsageError(f"{option}: write mqtt[s]://[user@]host[:port]/topic")  # what was given may hold a password
     scheme, user, host, port, topic = found.groups()
     tls = scheme == "mqtts"
-    check_topic(topic, option, filter=option == "--mqtt")
+    check_topic(topic, option, filter=option == "mqtt")
     return Address(host.strip("[]"), int(port or (8883 if tls else 1883)), unquote(user or ""), tls, topic)
 
 
@@ -175,7 +178,7 @@ class Connection:
         self._password = secrets.password()
         self._context = secrets.context() if address.tls else None
         if not address.tls and (secrets.ca or secrets.cert or secrets.key):
-            raise UsageError("--mqtt-ca, --mqtt-cert and --mqtt-key go with mqtts://; this broker is mqtt://")
+            raise UsageError("mqtt-ca, mqtt-cert and mqtt-key go with mqtts://; this broker is mqtt://")
         self._client_id = client_id
         self._handler = handler
         self._clean = clean
@@ -217,17 +220,16 @@ class Connection:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        wait_s = FIRST_WAIT_S
+        backoff = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
         while not self._stopping.is_set():
             began = time.monotonic()
             reason = self._attempt()
             if self._stopping.is_set():
                 return
             if time.monotonic() - began > LONGEST_WAIT_S and self._up:
-                wait_s = FIRST_WAIT_S
+                backoff.reset()
             self._handler.down(reason, self._up)
-            self._stopping.wait(wait_s * random.uniform(0.75, 1.25))  # jitter: many gateways lose one broker at once
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+            self._stopping.wait(backoff.wait_s())
 
     def _attempt(self) -> str:
         """Connect and stay connected as long as it lasts; why it ended."""
@@ -306,7 +308,7 @@ class Connection:
         if not self._address.user:
             return "the broker wants a user name; write user@host"
         if self._password is None:
-            return f"the broker wants a password; give it with {PASSWORD_VARIABLE} or --mqtt-password-file"
+            return f"the broker wants a password; give it with {PASSWORD_VARIABLE} or mqtt-password-file"
         return f"the broker does not take this password of user '{shown(self._address.user, 60)}'"
 
     def _lost(self) -> str:
@@ -327,10 +329,10 @@ class Connection:
             return "it does not answer"
         if why := getattr(error, "verify_message", ""):
             mended_there = any(word in why for word in ("ostname", "IP address", "expired"))
-            trust = "" if mended_there else "; give its CA with --mqtt-ca"
+            trust = "" if mended_there else "; give its CA with mqtt-ca"
             return f"its certificate is not valid: {shown(why, 160)}{trust}"
         if isinstance(error, ssl.SSLEOFError):
-            return "it hung up on the TLS handshake; it may ask for a certificate, --mqtt-cert"
+            return "it hung up on the TLS handshake; it may ask for a certificate, mqtt-cert"
         if why := getattr(error, "reason", ""):
             return f"TLS failed: {shown(str(why), 100).replace('_', ' ').lower()}"
         return shown(getattr(error, "strerror", None) or str(error) or type(error).__name__, 160)

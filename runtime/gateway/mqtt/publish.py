@@ -1,16 +1,27 @@
-"""`--publish`: events to an MQTT topic, and beside it a retained status that says whether this gateway is alive."""
+"""`publish`: events to an MQTT topic, and beside it a retained status that says whether this gateway is alive."""
 
 from __future__ import annotations
 
 import json
 from collections import deque
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from edgekd import __version__
-from edgekd.runtime.gateway.mqtt.connection import KEEPALIVE_S, Address, Connection, Secrets, stable_client_id
-from edgekd.runtime.gateway.outbox import Spool, Tell
-from edgekd.runtime.gateway.sinks.interface import Trouble
+from edgekd.runtime.errors import UsageError
+from edgekd.runtime.gateway.mqtt.connection import (
+    KEEPALIVE_S,
+    Address,
+    Connection,
+    Secrets,
+    check_topic,
+    parse_url,
+    stable_client_id,
+)
+from edgekd.runtime.gateway.outbox import Outbox, Tell
+from edgekd.runtime.gateway.sinks.interface import DeliveryProblem
+from edgekd.runtime.json_fields import shown
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client
@@ -19,7 +30,7 @@ IN_FLIGHT = 20  # what a broker takes of one client by default before it has ack
 
 
 class Publisher:
-    """Publishes each event of the spool with QoS 1, in order; the broker's PUBACK is the acknowledgement.
+    """Publishes each event of the outbox with QoS 1, in order; the broker's PUBACK is the acknowledgement.
 
     TOPIC/status holds {"status": "online"} or "offline", retained; the broker says "offline" where this end cannot.
     """
@@ -27,13 +38,13 @@ class Publisher:
     reading = True
 
     def __init__(
-        self, address: Address, secrets: Secrets, spool: Spool, tell: Tell, keepalive_s: int = KEEPALIVE_S
+        self, address: Address, secrets: Secrets, outbox: Outbox, tell: Tell, keepalive_s: int = KEEPALIVE_S
     ) -> None:
         name = f"{secrets.client_id}-out" if secrets.client_id else stable_client_id(str(address), "out")
         self._connection = Connection(address, secrets, name, self, keepalive_s=keepalive_s)
         self._topic = address.topic
-        self._spool = spool
-        self._trouble = Trouble("mqtt", str(address), tell)
+        self._outbox = outbox
+        self._problem = DeliveryProblem("mqtt", str(address), tell)
         self._sent: deque[tuple[int, int]] = deque()  # message id and sequence number, not acknowledged yet
         self._acked: set[int] = set()  # message ids of those, out of turn
         self._farewell: int | None = None
@@ -43,7 +54,7 @@ class Publisher:
         """Begin to connect."""
         if self._connection.stopping:
             return
-        self._cursor = self._spool.cursor("mqtt", self._connection.wake)
+        self._cursor = self._outbox.cursor("mqtt", self._connection.wake)
         self._connection.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -57,7 +68,7 @@ class Publisher:
 
     def up(self, client: Client, resumed: bool) -> None:
         """Send again what was not acknowledged."""
-        self._trouble.works()
+        self._problem.works()
         self._sent.clear()
         self._acked.clear()
         self._farewell, self._farewell_acked = None, False
@@ -72,7 +83,7 @@ class Publisher:
 
     def down(self, reason: str, was_up: bool) -> None:
         """Say so."""
-        self._trouble.waiting(reason)
+        self._problem.waiting(reason)
 
     def leave(self, client: Client) -> bool:
         """Say offline, after all that is under way."""
@@ -95,3 +106,13 @@ class Publisher:
 
 def _status(status: str, **more: str) -> str:
     return json.dumps({"status": status, **more})
+
+
+def publish_address(to: str, source: str | None) -> Address:
+    """Where to publish: a URL, or a topic on the broker that the input (`source`, a URL) comes from."""
+    if "://" in to:
+        return parse_url(to, "publish")
+    check_topic(to, "publish", filter=False)
+    if not source:
+        raise UsageError(f"publish {shown(to, 100)}: on which broker? Write mqtt[s]://[user@]host[:port]/topic")
+    return replace(parse_url(source, "mqtt"), topic=to)

@@ -15,16 +15,17 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgekd.runtime.gateway.mqtt.connection import KEEPALIVE_S, Address, Connection, Secrets, stable_client_id
-from edgekd.runtime.manifest import Manifest, shown
-from edgekd.runtime.sources import END_S, TICK_S, InputEvent, RowReader
-from edgekd.runtime.sources.gaps import window_samples
-from edgekd.runtime.sources.row_parser import MISSING, PLAIN, TIME_NAMES, Layout, Row, seconds_of
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.sources import END_S, InputEvent, Items, Row, window_samples
+from edgekd.runtime.sources.row_parser import MISSING, PLAIN, TIME_NAMES, Layout, seconds_of
+from edgekd.runtime.sources.row_reader import RowReader
 from edgekd.runtime.sources.time_grid import Grid
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 MAX_QUEUED = 1000  # messages; then the broker keeps the rest, until these are scored
 SENT_AGAIN = 64  # messages that a broker may send twice: more than it has under way at any time
-REFUSED = 0x80  # the code of a subscription that the broker does not allow
 
 
 class MqttMessages:
@@ -69,12 +69,16 @@ class MqttMessages:
         """A subscription cannot be sought."""
         raise NotImplementedError
 
-    def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
+    def wait(self, seconds: float) -> None:
+        """See `Source.wait`."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._queue, seconds)
+
+    def __iter__(self) -> Iterator[Items]:
         self._connection.start()
         try:
             while True:
                 with self._arrived:
-                    self._arrived.wait_for(lambda: self._queue, TICK_S)
                     items, self._queue = self._queue, deque()
                     paused, self._paused = self._paused, False
                 if paused:
@@ -190,7 +194,7 @@ class MessageReader(RowReader):
         """Why the newest of them was none."""
         return self._last_bad_value or ("values come too late" if self._grid.late else super().last_bad)
 
-    def message(self, topic: str, payload: bytes) -> Sequence[Row | InputEvent]:
+    def message(self, topic: str, payload: bytes) -> Items:
         """The samples that this message completes."""
         index = self._index.get(topic.rpartition("/")[2])
         if index is None or (payload.lstrip()[:1] == b"{" and b'"value"' not in payload):
@@ -207,7 +211,7 @@ class MessageReader(RowReader):
         self._values[index] = np.nan
         return self._samples(samples)
 
-    def tick(self) -> Sequence[Row | InputEvent]:
+    def tick(self) -> Items:
         """What is complete by now, though nothing more came. Values of single sensors with a time wait for the next."""
         if self._labeled or not self._open:
             return self.feed(b"")

@@ -1,4 +1,4 @@
-"""`--exec`: a command for each event, the event as JSON on its standard input."""
+"""`exec`: a command for each event, the event as JSON on its standard input."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ import subprocess
 import threading
 import time
 
+from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.gateway.mqtt.connection import PASSWORD_VARIABLE
-from edgekd.runtime.gateway.outbox import Spool, Tell
+from edgekd.runtime.gateway.outbox import Outbox, Tell
 from edgekd.runtime.gateway.segments import Record
-from edgekd.runtime.gateway.sinks.interface import Trouble
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.gateway.sinks.interface import DeliveryProblem
+from edgekd.runtime.json_fields import shown
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
 TELL_EVERY_S = 60.0
 
 
-class Command:
+class Exec:
     """Runs a command, without a shell, for one event after the other; exit code 0 is the acknowledgement.
 
     One that fails or takes too long is run again with the same event, after a growing wait: 1 to 60 s, for `retry_s`
@@ -32,24 +33,24 @@ class Command:
     there is no such command.
     """
 
-    def __init__(self, command: str, timeout_s: float, retry_s: float, spool: Spool, tell: Tell) -> None:
+    def __init__(self, command: str, timeout_s: float, retry_s: float, outbox: Outbox, tell: Tell) -> None:
         self.dropped = 0
         """Events that the command has not taken in all that time."""
         try:
             self._command = shlex.split(command)
         except ValueError as error:
-            raise UsageError(f"--exec {shown(command, 100)}: {error}") from None
+            raise UsageError(f"exec {shown(command, 100)}: {error}") from None
         if not self._command or shutil.which(self._command[0]) is None:
-            raise UsageError(f"--exec {shown(command, 100)}: no such command; give its whole path")
+            raise UsageError(f"exec {shown(command, 100)}: no such command; give its whole path")
         self._timeout_s = timeout_s
         self._retry_s = retry_s
         self._woken = threading.Event()
         self._stopping = threading.Event()
         self._running: subprocess.Popen[bytes] | None = None
-        self._spool = spool
+        self._outbox = outbox
         self._tell = tell
         self._shown = shown(self._command[0], 200)
-        self._trouble = Trouble("exec", self._shown, tell)
+        self._problem = DeliveryProblem("exec", self._shown, tell)
         self._drops_told = 0
         self._drops_due = 0.0
         self._thread = threading.Thread(target=self._run, name="exec", daemon=True)
@@ -58,7 +59,7 @@ class Command:
         """Begin to run commands."""
         if self._stopping.is_set():
             return
-        self._cursor = self._spool.cursor("exec", self._woken.set)
+        self._cursor = self._outbox.cursor("exec", self._woken.set)
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
@@ -70,7 +71,7 @@ class Command:
         self._kill()
 
     def _run(self) -> None:
-        wait_s, trying, since = FIRST_WAIT_S, 0, 0.0
+        backoff, trying, since = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), 0, 0.0
         while not self._stopping.is_set():
             self._tell_dropped()
             self._woken.clear()
@@ -85,18 +86,18 @@ class Command:
             if self._stopping.is_set() and reason:
                 return
             if not reason:
-                wait_s = FIRST_WAIT_S
+                backoff.reset()
                 self._cursor.ack(seq)
-                self._trouble.works()
+                self._problem.works()
                 continue
-            self._trouble.waiting(reason)
+            self._problem.waiting(reason)
+            wait_s = backoff.wait_s()
             if time.monotonic() + wait_s > since + self._retry_s:
                 self.dropped += 1
                 self._cursor.ack(seq)
                 continue
             self._cursor.rewind()
             self._stopping.wait(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
     def _tell_dropped(self) -> None:
         """Now and then: a command that takes nothing at all would tell of every event."""

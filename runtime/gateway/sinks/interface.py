@@ -1,4 +1,4 @@
-"""What the network sinks share: they take events from the spool, and say when they cannot get rid of them."""
+"""What the network sinks share: they take events from the outbox, and say when they cannot get rid of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgekd.runtime.gateway.outbox import Tell
 
 
 class Outlet(Protocol):
-    """A sink that delivers from the spool, in threads of its own."""
+    """A sink that delivers from the outbox, in threads of its own."""
 
     def start(self) -> None:
         """Begin to deliver."""
@@ -18,7 +18,7 @@ class Outlet(Protocol):
         """Deliver no more; what is under way may end within the time. One that has not begun never does."""
 
 
-class Trouble:
+class DeliveryProblem:
     """Tells that a sink waits, once for each reason, and that it works again."""
 
     def __init__(self, sink: str, to: str, tell: Tell) -> None:

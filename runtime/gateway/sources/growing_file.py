@@ -11,21 +11,23 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from edgekd.runtime.errors import InputLost, UsageError
-from edgekd.runtime.manifest import Manifest, shown
-from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, RowReader
-from edgekd.runtime.sources.row_parser import PLAIN, Layout, Row
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, Items, Row
+from edgekd.runtime.sources.row_parser import PLAIN, Layout
+from edgekd.runtime.sources.row_reader import RowReader
 
 TAIL_BYTES = 65536  # a line ends in it
 MARK_BYTES = 64  # what stands before a place: tells a file that was truncated and has grown again, and its copy
 MOVED_S = 1.0  # between a rotation's renaming and its creating nobody need be told
 
 
-class CsvFollow:
+class GrowingFile:
     """Reads what is appended to a file, for ever; live, but what is appended while nobody listens is not lost."""
 
     live = True
@@ -88,12 +90,15 @@ class CsvFollow:
             return False
         return self._go_on_in(offset, lambda fd: _identity(fd) == identity and _before(fd, offset).hex() == before)
 
-    def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
+    def wait(self, seconds: float) -> None:
+        """A file does not say when it has grown: it is asked again after so long."""
+        time.sleep(seconds)
+
+    def __iter__(self) -> Iterator[Items]:
         first = True
         try:
             while True:
                 if self._fd < 0 and (reason := self._open()):
-                    time.sleep(TICK_S)
                     yield self._waiting(reason)
                     continue
                 if first:
@@ -121,7 +126,7 @@ class CsvFollow:
         self._go_on_at = None
         return ""
 
-    def _appended(self) -> Iterator[Sequence[Row | InputEvent]]:
+    def _appended(self) -> Iterator[Items]:
         """What has been appended, line by line: a state that is saved in between says which of them it has seen."""
         while not self._truncated() and (data := os.pread(self._fd, CHUNK_BYTES, self._offset)):
             for piece in data.splitlines(keepends=True):
@@ -132,7 +137,7 @@ class CsvFollow:
                 yield self.rows.feed(piece)
         self._caught_up_s = time.monotonic()
 
-    def _rotation(self) -> Iterator[Sequence[Row | InputEvent]]:
+    def _rotation(self) -> Iterator[Items]:
         """At the end of the file: see whether it goes on in another one, or wait a little."""
         if self._truncated():
             copied = self._go_on_in(self._offset, lambda fd: _before(fd, self._offset) == self._mark, torn=False)
@@ -142,7 +147,6 @@ class CsvFollow:
         try:
             fd = os.open(self._path, os.O_RDONLY)
         except OSError as error:
-            time.sleep(TICK_S)
             yield self._waiting(error.strerror or str(error))
             return
         if _identity(fd) != _identity(self._fd) and os.fstat(fd).st_size > 0:
@@ -151,7 +155,6 @@ class CsvFollow:
             return
         os.close(fd)
         self._there_s, self._told = time.monotonic(), ""
-        time.sleep(TICK_S)
         yield self.rows.feed(b"")
 
     def _rotated(self, how: str, fd: int) -> list[Row | InputEvent]:

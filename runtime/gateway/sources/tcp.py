@@ -7,7 +7,7 @@ import select
 import socket
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.manifest import shown
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources import CHUNK_BYTES, TICK_S
 
 CONNECT_S = 10.0
@@ -25,7 +25,7 @@ class TcpServer:
         self.name = address
         found = re.fullmatch(r"(?:\[([^]]+)\]|([^:\s]+)):(\d{1,5})", address)
         if not found or not 0 < int(found[3]) < 65536:
-            raise UsageError(f"--tcp {shown(address, 100)}: write HOST:PORT, or [ADDRESS]:PORT for IPv6")
+            raise UsageError(f"tcp {shown(address, 100)}: write HOST:PORT, or [ADDRESS]:PORT for IPv6")
         self._address = (found[1] or found[2], int(found[3]))
 
     def open(self) -> _OpenConnection:

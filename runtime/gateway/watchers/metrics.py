@@ -1,4 +1,4 @@
-"""`--metrics`: what a run is doing, for Prometheus. Everything is read from the running objects when it is asked for.
+"""`metrics`: what a run is doing, for Prometheus. Everything is read from the running objects when it is asked for.
 
 The hot path does no work for it but to count how long steps take (`TimedEngine`), in plain integers.
 """
@@ -8,17 +8,17 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgekd import __version__
 from edgekd.runtime.engines.interface import Engine, Feeds
 from edgekd.runtime.errors import MissingExtra, UsageError
+from edgekd.runtime.gateway.sinks.fan_out import FanOut
 from edgekd.runtime.json_fields import shown
-
-if TYPE_CHECKING:
-    from edgekd.runtime.loop import Loop
+from edgekd.runtime.loop import Loop, Watcher
+from edgekd.runtime.sources import Items
 
 BOUNDS_S = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 1.0)  # a Pi's step is .1 to 10 ms; what is slower is a fault
 LOOPBACK = "127.0.0.1"
@@ -44,12 +44,19 @@ class TimedEngine:
         return outputs
 
 
-class Figures:
+class Figures(Watcher):
     """A collector of prometheus-client: the figures of one run, at the moment of the scrape."""
 
-    def __init__(self, loop: Loop, engine: TimedEngine) -> None:
+    def __init__(self, loop: Loop, fan_out: FanOut, engine: TimedEngine) -> None:
         self._loop = loop
+        self._fan_out = fan_out
         self._engine = engine
+        self._arrived_at: float | None = None  # when the input last brought something, on the monotonic clock
+
+    def arrived(self, items: Items) -> None:
+        """Remember when."""
+        if items:
+            self._arrived_at = time.monotonic()
 
     def collect(self) -> Iterator[Any]:
         """Every metric family."""
@@ -74,25 +81,25 @@ class Figures:
     def _input(self) -> Iterator[Any]:
         loop = self._loop
         yield _counter("edgekd_bad_lines", "Lines or images of the input that were no sample.", loop.source.rows.bad)
-        if loop.arrived_at is not None:
-            age_s = time.monotonic() - loop.arrived_at
+        if self._arrived_at is not None:
+            age_s = time.monotonic() - self._arrived_at
             yield _gauge("edgekd_input_age_seconds", "Time since the input last brought something.", age_s)
 
     def _optional(self) -> Iterator[Any]:
         """What only some sources, sinks and runs have."""
-        loop = self._loop
-        spool = getattr(loop.sink, "spool", None)
+        source, outbox, keeper = self._loop.source, self._fan_out.outbox, self._fan_out.keeper
+        dropping = next((outlet for outlet in self._fan_out.outlets if hasattr(outlet, "dropped")), None)
         for make, name, words, owner, attribute in (
-            (_counter, "edgekd_input_reconnects", "Times the input was opened again.", loop.source, "reconnects"),
-            (_counter, "edgekd_input_dropped_samples", "Samples left out to catch up.", loop.source, "dropped"),
-            (_gauge, "edgekd_input_lag_seconds", "Age of the oldest sample not yet scored.", loop.source, "lag_s"),
-            (_gauge, "edgekd_input_backlog", "Samples read and not yet scored.", loop.source, "backlog"),
-            (_gauge, "edgekd_spool_events", "Events that no consumer has confirmed yet.", spool, "depth"),
-            (_gauge, "edgekd_spool_bytes", "Size of the spool on disk.", spool, "bytes"),
-            (_counter, "edgekd_spool_dropped", "Events dropped because the spool was full.", spool, "dropped"),
-            (_counter, "edgekd_exec_dropped", "Events the command never took.", loop.sink, "exec_dropped"),
-            (_gauge, "edgekd_state_age_seconds", "Age of the saved state.", loop.keeper, "age_s"),
-            (_counter, "edgekd_state_failures", "Saves of the state that failed.", loop.keeper, "failures"),
+            (_counter, "edgekd_input_reconnects", "Times the input was opened again.", source, "reconnects"),
+            (_counter, "edgekd_input_dropped_samples", "Samples left out to catch up.", source, "dropped"),
+            (_gauge, "edgekd_input_lag_seconds", "Age of the oldest sample not yet scored.", source, "lag_s"),
+            (_gauge, "edgekd_input_backlog", "Samples read and not yet scored.", source, "backlog"),
+            (_gauge, "edgekd_outbox_events", "Events that no consumer has confirmed yet.", outbox, "depth"),
+            (_gauge, "edgekd_outbox_bytes", "Size of the outbox on disk.", outbox, "bytes"),
+            (_counter, "edgekd_outbox_dropped", "Events dropped because the outbox was full.", outbox, "dropped"),
+            (_counter, "edgekd_exec_dropped", "Events the command never took.", dropping, "dropped"),
+            (_gauge, "edgekd_state_age_seconds", "Age of the saved state.", keeper, "age_s"),
+            (_counter, "edgekd_state_failures", "Saves of the state that failed.", keeper, "failures"),
         ):
             value = getattr(owner, attribute, None)
             if value is not None:
@@ -134,7 +141,7 @@ class Figures:
         )
 
 
-def serve_metrics(address: str, loop: Loop) -> str:
+def serve_metrics(address: str, loop: Loop, fan_out: FanOut) -> str:
     """Serve the figures of a run from a thread of its own; the URL. Raises UsageError, MissingExtra."""
     try:
         from prometheus_client import CollectorRegistry, start_http_server
@@ -144,14 +151,16 @@ def serve_metrics(address: str, loop: Loop) -> str:
     host, port = parse_address(address)
     engine = TimedEngine(loop.detector.engine)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Figures(loop, engine))  # type: ignore[arg-type]
+    figures = Figures(loop, fan_out, engine)
+    registry.register(figures)  # type: ignore[arg-type]
     try:
         server, _ = start_http_server(port, host, registry)
     except OSError as error:
         raise UsageError(
-            f"--metrics {shown(address, 100)}: {error.strerror or error}; give another address or port"
+            f"metrics {shown(address, 100)}: {error.strerror or error}; give another address or port"
         ) from None
     loop.detector.engine = engine
+    loop.watchers = [figures, *loop.watchers]
     return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
 
 
@@ -159,7 +168,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """`[HOST]:PORT`; loopback where there is no host. Raises UsageError."""
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise UsageError(f"--metrics {shown(text, 100)}: write :9108, or 0.0.0.0:9108 for the whole network")
+        raise UsageError(f"metrics {shown(text, 100)}: write :9108, or 0.0.0.0:9108 for the whole network")
     return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
 
 

@@ -1,4 +1,4 @@
-"""The threshold of one site: what its first day sets (`--calibrate-for`), and how it follows drift (`--adapt`).
+"""The threshold of one site: what its first day sets (`calibrate-for`), and how it follows drift (`adapt`).
 
 Both compare one figure, the 0.9 quantile of the scores here with that of the scores on normal training data, which the
 manifest tells. A detector's scores grow as a whole where sensors age or an installation differs, so the threshold keeps
@@ -28,8 +28,13 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any
 
+from edgekd.runtime.detector import Detector, Verdict
+from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.loop import Emit, Say, Watcher
 from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.sinks import json_time, wall_time
+from edgekd.runtime.sources import Items, Row
 
 DAY_S = 86_400.0  # load has daily cycles: a window of another length would take them for drift
 SHARE = 0.9  # of normal scores below the quantile that is compared
@@ -138,7 +143,11 @@ class SiteThreshold:
         self._band = band
         self.reset = reset
         """Whether what is restored is forgotten."""
-        self.check(trained)
+        if (calibrate_samples or band) and min(self._normal, trained) <= 0:
+            raise UsageError(
+                "this model tells no scores of normal data that are above 0, or no such threshold, so that this site's "
+                "cannot be scaled by them; export it again, or leave out adapt and calibrate-for"
+            )
         self._window = max(MIN_VERDICTS, round(DAY_S / (manifest.hop * manifest.period_s)))  # verdicts
         self.forget()
 
@@ -156,24 +165,6 @@ class SiteThreshold:
     def base(self) -> float:
         """The threshold that drift is measured from."""
         return self.trained if self.site is None else self.site
-
-    def retrain(self, trained: float) -> float:
-        """Another trained threshold, which `check` takes; what was learned about the one before is forgotten.
-
-        Returns the one in force.
-        """
-        if trained != self.trained:
-            self.trained = trained
-            self.forget()
-        return self.value
-
-    def check(self, trained: float) -> None:
-        """Raise UsageError where this threshold cannot be scaled as was asked for."""
-        if (self._calibrate_samples or self._band) and min(self._normal, trained) <= 0:
-            raise UsageError(
-                "this model tells no scores of normal data that are above 0, or no such threshold, so that this site's "
-                "cannot be scaled by them; export it again, or leave out --adapt and --calibrate-for"
-            )
 
     def update(self, sample: int, score: float, alarm: bool) -> Moved | None:
         """One verdict's sample and score, and whether an alarm is on; what this changes from the next verdict on."""
@@ -214,7 +205,7 @@ class SiteThreshold:
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from a snapshot; raises KeyError, TypeError or ValueError, and changes nothing, where it is none.
 
-        What was learned about another trained threshold (`--threshold` has changed) is forgotten, and so is what these
+        What was learned about another trained threshold (`threshold` has changed) is forgotten, and so is what these
         settings do not ask for: a place on the way to calibration, a threshold that has moved.
         """
         site, since = snapshot["site"], snapshot["since"]
@@ -236,3 +227,50 @@ class SiteThreshold:
         if self._band is not None:
             low, high = self._band
             self._recent, self.value = recent, min(max(value, low * self.base), high * self.base)
+
+
+class ThresholdWatcher(Watcher):
+    """Lets the site's threshold see every score, and the detector the threshold; part of the saved state."""
+
+    def __init__(
+        self, site: SiteThreshold, detector: Detector, episodes: Episodes, live: bool, emit: Emit, say: Say
+    ) -> None:
+        self._site = site
+        self._detector = detector
+        self._episodes = episodes
+        self._live = live
+        self._emit = emit
+        self._say = say
+        self._reset_untold = site.reset
+
+    def snapshot(self) -> dict[str, Any]:
+        """See `SiteThreshold.snapshot`."""
+        return self._site.snapshot()
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """See `SiteThreshold.restore`."""
+        self._site.restore(snapshot)
+        self._detector.threshold = self._site.value
+
+    def arrived(self, items: Items) -> None:
+        """Once the state is there: tell that what the site had learned is not."""
+        if self._reset_untold:
+            self._reset_untold = False
+            self._say(f"what this site had done to the threshold is forgotten, it is {self._site.value:g} again")
+            self._emit({"event": "threshold_reset", "threshold": self._site.value})
+
+    def verdict(self, verdict: Verdict, row: Row) -> None:
+        """Learn from the score, and tell where that moves the threshold."""
+        if row.frame is not None:
+            return
+        moved = self._site.update(verdict.sample, verdict.score, alarm=not self._episodes.quiet)
+        if moved is None:
+            return
+        self._detector.threshold = moved.threshold
+        time = wall_time() if row.time is None and self._live else json_time(row.time)
+        told = {"threshold": moved.threshold, "trained": moved.trained, "verdicts": moved.verdicts}
+        self._emit({"event": moved.event, "sample": verdict.sample, "time": time} | told)
+        self._say(
+            f"the threshold is {moved.threshold:.6g} from now on, {moved.threshold / moved.trained:.3g} times the"
+            f" trained one, by {moved.verdicts} scores of this site"
+        )

@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.loop import Loop, Watcher
+from edgekd.runtime.sources import InputEvent, Items, Row
 
 SEND_S = 0.1  # a service manager that does not listen must not hold up detection for longer
 STATUS_EVERY_S = 10.0
@@ -40,8 +42,14 @@ class Systemd:
         ours = usec.isdecimal() and pid in ("", str(os.getpid()))
         return cls(address, int(usec) / 1e6 if ours else None)
 
+    @classmethod
+    def watching(cls, loop: Loop) -> list[Watcher]:
+        """What tells the manager of a loop; nothing where there is no manager."""
+        service = cls.of()
+        return [Progress(service, loop)] if service else []
+
     def ready(self, status: str) -> None:
-        """The model is loaded and the input was tried; also the end of `reloading`."""
+        """The model is loaded and the input was tried."""
         self._status_due = time.monotonic() + STATUS_EVERY_S
         self._send("READY=1", _status(status))
 
@@ -54,10 +62,6 @@ class Systemd:
     def status_is_due(self) -> bool:
         """Whether the last status is old enough for another."""
         return time.monotonic() >= self._status_due
-
-    def reloading(self) -> None:
-        """Settings are being read again."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def stopping(self) -> None:
         """The end has begun."""
@@ -77,3 +81,50 @@ class Systemd:
 
 def _status(words: str) -> str:
     return f"STATUS={shown(words, 300)}"
+
+
+class Progress(Watcher):
+    """What a service owes its manager: ready once the input was tried, alive as long as there is progress."""
+
+    def __init__(self, service: Systemd, loop: Loop) -> None:
+        self._service = service
+        self._loop = loop
+        self._ready = False
+        self._words = ""
+
+    def arrived(self, items: Items) -> None:
+        """Where nothing has come, an input that is known to have nothing is progress, too.
+
+        A source that reads ahead in a thread has nothing for the loop where that thread hangs, too: it says by `idle`
+        whether the thread has looked just now. All others have looked when they yield nothing.
+        """
+        if not items and getattr(self._loop.source, "idle", True):
+            self._service.feed()
+        told = [item.words for item in items if isinstance(item, InputEvent) and item.told]
+        if told:
+            self._words = told[-1]
+            if self._ready:
+                self._service.status(self._status())
+
+    def sample(self, row: Row) -> None:
+        """The one before has gone through the detector."""
+        self._service.feed()
+
+    def tick(self) -> None:
+        """Ready, and what `systemctl status` shows."""
+        if not self._ready:
+            self._ready = getattr(self._loop.source, "tried", True)  # else a thread is just opening it
+            if self._ready:
+                self._service.ready(self._status())
+        elif self._service.status_is_due:
+            self._service.status(self._status())
+
+    def end(self) -> None:
+        """The end has begun."""
+        self._service.stopping()
+
+    def _status(self) -> str:
+        loop, last = self._loop, self._loop.last
+        score = f", score {last.score:.4g} of {last.threshold:.4g}" if last else ""
+        words = self._words or f"reading {loop.source.name}"
+        return f"{loop.samples} samples, {loop.anomalies} anomalies{score}; {words}"

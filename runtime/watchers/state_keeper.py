@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from edgekd.runtime.detector import Detector
+from edgekd.runtime.detector import Detector, Verdict
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold
-from edgekd.runtime.manifest import shown
-from edgekd.runtime.sources import Source
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.loop import Emit, Say, Watcher
+from edgekd.runtime.sources import Row, Source
 from edgekd.runtime.state import (
     SavedState,
     StateFile,
@@ -36,22 +35,56 @@ END_WAIT_S = 0.9  # a service that is stopped has two seconds, of which its sink
 _STREAM_ID = re.compile(r"[0-9a-f]{8}(\.[0-9]{1,9})?", re.ASCII)
 
 
-class StateKeeper:
+class Part(Protocol):
+    """What is saved beside the detector."""
+
+    def snapshot(self) -> Any:
+        """JSON-able."""
+
+    def restore(self, snapshot: Any) -> None:
+        """Raises KeyError, TypeError or ValueError, and changes nothing, where it is no snapshot."""
+
+
+class SavedThreshold:
+    """The threshold that `edgekd-gateway` has learned for this site: it stays in force, and in the state."""
+
+    def __init__(self, detector: Detector) -> None:
+        self._detector = detector
+        self._trained = detector.threshold
+        self._saved: Any = None
+
+    def snapshot(self) -> Any:
+        """As it was restored."""
+        return self._saved
+
+    def restore(self, snapshot: Any) -> None:
+        """Take over what was learned for this model's threshold; what was learned for another one is not."""
+        value = self._trained
+        if snapshot is not None and snapshot["site"] is not None and float(snapshot["trained"]) == self._trained:
+            value = float(snapshot["site"])
+        self._saved, self._detector.threshold = snapshot, value
+
+
+class StateKeeper(Watcher):
     """Saves detector, open episode and threshold to one file. A disk that fails is told once and stops nothing."""
 
     def __init__(
         self,
         path: str | Path,
+        source: Source,
         detector: Detector,
         episodes: Episodes,
-        site: SiteThreshold,
-        emit: Callable[[Mapping[str, Any]], None],
-        say: Callable[[str], None],
+        emit: Emit,
+        say: Say,
         writer: DiskWriter,
         every_s: float = 60.0,
         every_samples: int = 0,
+        threshold: Part | None = None,
     ) -> None:
-        """every_s, every_samples: save at the latest after so many seconds, after so many samples (0: any number)."""
+        """every_s, every_samples: save at the latest after so many seconds, after so many samples (0: any number).
+
+        threshold: what this site has learned about it; None keeps what is saved.
+        """
         self.stream_id = new_stream_id()
         """Tells the events of this stream of samples from those of every other, and what a live source sent before a
         restart from what it sent after; a file that is read on is the same stream."""
@@ -60,9 +93,9 @@ class StateKeeper:
         self._shown = shown(str(path), 300)
         self._file = StateFile(Path(path), detector.manifest.digests.file)
         self._detector = detector
-        self._source: Source | None = None
+        self._source = source
+        self._parts: dict[str, Part] = {"episodes": episodes, "threshold": threshold or SavedThreshold(detector)}
         self._episodes = episodes
-        self._site = site
         self._emit = emit
         self._say = say
         self._writer = writer
@@ -80,18 +113,15 @@ class StateKeeper:
         """Seconds since a state came to disk, before the first one since the start."""
         return time.monotonic() - self._saved_at_s
 
-    def resume(self, source: Source) -> bool:
-        """Go on where the file says; whether there was something to go on from."""
-        self._source = source
+    def begin(self) -> None:
+        """Go on where the file says."""
         saved = self._load()
-        if self._site.reset:
-            self._say(f"what this site had done to the threshold is forgotten, it is {self._site.value:g} again")
         if saved is None:
             self._save_and_wait(START_WAIT_S)  # an event's name must outlive the run that told it
-            return False
+            return
         detector = self._detector
         event: dict[str, Any] = {"event": "resumed", "sample": detector.samples_seen}
-        if self._goes_on(source, saved.meta):
+        if self._goes_on(saved.meta):
             self._say(f"resumed from {self._shown} at sample {detector.samples_seen}")
         else:
             gap_s = self._gap_s(saved.meta)
@@ -105,9 +135,10 @@ class StateKeeper:
             self._say(f"resumed from {self._shown} at sample {detector.samples_seen}, {gap}{warm}")
             self._begin_another_stream()
         self._emit(event)
-        if self._site.reset:
-            self._emit({"event": "threshold_reset", "threshold": self._site.value})
-        return detector.samples_seen > 0
+
+    def verdict(self, verdict: Verdict, row: Row) -> None:
+        """A long piece of input is not to hold up saving."""
+        self.tick()
 
     def tick(self) -> None:
         """Tell what became of the last save, and save if it is time to."""
@@ -125,8 +156,7 @@ class StateKeeper:
             return
         meta = {
             "stream_id": self.stream_id,
-            "episodes": self._episodes.snapshot(),
-            "threshold": self._site.snapshot(),
+            **{name: part.snapshot() for name, part in self._parts.items()},
             "boot_id": boot_id(),
             "boot_clock_s": boot_clock_s(),
         }
@@ -139,8 +169,8 @@ class StateKeeper:
         if not self._writer.submit(lambda: self._write(state)):
             self._outcome = time.monotonic(), "too much waits for the disk"
 
-    def finish(self) -> None:
-        """At the end of a run: the last state on disk, or the disk has had its time."""
+    def end(self) -> None:
+        """The last state on disk, or the disk has had its time."""
         end = time.monotonic() + END_WAIT_S
         self._writer.flush(END_WAIT_S)
         self._hear()
@@ -214,27 +244,26 @@ class StateKeeper:
 
     def _restore(self, saved: SavedState) -> None:
         """Put a state into the parts; raises StateUnusable, and changes nothing, where one of them does not take it."""
-        before = self._episodes.snapshot(), self._site.snapshot()
+        before = {name: part.snapshot() for name, part in self._parts.items()}
         try:
             stream_id = saved.meta["stream_id"]
             if not _STREAM_ID.fullmatch(stream_id):
                 raise ValueError("its stream has no name")
-            self._episodes.restore(saved.meta["episodes"])
-            self._site.restore(saved.meta["threshold"])
+            for name, part in self._parts.items():
+                part.restore(saved.meta[name])
             self._detector.restore(saved.arrays)
         except (UsageError, KeyError, TypeError, ValueError) as error:
-            self._episodes.restore(before[0])
-            self._site.restore(before[1])
+            for name, part in self._parts.items():
+                part.restore(before[name])
             raise StateUnusable(shown(str(error)), "corrupt") from None
-        self._detector.threshold = self._site.value
         self.stream_id = stream_id
 
-    def _goes_on(self, source: Source, meta: dict[str, Any]) -> bool:
+    def _goes_on(self, meta: dict[str, Any]) -> bool:
         """Whether the source goes on with the very next sample, because it is a file, or one that grows."""
-        if not source.live:
-            source.seek(self._detector.samples_seen)
+        if not self._source.live:
+            self._source.seek(self._detector.samples_seen)
             return True
-        seek_position = getattr(source, "seek_position", None)
+        seek_position = getattr(self._source, "seek_position", None)
         return seek_position is not None and seek_position(meta.get("position"))
 
     @staticmethod

@@ -1,0 +1,181 @@
+"""From options to the parts of one loop: what `edgekd-run` and `edgekd-gateway` have in common."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from edgekd.runtime.detector import Detector
+from edgekd.runtime.episodes import Episodes
+from edgekd.runtime.errors import UsageError
+from edgekd.runtime.loop import Emit, Say, Watcher
+from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.options import Options
+from edgekd.runtime.sinks import JsonLines, Sink
+from edgekd.runtime.sources import Source
+from edgekd.runtime.sources.row_parser import Layout
+from edgekd.runtime.watchers.bad_lines import BadLines
+from edgekd.runtime.watchers.rate import RateCheck
+
+if TYPE_CHECKING:  # with what they stand on, memory that most runs do not need
+    from edgekd.runtime.disk_writer import DiskWriter
+    from edgekd.runtime.sources.reconnect import Door
+    from edgekd.runtime.watchers.state_keeper import Part, StateKeeper
+
+INPUTS = {"frames": "DIR", "serial": "DEV", "csv": "FILE", "stdin": ""}
+LINES = ("serial", "csv", "stdin")
+GOES_WITH = {"raw": ("stdin",), **dict.fromkeys(("sequence", "checksum", "time", "resample"), LINES)}
+"""Options that mean something with some inputs only."""
+
+
+def check(
+    options: Options, inputs: Mapping[str, str] = INPUTS, goes_with: Mapping[str, tuple[str, ...]] = GOES_WITH
+) -> None:
+    """Raise UsageError for options that do not go together. inputs: of these one must be given."""
+    given = [name for name in inputs if getattr(options, name)]
+    if len(given) != 1:
+        found = f"got {' and '.join(f'--{name}' for name in given)}" if given else "got none"
+        all_of_them = ", ".join(f"--{name} {what}".rstrip() for name, what in inputs.items())
+        raise UsageError(f"give one input, {all_of_them} ({found})")
+    for name, fitting in goes_with.items():
+        if getattr(options, name) not in (None, False) and given[0] not in fitting:
+            wanted = " or ".join(f"--{name}" for name in fitting)
+            raise UsageError(f"--{name.replace('_', '-')} goes with {wanted}, not with --{given[0]}")
+    if options.resample and options.sequence:
+        raise UsageError("--sequence counts samples at the model's own rate; with --resample go by --time")
+    if options.threshold is not None and not math.isfinite(options.threshold):
+        raise UsageError("--threshold must be a finite number")
+    if options.frames or options.raw:
+        if options.record:
+            raise UsageError("--record writes rows of a series; images are files already")
+        if options.min_duration or options.cooldown or options.hysteresis != 1:
+            raise UsageError("--min-duration, --cooldown, --hysteresis go with a series; images are judged one by one")
+
+
+def open_source(options: Options, detector: Detector) -> Source:
+    """The input that the options name. Raises UsageError where it cannot be read."""
+    if options.frames or options.raw:
+        return _images(options, detector)
+    manifest, columns, layout = detector.manifest, columns_of(options.maps, detector.manifest), layout_of(options)
+    if options.serial:
+        from edgekd.runtime.sources.serial_line import SerialPort
+
+        return connection(SerialPort(options.serial, options.baud), options, detector)
+    if options.csv:
+        from edgekd.runtime.sources.csv_file import CsvFile
+
+        return CsvFile(options.csv, manifest, columns, layout)
+    from edgekd.runtime.sources.stdin import Stdin
+
+    return Stdin(manifest, columns, layout)
+
+
+def connection(door: Door, options: Options, detector: Detector) -> Source:
+    """Lines from something that may be lost and comes back, read while the detector computes."""
+    from edgekd.runtime.sources.read_ahead import ReadAhead
+    from edgekd.runtime.sources.reconnect import Reconnecting
+    from edgekd.runtime.sources.row_reader import RowReader
+
+    manifest = detector.manifest
+    columns, layout = columns_of(options.maps, manifest), layout_of(options)
+    rows = RowReader(manifest, columns, "anything", door.name, layout, live=True)
+    source = Reconnecting(door, rows, manifest, options.give_up_after, options.idle_timeout or None)
+    return ReadAhead(source, manifest, lambda: detector.samples_seen)
+
+
+def layout_of(options: Options) -> Layout:
+    """What the lines carry; `--sequence COLUMN:N` says where the count wraps."""
+    column, colon, wraps = (options.sequence or "").rpartition(":")
+    wraps_at = int(wraps) if colon and wraps.isascii() and wraps.isdigit() and len(wraps) <= 20 else None
+    if wraps_at is not None and wraps_at < 2:
+        raise UsageError(f"--sequence {options.sequence}: a count that wraps at {wraps_at} counts nothing")
+    sequence = options.sequence if wraps_at is None else column
+    return Layout(options.checksum is not None, sequence, wraps_at, options.time, options.resample)
+
+
+def columns_of(maps: Iterable[str], manifest: Manifest) -> dict[str, str]:
+    """`--map` options as sensor -> column; a name may itself hold an equals sign."""
+    columns: dict[str, str] = {}
+    for text in maps:
+        cuts = [i for i, c in enumerate(text) if c == "=" and text[:i] in manifest.names]
+        if not cuts or not text[cuts[0] + 1 :]:
+            known = ", ".join(manifest.names[:8]) + (" …" if len(manifest.names) > 8 else "")
+            raise UsageError(f"--map '{text}' is not NAME=COLUMN with one of the model's sensors ({known})")
+        name = text[: cuts[0]]
+        if name in columns:
+            raise UsageError(f"--map names sensor '{name}' twice")
+        columns[name] = text[cuts[0] + 1 :]
+    return columns
+
+
+def episodes_of(options: Options, detector: Detector) -> Episodes:
+    """What makes alarms of verdicts; durations become samples."""
+    if options.hysteresis < 1 and detector.threshold <= 0:
+        raise UsageError("--hysteresis: this model's threshold is not above 0, a part of it would be no lower")
+    period_s = detector.manifest.period_s
+    return Episodes(
+        samples_in(options.min_duration, period_s), samples_in(options.cooldown, period_s), options.hysteresis
+    )
+
+
+def samples_in(seconds: float, period_s: float) -> int:
+    """The least number of samples that last so long."""
+    return math.ceil(seconds / period_s - 1e-9)
+
+
+def stdout_of(options: Options, live: bool) -> Sink:
+    """Events as lines on standard output. A file can wait for whoever reads them, a sensor cannot."""
+    try:
+        if live:
+            from edgekd.runtime.sinks.live_lines import LiveLines
+
+            return LiveLines(sys.stdout.fileno(), patience_s=1.0 if options.stdin else 0.0)
+    except (OSError, AttributeError):  # no stream of the system's
+        pass
+    return JsonLines(sys.stdout)
+
+
+def watchers_of(options: Options, source: Source, detector: Detector, emit: Emit, say: Say) -> list[Watcher]:
+    """What looks on in every run, apart from the state."""
+    watchers: list[Watcher] = []
+    if options.record:
+        from edgekd.runtime.watchers.record import Recorder
+
+        watchers.append(Recorder(options.record, detector.manifest.names, emit, say, source.live))
+    watchers += [RateCheck(detector.manifest.period_s, source, emit, say), BadLines(source.rows, emit, say)]
+    if source.live:
+        from edgekd.runtime.watchers.clock import WallClock
+
+        watchers.append(WallClock(emit, say))
+    return watchers
+
+
+def keeper_of(
+    options: Options,
+    source: Source,
+    detector: Detector,
+    episodes: Episodes,
+    emit: Emit,
+    say: Say,
+    writer: DiskWriter,
+    threshold: Part | None = None,
+) -> StateKeeper | None:
+    """What keeps the state, where the options ask for it."""
+    if not options.state:
+        return None
+    from edgekd.runtime.watchers.state_keeper import StateKeeper
+
+    saving = options.state_every, options.state_samples
+    return StateKeeper(options.state, source, detector, episodes, emit, say, writer, *saving, threshold)
+
+
+def _images(options: Options, detector: Detector) -> Source:
+    from edgekd.runtime.sources.images import FrameBytes, FrameFiles, parse_raw
+
+    if detector.image is None:
+        raise UsageError(f"--{'frames' if options.frames else 'raw'}: this model takes a series, not images; use --csv")
+    if options.frames:
+        return FrameFiles(options.frames, detector.image)
+    return FrameBytes(detector.image, parse_raw(options.raw or "", detector.image))

@@ -1,0 +1,157 @@
+"""The service: the streams of one file, with everything that a gateway adds to them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekd.runtime import assembly
+from edgekd.runtime.cli import SWITCH_S, forget_stdout, locked
+from edgekd.runtime.detector import Detector
+from edgekd.runtime.digest import sha256
+from edgekd.runtime.disk_writer import DiskWriter
+from edgekd.runtime.errors import UsageError
+from edgekd.runtime.files import state_folder
+from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
+from edgekd.runtime.gateway.outbox import Outbox
+from edgekd.runtime.gateway.sinks.fan_out import FanOut
+from edgekd.runtime.gateway.sinks.interface import Outlet
+from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold, ThresholdWatcher
+from edgekd.runtime.gateway.watchers.systemd import Systemd
+from edgekd.runtime.loop import Loop, Say
+from edgekd.runtime.signals import Signals
+from edgekd.runtime.sinks import StderrLines
+from edgekd.runtime.sources import Source
+
+if TYPE_CHECKING:
+    from edgekd.runtime.gateway.mqtt.connection import Secrets
+
+
+def run(options: GatewayOptions, reset_threshold: bool = False) -> int:
+    """Run until the inputs end, or a signal; the exit code. reset_threshold: forget what the site has learned."""
+    (stream,) = options.streams
+    say = StderrLines("edgekd-gateway", options.quiet)
+    with locked(stream.state, say):
+        return _run(options, stream, reset_threshold, say)
+
+
+def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, say: Say) -> int:
+    sys.setswitchinterval(SWITCH_S)
+    writer = DiskWriter()
+    detector = Detector.load(stream.model, threshold=stream.threshold, probe=True, signed_by=stream.require_signed)
+    source = open_source(options, stream, detector)
+    fan_out = FanOut(assembly.stdout_of(stream, source.live), writer, say)
+    deliver(options, stream, fan_out, writer, patient=not source.live)
+    loop = loop_of(stream, detector, source, fan_out, writer, say, reset_threshold)
+    if options.metrics:
+        from edgekd.runtime.gateway.watchers.metrics import serve_metrics
+
+        say(f"metrics are at {serve_metrics(options.metrics, loop, fan_out)}")
+    signals = Signals("edgekd-gateway", loop.stop)
+    gone = False
+    try:
+        loop.run()
+        say(loop.summary())
+    except BrokenPipeError:  # nobody reads the events any more: what they did not get is told after the next start
+        gone = True
+    finally:
+        fan_out.close(lambda: loop.stopped or gone, lambda: signals.over_by)
+    if gone:
+        forget_stdout()
+    sys.stdout.flush()
+    signals.done()
+    return 130 if signals.interrupted else 0
+
+
+def loop_of(
+    stream: StreamOptions,
+    detector: Detector,
+    source: Source,
+    fan_out: FanOut,
+    writer: DiskWriter,
+    say: Say,
+    reset_threshold: bool = False,
+) -> Loop:
+    """One stream with all that looks on."""
+    episodes, emit = assembly.episodes_of(stream, detector), fan_out.emit
+    first = assembly.samples_in(stream.calibrate_for, detector.manifest.period_s)
+    band = stream.adapt_band if stream.adapt else None
+    site = SiteThreshold(detector.manifest, detector.threshold, first, band, reset_threshold, stream.calibrate_band)
+    threshold = ThresholdWatcher(site, detector, episodes, source.live, emit, say)
+    keeper = assembly.keeper_of(stream, source, detector, episodes, emit, say, writer, threshold)
+    fan_out.keeper = keeper
+    watchers = [*assembly.watchers_of(stream, source, detector, emit, say), threshold]
+    loop = Loop(source, detector, episodes, emit, say, watchers, stream.scores)
+    # the state is saved behind all others: it has seen what they have
+    loop.watchers = [*Systemd.watching(loop), *watchers, fan_out, *([keeper] if keeper else [])]
+    return loop
+
+
+def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detector) -> Source:
+    """The stream's input, of the kinds that only a gateway has or of those of `edgekd-run`."""
+    manifest = detector.manifest
+    if stream.tcp:
+        from edgekd.runtime.gateway.sources.tcp import TcpServer
+
+        return assembly.connection(TcpServer(stream.tcp), stream, detector)
+    columns, layout = assembly.columns_of(stream.maps, manifest), assembly.layout_of(stream)
+    if stream.csv and stream.follow:
+        from edgekd.runtime.gateway.sources.growing_file import GrowingFile
+
+        return GrowingFile(stream.csv, manifest, columns, layout, stream.give_up_after)
+    if stream.mqtt:
+        from edgekd.runtime.gateway.mqtt.connection import parse_url
+        from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
+
+        return MqttMessages(parse_url(stream.mqtt, "mqtt"), secrets_of(options), manifest, columns, layout)
+    return assembly.open_source(stream, detector)
+
+
+def deliver(options: GatewayOptions, stream: StreamOptions, fan_out: FanOut, writer: DiskWriter, patient: bool) -> None:
+    """Give the fan-out its outbox and what delivers from it, where something is to be delivered."""
+    if not (options.publish or options.command):
+        return
+    outbox = Outbox(outbox_folder(options, stream), int(options.outbox_mb * 2**20), writer, fan_out.tell, patient)
+    outlets: list[Outlet] = []
+    if options.publish:
+        from edgekd.runtime.gateway.mqtt.publish import Publisher, publish_address
+
+        outlets.append(
+            Publisher(publish_address(options.publish, stream.mqtt), secrets_of(options), outbox, fan_out.tell)
+        )
+    if options.command:
+        from edgekd.runtime.gateway.sinks.exec import Exec
+
+        outlets.append(Exec(options.command, options.exec_timeout, options.exec_retry, outbox, fan_out.tell))
+    fan_out.outbox, fan_out.outlets = outbox, outlets
+
+
+def secrets_of(options: GatewayOptions) -> Secrets:
+    """What a connection to the broker needs beside its URL."""
+    from edgekd.runtime.gateway.mqtt.connection import Secrets
+
+    files = options.mqtt_password_file, options.mqtt_ca, options.mqtt_cert, options.mqtt_key
+    return Secrets(*files, options.mqtt_client_id)
+
+
+def outbox_folder(options: GatewayOptions, stream: StreamOptions) -> Path:
+    """Beside the state; else where the system keeps a service's state, or a user's. One of 0.1.0 is taken over."""
+    if options.outbox:
+        return Path(options.outbox)
+    if stream.state:
+        folder, old = Path(f"{stream.state}.outbox"), Path(f"{stream.state}.spool")
+    elif (home := state_folder()) is None:
+        raise UsageError("there is no folder to keep events in; name one with outbox")
+    elif os.environ.get("STATE_DIRECTORY"):
+        folder, old = home / "outbox", home / "spool"
+    else:
+        what = "\0".join([str(Path(stream.model).resolve()), options.publish or "", options.command or ""])
+        name = sha256(what.encode())[:12]
+        folder, old = home / f"outbox-{name}", home / f"spool-{name}"
+    if old.is_dir() and not folder.exists():
+        with contextlib.suppress(OSError):  # told by the outbox, which cannot write there either
+            old.rename(folder)
+    return folder
