@@ -67,9 +67,10 @@ def open_source(options: Options, detector: Detector) -> Source:
         from edgekd.runtime.sources.csv_file import CsvFile
 
         return CsvFile(options.csv, manifest, columns, layout)
-    from edgekd.runtime.sources.stdin import Stdin
+    from edgekd.runtime.sources.row_reader import RowReader
+    from edgekd.runtime.sources.stdin import NAME, Stdin
 
-    return Stdin(manifest, columns, layout)
+    return Stdin(RowReader(manifest, columns, "header fits", NAME, layout, live=True))
 
 
 def connection(door: Door, options: Options, detector: Detector) -> Source:
@@ -144,7 +145,9 @@ def watchers_of(options: Options, source: Source, detector: Detector, emit: Emit
         from edgekd.runtime.watchers.record import Recorder
 
         watchers.append(Recorder(options.record, detector.manifest.names, emit, say, source.live))
-    watchers += [RateCheck(detector.manifest.period_s, source, emit, say), BadLines(source.rows, emit, say)]
+    if not (options.frames or options.raw or options.resample):  # else they need not come at the model's period
+        watchers.append(RateCheck(detector.manifest.period_s, source.live, emit, say))
+    watchers.append(BadLines(source.rows, emit, say))
     if source.live:
         from edgekd.runtime.watchers.clock import WallClock
 
@@ -172,10 +175,12 @@ def keeper_of(
 
 
 def _images(options: Options, detector: Detector) -> Source:
-    from edgekd.runtime.sources.images import FrameBytes, FrameFiles, parse_raw
+    from edgekd.runtime.sources.images import FrameFiles, FrameReader, parse_raw
 
     if detector.image is None:
         raise UsageError(f"--{'frames' if options.frames else 'raw'}: this model takes a series, not images; use --csv")
     if options.frames:
         return FrameFiles(options.frames, detector.image)
-    return FrameBytes(detector.image, parse_raw(options.raw or "", detector.image))
+    from edgekd.runtime.sources.stdin import Stdin
+
+    return Stdin(FrameReader(detector.image, parse_raw(options.raw or "", detector.image)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from edgekd.runtime.loop import Emit, Say, Watcher
-from edgekd.runtime.sources import Reader
+from edgekd.runtime.sources import Tally
 
 EVERY_S = 10.0
 
@@ -13,7 +13,7 @@ EVERY_S = 10.0
 class BadLines(Watcher):
     """Tells how many there were since the last time, and why the newest was none."""
 
-    def __init__(self, rows: Reader, emit: Emit, say: Say) -> None:
+    def __init__(self, rows: Tally, emit: Emit, say: Say) -> None:
         self._rows = rows
         self._emit = emit
         self._say = say

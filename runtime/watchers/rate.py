@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from edgekd.runtime.loop import Emit, Say, Watcher
-from edgekd.runtime.sources import Items, Row, Source
+from edgekd.runtime.sources import Items, Row
 from edgekd.runtime.sources.row_parser import seconds_of
 
 INTERVALS = 32  # a median over this many is not moved by a stall or a hiccup
@@ -23,15 +23,15 @@ class RateCheck(Watcher):
     Time labels count where the input has them; else, of a live one, the moments at which samples come.
     """
 
-    def __init__(self, period_s: float, source: Source, emit: Emit, say: Say) -> None:
+    def __init__(self, period_s: float, live: bool, emit: Emit, say: Say) -> None:
         self._period_s = period_s
-        self._live = source.live
+        self._live = live
         self._emit = emit
         self._say = say
         self._labeled = False
         self._last: float | None = None
         self._intervals: list[float] = []
-        self._done = not source.rows.clocked
+        self._done = False
 
     def arrived(self, items: Items) -> None:
         """Take the time of what has come."""

@@ -160,8 +160,8 @@ class StateKeeper(Watcher):
             "boot_id": boot_id(),
             "boot_clock_s": boot_clock_s(),
         }
-        if (position := getattr(self._source, "position", None)) is not None:
-            meta["position"] = position()
+        if (position := self._source.position()) is not None:
+            meta["position"] = position
         state = SavedState(self._detector.snapshot(), meta)
         self._handed_at_s = time.monotonic()
         self._handed_at = self._detector.samples_seen
@@ -263,8 +263,7 @@ class StateKeeper(Watcher):
         if not self._source.live:
             self._source.seek(self._detector.samples_seen)
             return True
-        seek_position = getattr(self._source, "seek_position", None)
-        return seek_position is not None and seek_position(meta.get("position"))
+        return self._source.seek_position(meta.get("position"))
 
     @staticmethod
     def _gap_s(meta: dict[str, Any]) -> float | None:
