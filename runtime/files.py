@@ -44,14 +44,3 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
         os.fsync(directory)  # the rename itself
     finally:
         os.close(directory)
-
-
-def state_folder() -> Path | None:
-    """Where this machine keeps what a service, or a user's program, has learned; None for a user without a home."""
-    if given := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:  # systemd's, for this service alone
-        return Path(given)
-    home = os.environ.get("XDG_STATE_HOME", "")
-    try:
-        return (Path(home) if home else Path.home() / ".local" / "state") / "edgekd"
-    except RuntimeError:
-        return None
