@@ -79,8 +79,6 @@ def guarded(program: str, command: click.Command) -> None:
     except EdgeKDError as error:
         click.echo(f"{program}: {error}", err=True)
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # nobody reads the events any more: what they did not get is told after the next start
-        forget_stdout()
     except OSError as error:  # what is left is the event stream itself: every input and file has its own handling
         click.echo(f"{program}: {error.strerror or error}: cannot go on; check where standard output goes", err=True)
         forget_stdout()
@@ -125,6 +123,8 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
     try:
         loop.run()
         say(loop.summary())
+    except BrokenPipeError:  # nobody reads the events any more: what they did not get is told after the next start
+        forget_stdout()
     finally:
         sink.close(max(LEAST_S, min(END_S, signals.over_by - time.monotonic())))
     sys.stdout.flush()

@@ -149,18 +149,17 @@ class Loop:
     def _tell(self, verdict: Verdict, row: Row) -> None:
         """The verdict, and the episode that it begins or ends."""
         frame = {} if row.frame is None else {"frame": row.frame}
-        if self._scores:
-            score = json_score(verdict.score)
-            told: dict[str, Any] = {"sample": verdict.sample, "score": score, "anomaly": verdict.is_anomaly}
-            self._emit({"event": "score", **told, **frame})
         turn: Onset | End | None
+        if self._scores:
+            score = {"score": json_score(verdict.score), "anomaly": verdict.is_anomaly}
+            self._emit({"event": "score", "sample": verdict.sample, **score, **frame})
         if row.frame is not None:  # images have nothing to do with one another: each is told
             turn = Onset(verdict, verdict.sample) if verdict.is_anomaly else None
         else:
             turn = self.episodes.update(verdict)
         if turn is None:
             return
-        told = {"sample": verdict.sample, "time": self.time_of(row)}
+        told: dict[str, Any] = {"sample": verdict.sample, "time": self.time_of(row)}
         if isinstance(turn, End):
             told |= {"start": turn.start, "peak": json_score(turn.peak)}
             told["duration_s"] = turn.samples * self.detector.manifest.period_s

@@ -147,8 +147,8 @@ class GroupedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         shown = {id(option) for group in self.groups.values() for option in group}
         rest = [param for param in self.get_params(ctx) if id(param) not in shown]
-        groups: dict[str, list[Any]] = {**self.groups, "Other": rest}
-        for heading, group in groups.items():
+        sections: dict[str, Sequence[click.Parameter]] = {**self.groups, "Other": rest}
+        for heading, group in sections.items():
             with formatter.section(heading):
                 formatter.write_dl([record for option in group if (record := option.get_help_record(ctx))])
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgekd.runtime import assembly
 from edgekd.runtime.cli import SWITCH_S, forget_stdout, locked
@@ -25,9 +24,6 @@ from edgekd.runtime.loop import Loop, Say
 from edgekd.runtime.signals import Signals
 from edgekd.runtime.sinks import StderrLines
 from edgekd.runtime.sources import Source
-
-if TYPE_CHECKING:
-    from edgekd.runtime.gateway.mqtt.connection import Secrets
 
 
 def run(options: GatewayOptions, reset_threshold: bool = False) -> int:
@@ -106,7 +102,7 @@ def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detect
         from edgekd.runtime.gateway.mqtt.connection import parse_url
         from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
 
-        return MqttMessages(parse_url(stream.mqtt, "mqtt"), secrets_of(options), manifest, columns, layout)
+        return MqttMessages(parse_url(stream.mqtt, "mqtt"), options.secrets, manifest, columns, layout)
     return assembly.open_source(stream, detector)
 
 
@@ -119,22 +115,12 @@ def deliver(options: GatewayOptions, stream: StreamOptions, fan_out: FanOut, wri
     if options.publish:
         from edgekd.runtime.gateway.mqtt.publish import Publisher, publish_address
 
-        outlets.append(
-            Publisher(publish_address(options.publish, stream.mqtt), secrets_of(options), outbox, fan_out.tell)
-        )
+        outlets.append(Publisher(publish_address(options.publish, stream.mqtt), options.secrets, outbox, fan_out.tell))
     if options.command:
         from edgekd.runtime.gateway.sinks.exec import Exec
 
         outlets.append(Exec(options.command, options.exec_timeout, options.exec_retry, outbox, fan_out.tell))
     fan_out.outbox, fan_out.outlets = outbox, outlets
-
-
-def secrets_of(options: GatewayOptions) -> Secrets:
-    """What a connection to the broker needs beside its URL."""
-    from edgekd.runtime.gateway.mqtt.connection import Secrets
-
-    files = options.mqtt_password_file, options.mqtt_ca, options.mqtt_cert, options.mqtt_key
-    return Secrets(*files, options.mqtt_client_id)
 
 
 def outbox_folder(options: GatewayOptions, stream: StreamOptions) -> Path:

@@ -19,7 +19,7 @@ class Sink(Protocol):
         """One event: `event` names its kind, the rest are JSON values."""
 
     def close(self, timeout_s: float) -> None:
-        """Write what waits, as far as the reader takes it in time."""
+        """Write what waits, as far as its reader takes it in time."""
 
 
 def encode(event: Mapping[str, Any]) -> bytes:

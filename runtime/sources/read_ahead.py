@@ -25,17 +25,18 @@ TRIED_S = 10.0  # to open an input may take a name server's time; a service that
 HUNG_S = 60.0  # a name server may take half a minute to answer; a thread that takes longer to turn has a fault
 
 
-class Waiting(Protocol):
-    """A source that waits for its input where it is asked."""
+class Blocking(Protocol):
+    """An input whose iteration may wait: only a thread of its own can read it."""
 
     name: str
+    """For people."""
 
     @property
     def rows(self) -> Reader:
         """See `Source.rows`."""
 
     def __iter__(self) -> Iterator[Items]:
-        """What has come since the last time, within TICK_S or so."""
+        """What came, possibly nothing."""
 
 
 class ReadAhead:
@@ -47,7 +48,7 @@ class ReadAhead:
     live = True
 
     def __init__(
-        self, source: Waiting, manifest: Manifest, samples_seen: Callable[[], int], limit_rows: int | None = None
+        self, source: Blocking, manifest: Manifest, samples_seen: Callable[[], int], limit_rows: int | None = None
     ) -> None:
         self.name = source.name
         self.backlog = 0

@@ -1,4 +1,4 @@
-"""The systemd unit that `edgekd-gateway unit` prints: made for its file, shut off from what this does not name."""
+"""The systemd unit of `edgekd-gateway unit`: made for its file, and shut off from all that this does not name."""
 
 from __future__ import annotations
 
