@@ -6,6 +6,7 @@ A key stands in two places, both here: its click declaration, and a field under 
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,6 +138,11 @@ def stream_named(name: object) -> str:
 
 def check(options: GatewayOptions) -> None:
     """Raise UsageError for keys that do not go together."""
+    try:
+        if not shlex.split(options.command or "true"):
+            raise ValueError("it is empty")
+    except ValueError as error:
+        raise UsageError(f"exec {shown(options.command, 100)}: {error}") from None
     for stream in options.streams:
         try:
             _check_stream(stream)

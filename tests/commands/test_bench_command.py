@@ -204,7 +204,7 @@ def test_ratios_are_taken_round_by_round() -> None:
 
 def test_multiply_adds_are_those_of_the_graph() -> None:
     """Counted by hand for the accumulator, whose cells torch counts in three different ways."""
-    from edgekd.blocks.cost import multiply_adds
+    from edgekd.blocks.step import multiply_adds
     from edgekd.methods.lta import PRESETS, STEP
 
     n, hop, summary = 5, 10, 10

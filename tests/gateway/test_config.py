@@ -129,6 +129,8 @@ def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: s
         ("metrics = 9108", "metrics must be a string"),
         ("pubish = 'a'", "there is no key 'pubish'; did you mean publish?"),
         ("elephant = 3", "there is no key 'elephant'; edgekd-gateway init lists all"),
+        ("exec = \"ring 'it\"\n[[stream]]\nmodel = 'm'\nstdin = true", "exec ring 'it: No closing quotation"),
+        ("exec = ' '\n[[stream]]\nmodel = 'm'\nstdin = true", "it is empty"),
         ("quiet = true", "no stream; write a line [[stream]]"),
         ("", "no stream; write a line [[stream]]"),
         ("[stream]\nmodel = 'm'", "write [[stream]], with two brackets"),
