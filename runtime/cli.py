@@ -7,13 +7,16 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekd import __version__
 from edgekd.runtime.errors import EdgeKDError, UsageError
 from edgekd.runtime.options import GroupedCommand, Options, declared
+
+if TYPE_CHECKING:
+    from edgekd.runtime.loop import Say
 
 SWITCH_S = 0.0005  # a thread that writes events keeps detection waiting for so long, not for Python's 5 ms
 END_S = 0.8  # what a reader of the events has at the end to take what is left
@@ -87,7 +90,7 @@ def _run(options: Options, quiet: bool) -> int:
         return _detect(options, say)
 
 
-def _detect(options: Options, say: Callable[[str], None]) -> int:
+def _detect(options: Options, say: Say) -> int:
     from edgekd.runtime import assembly
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.loop import Loop
