@@ -37,8 +37,8 @@ def check(
     given = [name for name in inputs if getattr(options, name)]
     if len(given) != 1:
         found = f"got {' and '.join(f'--{name}' for name in given)}" if given else "got none"
-        all_of_them = ", ".join(f"--{name} {what}".rstrip() for name, what in inputs.items())
-        raise UsageError(f"give one input, {all_of_them} ({found})")
+        *more, last = (f"--{name} {what}".rstrip() for name, what in inputs.items())
+        raise UsageError(f"give one input, {', '.join(more)} or {last} ({found})")
     for name, fitting in goes_with.items():
         if getattr(options, name) not in (None, False) and given[0] not in fitting:
             wanted = " or ".join(f"--{name}" for name in fitting)

@@ -87,8 +87,10 @@ def guarded(program: str, command: click.Command) -> None:
 
 def _run(options: Options, quiet: bool) -> int:
     """Put the parts together and run them."""
+    from edgekd.runtime import assembly
     from edgekd.runtime.sinks import StderrLines
 
+    assembly.check(options)
     say = StderrLines("edgekd-run", quiet)
     with locked(options.state, say):
         return _detect(options, say)
@@ -110,7 +112,6 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
     from edgekd.runtime.loop import Loop
     from edgekd.runtime.signals import Signals
 
-    assembly.check(options)
     sys.setswitchinterval(SWITCH_S)
     detector = Detector.load(options.model, threshold=options.threshold, probe=True, signed_by=options.require_signed)
     episodes = assembly.episodes_of(options, detector)

@@ -90,9 +90,9 @@ class Loop:
         except InputLost:
             self._end()
             raise
+        self._end()
         if not (self.detector.samples_seen or self.source.live):
             raise UsageError(f"{shown(self.source.name, 300)}: holds no samples")
-        self._end()
 
     def turn(self, items: Items) -> None:
         """What has come, through the detector and out."""

@@ -16,12 +16,12 @@ import click
 from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import UsageError
 
-MOVED = {
+MOVED = (
     *("--mqtt", "--mqtt-password-file", "--mqtt-ca", "--mqtt-cert", "--mqtt-key", "--mqtt-client-id", "--publish"),
     *("--tcp", "--follow", "--give-up-after", "--idle-timeout", "--exec", "--exec-timeout", "--exec-retry"),
     *("--spool", "--spool-mb", "--events", "--events-mb", "--events-keep", "--metrics", "--reset-threshold"),
     *("--adapt", "--adapt-band", "--calibrate-for", "--calibrate-band", "--config", "--print-config", "--print-unit"),
-}
+)
 """What `edgekd-run` took up to 0.1.0 and `edgekd-gateway` takes, or replaces, now."""
 
 
@@ -133,15 +133,17 @@ class GroupedCommand(click.Command):
         self.groups = groups
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        moved = next((name for name in map(variable_of, MOVED) if os.environ.get(name)), None)
         try:
             left = super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            if error.option_name in MOVED:
-                raise _moved(error.option_name) from None
-            raise
-        for name in MOVED:
-            if os.environ.get(variable := f"EDGEKD_{name[2:].replace('-', '_').upper()}"):
-                raise _moved(variable)
+        except click.UsageError as error:
+            name = getattr(error, "option_name", None)
+            moved = name if name in MOVED else moved
+            if moved is None:
+                raise
+        if moved is not None:
+            way_out = "edgekd-gateway init > gateway.toml begins a file for it"
+            raise UsageError(f"{moved} belongs to edgekd-gateway now; {way_out}")
         return left
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -153,5 +155,6 @@ class GroupedCommand(click.Command):
                 formatter.write_dl([record for option in group if (record := option.get_help_record(ctx))])
 
 
-def _moved(name: str) -> UsageError:
-    return UsageError(f"{name} belongs to edgekd-gateway now; edgekd-gateway init > gateway.toml begins a file for it")
+def variable_of(name: str) -> str:
+    """The environment variable that an option could be given as."""
+    return "EDGEKD_COMMAND" if name == "--exec" else f"EDGEKD_{name[2:].replace('-', '_').upper()}"

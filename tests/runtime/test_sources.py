@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,24 +179,30 @@ def test_time_labels() -> None:
 
 
 def test_rate_is_judged_by_the_median() -> None:
-    right, wrong = RateCheck(10.0), RateCheck(60.0)
-    clock, found = 0.0, None
-    for i in range(40):
-        clock += 500 if i == 5 else 10  # one stall
-        assert right.observe(clock) is None
-        found = found or wrong.observe(clock)
-    assert right.done and found == 10
+    source: Any = SimpleNamespace(live=False, rows=SimpleNamespace(clocked=True))
+    told: dict[float, list[Any]] = {10.0: [], 60.0: []}
+    checks = [RateCheck(period_s, source, events.append, lambda words: None) for period_s, events in told.items()]
+    clock, values = 0.0, np.zeros(1, np.float32)
+    for i in range(80):
+        clock += 500 if i == 5 else 10 if i < 40 else 60  # one stall, and later another rate: it is judged once
+        for check in checks:
+            check.arrived([Row(values, clock)])
+    assert told == {10.0: [], 60.0: [{"event": "rate_mismatch", "observed_s": 10.0, "period_s": 60.0}]}
 
 
 def test_a_record_is_appended_to_and_torn_rows_are_cut(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
+
+    def recorder(*names: str) -> Recorder:
+        return Recorder(path, names, lambda event: None, lambda words: None, live=False)
+
     for time in ("t,0", None):
-        recorder = Recorder(path, ("s0", "s 1"))
-        recorder.write(np.array([0.1, np.nan], np.float32), time)
-        recorder.close()
+        recording = recorder("s0", "s 1")
+        recording.sample(Row(np.array([0.1, np.nan], np.float32), time))
+        recording.end()
         with path.open("a") as file:
             file.write("t2,0.5")  # a power cut in the middle of a row
-    Recorder(path, ("s0", "s 1")).close()
+    recorder("s0", "s 1").end()
     assert path.read_text() == 'time,s0,s 1\n"t,0",0.1,\n,0.1,\n'
     with pytest.raises(UsageError, match="other columns"):
-        Recorder(path, ("s0", "s2"))
+        recorder("s0", "s2")
