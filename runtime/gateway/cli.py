@@ -88,7 +88,7 @@ def run(file: str, reset_threshold: bool) -> None:
 @cli.command()
 @FILE
 def unit(file: str) -> None:
-    """Print a systemd unit for the file, hardened as far as the file allows.
+    """Print a hardened systemd unit for the file.
 
     \b
     Example:
