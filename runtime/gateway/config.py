@@ -130,21 +130,22 @@ def _unknown(key: str, known: Mapping[str, click.Option]) -> str:
 
 def _wanted(option: click.Option, value: Any) -> str:
     """What the value should be, where it is something else; click itself would take 5.7 for 5 and 1 for true."""
+    words, right = 'a string, as in "a"', isinstance(value, str)
     if option.multiple:
         right = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        return "" if right else 'a list of strings, as in ["a", "b"]'
-    if option.nargs > 1:
+        words = 'a list of strings, as in ["a", "b"]'
+    elif option.nargs > 1:
         right = isinstance(value, list) and len(value) == option.nargs and all(map(_is_number, value))
-        return "" if right else f"a list of {option.nargs} numbers"
-    if option.is_flag:
-        return "" if isinstance(value, bool) else "true or false"
-    if isinstance(option.type, click.types.IntParamType):
-        return "" if _is_number(value) and isinstance(value, int) else "a whole number"
-    if isinstance(option.type, click.types.FloatParamType):
-        return "" if _is_number(value) else "a number"
-    if isinstance(value, str):
-        return ""
-    return 'a length of time, as in "90s"' if option.type is DURATION else 'a string, as in "a"'
+        words = f"a list of {option.nargs} numbers"
+    elif option.is_flag:
+        words, right = "true or false", isinstance(value, bool)
+    elif isinstance(option.type, click.types.IntParamType):
+        words, right = "a whole number", _is_number(value) and isinstance(value, int)
+    elif isinstance(option.type, click.types.FloatParamType):
+        words, right = "a number", _is_number(value)
+    elif option.type is DURATION:
+        words = 'a length of time, as in "90s"'
+    return "" if right else words
 
 
 def _is_number(value: Any) -> bool:

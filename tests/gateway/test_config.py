@@ -164,6 +164,12 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, command: str, na
     assert says in done.stderr and "edgekd-gateway init" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_a_threshold_that_is_not_kept_cannot_be_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text("[[stream]]\nmodel = 'm.onnx'\nstdin = true\n")
+    done = gateway("run", tmp_path / "gateway.toml", "--reset-threshold")
+    assert done.returncode == 2 and "--reset-threshold: this file has no state" in done.stderr
+
+
 def everything() -> str:
     """The example with every key that it has behind a #."""
     return re.sub(r"^# (?=[a-z0-9-]+ = )", "", EXAMPLE.read_text(), flags=re.M)
