@@ -35,7 +35,7 @@ WARM_UP = 0.1  # of the time: the writer's start, the first steps, the allocator
 PROTOCOL = (
     "a writer process sends lines to a pty by the clock, a hundredth of a second's worth at once; edgekd-run --serial"
     " --scores with the file of preset edge (untrained weights cost the same); lag: how long ago the oldest sample came"
-    " that the detector has not seen, asked of the source each second; to a score: from when its last line was written to"
+    " that the detector has not seen, asked of it each second; to a score: from when its last line was written to"
     " its arrival in this process, if nothing was dropped"
 )
 # the command, which answers each byte on its standard input with what its source says of itself
