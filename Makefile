@@ -1,5 +1,7 @@
 # make demo      sets up, then runs the whole chain on a simulated plant
 # make test      sets up, then runs the tests
+# make wheel     builds what a device installs, into dist/
+# make docs      sets up, then builds the pages of docs/ into site/ and checks their links
 # A Linux machine without an NVIDIA GPU saves gigabytes with an index of CPU wheels:
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -7,11 +9,12 @@ PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+DIST ?= dist
 
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.edgekd-installed
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test docs wheel lint format clean
 
 setup: $(STAMP)
 
@@ -33,6 +36,12 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -q -n auto --dist loadfile $(PYTEST_ARGS)
 
+wheel:
+	$(PYTHON) -m bench.promises.wheel $(DIST)
+
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,5 +52,5 @@ format: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo build dist edgekd.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site build dist edgekd.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

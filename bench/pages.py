@@ -1,9 +1,9 @@
-"""Write the tables of the README and of RESULTS.md from the result files.
+"""Write the tables of README.md and docs/ from the result files.
 
     python -m bench.pages [--check]
 
 A block `<!-- figures NAME:KEY -->` … `<!-- end -->` takes the rows of bench/results/NAME.json, or those under KEY of
-its figures, or of the file itself.
+its figures, or of the file itself. What is the same in every row stands once, below the table.
 """
 
 from __future__ import annotations
@@ -12,38 +12,61 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from bench.results import RESULTS, table
 
-PAGES = (Path(__file__).parent.parent / "README.md", Path(__file__).parent / "RESULTS.md")
+ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(<!-- figures ([\w-]+)(?::([^>]*?))? -->\n).*?(<!-- end -->)", re.DOTALL)
+FEW = 3  # rows; in fewer, what is the same says little
+
+
+def pages() -> list[Path]:
+    """Every page that may have figures."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def filled(text: str) -> str:
-    """A page with every block rewritten; a block without results says how to get them."""
+    """A page with every block rewritten."""
 
     def block(match: re.Match[str]) -> str:
         path = RESULTS / f"{match[2]}.json"
         content = json.loads(path.read_text()) if path.exists() else {}
         figures = content.get("figures")
         rows = (figures if isinstance(figures, dict) else content).get(match[3]) if match[3] else figures
-        if rows is None:
-            return f"{match[1]}Not measured yet: `python -m bench.{match[2]}`.\n{match[4]}"
-        return f"{match[1]}{table(rows)}\n{match[4]}" if rows else f"{match[1]}{match[4]}"
+        return f"{match[1]}{_shown(rows) if rows else 'Not measured yet.'}\n{match[4]}"
 
     return BLOCK.sub(block, text)
+
+
+def _shown(rows: list[dict[str, Any]]) -> str:
+    rows = [{name: _word(value) for name, value in row.items()} for row in rows]
+    _, *rest = rows[0]  # the first column says what a row is about
+    same = {name: rows[0][name] for name in rest if all(row.get(name) == rows[0][name] for row in rows)}
+    if len(rows) < FEW:
+        return table(rows)
+    text = table([{name: value for name, value in row.items() if name not in same} for row in rows])
+    told = {name: value for name, value in same.items() if value not in ("", None)}
+    cells = table([told]).splitlines()[-1].strip("| ").split(" | ")
+    return (
+        f"{text}\n\nIn every row: {'; '.join(f'{name} {cell}' for name, cell in zip(told, cells))}." if told else text
+    )
+
+
+def _word(value: Any) -> Any:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
 @click.command()
 @click.option("--check", is_flag=True, help="Only say whether the tables are those of the result files.")
 def main(check: bool) -> None:
     """Rewrite the blocks in place."""
-    pages = {page: page.read_text() for page in PAGES}
-    new = {page: filled(text) for page, text in pages.items()}
+    old = {page: page.read_text() for page in pages()}
+    new = {page: filled(text) for page, text in old.items()}
     if check:
-        sys.exit(new != pages)
+        sys.exit(new != old)
     for page, text in new.items():
         page.write_text(text)
 

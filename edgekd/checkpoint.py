@@ -21,7 +21,7 @@ from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, parts
 from edgekd.data.recording import Recording
 from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
-from edgekd.training import first_line, load_safely, save_atomically, weights_digest
+from edgekd.torch_file import first_line, load_safely, save_atomically, weights_digest
 
 FORMAT = 1
 REPLAY_LIMIT_BYTES = 4 * 2**20  # the replay stretch that calibrates int8 and proves parity
@@ -60,10 +60,10 @@ class Checkpoint:
 
     def step(self) -> StepModule:
         """The detector, ready to score; raises ModelRefused where configuration and weights are not of one piece."""
-        room = method(self.method)
+        module = method(self.method)
         try:
-            config = room.CONFIG.from_json(self.config)
-            step = room.STEP(config, len(self.sensors), len(self.sensors) - len(self.dropped), self.period_s)
+            config = module.CONFIG.from_json(self.config)
+            step = module.STEP(config, len(self.sensors), len(self.sensors) - len(self.dropped), self.period_s)
             step.load_state_dict(self.weights, assign=True)  # a language model is held once
             if not ((step.scaler.kept >= 0) & (step.scaler.kept < len(self.sensors))).all():
                 raise ValueError("it looks at sensors that there are not")

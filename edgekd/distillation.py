@@ -30,13 +30,13 @@ IMAGE = "image"  # the preset, and the input, of a method that takes images
 
 def configure(method: str, preset: str | None, settings: dict[str, Any], images: bool = False) -> tuple[str, Any]:
     """The preset's name and its configuration with `settings` put over it; `images` is what it must be for."""
-    room = method_named(method)
-    if images and IMAGE not in room.PRESETS:
+    module = method_named(method)
+    if images and IMAGE not in module.PRESETS:
         raise UsageError(f"{method} takes no images; --method regression does")
-    preset = preset or (IMAGE if images else room.DEFAULT_PRESET)
-    if preset not in room.PRESETS:
-        raise UsageError(f"{method} has no preset {preset!r}; it has {', '.join(room.PRESETS)}")
-    return preset, room.CONFIG.from_json({**room.PRESETS[preset].to_json(), **settings})
+    preset = preset or (IMAGE if images else module.DEFAULT_PRESET)
+    if preset not in module.PRESETS:
+        raise UsageError(f"{method} has no preset {preset!r}; it has {', '.join(module.PRESETS)}")
+    return preset, module.CONFIG.from_json({**module.PRESETS[preset].to_json(), **settings})
 
 
 def distill(
@@ -58,12 +58,12 @@ def distill(
     """Train and save; the student goes to `output`, a teacher that was trained on the way beside it.
 
     `teacher`: a checkpoint to distill from instead of training one; regression takes several, of any method, or scores
-    in a file, see `edgekd.data.score_file`, or `scorers` from Python (`edgekd.methods.regression.distill_from`).
+    in a file, see `edgekd.data.score_file`, or `scorers` from Python (`distill_from`).
     `outliers`: what is not normal, shown to a student of regression.
     Unfinished trainings are kept in `<output>.work/` until the student is written; `resume` goes on with them. `device`
     is "auto", "cpu" or "cuda".
     """
-    room = method_named(method)
+    module = method_named(method)
     preset, config = configure(method, preset, settings or {}, recording.frame is not None)
     paths = [teacher] if isinstance(teacher, Path) else list(teacher or ())
     _require_taken(method, paths, teacher_scores, scorers, outliers)
@@ -82,7 +82,7 @@ def distill(
         report=report,
     )  # fmt: skip
     try:
-        trained = room.train(recording, config, how)
+        trained = module.train(recording, config, how)
     finally:
         with contextlib.suppress(OSError):
             workdir.rmdir()  # where nothing is kept in it
@@ -92,6 +92,21 @@ def distill(
     checkpoint.save(output)
     shutil.rmtree(workdir, ignore_errors=True)
     return checkpoint
+
+
+def distill_from(
+    detector: Any, recording: Recording, output: Path, *, window: int = 1, larger_is: str = "auto", **options: Any
+) -> Checkpoint:
+    """A student of the user's own fitted detector, written to `output`; `ObjectScorer` says what it may be.
+
+    detector: the object, or a list of several that teach together.
+    options: those of `distill`, for example settings, outliers, seed, report.
+    """
+    from edgekd.methods.regression.scorers import ObjectScorer
+
+    several = detector if isinstance(detector, (list, tuple)) else [detector]
+    teachers = tuple(ObjectScorer(each, window, larger_is) for each in several)
+    return distill(recording, output, method="regression", scorers=teachers, **options)
 
 
 def training_device(name: str) -> str:

@@ -9,36 +9,25 @@ import json
 import math
 import textwrap
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.runtime import manifest as manifest_file
-from edgekd.runtime.container import container_of
+from edgekd.runtime.container import format_of
 from edgekd.runtime.duration import duration
-from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.guard import admit
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import STATE_DTYPES
+from edgekd.torch_file import is_checkpoint
 
 if TYPE_CHECKING:
     from edgekd.checkpoint import Checkpoint
 
-CHECKPOINT_MAGIC = b"PK\x03\x04"  # torch writes its checkpoints as zip archives
 CONTAINERS = {"torch": "torch", "onnx": "ONNX", "tflite": "TFLite"}
 KINDS = {"student": "student checkpoint", "teacher": "teacher checkpoint", "exported": "exported detector"}
 LISTED_SENSORS = 16  # about what a screen holds beside the rest; --json has them all
 WIDTH, INDENT = 100, 12
 LONGEST_TEXT = 10_000  # characters of one entry; whatever a checkpoint says, it cannot steer the terminal
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a torch checkpoint; anything else is taken for an exported one.
-
-    Raises ModelRefused where there is no such file.
-    """
-    if not path.is_file():
-        raise ModelRefused(f"{path}: no such file; `edgekd distill` makes a .pt, `edgekd export` an .onnx of it")
-    with path.open("rb") as file:
-        return file.read(len(CHECKPOINT_MAGIC)) == CHECKPOINT_MAGIC
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -51,13 +40,13 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def _exported(path: Path) -> dict[str, Any]:
-    manifest, model = manifest_file.read(path)  # refuses a file whose bytes are not those of its digest
-    found = json.loads(manifest.to_json())
+    manifest, model = admit(path, try_first=False)  # refuses a file whose bytes are not those of its digest
+    found = json.loads(json.dumps(asdict(manifest)))  # tuples as lists
     cost = found["cost"]
     return {
         "file": str(path),
         "kind": "exported",
-        "container": container_of(model).name,
+        "container": format_of(model),
         "file_bytes": len(model),
         **found,
         "state": _with_bytes(found["state"]),
@@ -72,7 +61,7 @@ def _exported(path: Path) -> dict[str, Any]:
 def _checkpoint(path: Path) -> dict[str, Any]:
     import numpy as np
 
-    from edgekd.blocks.cost import multiply_adds
+    from edgekd.blocks.step import multiply_adds
     from edgekd.checkpoint import Checkpoint
     from edgekd.methods import method
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,10 +14,8 @@ import torch
 from torch import nn
 
 from edgekd.runtime.errors import GateFailed, ModelRefused, UsageError
-from edgekd.runtime.files import atomic
-from edgekd.runtime.json_fields import shown
+from edgekd.torch_file import first_line, load_safely, save_atomically
 
-SAFE_TORCH = (2, 10)
 FEW_UPDATES = 100  # optimizer steps; a network that makes fewer is close to the weights that it began with
 
 
@@ -71,40 +68,6 @@ def generator(seed: int, epoch: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed * 1_000_003 + epoch)
 
 
-def first_line(error: Exception) -> str:
-    """What an error of torch says, cut to fit into a line of ours; it may quote the file, which may be hostile."""
-    return shown((str(error).strip() or type(error).__name__).splitlines()[0].rstrip(":"), 120)
-
-
-def load_safely(path: Path, mapped: bool = False) -> Any:
-    """Read what `save_atomically` wrote: tensors and plain values, never code.
-
-    mapped: leave tensors in the file until they are used; what is written to them stays in this process.
-
-    Raises UsageError under a torch in which that promise does not hold.
-    """
-    if tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2]) < SAFE_TORCH:
-        raise UsageError(
-            f"torch {torch.__version__} can be made to run code by a checkpoint (CVE-2026-24747); "
-            f"pip install 'torch>={'.'.join(map(str, SAFE_TORCH))}'"
-        )
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-
-
-def weights_digest(about: str, weights: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over what the weights are of, their names and their values."""
-    h = hashlib.sha256(about.encode())
-    for name, tensor in sorted(weights.items()):
-        h.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return h.hexdigest()
-
-
-def save_atomically(content: Any, path: Path) -> None:
-    """`torch.save` that leaves the old file whole when it is cut short."""
-    with atomic(path) as file:
-        torch.save(content, file)
-
-
 def length(epochs: int, patience: int, updates: int, batches: int) -> tuple[int, int]:
     """Epochs and patience of a training with so many batches an epoch: as they are set, or as many epochs more as it
     takes to make so many updates, which then are all run."""
@@ -136,64 +99,72 @@ def fit(
         raise UsageError(
             f"training of the {job.name}: no gradients under torch.no_grad or inference_mode; leave it first"
         )
-    history: list[dict[str, float]] = []
-    best, best_loss = _weights(job.module), math.inf
-    saved = _resumable(checkpoint, job.name, digest, report) if resume else None
-    if saved is not None:
-        history, best, best_loss = saved["history"], saved["best"], saved["best_loss"]
-        job.module.load_state_dict(saved["module"])
-        job.optimizer.load_state_dict(saved["optimizer"])
-    for number in range(len(history), epochs):
-        if history and number - _best_epoch(history, keep_from) >= patience:
+    course = (_resumed(job, checkpoint, digest, report) if resume else None) or _Course([], _weights(job.module))
+    for number in range(len(course.history), epochs):
+        if course.history and number - _best_epoch(course.history, keep_from) >= patience:
             break
         started = time.monotonic()
-        losses: list[float] = []
-        for done, steps, loss in job.epoch(number):
-            if loss is not None:
-                losses.append(loss)
-                if number == 0 and len(losses) == 1 and steps * epochs < FEW_UPDATES:
-                    report({"job": job.name, "note": _too_few(job.name, epochs, steps)})
-            if not losses:
-                continue
-            spent = time.monotonic() - started
-            left = spent / done * (steps * (epochs - number) - done)
-            report(
-                {
-                    "job": job.name,
-                    "epoch": number + 1,
-                    "epochs": epochs,
-                    "step": done,
-                    "steps": steps,
-                    "loss": sum(losses[-50:]) / len(losses[-50:]),
-                    "steps_per_s": done / spent,
-                    "left_s": left,
-                }
-            )
-        loss, validation = sum(losses) / max(1, len(losses)), job.validate()
+        loss, validation = _train(job, number, epochs, report), job.validate()
         if not (math.isfinite(loss) and math.isfinite(validation)):
             raise GateFailed(
                 f"the training of the {job.name} diverged in epoch {number + 1} (loss {loss:g}, validation "
                 f"{validation:g}); lower its learning rate, for example --set learning_rate=1e-4"
             )
-        history.append({"loss": loss, "validation": validation, "seconds": time.monotonic() - started})
-        if number <= keep_from or validation < best_loss:
-            best, best_loss = _weights(job.module), validation
+        course.history.append({"loss": loss, "validation": validation, "seconds": time.monotonic() - started})
+        if number <= keep_from or validation < course.best_loss:
+            course.best, course.best_loss = _weights(job.module), validation
         if checkpoint is not None:
-            save_atomically(
-                {
-                    "name": job.name,
-                    "digest": digest,
-                    "history": history,
-                    "best": best,
-                    "best_loss": best_loss,
-                    "module": job.module.state_dict(),
-                    "optimizer": job.optimizer.state_dict(),
-                },
-                checkpoint,
-            )
-        report({"job": job.name, "epoch": number + 1, "epochs": epochs, **history[-1]})  # said when it is kept
-    job.module.load_state_dict(best)
-    return history
+            course.save(job, checkpoint, digest)
+        report({"job": job.name, "epoch": number + 1, "epochs": epochs, **course.history[-1]})  # said when it is kept
+    job.module.load_state_dict(course.best)
+    return course.history
+
+
+@dataclass
+class _Course:
+    """What a training has come to: a row for each epoch, and the weights of the best."""
+
+    history: list[dict[str, float]]
+    best: dict[str, torch.Tensor]
+    best_loss: float = math.inf
+
+    def save(self, job: Job, path: Path, digest: str) -> None:
+        """Keep it, with all that the next epoch goes on from."""
+        content = {
+            "name": job.name,
+            "digest": digest,
+            **vars(self),
+            "module": job.module.state_dict(),
+            "optimizer": job.optimizer.state_dict(),
+        }
+        save_atomically(content, path)
+
+
+def _train(job: Job, number: int, epochs: int, report: Callable[[dict[str, Any]], None]) -> float:
+    """One epoch, with a report on every step; its mean loss."""
+    started = time.monotonic()
+    losses: list[float] = []
+    for done, steps, loss in job.epoch(number):
+        if loss is not None:
+            losses.append(loss)
+            if number == 0 and len(losses) == 1 and steps * epochs < FEW_UPDATES:
+                report({"job": job.name, "note": _too_few(job.name, epochs, steps)})
+        if not losses:
+            continue
+        spent = time.monotonic() - started
+        report(
+            {
+                "job": job.name,
+                "epoch": number + 1,
+                "epochs": epochs,
+                "step": done,
+                "steps": steps,
+                "loss": sum(losses[-50:]) / len(losses[-50:]),
+                "steps_per_s": done / spent,
+                "left_s": spent / done * (steps * (epochs - number) - done),
+            }
+        )
+    return sum(losses) / max(1, len(losses))
 
 
 def _too_few(name: str, epochs: int, batches: int) -> str:
@@ -214,15 +185,15 @@ def _best_epoch(history: list[dict[str, float]], keep_from: int = 0) -> int:
     return 1 + min(range(min(keep_from, len(history) - 1), len(history)), key=lambda i: history[i]["validation"])
 
 
-def _resumable(
-    checkpoint: Path | None, name: str, digest: str, report: Callable[[dict[str, Any]], None]
-) -> dict[str, Any] | None:
-    """What a killed training left, where it is this one's."""
+def _resumed(
+    job: Job, checkpoint: Path | None, digest: str, report: Callable[[dict[str, Any]], None]
+) -> _Course | None:
+    """What a killed training left, put into the job, where it is this one's."""
     if checkpoint is None or not checkpoint.exists():
         return None
     try:
         saved = load_safely(checkpoint)
-        same = (saved["name"], saved["digest"]) == (name, digest)
+        same = (saved["name"], saved["digest"]) == (job.name, digest)
     except UsageError:
         raise
     except Exception as error:  # torch raises many kinds for what it has not written
@@ -230,5 +201,8 @@ def _resumable(
             f"{checkpoint}: cannot be resumed ({first_line(error)}); start anew without --resume"
         ) from None
     if not same:
-        report({"job": name, "note": f"{checkpoint} is of other data, settings, seed or teacher: starting anew"})
-    return saved if same else None
+        report({"job": job.name, "note": f"{checkpoint} is of other data, settings, seed or teacher: starting anew"})
+        return None
+    job.module.load_state_dict(saved["module"])
+    job.optimizer.load_state_dict(saved["optimizer"])
+    return _Course(saved["history"], saved["best"], saved["best_loss"])

@@ -22,9 +22,9 @@ from typing import Any
 import click
 
 from bench.promises.pretend_port import Events, watch
-from edgekd.runtime import manifest as manifest_file
 from edgekd.runtime.duration import duration
 from edgekd.runtime.errors import EdgeKDError, GateFailed, UsageError
+from edgekd.runtime.guard import admit
 from edgekd.simulation.simulate import Event, simulate
 
 TRAIN_SAMPLES, TEST_SAMPLES, SENSORS = 20_000, 8_000, 12  # two weeks to learn from, five and a half days to watch
@@ -83,7 +83,7 @@ def _compare(out: Path) -> list[dict[str, Any]]:
 
 def _feed(out: Path, faults: tuple[Event, ...]) -> Events:
     """The faulty days through a serial line; the events of `edgekd-run`."""
-    threshold = manifest_file.read(out / "student.onnx")[0].threshold.value
+    threshold = admit(out / "student.onnx", try_first=False)[0].threshold.value
     _title(f"The file at a serial line: the faulty days go in, alarms (scores above {threshold:.2f}) come out")
     _show("edgekd-run", "--model", "student.onnx", "--serial", "ttyDEMO", "--scores", ">", "events.jsonl")
 

@@ -14,6 +14,7 @@ from edgekd.data.recording import Recording
 from edgekd.evaluation.score_model import ModelScores
 from edgekd.export import describe
 from edgekd.export.detection import Detection, detect
+from edgekd.export.embed import embed
 from edgekd.export.formats import room
 from edgekd.export.gate import float_misses, int8_misses
 from edgekd.export.parity import STEPS, Parity, Reference, prove
@@ -21,7 +22,8 @@ from edgekd.export.scheme import Scheme
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.engines import Engine, load_engine
 from edgekd.runtime.errors import EdgeKDError, GateFailed
-from edgekd.runtime.manifest import Manifest, embed, read
+from edgekd.runtime.guard import admit
+from edgekd.runtime.manifest import Manifest
 
 FLOAT = "float32"
 TIMED_S = 1.0  # steps are timed for about so long ...
@@ -151,7 +153,7 @@ class Workshop:
         if detection is not None:
             manifest = replace(manifest, metrics={**manifest.metrics, "detection": detection.to_json()})
         content = embed(model, manifest)
-        read(content)  # what a device would refuse is not handed out
+        admit(content, try_first=False)  # what a device would refuse is not handed out
         return Candidate(scheme, content, manifest, parity, **measured)
 
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgekd import __version__
-from edgekd.blocks.cost import multiply_adds
-from edgekd.blocks.step import StepModule
+from edgekd.blocks.step import StepModule, multiply_adds
 from edgekd.checkpoint import Checkpoint
 from edgekd.export.parity import Parity
 from edgekd.export.scheme import Scheme

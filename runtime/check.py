@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from edgekd.runtime import manifest as manifest_file
 from edgekd.runtime.engines import load_engine
+from edgekd.runtime.guard import admit
 from edgekd.runtime.guard.child_process import probe
-from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.selftest import SelfTestResult, run_self_test
+from edgekd.runtime.selftest import run_self_test
 
 
 def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[str, Any]:
@@ -20,12 +21,13 @@ def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[s
     Raises ModelRefused for the file, MissingExtra or UsageError for the engine, also where it would kill this process;
     a failed self-test is a report.
     """
-    manifest, model = manifest_file.read(path, signed_by)
-    probe(model)
+    manifest, model = admit(path, signed_by, try_first=False)
+    probe(model)  # always, also one that is known
     engine = load_engine(model, manifest)
     began = time.perf_counter()
     result = run_self_test(engine, manifest)
     step_s = (time.perf_counter() - began) / result.steps
+    rate = manifest.threshold.alarms_per_day
     return {
         "ok": result.passed,
         "file": str(path),
@@ -39,11 +41,11 @@ def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[s
         "hop": manifest.hop,
         "warmup_samples": manifest.warmup_samples,
         "threshold": manifest.threshold.value,
-        "alarms_per_day_upper95": _alarms(manifest),
+        "alarms_per_day_upper95": rate and rate.upper95,
         "quantization": manifest.quantization.scheme,
         "engine": engine.name,
         "step_us": round(step_s * 1e6, 1),
-        "self_test": _self_test(result),
+        "self_test": {**asdict(result), "worst_error": result.worst_error if isfinite(result.worst_error) else None},
     }
 
 
@@ -73,19 +75,3 @@ def describe(report: dict[str, Any]) -> str:
         ),
     ]
     return "\n".join(f"{name:<10} {value}" for name, value in rows)
-
-
-def _alarms(manifest: Manifest) -> float | None:
-    rate = manifest.threshold.alarms_per_day
-    return None if rate is None else rate.upper95
-
-
-def _self_test(result: SelfTestResult) -> dict[str, Any]:
-    finite = result.worst_error != float("inf")
-    return {
-        "passed": result.passed,
-        "steps": result.steps,
-        "worst_error": result.worst_error if finite else None,
-        "worst_step": result.worst_step,
-        "tolerance": result.tolerance,
-    }

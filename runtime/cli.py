@@ -18,6 +18,7 @@ from edgekd.runtime.errors import EdgeKDError, UsageError
 from edgekd.runtime.options import GROUPS, GroupedCommand, Options, option
 
 SWITCH_S = 0.0005  # a thread that writes events keeps detection waiting for so long, not for Python's 5 ms
+END_S = 0.8  # what a reader of the events has at the end to take what is left
 LEAST_S = 0.02  # what the end of standard output gets where those before it have taken all
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": "EDGEKD"}
 EPILOG = """Events are JSON lines on standard output; words go to standard error. Every option can also be given as an
@@ -126,7 +127,7 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
     except BrokenPipeError:  # nobody reads the events any more: what they did not get is told after the next start
         forget_stdout()
     finally:
-        sink.close(max(LEAST_S, min(0.8, signals.over_by - time.monotonic())))
+        sink.close(max(LEAST_S, min(END_S, signals.over_by - time.monotonic())))
     sys.stdout.flush()
     signals.done()
     return 130 if signals.interrupted else 0

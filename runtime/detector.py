@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.runtime import manifest as manifest_file
-from edgekd.runtime.container import container_of
 from edgekd.runtime.engines import Engine, load_engine
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.guard import admit
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.selftest import check_self_test
 
@@ -101,11 +100,7 @@ class Detector:
         signed_by: public key (a PEM file) that must have signed the file; the signature is beside it, in FILE.sig.
         Raises ModelRefused (file), GateFailed (self-test), MissingExtra or UsageError (engine).
         """
-        found, model = manifest_file.read(path, signed_by)
-        if container_of(model).name == "tflite" if probe is None else probe:
-            from edgekd.runtime.guard.tried_models import ensure_proven
-
-            ensure_proven(model)
+        found, model = admit(path, signed_by, try_first=probe)
         engine = load_engine(model, found)
         if check:
             check_self_test(engine, found)

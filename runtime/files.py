@@ -1,4 +1,4 @@
-"""Files that are whole or not there: what a power cut in the middle of a write must not change."""
+"""Files that are whole or not there, whenever the power is cut; and the folder where a device keeps its own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+
+def state_folder() -> Path | None:
+    """Where a program keeps its own: in systemd's folder for this service, or the user's; None without a home."""
+    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    if given:
+        return Path(given)
+    home = os.environ.get("XDG_STATE_HOME", "")
+    try:
+        return (Path(home) if home else Path.home() / ".local" / "state") / "edgekd"
+    except RuntimeError:  # a user without a home
+        return None
 
 
 @contextlib.contextmanager
@@ -32,14 +44,3 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
         os.fsync(directory)  # the rename itself
     finally:
         os.close(directory)
-
-
-def state_folder() -> Path | None:
-    """Where this machine keeps what a service, or a user's program, has learned; None for a user without a home."""
-    if given := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:  # systemd's, for this service alone
-        return Path(given)
-    home = os.environ.get("XDG_STATE_HOME", "")
-    try:
-        return (Path(home) if home else Path.home() / ".local" / "state") / "edgekd"
-    except RuntimeError:
-        return None

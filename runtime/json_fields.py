@@ -1,18 +1,22 @@
-"""Strict, bounded reading of JSON that came out of a file nobody vouches for.
+"""Strict, bounded reading of JSON out of a file that nobody vouches for, by the bounds beside a dataclass's fields.
 
-Each `take` names the field, the bounds and what was found, so that a refusal needs no second look.
+`hop: Annotated[int, integer, 1, 100]` is read by `integer(value, "hop", 1, 100)`; a field that is a dataclass by
+`record`. With OPTIONAL behind it, a field may be missing. A refusal names the field, its bounds and what was found.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
+import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from edgekd.runtime.errors import ModelRefused
 
 T = TypeVar("T")
+OPTIONAL = "OPTIONAL"
 MAX_DEPTH = 6  # free sections (metrics, parity) are tables of tables, never trees
 MAX_NODES = 20_000  # values in one free section: far above any table, far below what costs memory
 MAX_TEXT = 2_000  # characters of one text: a paragraph
@@ -49,108 +53,108 @@ def parse_object(text: str) -> dict[str, Any]:
     return value
 
 
-class Fields:
-    """The fields of one JSON object, each taken once; `done` refuses what was never asked for."""
-
-    def __init__(self, value: object, where: str = "") -> None:
-        if not isinstance(value, dict):
-            raise ModelRefused(f"manifest: {where or 'top level'} should be an object, got {shown(value)}")
-        self._left = dict(value)
-        self._where = where
-
-    def _name(self, key: str) -> str:
-        return f"{self._where}.{key}" if self._where else key
-
-    def refuse(self, key: str, want: str, got: object) -> ModelRefused:
-        """The error for field `key`: what it should be and what it is."""
-        return ModelRefused(f"manifest: {self._name(key)} should be {want}, got {shown(got)}")
-
-    def has(self, key: str) -> bool:
-        """Whether an optional field is given and not null; a null is taken."""
-        if self._left.get(key) is None:
-            self._left.pop(key, None)
-            return False
-        return True
-
-    def take(self, key: str) -> Any:
-        if key not in self._left:
-            raise ModelRefused(f"manifest: {self._name(key)} is missing")
-        return self._left.pop(key)
-
-    def number(self, key: str, low: float, high: float) -> float:
-        """A finite number in [low, high]."""
-        value = self.take(key)
-        if not is_number(value) or not low <= value <= high:
-            raise self.refuse(key, f"a number in [{low:g}, {high:g}]", value)
-        return float(value)
-
-    def integer(self, key: str, low: int, high: int) -> int:
-        """An integer in [low, high]."""
-        value = self.take(key)
-        if type(value) is not int or not low <= value <= high:
-            raise self.refuse(key, f"an integer in [{low}, {high}]", value)
-        return value
-
-    def text(self, key: str, limit: int = MAX_TEXT, empty: bool = True) -> str:
-        """Printable text on one line of at most `limit` characters."""
-        value = self.take(key)
-        if not isinstance(value, str) or len(value) > limit or not value.isprintable() or not (value or empty):
-            raise self.refuse(key, f"printable text of at most {limit} characters", value)
-        return value
-
-    def items(self, key: str, low: int, high: int, read: Callable[[object, str], T]) -> tuple[T, ...]:
-        """A list of low to high items, each through `read(item, where)`."""
-        value = self.take(key)
-        if not isinstance(value, list) or not low <= len(value) <= high:
-            got = f"{len(value)} items" if isinstance(value, list) else value
-            raise self.refuse(key, f"a list of {low} to {high} items", got)
-        return tuple(read(item, f"{self._name(key)}[{i}]") for i, item in enumerate(value))
-
-    def child(self, key: str) -> Fields:
-        return Fields(self.take(key), self._name(key))
-
-    def free(self, key: str) -> dict[str, Any]:
-        """An object of any shape, bounded in depth, count and text; missing reads as empty."""
-        value = self._left.pop(key, {})
-        if not isinstance(value, dict):
-            raise self.refuse(key, "an object", value)
-        _bound_free(value, self._name(key))
-        return value
-
-    def done(self) -> None:
-        """Refuse fields that this format does not know."""
-        if self._left:
-            key = next(iter(self._left))
-            raise ModelRefused(f"manifest: unknown field '{shown(self._name(key))}'; a newer EdgeKD may read it")
+def record(value: Any, where: str, kind: Any) -> Any:
+    """A JSON object as a dataclass, each field through its reader; a missing and an unknown one are refused."""
+    if not isinstance(value, dict):
+        raise refused(where or "top level", "an object", value)
+    within = f"{where}." if where else ""
+    left, found = dict(value), {}
+    for name, (optional, reader, *bounds) in _readers(kind).items():
+        if name in left:
+            found[name] = reader(left.pop(name), within + name, *bounds)
+        elif not optional:
+            raise ModelRefused(f"manifest: {within}{name} is missing")
+    for name in left:
+        raise ModelRefused(f"manifest: unknown field '{shown(within + name)}'; a newer EdgeKD may read it")
+    return kind(**found)
 
 
-def is_number(value: object) -> bool:
+@functools.cache
+def _readers(kind: Any) -> dict[str, list[Any]]:
+    """Of each field of a dataclass: whether it may be missing, its reader and its bounds."""
+    found = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        marks = getattr(hint, "__metadata__", (record, hint))
+        found[name] = [marks[-1] == OPTIONAL, *(mark for mark in marks if mark != OPTIONAL)]
+    return found
+
+
+def refused(where: str, want: str, got: object) -> ModelRefused:
+    """The error for a field: what it should be and what it is."""
+    return ModelRefused(f"manifest: {where} should be {want}, got {shown(got)}")
+
+
+def number(value: Any, where: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """A finite number in [low, high]."""
+    if not _is_number(value) or not low <= value <= high:
+        raise refused(where, f"a number in [{low:g}, {high:g}]", value)
+    return float(value)
+
+
+def integer(value: Any, where: str, low: int, high: int) -> int:
+    """An integer in [low, high]."""
+    if type(value) is not int or not low <= value <= high:
+        raise refused(where, f"an integer in [{low}, {high}]", value)
+    return value
+
+
+def text(value: Any, where: str, limit: int = MAX_TEXT, least: int = 0) -> str:
+    """Printable text on one line, `least` to `limit` characters of it."""
+    if not isinstance(value, str) or not least <= len(value) <= limit or not value.isprintable():
+        raise refused(where, f"printable text of {least} to {limit} characters", value)
+    return value
+
+
+def matching(value: Any, where: str, pattern: re.Pattern[str], what: str) -> str:
+    """Text that is `what`, all of it."""
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise refused(where, what, value)
+    return value
+
+
+def items(value: Any, where: str, low: int, high: int, reader: Callable[..., T], *bounds: Any) -> tuple[T, ...]:
+    """A list of low to high items, each through a reader."""
+    if not isinstance(value, list) or not low <= len(value) <= high:
+        raise refused(
+            where, f"a list of {low} to {high} items", f"{len(value)} items" if type(value) is list else value
+        )
+    return tuple(reader(item, f"{where}[{i}]", *bounds) for i, item in enumerate(value))
+
+
+def or_null(value: Any, where: str, reader: Callable[..., T], *bounds: Any) -> T | None:
+    """What the reader takes, or null."""
+    return None if value is None else reader(value, where, *bounds)
+
+
+def free(value: Any, where: str) -> dict[str, Any]:
+    """An object of any shape, bounded in depth, count and text."""
+    if not isinstance(value, dict):
+        raise refused(where, "an object", value)
+    level: list[object] = [value]
+    nodes = 0
+    for _ in range(MAX_DEPTH):
+        below: list[object] = []
+        for item in level:
+            nodes += 1
+            if isinstance(item, dict):
+                below += [*item.keys(), *item.values()]
+            elif isinstance(item, list):
+                below += item
+            elif isinstance(item, str):
+                if len(item) > MAX_TEXT or not item.isprintable():
+                    raise ModelRefused(f"manifest: {where} holds overlong or unprintable text: {shown(item)}")
+            elif not (item is None or isinstance(item, bool) or _is_number(item)):
+                raise ModelRefused(f"manifest: {where} holds {shown(item)}, which is no finite number")
+        if nodes + len(below) > MAX_NODES:
+            raise ModelRefused(f"manifest: {where} holds more than {MAX_NODES} values")
+        if not below:
+            return value
+        level = below
+    raise ModelRefused(f"manifest: {where} is nested deeper than {MAX_DEPTH} levels")
+
+
+def _is_number(value: object) -> bool:
     """A finite int or float that is no bool and fits a double."""
     if type(value) is int:
         return -(2**63) <= value < 2**63
     return type(value) is float and math.isfinite(value)
-
-
-def _bound_free(section: dict[str, Any], where: str) -> None:
-    level: list[object] = [section]
-    nodes = 0
-    for _ in range(MAX_DEPTH):
-        below: list[object] = []
-        for value in level:
-            nodes += 1
-            if isinstance(value, dict):
-                below += value.keys()
-                below += value.values()
-            elif isinstance(value, list):
-                below += value
-            elif isinstance(value, str):
-                if len(value) > MAX_TEXT or not value.isprintable():
-                    raise ModelRefused(f"manifest: {where} holds overlong or unprintable text: {shown(value)}")
-            elif not (value is None or isinstance(value, bool) or is_number(value)):
-                raise ModelRefused(f"manifest: {where} holds {shown(value)}, which is no finite number")
-        if nodes + len(below) > MAX_NODES:
-            raise ModelRefused(f"manifest: {where} holds more than {MAX_NODES} values")
-        if not below:
-            return
-        level = below
-    raise ModelRefused(f"manifest: {where} is nested deeper than {MAX_DEPTH} levels")

@@ -18,17 +18,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekd.export.embed import embed
 from edgekd.runtime.engines import load_engine
-from edgekd.runtime.manifest import (
-    DigestSpec,
-    Manifest,
-    ScoreSpec,
-    SelfTestSpec,
-    SensorSpec,
-    StateSpec,
-    ThresholdSpec,
-    embed,
-)
+from edgekd.runtime.manifest import DigestSpec, Manifest, ScoreSpec, SelfTestSpec, SensorSpec, StateSpec, ThresholdSpec
 from edgekd.runtime.selftest import self_test_scores
 
 

@@ -22,8 +22,7 @@ import click
 import numpy as np
 
 from bench.promises.arm64.compare import FLOAT_BOUND, Replay, replay, subject
-from bench.promises.arm64.root import build_wheel, run
-from bench.promises.installed import environment
+from bench.promises.wheel import build_wheel, environment, run
 from bench.results import save, table
 from bench.trained_students import PLANS, student
 from edgekd.checkpoint import Checkpoint

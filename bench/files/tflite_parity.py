@@ -24,11 +24,11 @@ from bench.trained_students import student
 from edgekd.checkpoint import Checkpoint, package
 from edgekd.export import describe, tflite
 from edgekd.export.candidate import step_times
+from edgekd.export.embed import embed
 from edgekd.export.parity import Reference, prove
 from edgekd.methods.lta import PRESETS
 from edgekd.methods.lta.distill import prepared
 from edgekd.runtime.engines import Engine, load_engine
-from edgekd.runtime.manifest import embed
 
 STEPS = 10_000
 PUBLISHED = {"window": 100, "teacher_window": 200}

@@ -8,13 +8,12 @@ The tests of the same names are the short forms; this runs their code for longer
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,19 @@ from edgekd.runtime.cli import SWITCH_S
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.episodes import Episodes
-from edgekd.runtime.gateway.sinks.fan_out import Several
+from edgekd.runtime.gateway.config import read_config
+from edgekd.runtime.gateway.options import GatewayOptions
+from edgekd.runtime.gateway.service import deliver
+from edgekd.runtime.gateway.sinks.fan_out import FanOut
 from edgekd.runtime.loop import Loop
-from edgekd.runtime.options import Options
 from edgekd.runtime.sinks import JsonLines
-from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources import Items, Row
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "gateway"))
 from broker import Broker, Consumer, Network, eventually, free_port
 from device import Device
+from gateway_device import Gateway, gateway_toml
 from step_models import step_file, step_samples
 from test_delivery import killed_run
 
@@ -83,12 +86,12 @@ def outage(folder: Path, seconds: float) -> dict[str, Any]:
     with Broker(folder) as broker, Consumer(broker.port, client_id="c", clean_session=False) as consumer:
         url = f"mqtt://127.0.0.1:{broker.port}/alerts"
         run = ("--model", folder / "m.onnx", "--stdin", "--state", folder / "state", "--scores", "--publish", url)
-        with Device(*run, stdin=subprocess.PIPE) as device:
+        with Gateway(*run, stdin=subprocess.PIPE) as device:
             feed(device, 5)
             broker.stop()
             feed(device, seconds / 2)
             device.process.kill()
-        with Device(*run, stdin=subprocess.PIPE) as again:
+        with Gateway(*run, stdin=subprocess.PIPE) as again:
             feed(again, seconds / 2)
             waiting = len(consumer.messages)
             broker.start()
@@ -113,7 +116,7 @@ def outage(folder: Path, seconds: float) -> dict[str, Any]:
         "delivered_after_return_s": round(took_s, 2),
         "lost_by_the_kill": len(lost),
         "gaps": len(range(sequence[0], sequence[-1] + 1)) - len(sequence),
-        "dropped": sum(event["count"] for event in again.events if event["event"] == "spool_dropped"),
+        "dropped": sum(event["count"] for event in again.events if event["event"] == "outbox_dropped"),
     }
 
 
@@ -174,7 +177,10 @@ class _Paced:
     def seek(self, sample: int) -> None:
         raise NotImplementedError
 
-    def __iter__(self) -> Iterator[Sequence[Row | InputEvent]]:
+    def wait(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Items]:
         due = time.monotonic()
         for values in self._samples:
             due += PERIOD_S
@@ -183,24 +189,23 @@ class _Paced:
 
 
 def _timed(
-    detector: Detector, options: Options, samples: np.ndarray, scores: bool
+    detector: Detector, options: GatewayOptions, samples: np.ndarray, scores: bool
 ) -> tuple[list[tuple[float, float]], int]:
     """Seconds of `Detector.update` and of all that the loop does with a sample, for each of them; events told."""
     from edgekd.runtime.sources.row_reader import RowReader
 
     stream, writer, clock = detector.stream(), DiskWriter(), time.perf_counter
-    sinks = Several(options, True, writer, lambda words: None)
-    loop = Loop(_Paced(samples, RowReader(detector.manifest, {})), stream, Episodes(), sinks, lambda words: None)
-    sinks._stdout = JsonLines(_nowhere)  # the events themselves are of no interest here
-    loop.scores = scores
-    update, whole, emit = stream.update, loop._sample, sinks.emit
+    fan_out = FanOut(JsonLines(_nowhere), writer, lambda words: None)  # the events themselves are of no interest here
+    deliver(options, options.streams[0], fan_out, writer, patient=False)
     told = [0]
 
-    def counted(event: Any) -> None:
+    def emit(event: Any) -> None:
         told[0] += 1
-        emit(event)
+        fan_out.emit(event)
 
-    sinks.emit = counted  # type: ignore[method-assign]
+    source, say = _Paced(samples, RowReader(detector.manifest, {})), lambda words: None
+    loop = Loop(source, stream, Episodes(), emit, say, [fan_out], scores)
+    update, whole = stream.update, loop._sample
     times: list[tuple[float, float]] = []
     updated = [0.0]
 
@@ -216,20 +221,17 @@ def _timed(
         times.append((updated[0], clock() - began))
 
     stream.update, loop._sample = timed_update, timed_sample  # type: ignore[method-assign]
-    sinks.start()
     loop.run()
-    sinks.close(lambda: True)
+    fan_out.close(lambda: True)
     writer.close(1.0)
     return times, told[0]
 
 
-def _options(folder: Path, name: str, url: str | None) -> Options:
-    from edgekd.runtime.cli import cli
-
-    arguments = ["--model", str(folder / "m.onnx"), "--spool", str(folder / f"spool {name}")]
-    with contextlib.suppress(SystemExit), cli.make_context("edgekd-run", arguments) as context:
-        return Options(**context.params | {"publish": url})
-    raise AssertionError("the options changed")
+def _options(folder: Path, name: str, url: str | None) -> GatewayOptions:
+    to = ("--publish", url) if url else ()
+    file = folder / "gateway.toml"
+    file.write_text(gateway_toml("--model", folder / "m.onnx", "--stdin", "--outbox", folder / f"outbox {name}", *to))
+    return read_config(str(file))
 
 
 if __name__ == "__main__":

@@ -149,12 +149,12 @@ def published_file() -> bytes:
 
 def walk_ms(data: bytes) -> float:
     """Median milliseconds to read and check a file's bytes, before an engine sees them."""
-    from edgekd.runtime.manifest import read
+    from edgekd.runtime.guard import admit
 
     times = []
     for _ in range(15):
         began = time.perf_counter()
-        read(data)
+        admit(data, try_first=False)
         times.append(time.perf_counter() - began)
     return 1e3 * sorted(times)[len(times) // 2]
 

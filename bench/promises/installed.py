@@ -25,7 +25,7 @@ import click
 import numpy as np
 
 from bench.files.speed import recording, untrained
-from bench.promises.arm64.root import build_wheel, run
+from bench.promises.wheel import build_wheel, environment, run
 from bench.results import save, table
 from edgekd.compare.fresh import ONE_THREAD
 from edgekd.data import save as save_recording
@@ -50,15 +50,6 @@ atexit.register(tell)
 from edgekd.runtime.cli import cli
 cli.main(sys.argv[1:-1], standalone_mode=False)
 """
-
-
-def environment(folder: Path, *installs: list[str], base: str = sys.executable) -> Path:
-    """A fresh environment of Python `base` with only what the pip arguments bring, one call each; its interpreter."""
-    python = folder / "bin" / "python"
-    run(base, "-m", "venv", "--without-pip", str(folder))
-    for arguments in installs:
-        run(sys.executable, "-m", "pip", "--python", str(python), "install", "-q", *arguments)
-    return python
 
 
 def packages(python: Path) -> dict[str, float]:

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from edgekd.runtime import manifest as manifest_file
 from edgekd.runtime.errors import GateFailed
+from edgekd.runtime.guard import admit
 
 PATIENCE_S = 60.0  # without a reader for so long, something is wrong
 Events = list[dict[str, Any]]
@@ -53,7 +53,7 @@ def watch(
 
     The header goes first: a reader drops the first line after opening a port, and takes names of columns from it.
     """
-    manifest, _ = manifest_file.read(model)
+    manifest, _ = admit(model, try_first=False)
     with recording.open("rb") as file:
         lines = file.readlines()
     last = (len(lines) - 1) // manifest.hop * manifest.hop - 1

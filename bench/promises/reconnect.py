@@ -27,7 +27,7 @@ import numpy as np
 
 from bench.promises.soak import RUN, lines
 from bench.results import save
-from edgekd.runtime import manifest as manifest_file
+from edgekd.runtime.guard import admit
 
 SENSORS = 8
 BOUND_S = 1.0
@@ -40,7 +40,7 @@ PROTOCOL = (
 
 def reopened(model: Path, folder: Path, times: int, seed: int = 0) -> dict[str, Any]:
     """Unplug and replug so often; the seconds until a score, and whether every sample was a line that was sent."""
-    manifest, _ = manifest_file.read(model)
+    manifest, _ = admit(model, try_first=False)
     hop, n = manifest.hop, len(manifest.sensors)
     rows = iter(lines(n, (2 + manifest.warmup_samples // hop + 3 * times) * hop + 10 * times, seed).splitlines(True))
     fate = random.Random(seed)

@@ -28,7 +28,8 @@ import numpy as np
 
 from bench.promises.soak import lines
 from bench.results import save
-from edgekd.runtime import manifest as manifest_file
+from edgekd.export.embed import embed
+from edgekd.runtime.guard import admit
 
 PATIENCE_S = 60.0
 WARM_UP = 0.1  # of the time: the writer's start, the first steps, the allocator's arenas
@@ -78,7 +79,7 @@ for line in log:
 
 def sustained(model: Path, folder: Path, rate: float, seconds: float) -> dict[str, Any]:
     """Feed a run so fast for so long; what became of the lines, and how late the scores were."""
-    manifest, _ = manifest_file.read(model)
+    manifest, _ = admit(model, try_first=False)
     (folder / "lines").write_bytes(lines(len(manifest.sensors)))
     master, slave = os.openpty()
     tty.setraw(slave)
@@ -184,8 +185,8 @@ def main(seconds: float, rate: float, sensors: int) -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path = export(untrained(sensors, "edge")[0], folder / "edge.onnx", steps=200).path
-        manifest, content = manifest_file.read(path)
-        path.write_bytes(manifest_file.embed(content, replace(manifest, period_s=1 / rate, max_hold_s=100 / rate)))
+        manifest, content = admit(path, try_first=False)
+        path.write_bytes(embed(content, replace(manifest, period_s=1 / rate, max_hold_s=100 / rate)))
         load = os.getloadavg()[0]  # who else is at work: what outruns a busy machine need not outrun a quiet one
         found = {**sustained(path, folder, rate, seconds), "load average before": round(load, 1)}
     print(json.dumps(found, indent=1))

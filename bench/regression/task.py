@@ -29,7 +29,7 @@ from edgekd.methods.regression.image_jobs import Group, Images
 from edgekd.methods.regression.image_train import new_step, run, training_images
 from edgekd.methods.regression.networks import LADDER, parameters
 from edgekd.runtime.errors import GateFailed
-from edgekd.training import weights_digest
+from edgekd.torch_file import weights_digest
 
 SETS = {"mnist": "fashion-mnist", "fashion-mnist": "mnist"}
 """Each set, and the other one, whose images are its outliers."""

@@ -179,3 +179,23 @@ def _joined(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int) -> S
         return Scores(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, n), np.float32))
     samples, scores, shares = (np.concatenate(column) for column in zip(*parts))
     return Scores(samples, scores, shares)
+
+
+def multiply_adds(step: StepModule) -> int:
+    """Multiply-adds of one step: convolutions, matrix products and recurrences; what is elementwise is not counted."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    samples, valid = torch.zeros(step.hop, step.n_sensors), torch.ones(step.n_sensors)
+    # torch counts the products inside RNN and GRU cells, but not the LSTM that it hands to oneDNN whole
+    whole_lstm = {torch.ops.aten.mkldnn_rnn_layer: _lstm_flops}
+    with FlopCounterMode(display=False, custom_mapping=whole_lstm) as counter, torch.inference_mode():
+        step(samples, valid, *step.initial_state())
+    return counter.get_total_flops() // 2
+
+
+def _lstm_flops(
+    sequence: tuple[int, ...], w_input: tuple[int, ...], w_hidden: tuple[int, ...], *_: Any, **__: Any
+) -> int:
+    """sequence (T, batch, inputs), w_input (4 hidden, inputs), w_hidden (4 hidden, hidden) -> 2 flops a product."""
+    vectors = sequence[0] * sequence[1]
+    return 2 * vectors * (w_input[0] * w_input[1] + w_hidden[0] * w_hidden[1])

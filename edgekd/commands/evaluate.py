@@ -15,6 +15,8 @@ from edgekd.commands.options import json_option, recording_options
 if TYPE_CHECKING:
     from edgekd.data import Recording
     from edgekd.evaluation.fidelity import Fidelity
+    from edgekd.evaluation.images import ImageReport
+    from edgekd.evaluation.report import Report
     from edgekd.evaluation.score_model import ModelScores
 
 PARTS = {"test": "test", "train": "train", "all": None}
@@ -84,8 +86,6 @@ def command(
         edgekd evaluate student.pt fashion-mnist:DIR#0 --teacher student-teacher.pt
     """
     from edgekd.data import load
-    from edgekd.evaluation.images import ImageReport, evaluate_images
-    from edgekd.evaluation.report import Report, evaluate_scores
     from edgekd.evaluation.score_model import score_model
 
     recording = load(data, PARTS[part], **reading)
@@ -97,13 +97,7 @@ def command(
         click.echo(f"note: {note}", err=True)
     at = found.threshold if threshold is None else threshold
     rule = found.threshold_rule if threshold is None else "given by hand"
-    report: Report | ImageReport
-    if recording.frame is not None:
-        report = evaluate_images(found.recording, found.samples, found.scores, at, rule, seed)
-    else:
-        report = evaluate_scores(
-            found.recording, found.samples, found.scores, at, found.hop, threshold_rule=rule, seed=seed
-        )
+    report = _report(found, at, rule, seed)
     faithful = None if teacher is None else _fidelity(teacher, recording, found, one_stream)
     if scores_csv is not None:
         _write_scores(scores_csv, found, at)
@@ -118,18 +112,33 @@ def command(
             content["fidelity"] = {"teacher": str(teacher), **faithful.to_json()}
         click.echo(json.dumps(content, allow_nan=False))
         return
+    _print(report, found.name, model)
+    if faithful is not None:
+        click.echo(f"\nagainst {teacher}: {faithful.in_words()}")
+
+
+def _report(found: ModelScores, threshold: float, rule: str, seed: int) -> Report | ImageReport:
+    """The figures: those of images where the recording has any."""
+    from edgekd.evaluation.images import evaluate_images
+    from edgekd.evaluation.report import evaluate_scores
+
+    verdicts = found.recording, found.samples, found.scores, threshold
+    if found.recording.frame is not None:
+        return evaluate_images(*verdicts, rule, seed)
+    return evaluate_scores(*verdicts, found.hop, threshold_rule=rule, seed=seed)
+
+
+def _print(report: Report | ImageReport, detector: str, model: Path) -> None:
+    """The table, for people."""
     from rich.console import Console
     from rich.text import Text
 
-    from edgekd.evaluation.images import render as render_images
-    from edgekd.evaluation.table import render
+    from edgekd.evaluation import images, table
     from edgekd.runtime.json_fields import shown
 
-    table = render_images(report) if isinstance(report, ImageReport) else render(report)
-    heading = Text.assemble((shown(found.name), "bold"), f", {shown(str(model), 300)}")
-    Console(highlight=False).print(heading, table, sep="\n")
-    if faithful is not None:
-        click.echo(f"\nagainst {teacher}: {faithful.in_words()}")
+    rendered = images.render(report) if isinstance(report, images.ImageReport) else table.render(report)
+    heading = Text.assemble((shown(detector), "bold"), f", {shown(str(model), 300)}")
+    Console(highlight=False).print(heading, rendered, sep="\n")
 
 
 def _fidelity(path: Path, recording: Recording, found: ModelScores, one_stream: bool) -> Fidelity:

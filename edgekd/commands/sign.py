@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgekd.runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -40,12 +44,12 @@ def command(files: tuple[Path, ...], key: Path | None, new_key: Path | None) -> 
 
 def _sign(file: Path, key: Path) -> Path:
     """Sign what the device would take; a file that it would refuse is not worth a signature."""
-    from edgekd.runtime import manifest
     from edgekd.runtime.files import atomic
-    from edgekd.runtime.guard.signature import load_private_key, signature_path
+    from edgekd.runtime.guard import admit
+    from edgekd.runtime.guard.signature import signature_path
 
-    private = load_private_key(key)
-    _, data = manifest.read(file)
+    private = _private_key(key)
+    _, data = admit(file, try_first=False)
     path = signature_path(file)
     try:
         with atomic(path) as out:
@@ -55,10 +59,30 @@ def _sign(file: Path, key: Path) -> Path:
     return path
 
 
-def _make_key(path: Path) -> Path:
-    from edgekd.runtime.guard.signature import new_pair
+def _private_key(path: Path) -> Ed25519PrivateKey:
+    """The key in a PEM file without a passphrase; raises UsageError for any other."""
+    from edgekd.runtime.guard.signature import primitives, read_key
 
-    private, public = new_pair()
+    ed25519, serialization = primitives()
+    kind: type[Ed25519PrivateKey] = ed25519.Ed25519PrivateKey
+    return read_key(path, lambda pem: serialization.load_pem_private_key(pem, None), kind, "private")
+
+
+def _new_pair() -> tuple[bytes, bytes]:
+    """A new private and its public key, PEM."""
+    from edgekd.runtime.guard.signature import primitives
+
+    ed25519, serialization = primitives()
+    key = ed25519.Ed25519PrivateKey.generate()
+    pem = serialization.Encoding.PEM
+    return (
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+        key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo),
+    )
+
+
+def _make_key(path: Path) -> Path:
+    private, public = _new_pair()
     public_path = path.with_name(f"{path.name}.pub")
     for target in (path, public_path):
         if os.path.lexists(target):

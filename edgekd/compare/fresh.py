@@ -58,7 +58,7 @@ def peak_bytes() -> int:
 
 def _steps(path: Path, count: int) -> None:
     """Load the model; `count` steps, the first of them announced."""
-    from edgekd.inspection import is_checkpoint
+    from edgekd.torch_file import is_checkpoint
 
     if is_checkpoint(path):
         import torch

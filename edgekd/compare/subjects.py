@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgekd.data.recording import Recording
-from edgekd.inspection import is_checkpoint
-from edgekd.runtime import manifest as manifest_file
-from edgekd.runtime.container import container_of
+from edgekd.runtime.container import format_of
 from edgekd.runtime.engines import load_engine
 from edgekd.runtime.errors import GateFailed, MissingExtra, ModelRefused, UsageError
+from edgekd.runtime.guard import admit
 from edgekd.runtime.manifest import STATE_DTYPES
 from edgekd.runtime.selftest import check_self_test, self_test_samples
+from edgekd.torch_file import is_checkpoint
 
 if TYPE_CHECKING:
     from edgekd.checkpoint import Checkpoint
@@ -87,7 +87,7 @@ class TorchSubject(_Fed):
     def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
         import torch
 
-        from edgekd.blocks.cost import multiply_adds
+        from edgekd.blocks.step import multiply_adds
 
         self._torch = torch
         self._checkpoint = checkpoint
@@ -132,13 +132,13 @@ class ExportedSubject(_Fed):
     """An exported file in its engine; its self-test is replayed first."""
 
     def __init__(self, path: Path, made_from: Path | None = None) -> None:
-        manifest, model = manifest_file.read(path)
+        manifest, model = admit(path, try_first=False)
         self._manifest = manifest
         self._engine = load_engine(model, manifest)
         test = check_self_test(self._engine, manifest)
         self.path, self.digest = path, manifest.digests.student
         self.made_from = made_from
-        self.format, self.kind = container_of(model).name, manifest.quantization.scheme.split()[0]
+        self.format, self.kind = format_of(model), manifest.quantization.scheme.split()[0]
         self.name = f"student ({FORMAT_NAMES[self.format]} {self.kind})"
         self.sensors = manifest.names
         self.hop, self.warmup_samples = manifest.hop, manifest.warmup_samples

@@ -1,4 +1,4 @@
-"""One door to the verdicts of any detector on a recording: a student checkpoint or an exported file."""
+"""The verdicts of any detector on a recording, whether it is a student checkpoint or an exported file."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from edgekd.data.checks import require_length, require_same_sensors, same_period
 from edgekd.data.recording import Recording
-from edgekd.inspection import is_checkpoint
 from edgekd.runtime.detector import Detector
+from edgekd.torch_file import is_checkpoint
 
 BLOCK = 4096  # samples between two calls of `progress`
 

@@ -1,4 +1,4 @@
-"""The methods: one room each behind the same door.
+"""The methods: a package each, all with the same interface.
 
 `METHODS` is the registry. A method's module has `SYSTEM` (the published system, one line), `PRESETS` and
 `DEFAULT_PRESET`, `CONFIG` (its configuration class, with `to_json` and `from_json`), `STEP` (its step module, built as

@@ -1,4 +1,4 @@
-"""What goes in and out of the one door that every method has: `train(recording, config, how) -> Trained`."""
+"""What goes in and out of the function that every method has: `train(recording, config, how) -> Trained`."""
 
 from __future__ import annotations
 

@@ -15,8 +15,6 @@ from edgekd.runtime.errors import ModelRefused
 MAX_PARTS = 250_000  # fields of all messages and packed numbers together; the largest student has 20,000
 MAX_TEXT = 2**20  # bytes of one string: the manifest is the longest
 
-WIRES: dict[str, tuple[int, ...]] = {"int": (0, 2), "float": (5,), "count": (5, 2)}  # one by one, packed
-
 Fields = dict[int, tuple[str, str, bool]]
 """Tag -> name, kind, and whether it may be given several times."""
 
@@ -160,16 +158,6 @@ def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
                 break
             return value, at
     raise damaged(at)
-
-
-def varint(value: int) -> bytes:
-    """A number as it is written."""
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def damaged(at: int) -> ModelRefused:

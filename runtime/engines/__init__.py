@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from edgekd.runtime.container import container_of
-from edgekd.runtime.engines.interface import Engine, Feeds, graph_inputs, graph_outputs
-from edgekd.runtime.engines.onnx import OnnxEngine
-from edgekd.runtime.engines.tflite import TfliteEngine
+from edgekd.runtime.container import format_of
+from edgekd.runtime.engines.interface import Engine
 from edgekd.runtime.manifest import Manifest
 
-__all__ = ["Engine", "Feeds", "OnnxEngine", "TfliteEngine", "graph_inputs", "graph_outputs", "load_engine"]
-
-_KINDS: dict[str, type[OnnxEngine] | type[TfliteEngine]] = {"onnx": OnnxEngine, "tflite": TfliteEngine}
+__all__ = ["Engine", "load_engine"]
 
 
 def load_engine(model: bytes, manifest: Manifest) -> Engine:
@@ -18,4 +14,10 @@ def load_engine(model: bytes, manifest: Manifest) -> Engine:
 
     Raises ModelRefused where graph and manifest disagree, MissingExtra or UsageError for the engine itself.
     """
-    return _KINDS[container_of(model).name](model, manifest)
+    if format_of(model) == "onnx":
+        from edgekd.runtime.engines.onnx import OnnxEngine
+
+        return OnnxEngine(model, manifest)
+    from edgekd.runtime.engines.tflite import TfliteEngine
+
+    return TfliteEngine(model, manifest)

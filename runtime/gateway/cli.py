@@ -94,8 +94,9 @@ def unit(file: str) -> None:
     Example:
         edgekd-gateway unit /etc/edgekd/gateway.toml > /etc/systemd/system/edgekd.service
     """
-    from edgekd.runtime.gateway.config import read_config
     from edgekd.runtime.gateway.unit import unit_of
+
+    from edgekd.runtime.gateway.config import read_config
 
     click.echo(unit_of(file, read_config(file)), nl=False)
 

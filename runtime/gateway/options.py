@@ -5,13 +5,20 @@ A key stands in two places, both here: its click declaration, and a field under 
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.options import DURATION, GROUPS, Options, option
+
+if TYPE_CHECKING:
+    from edgekd.runtime.gateway.mqtt.connection import Secrets
 
 INPUTS = {
     "serial": '= "DEVICE"',
@@ -66,6 +73,21 @@ class GatewayOptions:
     mqtt_client_id: str | None
     streams: tuple[StreamOptions, ...]
 
+    @property
+    def secrets(self) -> Secrets:
+        """What a connection to a broker needs beside its URL."""
+        from edgekd.runtime.gateway.mqtt.connection import Secrets
+
+        password = credential("mqtt-password", self.mqtt_password_file)
+        key = credential("mqtt-key", self.mqtt_key)
+        return Secrets(password, self.mqtt_ca, self.mqtt_cert, key, self.mqtt_client_id)
+
+
+def credential(name: str, file: str | None) -> str | None:
+    """Where systemd has put what only root may read (the unit's LoadCredential=NAME:FILE); else the file itself."""
+    given = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), name)
+    return str(given) if given.is_absolute() and given.exists() else file
+
 
 def _band(name: str, default: tuple[float, float], help: str) -> click.Option:
     bounds = click.FloatRange(0, 100, min_open=True)
@@ -116,6 +138,11 @@ def stream_named(name: object) -> str:
 
 def check(options: GatewayOptions) -> None:
     """Raise UsageError for keys that do not go together."""
+    try:
+        if not shlex.split(options.command or "true"):
+            raise ValueError("it is empty")
+    except ValueError as error:
+        raise UsageError(f"exec {shown(options.command, 100)}: {error}") from None
     for stream in options.streams:
         try:
             _check_stream(stream)

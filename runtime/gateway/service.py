@@ -7,8 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
-
 from edgekd.runtime import assembly
 from edgekd.runtime.cli import SWITCH_S, forget_stdout, locked
 from edgekd.runtime.detector import Detector
@@ -16,6 +14,7 @@ from edgekd.runtime.digest import sha256
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import state_folder
+from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
 from edgekd.runtime.gateway.sinks.interface import Outlet

@@ -1,0 +1,53 @@
+"""The one door for model files: nothing reaches an engine but through `admit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.runtime.container import format_of
+from edgekd.runtime.errors import ModelRefused, UsageError
+from edgekd.runtime.guard.static_checks import MAX_FILE_BYTES, read_checked
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import Manifest
+
+
+def admit(
+    source: str | Path | bytes, signed_by: str | Path | None = None, try_first: bool | None = None
+) -> tuple[Manifest, bytes]:
+    """The manifest and the bytes of a model file that is good to run, given as a path or as those bytes.
+
+    signed_by: public key that must have signed the file; its signature is beside it.
+    try_first: run a file that is new on this machine in a child process first, which may die of it. None: only TFLite,
+    of which engines check little; False: none, for whoever only reads.
+    Raises ModelRefused for a file that cannot be read, is too large, damaged, not signed, holds what no exporter
+    writes, or is not what its manifest says; UsageError where the engine dies of it.
+    """
+    if isinstance(source, bytes):
+        if signed_by is not None:
+            raise UsageError("a signature lies beside a file; give the file's path, not its bytes")
+        manifest, data = read_checked(source), source
+    else:
+        manifest, data = _from_file(Path(source), signed_by)
+    if format_of(data) == "tflite" if try_first is None else try_first:
+        from edgekd.runtime.guard.tried_models import ensure_tried
+
+        ensure_tried(data)
+    return manifest, data
+
+
+def _from_file(path: Path, signed_by: str | Path | None) -> tuple[Manifest, bytes]:
+    name = shown(str(path), 300)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise ModelRefused(f"{name}: {reason}; give a file written by edgekd export") from None
+    try:
+        if signed_by is not None:
+            from edgekd.runtime.guard.signature import verify
+
+            verify(data, path, Path(signed_by))
+        return read_checked(data), data
+    except ModelRefused as error:
+        raise ModelRefused(f"{name}: {error}") from None

@@ -3,7 +3,7 @@ them, and neither says anything.
 
 onnxruntime 1.21.0 died of an illegal instruction on every Raspberry Pi 4; tflite-runtime's kernels for some int8 graphs
 do on ARM; and what a hostile file can do to an engine, it does to a process that may die. `edgekd-run`, and for TFLite
-`Detector.load`, ask here before they load a file for the first time (`proven`), `--check` every time.
+`Detector.load`, ask here before they load a file for the first time (`tried_models`), `--check` every time.
 
 Safe in a program with threads: the child is a Python of its own, started as any command is, and shares nothing with it.
 """
@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgekd.runtime.container import container_of
+from edgekd.runtime.container import format_of
 from edgekd.runtime.engines.imports import PACKAGES, TFLITE_RUNTIME, Package, load_package
 from edgekd.runtime.errors import EdgeKDError, ModelRefused, UsageError
 from edgekd.runtime.json_fields import shown
@@ -74,15 +74,16 @@ def main() -> None:
     _limit("RLIMIT_CORE", 0)
     parent = os.fdopen(os.dup(1), "w")  # what an engine prints, it may quote from the file, is no word of ours
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    from edgekd.runtime import manifest as manifest_file
     from edgekd.runtime.engines import load_engine
+    from edgekd.runtime.guard.static_checks import read_checked
     from edgekd.runtime.selftest import run_self_test
 
     outcome: dict[str, object] = {}
     try:
-        manifest, model = manifest_file.read(sys.stdin.buffer.read())
+        model = sys.stdin.buffer.read()
+        manifest = read_checked(model)
         most = MAX_BYTES + COPIES * len(model)
-        for package in PACKAGES[container_of(model).name]:
+        for package in PACKAGES[format_of(model)]:
             print("import", package.name, file=parent, flush=True)
             if load_package(package) is not None:
                 break

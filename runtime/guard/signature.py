@@ -6,15 +6,14 @@ files, and OpenSSL understands both: `openssl pkeyutl -verify -pubin -inkey KEY 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from edgekd.runtime.errors import MissingExtra, ModelRefused, UsageError
 from edgekd.runtime.json_fields import shown
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
+Key = TypeVar("Key")
 SIGNATURE_BYTES = 64
 MAX_KEY_BYTES = 16_384
 
@@ -29,7 +28,8 @@ def verify(data: bytes, file: Path, public_key: Path) -> None:
 
     Raises UsageError for what is no public key, MissingExtra without the cryptography package.
     """
-    key = load_public_key(public_key)
+    ed25519, serialization = primitives()
+    key = read_key(public_key, serialization.load_pem_public_key, ed25519.Ed25519PublicKey, "public")
     from cryptography.exceptions import InvalidSignature
 
     path = signature_path(file)
@@ -49,37 +49,11 @@ def verify(data: bytes, file: Path, public_key: Path) -> None:
         ) from None
 
 
-def load_public_key(path: Path) -> Ed25519PublicKey:
-    """The key in a PEM file; raises UsageError for any other."""
-    ed25519, serialization = _primitives()
-    key = _load(path, serialization.load_pem_public_key, ed25519.Ed25519PublicKey, "public")
-    assert isinstance(key, ed25519.Ed25519PublicKey)
-    return key
-
-
-def load_private_key(path: Path) -> Ed25519PrivateKey:
-    """The key in a PEM file without a passphrase; raises UsageError for any other."""
-    ed25519, serialization = _primitives()
-    key = _load(path, lambda pem: serialization.load_pem_private_key(pem, None), ed25519.Ed25519PrivateKey, "private")
-    assert isinstance(key, ed25519.Ed25519PrivateKey)
-    return key
-
-
-def new_pair() -> tuple[bytes, bytes]:
-    """A new private and its public key, PEM."""
-    ed25519, serialization = _primitives()
-    key = ed25519.Ed25519PrivateKey.generate()
-    pem = serialization.Encoding.PEM
-    return (
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
-        key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo),
-    )
-
-
-def _load(path: Path, read: Any, kind: type, words: str) -> object:
+def read_key(path: Path, load: Callable[[bytes], object], kind: type[Key], words: str) -> Key:
+    """The "public" or "private" key in a PEM file, through cryptography's loader; raises UsageError for any other."""
     try:
         with path.open("rb") as file:
-            key = read(file.read(MAX_KEY_BYTES))
+            key = load(file.read(MAX_KEY_BYTES))
     except OSError as error:
         raise UsageError(f"{shown(str(path), 300)}: {error.strerror}; give a {words} key file") from None
     except Exception:  # ValueError, TypeError (a passphrase), UnsupportedAlgorithm, by what is in the file
@@ -89,7 +63,8 @@ def _load(path: Path, read: Any, kind: type, words: str) -> object:
     return key
 
 
-def _primitives() -> tuple[Any, Any]:
+def primitives() -> tuple[Any, Any]:
+    """cryptography's `ed25519` and `serialization`; raises MissingExtra without it."""
     try:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519

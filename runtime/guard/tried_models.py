@@ -1,4 +1,4 @@
-"""Which model files have been loaded and run well on this machine: a small file in the state directory.
+"""Which model files have been loaded and run well on this machine: a small file in the state folder.
 
 One line for each, `SHA-256 ENGINE VERSION`, the newest last. Where the file cannot be kept, every start tries the model
 anew in a child process; nothing else changes.
@@ -10,51 +10,35 @@ import contextlib
 import os
 from pathlib import Path
 
-from edgekd.runtime.container import container_of
+from edgekd.runtime.container import format_of
 from edgekd.runtime.digest import sha256
 from edgekd.runtime.engines.imports import PACKAGES
+from edgekd.runtime.files import atomic, state_folder
 
 NAME = "proven-models"
 KEPT = 64  # models; a gateway has a few
 MAX_BYTES = 16_384
 
 
-def ensure_proven(model: bytes) -> None:
+def ensure_tried(model: bytes) -> None:
     """Try a verified model file in a child process, unless this engine has run these very bytes here before.
 
     Raises what `probe` raises.
     """
-    line, path = _line(model), _path()
-    known = _known(path)
+    folder = state_folder()
+    path = folder and folder / NAME
+    # the engine is the package that would be taken: the first one that is installed
+    engine = next((str(package) for package in PACKAGES[format_of(model)] if package.version), "no engine")
+    line, known = f"{sha256(model)} {engine}", _known(path)
     if line in known:
         return
     from edgekd.runtime.guard.child_process import probe
 
     if probe(model) and path is not None:
-        from edgekd.runtime.files import atomic
-
         with contextlib.suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with atomic(path) as file:
                 file.write("".join(f"{kept}\n" for kept in [*known[1 - KEPT :], line]).encode())
-
-
-def _line(model: bytes) -> str:
-    """Of the engine, the package that would be taken: the first one that is installed."""
-    installed = [str(package) for package in PACKAGES[container_of(model).name] if package.version]
-    return f"{sha256(model)} {installed[0] if installed else 'no engine'}"
-
-
-def _path() -> Path | None:
-    """systemd's directory for this service, or the user's own."""
-    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if given:
-        return Path(given) / NAME
-    home = os.environ.get("XDG_STATE_HOME", "")
-    try:
-        return (Path(home) if home else Path.home() / ".local" / "state") / "edgekd" / NAME
-    except RuntimeError:  # a user without a home
-        return None
 
 
 def _known(path: Path | None) -> list[str]:

@@ -50,7 +50,7 @@ class LiveLines:
             self._changed.notify_all()
 
     def close(self, timeout_s: float) -> None:
-        """Write what is queued, as far as the reader takes it in time."""
+        """See `Sink.close`."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()

@@ -18,8 +18,9 @@ from edgekd.compare import fresh, parity
 from edgekd.compare.run import bench, parity_holds
 from edgekd.compare.timing import Timing
 from edgekd.data import Recording, save
+from edgekd.export.embed import embed
 from edgekd.runtime.errors import GateFailed, ModelRefused, UsageError
-from edgekd.runtime.manifest import embed, read
+from edgekd.runtime.guard import admit
 
 STEPS = 120  # more than the recording has: it is looped
 
@@ -184,7 +185,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_timed(tmp_path: Path, t
         run(model, "--plot", tmp_path / "p.png")
     with pytest.raises(ModelRefused, match="no such file"):
         run(tmp_path / "missing.onnx")
-    manifest, content = read(model)
+    manifest, content = admit(model, try_first=False)
     spoiled = replace(manifest.self_test, scores=tuple(score + 1 for score in manifest.self_test.scores))
     model.write_bytes(embed(content, replace(manifest, self_test=spoiled)))
     with pytest.raises(GateFailed, match="self-test"):
@@ -203,7 +204,7 @@ def test_ratios_are_taken_round_by_round() -> None:
 
 def test_multiply_adds_are_those_of_the_graph() -> None:
     """Counted by hand for the accumulator, whose cells torch counts in three different ways."""
-    from edgekd.blocks.cost import multiply_adds
+    from edgekd.blocks.step import multiply_adds
     from edgekd.methods.lta import PRESETS, STEP
 
     n, hop, summary = 5, 10, 10

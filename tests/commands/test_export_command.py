@@ -14,11 +14,13 @@ from edgekd.cli import cli
 from edgekd.data import save
 from edgekd.export import candidate, describe
 from edgekd.export import onnx as room
+from edgekd.export.embed import to_json
 from edgekd.export.formats import ROOMS
 from edgekd.export.formats import room as export_room
 from edgekd.runtime import Detector
-from edgekd.runtime import manifest as manifests
 from edgekd.runtime.errors import ModelRefused, UsageError
+from edgekd.runtime.guard import admit
+from edgekd.runtime.manifest import Manifest
 from edgekd.simulation.simulate import simulate
 
 
@@ -103,7 +105,7 @@ def test_the_command_knows_every_scheme() -> None:
 
 @pytest.mark.parametrize("format", ROOMS)
 def test_every_scheme_can_be_told_in_a_manifest(tiny_exported: dict[str, Path], format: str) -> None:
-    manifest, _ = manifests.read(tiny_exported["float32"])
+    manifest, _ = admit(tiny_exported["float32"], try_first=False)
     for scheme in export_room(format).schemes().values():
-        told = manifests.Manifest.from_json(describe.quantized(manifest, scheme).to_json())
+        told = Manifest.from_json(to_json(describe.quantized(manifest, scheme)))
         assert told.quantization.scheme.startswith("int8")  # what the reader caps a self-test's tolerance by

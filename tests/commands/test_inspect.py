@@ -15,8 +15,10 @@ from step_models import step_file, with_manifest
 from step_tflite import step_tflite
 
 from edgekd.cli import cli
+from edgekd.export.embed import embed
 from edgekd.runtime.errors import ModelRefused
-from edgekd.runtime.manifest import AlarmRate, SensorSpec, ThresholdSpec, embed, read
+from edgekd.runtime.guard import admit
+from edgekd.runtime.manifest import AlarmRate, SensorSpec, ThresholdSpec
 
 
 def inspect(*arguments: str | Path) -> str:
@@ -81,7 +83,7 @@ def test_a_student_says_what_it_learned_from(tiny_student: Path) -> None:
 
 def test_tables_fit_their_width_whatever_the_file_says(tmp_path: Path) -> None:
     path = step_file(tmp_path / "m.onnx", n=3)
-    manifest, model = read(path)
+    manifest, model = admit(path, try_first=False)
     sensors = tuple(SensorSpec(f"{'pressure ' * 20}{i}", "kg/m²" * 6, -1e30, 1e30, 0.1) for i in range(40))
     longest = replace(
         manifest,

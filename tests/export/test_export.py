@@ -21,8 +21,8 @@ from edgekd.methods.lta.distill import prepared
 from edgekd.methods.regression.config import PRESETS as REGRESSION
 from edgekd.methods.regression.series_train import prepared as prepared_series
 from edgekd.runtime import Detector
-from edgekd.runtime import manifest as manifests
 from edgekd.runtime.engines import load_engine
+from edgekd.runtime.guard import admit
 from edgekd.simulation.simulate import simulate
 
 
@@ -87,7 +87,7 @@ def test_shares_add_up_to_the_score_where_nothing_moves(tmp_path: Path) -> None:
     checkpoint = untrained("regression", input="window")
     checkpoint.weights["window_mean"].zero_()
     file = export(checkpoint, tmp_path / "student.onnx", steps=60).path
-    manifest, model = manifests.read(file)
+    manifest, model = admit(file, try_first=False)
     resting = checkpoint.weights["scaler.offset"].numpy()  # a sample that is scaled to zero
     feeds = {spec.name: np.zeros(spec.shape, np.float32) for spec in manifest.state}
     feeds |= {"samples": np.tile(resting, (manifest.hop, 1)), "valid": np.ones(len(resting), np.float32)}
@@ -97,7 +97,7 @@ def test_shares_add_up_to_the_score_where_nothing_moves(tmp_path: Path) -> None:
 
 def assert_every_state_matters(file: Path) -> None:
     """The score, or a later one, depends on each state input."""
-    manifest, model = manifests.read(file)
+    manifest, model = admit(file, try_first=False)
     engine = load_engine(model, manifest)
     rng = np.random.default_rng(0)
     feeds = {spec.name: rng.random(spec.shape, np.float32) - 0.5 for spec in manifest.state}

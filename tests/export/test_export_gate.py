@@ -11,10 +11,11 @@ import pytest
 
 from edgekd.checkpoint import Checkpoint
 from edgekd.export import candidate, export, gate, parity
+from edgekd.export.embed import embed
 from edgekd.runtime import Detector
-from edgekd.runtime import manifest as manifests
 from edgekd.runtime.engines import load_engine
 from edgekd.runtime.errors import GateFailed, UsageError
+from edgekd.runtime.guard import admit
 from edgekd.simulation.simulate import simulate
 
 
@@ -103,10 +104,10 @@ def test_a_full_disk_leaves_the_older_file(tiny_student: Path, tmp_path: Path, m
 
 def proved(reference: parity.Reference, file: Path, spoil: Callable[[onnx.ModelProto], None]) -> parity.Parity:
     """Parity of the exported file after its graph was spoiled."""
-    manifest, model = manifests.read(file)
+    manifest, model = admit(file, try_first=False)
     graph = onnx.load_from_string(model)
     spoil(graph)
-    engine = load_engine(manifests.embed(graph.SerializeToString(), manifest), manifest)
+    engine = load_engine(embed(graph.SerializeToString(), manifest), manifest)
     return parity.prove(reference, engine)
 
 

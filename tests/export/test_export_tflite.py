@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from edgekd.checkpoint import Checkpoint, package
 from edgekd.data import Recording
 from edgekd.export import describe, tflite
+from edgekd.export.embed import embed
 from edgekd.export.parity import Parity, Reference, prove
 from edgekd.export.tflite.flatbuffer import unpacked
 from edgekd.export.tflite.rewrites import CroppedTranspose, ReplacedFunctions, StepByName, Unrolled
@@ -24,7 +25,7 @@ from edgekd.methods.regression.config import PRESETS as REGRESSION
 from edgekd.methods.regression.series_train import prepared as prepared_series
 from edgekd.runtime.engines import Engine, load_engine
 from edgekd.runtime.errors import MissingExtra, UsageError
-from edgekd.runtime.manifest import embed, read
+from edgekd.runtime.guard import admit
 
 KINDS = ("carried", "windowed", "energies")
 SIZES = list(itertools.product((2, 3, 4), (2, 3), (0, 1), (0, 1)))  # kernel, stride, padding, output padding
@@ -65,7 +66,7 @@ def models(
     """Float models, converted once: a carried student of preset `edge`, a windowed one, one of score regression."""
     carried = Checkpoint.load(tiny_student)
     return {
-        "carried": (carried, read(tiny_tflite["float32"])[1]),
+        "carried": (carried, admit(tiny_tflite["float32"], try_first=False)[1]),
         "windowed": (windowed, tflite.float_model(windowed.step())),
         "energies": (energies, tflite.float_model(energies.step())),
     }

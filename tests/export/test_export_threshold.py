@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgekd.checkpoint import Checkpoint
 from edgekd.export import threshold
-from edgekd.runtime import manifest as manifests
+from edgekd.runtime.guard import admit
 
 SEEDS = st.integers(0, 2**32 - 1)
 QUANTILES = st.sampled_from([0.5, 0.95, 1.5])  # of the scores; 1.5: that of the largest
@@ -51,7 +51,7 @@ def test_a_threshold_stays_where_there_is_nothing_to_go_by() -> None:
 
 
 def test_the_file_carries_its_own_threshold(tiny_student: Path, tiny_exported: dict[str, Path]) -> None:
-    float32, int8 = (manifests.read(tiny_exported[kind])[0] for kind in ("float32", "int8"))
+    float32, int8 = (admit(tiny_exported[kind], try_first=False)[0] for kind in ("float32", "int8"))
     in_torch = Checkpoint.load(tiny_student).threshold
     assert (float32.threshold.value, float32.threshold.rule) == (in_torch["value"], in_torch["rule"])
     assert int8.threshold.value == int8.parity["threshold"] != in_torch["value"]

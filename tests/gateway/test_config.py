@@ -66,6 +66,20 @@ def test_no_variable_overrides_the_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert read_config(str(tmp_path / "gateway.toml")).streams[0].threshold is None
 
 
+def test_secrets_come_from_systemd_s_credentials_before_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text("mqtt-key = 'my.key'\n[[stream]]\nmodel = 'm.onnx'\nstdin = true\n")
+    options = read_config(str(file))
+    assert (options.secrets.key, options.secrets.password_file) == ("my.key", None)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "mqtt-password").write_text("secret\n")
+    assert (options.secrets.key, options.secrets.password()) == ("my.key", "secret")
+    (tmp_path / "mqtt-key").write_text("PEM")
+    assert options.secrets.key == str(tmp_path / "mqtt-key")
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -115,6 +129,8 @@ def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: s
         ("metrics = 9108", "metrics must be a string"),
         ("pubish = 'a'", "there is no key 'pubish'; did you mean publish?"),
         ("elephant = 3", "there is no key 'elephant'; edgekd-gateway init lists all"),
+        ("exec = \"ring 'it\"\n[[stream]]\nmodel = 'm'\nstdin = true", "exec ring 'it: No closing quotation"),
+        ("exec = ' '\n[[stream]]\nmodel = 'm'\nstdin = true", "it is empty"),
         ("quiet = true", "no stream; write a line [[stream]]"),
         ("", "no stream; write a line [[stream]]"),
         ("[stream]\nmodel = 'm'", "write [[stream]], with two brackets"),

@@ -130,7 +130,7 @@ def test_urls() -> None:
     assert (full.host, full.port, full.user, full.tls, full.topic) == ("::1", 88, "joe@site", True, "a b@c:d")
     for wrong in ("a/#/b", "a+/b", "#a"):
         with pytest.raises(UsageError, match="is no topic"):
-            check_topic(wrong, "--mqtt", filter=True)
+            check_topic(wrong, "mqtt", filter=True)
 
 
 def test_one_sensor_a_topic_is_aligned_by_time() -> None:
@@ -370,7 +370,7 @@ def test_tls_checks_who_the_broker_is(tmp_path: Path) -> None:
     ca = Secrets(ca=pem("ca.pem"))
     with listening_as("right") as broker, listening_as("elsewhere") as liar:
         for port, secrets, says in (
-            (broker.port, Secrets(), "--mqtt-ca"),
+            (broker.port, Secrets(), "mqtt-ca"),
             (broker.port, Secrets(ca=pem("other.pem")), "certificate is not valid"),
             (liar.port, ca, "mismatch"),
         ):
@@ -395,7 +395,7 @@ def test_tls_checks_who_the_broker_is(tmp_path: Path) -> None:
         with Sender(tmp_path / "s", url, mine) as out:
             eventually(lambda: out.outbox.depth == 0, "delivery with a certificate")
     for wrong in (Secrets(ca=pem("none.pem")), Secrets(cert=pem("ca.key")), Secrets(key=pem("me.key"))):
-        with pytest.raises(UsageError, match="--mqtt-"):
+        with pytest.raises(UsageError, match="mqtt-"):
             wrong.context()
 
 

@@ -16,7 +16,8 @@ from device import PATIENCE_S, write_csv
 from gateway_device import Gateway, run
 from step_models import step_file, step_samples
 
-from edgekd.runtime.manifest import embed, read
+from edgekd.export.embed import embed
+from edgekd.runtime.guard import admit
 
 parser = pytest.importorskip("prometheus_client.parser")
 N, COUNT = 3, 160
@@ -73,7 +74,7 @@ def test_a_scrape_tells_what_the_run_has_told(folder: Path, tmp_path: Path) -> N
 
 
 def test_an_evil_sensor_name_stays_a_name(folder: Path, tmp_path: Path) -> None:
-    manifest, model = read(folder / "m.onnx")
+    manifest, model = admit(folder / "m.onnx", try_first=False)
     sensors = (replace(manifest.sensors[0], name=EVIL), *manifest.sensors[1:])
     (tmp_path / "evil.onnx").write_bytes(embed(model, replace(manifest, sensors=sensors)))
     arguments = ("--stdin", "--metrics", "127.0.0.1:0")

@@ -24,7 +24,7 @@ from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.segments import load_acked
 from edgekd.runtime.gateway.sinks.exec import Exec
 from edgekd.runtime.gateway.sinks.fan_out import EventIds
-from edgekd.runtime.manifest import read
+from edgekd.runtime.guard import admit
 from edgekd.runtime.sinks import live_lines
 from edgekd.runtime.sinks.live_lines import LiveLines
 from edgekd.runtime.state import StateFile
@@ -146,7 +146,7 @@ def test_a_reader_of_standard_output_that_stalls_does_not_stop_detection(folder:
 
     def seen() -> int:
         """Samples that the detector has seen, by its state."""
-        saved = StateFile(state, read(tmp_path / "m.onnx")[0].digests.file).load() if state.exists() else None
+        saved = StateFile(state, admit(tmp_path / "m.onnx")[0].digests.file).load() if state.exists() else None
         return int(saved.arrays["seen"]) if saved else 0
 
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:

@@ -21,7 +21,8 @@ from edgekd.data import Recording
 from edgekd.methods.interface import Training
 from edgekd.methods.lta import PRESETS, jobs, train
 from edgekd.runtime.errors import GateFailed, ModelRefused, RecordingError, UsageError
-from edgekd.training import fit, load_safely
+from edgekd.torch_file import load_safely
+from edgekd.training import fit
 
 
 def sines(lengths: tuple[int, ...], n: int = 3) -> Recording:

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from step_models import step_file, step_graph, step_manifest, step_samples
 
+from edgekd.export.embed import embed
 from edgekd.runtime import Detector, GateFailed, UsageError, Verdict
-from edgekd.runtime.manifest import SelfTestSpec, embed, read
+from edgekd.runtime.guard import admit
+from edgekd.runtime.manifest import SelfTestSpec
 from edgekd.runtime.selftest import self_test_samples, splitmix64
 
 N, HOP, WARMUP = 3, 4, 8
@@ -196,7 +198,7 @@ def test_splitmix64_is_the_published_one() -> None:
 
 def test_an_engine_that_computes_something_else_fails_the_self_test(tmp_path: Path) -> None:
     path = step_file(tmp_path / "m.onnx", N, HOP)
-    manifest, _ = read(path)
+    manifest, _ = admit(path, try_first=False)
     other = step_graph(N, HOP, seed=1).SerializeToString()
     with pytest.raises(GateFailed, match="self-test"):
         Detector.load(embed(other, manifest))

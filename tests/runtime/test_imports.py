@@ -10,6 +10,8 @@ from device_only import ENGINES, python
 from step_models import step_file, step_samples, with_manifest
 from step_tflite import step_tflite
 
+OF_THE_OTHER = {"onnx": ("tflite", "flatbuffer"), "tflite": ("onnx", "protobuf")}  # code of a format
+
 
 def test_help_needs_nothing_at_all() -> None:
     out = python(
@@ -36,7 +38,9 @@ def test_library_and_command_run_without_the_workstation(tmp_path: Path, kind: s
         "from edgekd.runtime import Detector\n"
         "detector = Detector.load(sys.argv[1])\n"
         "verdicts = [detector.update(np.ones(3)) for _ in range(8)]\n"
-        "assert [v is not None for v in verdicts] == [False, False, False, True] * 2\n",
+        "assert [v is not None for v in verdicts] == [False, False, False, True] * 2\n"
+        "own = ' '.join(name for name in sys.modules if name.startswith('edgekd.runtime.'))\n"
+        f"assert not any(word in own for word in {OF_THE_OTHER[kind]}), own\n",
         model,
         engine=engine,
     )

@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from step_models import step_file, step_graph, step_manifest
 
+from edgekd.export.embed import append, embed, file_digest, to_json
 from edgekd.runtime import Detector, Manifest, ModelRefused
-from edgekd.runtime.container import OnnxContainer
 from edgekd.runtime.digest import sha256
-from edgekd.runtime.manifest import SelfTestSpec, ThresholdSpec, embed, file_digest, read
+from edgekd.runtime.guard import admit
+from edgekd.runtime.manifest import SelfTestSpec, ThresholdSpec
 
 GRAPH = step_graph(2, 3).SerializeToString()
 FILE = embed(GRAPH, step_manifest(2, 3))
@@ -26,18 +27,18 @@ FILE = embed(GRAPH, step_manifest(2, 3))
 
 def fields(**changes: object) -> dict:
     """The manifest's JSON with some fields replaced."""
-    return {**json.loads(step_manifest(2, 3).to_json()), **changes}
+    return {**json.loads(to_json(step_manifest(2, 3))), **changes}
 
 
 def file_with(text: str) -> bytes:
-    return OnnxContainer().append(GRAPH, text.encode())
+    return append(GRAPH, text.encode())
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     manifest = replace(step_manifest(2, 3), metrics={"vus_pr": {"score": 0.5, "random": 0.1}}, parity={"steps": 1000})
     path = tmp_path / "any name.bin"
     path.write_bytes(embed(GRAPH, manifest))
-    found, model = read(path)
+    found, model = admit(path, try_first=False)
     assert replace(found, digests=manifest.digests) == manifest
     assert found.digests.file == file_digest(GRAPH) == file_digest(model)
     # onnx itself sees an ordinary metadata entry, and a second export replaces the first
@@ -52,7 +53,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
         (b"time,a,b\n1,2,3\n", "neither an ONNX nor a TFLite file"),
         (b"\x1c\x00\x00\x00TFL3" + bytes(64), "no manifest"),
         (GRAPH, "no manifest"),
-        (OnnxContainer().append(FILE, b"{}"), "2 manifests"),
+        (append(FILE, b"{}"), "2 manifests"),
         (FILE[:-1], "cut short"),
         (FILE.replace(b"next_ema", b"next_emb", 1), "changed after export"),
         (file_with("[]"), "not a JSON object"),
@@ -76,7 +77,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
 )
 def test_refusals_say_what_is_wrong(data: bytes, says: str) -> None:
     with pytest.raises(ModelRefused) as refused:
-        read(data)
+        admit(data, try_first=False)
     assert says in str(refused.value)
     assert str(refused.value).isprintable()
 
@@ -87,7 +88,7 @@ def test_external_weights_are_refused() -> None:
     weights.data_location = onnx.TensorProto.EXTERNAL
     weights.external_data.add(key="location", value="../../etc/passwd")
     with pytest.raises(ModelRefused, match="external data"):
-        read(embed(model.SerializeToString(), step_manifest(2, 3)))
+        admit(embed(model.SerializeToString(), step_manifest(2, 3)), try_first=False)
 
 
 def test_graph_and_manifest_must_agree() -> None:
@@ -104,16 +105,16 @@ def test_a_writer_is_held_to_the_reader_s_bounds() -> None:
         {"parity": {"worst": np.float32(0)}},
     ):
         with pytest.raises(ModelRefused):
-            replace(step_manifest(2, 3), **bad).to_json()
+            to_json(replace(step_manifest(2, 3), **bad))
 
 
 @given(st.integers(0, len(FILE) - 1), st.binary(min_size=0, max_size=6))
 def test_damage_anywhere_is_refused(at: int, patch: bytes) -> None:
     with pytest.raises(ModelRefused):
-        read(FILE[:at])
+        admit(FILE[:at], try_first=False)
     damaged = FILE[:at] + patch + FILE[at + len(patch) :]
     try:
-        read(damaged)
+        admit(damaged, try_first=False)
     except ModelRefused:
         return
     assert damaged[: len(GRAPH)] == GRAPH  # no digest covers the words of the manifest itself
@@ -121,9 +122,9 @@ def test_damage_anywhere_is_refused(at: int, patch: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused(noise: bytes) -> None:
-    for data in (noise, b"\x08" + noise, OnnxContainer().append(GRAPH, noise)):
+    for data in (noise, b"\x08" + noise, append(GRAPH, noise)):
         with pytest.raises(ModelRefused):
-            read(data)
+            admit(data, try_first=False)
 
 
 json_values = st.recursive(
@@ -140,7 +141,7 @@ def test_any_field_may_hold_anything(name: str, value: object) -> None:
     except ModelRefused as refused:
         assert str(refused).isprintable()
     else:
-        assert Manifest.from_json(manifest.to_json()) == manifest
+        assert Manifest.from_json(to_json(manifest)) == manifest
 
 
 def test_the_file_decides_not_its_name(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from click.testing import CliRunner
 from device import events_of, run, write_csv
 from step_models import step_graph, step_samples
 
+from edgekd.export.embed import embed
 from edgekd.runtime.cli import cli, main
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.manifest import embed, read
+from edgekd.runtime.guard import admit
 
 N = 3
 
@@ -28,7 +29,7 @@ def folder(folder: Path) -> Path:
     write_csv(folder / "two.csv", step_samples(2, 8))
     (folder / "header.csv").write_text("s0,s1,s2\n")
     (folder / "plain.onnx").write_bytes(step_graph(N, 4).SerializeToString())
-    manifest, _ = read(folder / "m.onnx")
+    manifest, _ = admit(folder / "m.onnx", try_first=False)
     (folder / "wrong.onnx").write_bytes(embed(step_graph(N, 4, seed=1).SerializeToString(), manifest))
     return folder
 

@@ -19,7 +19,7 @@ import pytest
 from device import COMMAND, PATIENCE_S, ROOT, Device, events_of, run, write_csv
 from step_models import step_file, step_samples
 
-from edgekd.runtime.manifest import read
+from edgekd.runtime.guard import admit
 from edgekd.runtime.state import SavedState, StateFile
 
 N, COUNT = 3, 1500
@@ -77,7 +77,7 @@ def test_kill_at_any_sample_and_the_rest_is_the_same(recording: Path, tmp_path: 
     whole = _whole(recording)
     fate = random.Random(seed)
     os.mkfifo(pipe)
-    file = StateFile(state, read(recording / "m.onnx")[0].digests.file)
+    file = StateFile(state, admit(recording / "m.onnx", try_first=False)[0].digests.file)
     told: list[dict] = []
     for _ in range(2):
         before = _samples_saved(file)
@@ -138,7 +138,7 @@ def test_after_a_reboot_the_memory_is_kept_and_verdicts_wait(recording: Path, tm
     state = tmp_path / "state"
     arguments = ["--model", recording / "m.onnx", "--stdin", "--scores", "--state", state]
     run(*arguments, input="".join(lines[:103]))
-    file = StateFile(state, read(recording / "m.onnx")[0].digests.file)
+    file = StateFile(state, admit(recording / "m.onnx", try_first=False)[0].digests.file)
     saved = file.load()
     assert saved is not None
     file.save(SavedState(saved.arrays, {**saved.meta, "boot_id": "another"}))

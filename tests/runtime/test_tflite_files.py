@@ -14,17 +14,20 @@ from hypothesis import strategies as st
 from step_models import step_manifest, step_samples, with_manifest
 from step_tflite import pack, schema, step_tflite, unpack
 
+from edgekd.export.embed import append, bare, embed, file_digest, to_json
 from edgekd.runtime import Detector, GateFailed, ModelRefused
-from edgekd.runtime.container import TfliteContainer
+from edgekd.runtime.container import entries
 from edgekd.runtime.container.flatbuffer import Flatbuffer
-from edgekd.runtime.engines import TfliteEngine
-from edgekd.runtime.manifest import StateSpec, embed, file_digest, read
+from edgekd.runtime.engines.tflite import TfliteEngine
+from edgekd.runtime.guard import admit
+from edgekd.runtime.guard.static_checks import check_operators
+from edgekd.runtime.manifest import StateSpec
 from edgekd.runtime.selftest import self_test_scores
 
 N, HOP = 2, 3
 GRAPH = step_tflite(N, HOP)
 FILE = with_manifest(GRAPH, N, HOP)
-MANIFEST, _ = read(FILE)
+MANIFEST, _ = admit(FILE, try_first=False)
 
 
 def behind(model: bytes) -> bytes:
@@ -56,17 +59,17 @@ def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     manifest = replace(MANIFEST, metrics={"vus_pr": {"score": 0.5, "random": 0.1}})
     path = tmp_path / "any name.onnx"
     path.write_bytes(embed(GRAPH, manifest))
-    found, data = read(path)
+    found, data = admit(path, try_first=False)
     assert replace(found, digests=manifest.digests) == manifest
     assert found.digests.file == file_digest(data)
     # the graph's bytes stay as they are, and where constants must lie; a second export replaces the first
     assert data.endswith(GRAPH) and (len(data) - len(GRAPH)) % 16 == 0
     assert embed(data, MANIFEST) == FILE
-    assert TfliteContainer().bare(data) == GRAPH
+    assert bare(data) == GRAPH
     # another reader sees an ordinary metadata entry and an ordinary model
     tree = unpack(data)
     (entry,) = tree.metadata
-    assert entry.name == b"edgekd" and bytes(tree.buffers[entry.buffer].data) == found.to_json().encode()
+    assert entry.name == b"edgekd" and bytes(tree.buffers[entry.buffer].data) == to_json(found).encode()
     plain, carrying = (self_test_scores(TfliteEngine(model, MANIFEST), MANIFEST, 1, 20) for model in (GRAPH, data))
     assert plain == carrying
 
@@ -83,7 +86,7 @@ def test_metadata_of_others_stays() -> None:
 def test_weights_behind_the_flatbuffer_are_taken_in() -> None:
     loose = behind(GRAPH)
     with pytest.raises(ModelRefused, match="outside its flatbuffer"):
-        TfliteContainer().check(loose)
+        check_operators(loose)
     file = embed(loose, MANIFEST)
     assert scores(file) == scores(FILE)
     assert embed(file, MANIFEST) == file
@@ -153,8 +156,8 @@ def widen_an_input(tree: schema.ModelT) -> None:
         (FILE[:12], "cut short"),
         (FILE + b"\0", "changed after export"),
         (FILE.replace(b"next_ema", b"next_emb", 1), "changed after export"),
-        (TfliteContainer().append(GRAPH, b""), "leads nowhere"),
-        (TfliteContainer().append(FILE, MANIFEST.to_json().encode()), "2 manifests"),
+        (append(GRAPH, b""), "leads nowhere"),
+        (append(FILE, to_json(MANIFEST).encode()), "2 manifests"),
         (struct.pack("<I", 2**32 - 1) + FILE[4:], "damaged"),
         (struct.pack("<I", len(FILE) - 4) + FILE[4:], "damaged"),
         (spoiled(drop_buffers), "its data was dropped"),
@@ -198,7 +201,7 @@ def test_vectors_that_overlap_cost_no_time() -> None:
         data += struct.pack(f"<HH{slots}HiI", 4 + 2 * slots, 8, *[0] * (slots - 1), 4, 4 + 2 * slots, 4)
     data += struct.pack(f"<I{many}i", many, *[-1] * many)
     with pytest.raises(ModelRefused, match="10000 graphs"):
-        TfliteContainer().check(bytes(data))
+        check_operators(bytes(data))
     with pytest.raises(ModelRefused, match="more than 1000000 parts"):
         [operator.integers(1) for graph in Flatbuffer(bytes(data)).root().tables(2) for operator in graph.tables(3)]
 
@@ -208,26 +211,26 @@ def test_vectors_that_overlap_cost_no_time() -> None:
 def test_damage_anywhere_is_refused(at: int, patch: bytes, cut: bool) -> None:
     damaged = FILE[:at] if cut else FILE[:at] + patch + FILE[at + len(patch) :]
     try:
-        read(damaged)
+        admit(damaged, try_first=False)
     except ModelRefused:
         pass
     else:  # no digest covers the words of the manifest itself, and it covers every other byte
-        ((start, end),) = [entry.span for entry in TfliteContainer().entries(FILE)]
+        ((start, end),) = [entry.span for entry in entries(FILE)]
         assert (damaged[:start], damaged[end:]) == (FILE[:start], FILE[end:])
     assert_only_refusals(damaged)
 
 
 def test_a_manifest_without_a_byte() -> None:
     """It has no end behind which the file it was put before could begin."""
-    assert_only_refusals(TfliteContainer().append(GRAPH, b""))
+    assert_only_refusals(append(GRAPH, b""))
 
 
 def assert_only_refusals(data: bytes) -> None:
     """Whatever is done with a bad file, it works or raises ModelRefused."""
     for use in (
-        TfliteContainer().entries,
-        TfliteContainer().check,
-        lambda data: TfliteContainer().append(data, b"{}"),
+        entries,
+        check_operators,
+        lambda data: append(data, b"{}"),
         lambda data: embed(data, MANIFEST),
     ):
         try:

@@ -14,14 +14,15 @@ from device import ROOT, run, write_csv
 from onnx import helper, numpy_helper
 from step_models import step_file, step_graph, step_samples, with_manifest
 
+from edgekd.export.embed import embed
 from edgekd.runtime import Detector, ModelRefused, UsageError
+from edgekd.runtime.guard import admit
 from edgekd.runtime.guard import child_process as probing
 from edgekd.runtime.guard import tried_models as proven
-from edgekd.runtime.manifest import embed, read
 
 N, HOP = 3, 4
 GRAPH = step_graph(N, HOP)
-MANIFEST = read(with_manifest(GRAPH.SerializeToString(), N, HOP))[0]
+MANIFEST = admit(with_manifest(GRAPH.SerializeToString(), N, HOP), try_first=False)[0]
 
 
 def outer_sum(count: int) -> bytes:
@@ -45,7 +46,7 @@ def outer_sum(count: int) -> bytes:
 def test_what_fills_the_memory_does_so_elsewhere(tmp_path: Path) -> None:
     small, large = outer_sum(100), outer_sum(40_000)  # 6.4 GB
     assert probing.probe(small)
-    assert read(large)  # nothing static sees it
+    assert admit(large, try_first=False)  # nothing static sees it
     with pytest.raises(ModelRefused) as refused:
         probing.probe(large)
     assert str(refused.value).isprintable()
@@ -127,10 +128,10 @@ def test_a_host_program_with_python_inside_is_not_started_again(monkeypatch: pyt
 def test_the_list_of_proven_models_stays_small(probes: list[bytes], tmp_path: Path) -> None:
     path = tmp_path / "state" / "edgekd" / proven.NAME
     for i in range(proven.KEPT + 10):
-        proven.ensure_proven(with_nothing(i))
+        proven.ensure_tried(with_nothing(i))
     assert len(path.read_text().splitlines()) == proven.KEPT and path.stat().st_size < proven.MAX_BYTES
-    proven.ensure_proven(with_nothing(proven.KEPT))
-    proven.ensure_proven(with_nothing(0))  # forgotten
+    proven.ensure_tried(with_nothing(proven.KEPT))
+    proven.ensure_tried(with_nothing(0))  # forgotten
     assert len(probes) == proven.KEPT + 11
 
 
@@ -141,7 +142,7 @@ def with_nothing(i: int) -> bytes:
 @pytest.mark.parametrize("spoil", ["noise", "others may write", "a directory", "no room"])
 def test_without_a_list_every_start_tries_the_model(probes: list[bytes], tmp_path: Path, spoil: str) -> None:
     path, model = tmp_path / "state" / "edgekd" / proven.NAME, with_nothing(1)
-    proven.ensure_proven(model)
+    proven.ensure_tried(model)
     if spoil == "noise":
         path.write_bytes(random.Random(0).randbytes(100_000))
         path.chmod(0o644)
@@ -152,7 +153,7 @@ def test_without_a_list_every_start_tries_the_model(probes: list[bytes], tmp_pat
         path.mkdir() if spoil == "a directory" else path.parent.rmdir()
         if spoil == "no room":
             path.parent.write_text("a file where the directory should be")
-    proven.ensure_proven(model)
+    proven.ensure_tried(model)
     assert len(probes) == 2
 
 
@@ -160,8 +161,8 @@ def test_a_failed_try_is_not_remembered(tmp_path: Path, monkeypatch: pytest.Monk
     """By the real child: it says what it found, and only what passed its self-test is known from then on."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     wrong = embed(step_graph(N, HOP, seed=1).SerializeToString(), MANIFEST)
-    proven.ensure_proven(wrong)  # the caller finds it out
+    proven.ensure_tried(wrong)  # the caller finds it out
     assert not (tmp_path / "edgekd" / proven.NAME).exists()
     right = with_manifest(GRAPH.SerializeToString(), N, HOP)
-    proven.ensure_proven(right)
+    proven.ensure_tried(right)
     assert len((tmp_path / "edgekd" / proven.NAME).read_text().splitlines()) == 1

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from bench.promises.arm64.compare import compare, export, replay, replay_here, subject
-from bench.promises.arm64.root import SYSTEMS, Root, RunFailed, Skipped, build_wheel, emulator
+from bench.promises.arm64.root import SYSTEMS, Root, Skipped, emulator
+from bench.promises.wheel import RunFailed, build_wheel
 from bench.results import save, table
 from edgekd.runtime.errors import EdgeKDError
 

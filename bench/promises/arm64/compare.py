@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.promises.arm64.root import run
+from bench.promises.wheel import run
 from bench.trained_students import PLANS, student
 from edgekd.data import Recording, load, save
 

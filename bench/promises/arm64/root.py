@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from edgekd.runtime.errors import EdgeKDError
+from bench.promises.wheel import REPOSITORY, run
 
-REPOSITORY = Path(__file__).parents[3]
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
 # What the first 20 bytes of a program must be (ELF, 64 or 32 bits, its machine), and which bits of them count.
 # The same as Debian's qemu-user-static registers.
@@ -27,10 +24,6 @@ MASK = r"\xff" * 7 + r"\x00" + r"\xff" * 8 + r"\xfe" + r"\xff" * 3
 
 class Skipped(Exception):
     """This machine cannot do it; the message says why, in one line."""
-
-
-class RunFailed(EdgeKDError):
-    """A program inside or outside of a root ended badly."""
 
 
 @dataclass(frozen=True)
@@ -147,27 +140,3 @@ class Root:
         # a newer tree has the same version: without this pip would keep the older one
         self.run(*pip, "--no-deps", "--force-reinstall", f"/tmp/{wheel.name}", **settings)
         return venv
-
-
-def run(*command: str, env: dict[str, str] | None = None) -> str:
-    """Run a program at low priority; its standard output. Raises RunFailed with its last words."""
-    done = subprocess.run(["nice", "-n", "5", *command], capture_output=True, text=True, env=env, cwd=REPOSITORY)
-    if done.returncode:
-        words = " / ".join((done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-4:])
-        how = f"was killed by signal {-done.returncode}" if done.returncode < 0 else f"ended with {done.returncode}"
-        raise RunFailed(f"{' '.join(command[:6])} … {how}: {words}")
-    return done.stdout
-
-
-def build_wheel(folder: Path) -> Path:
-    """The project's wheel, from a copy of the tree: an older build's leftovers in the tree would get into it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("edgekd-*.whl"):
-        old.unlink()
-    with TemporaryDirectory() as tree:
-        for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(REPOSITORY / name, tree)
-        # follows the two symlinks of edgekd/
-        shutil.copytree(REPOSITORY / "edgekd", Path(tree) / "edgekd", ignore=shutil.ignore_patterns("__pycache__"))
-        run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--wheel-dir", str(folder), tree)
-    return next(folder.glob("edgekd-*.whl"))

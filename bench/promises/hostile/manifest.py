@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import re
 
-from edgekd.runtime.container import container_of
-from edgekd.runtime.container.entry import KEY, cut
-from edgekd.runtime.container.protobuf import varint
+from edgekd.export.embed import append, bare, file_digest, varint
+from edgekd.runtime.container import entries
+from edgekd.runtime.container.entry import KEY
 from edgekd.runtime.digest import sha256
 
 
 def taken_apart(data: bytes) -> tuple[bytes, bytes]:
     """An exported file without its manifest, and the manifest's JSON."""
-    container = container_of(data)
-    (entry,) = container.entries(data)
-    return container.bare(data), entry.value
+    (entry,) = entries(data)
+    return bare(data), entry.value
 
 
-def with_manifest(bare: bytes, text: bytes) -> bytes:
+def with_manifest(alone: bytes, text: bytes) -> bytes:
     """The file with this manifest, whatever it says."""
-    if bare[4:8] == b"TFL3":
-        return container_of(bare).append(bare, text)
+    if alone[4:8] == b"TFL3":
+        return append(alone, text)
     entry = b"\x0a" + varint(len(KEY)) + KEY + b"\x12" + varint(len(text)) + text
-    return bare + b"\x72" + varint(len(entry)) + entry
+    return alone + b"\x72" + varint(len(entry)) + entry
 
 
-def digest_with(bare: bytes, text: bytes) -> str:
+def digest_with(alone: bytes, text: bytes) -> str:
     """Of the file that carries a manifest of this length."""
-    if bare[4:8] != b"TFL3":
-        return sha256(bare)
-    data = container_of(bare).append(bare, text)
-    return sha256(*cut(data, container_of(data).entries(data)))
+    return file_digest(append(alone, text)) if alone[4:8] == b"TFL3" else sha256(alone)
 
 
 def set_digest(text: bytes, digest: str) -> bytes:

@@ -15,8 +15,8 @@ from bench.promises.hostile.any_file import ANY_KINDS, Change
 from bench.promises.hostile.manifest import digest_with, set_digest, taken_apart, with_manifest
 from bench.promises.hostile.onnx_file import ONNX_KINDS
 from bench.promises.hostile.tflite_file import TFLITE_KINDS
-from edgekd.runtime.container import container_of
-from edgekd.runtime.manifest import read
+from edgekd.runtime.container import format_of
+from edgekd.runtime.guard import admit
 
 KINDS: dict[str, Change] = {**ANY_KINDS, **ONNX_KINDS, **TFLITE_KINDS}
 
@@ -39,10 +39,7 @@ def mutants(bases: dict[str, bytes], count: int, canary: str, seed: int = 0) -> 
     rng = random.Random(seed)
     works = {name: (data, *taken_apart(data)) for name, data in bases.items()}
     turns = [
-        (kind, name)
-        for kind in KINDS
-        for name in works
-        if kind.partition(" ")[0] in ("any", container_of(bases[name]).name)
+        (kind, name) for kind in KINDS for name in works if kind.partition(" ")[0] in ("any", format_of(bases[name]))
     ]
     made = 0
     for kind, name in itertools.cycle(turns):
@@ -76,4 +73,4 @@ def mutants(bases: dict[str, bytes], count: int, canary: str, seed: int = 0) -> 
 def still_whole(bases: dict[str, bytes]) -> None:
     """The files that are changed are good ones: raises ModelRefused where one is not."""
     for data in bases.values():
-        read(data)
+        admit(data, try_first=False)

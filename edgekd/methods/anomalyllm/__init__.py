@@ -1,9 +1,11 @@
 """`anomalyllm`: how far a small student with prototypes is from a language model tells how strange a window is.
 
-config.py      settings and presets
-blocks.py      transformer blocks; networks.py the teacher and the student made of them; weights.py language weights
-synthetic.py   damaged windows; losses.py what both networks are trained by; jobs.py an epoch; distill.py a training
-step.py        the detector as one step
+config.py            settings and presets
+blocks.py            transformer blocks; networks.py the teacher and the student made of them; weights.py the language
+                     model's weights
+damaged_windows.py   what the students see beside normal windows; losses.py what both networks are trained by; jobs.py
+                     an epoch; distill.py a training
+step.py              the detector as one step
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from edgekd.methods.anomalyllm.networks import Prototypes, Teacher, statistics
 from edgekd.methods.anomalyllm.step import AnomalyLLMStep
 from edgekd.methods.anomalyllm.weights import make_teacher
 from edgekd.methods.interface import Training
-from edgekd.training import fit, weights_digest
+from edgekd.torch_file import weights_digest
+from edgekd.training import fit
 
 CLUSTERED = 2048  # windows, spread evenly, that the first prototypes are centers of
 MINI_DRAWS = 4  # sets of damaged copies that a mini-teacher learns from

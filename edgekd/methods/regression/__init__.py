@@ -1,22 +1,22 @@
 """`regression`: a small student predicts a teacher's anomaly score directly, without a decoder.
 
-networks.py   the seven students and the image teacher
-targets.py    the scale of the scores, and the loss
-image.py      images, one of them a hop: the step modules; image_jobs.py and image_train.py train them, noise.py makes
-              outliers from normal images
-series.py     windows and signature matrices: the step module, with the students of networks.py or that of energies.py;
-              series_train.py and series_jobs.py train it, scorers.py is any teacher of a series, outliers.py makes
-              outliers from one
+networks.py      the seven students and the image teacher
+score_scale.py   the scale of the scores, and the loss
+image.py         images, one of them a hop: the step modules; image_jobs.py and image_train.py train them,
+                 image_outliers.py makes outliers from normal images
+series.py        windows and signature matrices: the step module, with the students of networks.py or that of
+                 energy_student.py; series_train.py and series_jobs.py train it, scorers.py is any teacher of a series,
+                 series_outliers.py makes outliers from one
 """
 
 from __future__ import annotations
 
 from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
+from edgekd.distillation import distill_from
 from edgekd.methods.interface import Trained, Training
 from edgekd.methods.regression.config import PRESETS, RegressionConfig
 from edgekd.methods.regression.networks import Student, Teacher
-from edgekd.methods.regression.scorers import distill_from
 
 SYSTEM = "score regression: a small student predicts the teacher's anomaly score, arXiv 2310.06047"
 DEFAULT_PRESET = "signature"

@@ -18,7 +18,8 @@ from edgekd.methods.regression.config import AUTOENCODER, RegressionConfig
 from edgekd.methods.regression.image import AutoencoderStep, ImageModule, ImageStep, image_step, images_of
 from edgekd.methods.regression.image_jobs import Group, ImageJob, Images, Teach
 from edgekd.runtime.errors import RecordingError, UsageError
-from edgekd.training import fit, weights_digest
+from edgekd.torch_file import weights_digest
+from edgekd.training import fit
 
 OUTLIERS = 12_000  # at most so many outlier images are kept in memory, spread over their set
 HELD_OUTLIERS = 0.1  # part of the outliers that validates

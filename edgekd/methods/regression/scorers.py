@@ -20,10 +20,10 @@ from edgekd.data.recording import Recording
 from edgekd.methods.interface import Scorer, Training
 from edgekd.methods.regression.score_scale import TINY
 from edgekd.runtime.errors import ModelRefused, UsageError
-from edgekd.training import first_line, load_safely, save_atomically, weights_digest
+from edgekd.torch_file import first_line, load_safely, save_atomically, weights_digest
 
 if TYPE_CHECKING:
-    from edgekd.checkpoint import Checkpoint
+    pass
 
 LARGEST_LOG = 60.0  # of a score made from one that is not positive
 
@@ -194,18 +194,3 @@ def at_windows(scores: np.ndarray, newest: np.ndarray, hop: int) -> np.ndarray:
     known = np.isfinite(spoken)
     count = known.sum(1)
     return np.where(count > 0, np.where(known, spoken, 0.0).sum(1) / np.maximum(count, 1), np.nan)
-
-
-def distill_from(
-    detector: Any, recording: Recording, output: Path, *, window: int = 1, larger_is: str = "auto", **options: Any
-) -> Checkpoint:
-    """A student of the user's own fitted detector, written to `output`; `ObjectScorer` says what it may be.
-
-    detector: the object, or a list of several that teach together.
-    options: those of `edgekd.distillation.distill`, for example settings, outliers, seed, report.
-    """
-    from edgekd.distillation import distill
-
-    several = detector if isinstance(detector, (list, tuple)) else [detector]
-    teachers = tuple(ObjectScorer(each, window, larger_is) for each in several)
-    return distill(recording, output, method="regression", scorers=teachers, **options)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from paho.mqtt.client import Client
 
 PASSWORD_VARIABLE = "EDGEKD_MQTT_PASSWORD"
-CREDENTIAL = "mqtt-password"  # its name in the unit: LoadCredential=mqtt-password:FILE
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 10.0  # a broker that is back has the events soon; a broker that is down is not flooded
 CONNECT_S = 10.0
@@ -66,16 +65,14 @@ class Secrets:
     client_id: str | None = None
 
     def password(self) -> str | None:
-        """From systemd's credential, the file or the environment. Raises UsageError where it cannot be read."""
-        credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), CREDENTIAL)
-        file = credential if credential.is_absolute() and credential.exists() else self.password_file
-        if file is None:
+        """From the file or the environment. Raises UsageError where the file cannot be read."""
+        if self.password_file is None:
             return os.environ.get(PASSWORD_VARIABLE)
         try:
-            return Path(file).read_text().rstrip("\r\n")
+            return Path(self.password_file).read_text().rstrip("\r\n")
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is no text"
-            raise UsageError(f"mqtt-password-file {shown(str(file), 200)}: {why}") from None
+            raise UsageError(f"mqtt-password-file {shown(self.password_file, 200)}: {why}") from None
 
     def context(self) -> ssl.SSLContext:
         """For a broker whose certificate must be valid. Raises UsageError where a file is none of the kind."""

@@ -19,7 +19,6 @@ from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.interface import Outlet
 from edgekd.runtime.loop import Say, Watcher
 from edgekd.runtime.sinks import Sink, wall_time
-from edgekd.runtime.sinks.live_lines import LiveLines
 from edgekd.runtime.watchers.state_keeper import StateKeeper
 
 # What follows from the samples alone, so that the same samples give it again.
@@ -114,8 +113,7 @@ class FanOut(Watcher):
         if self.outbox:
             self.outbox.close(max(LEAST_S, end - time.monotonic()))
         self._writer.flush(max(LEAST_S, end - time.monotonic()))
-        if isinstance(self._stdout, LiveLines):
-            self._stdout.close(max(LEAST_S, end - time.monotonic()))
+        self._stdout.close(max(LEAST_S, end - time.monotonic()))
 
     def _drain(self, outbox: Outbox, stopped: Callable[[], bool], end: float) -> None:
         """Wait until everything is delivered: until `end` if the run was stopped, else as long as something is."""
