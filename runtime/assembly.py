@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.loop import Emit, Say, Watcher
+from edgekd.runtime.loop import Loop, Say, Watcher
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.options import Options
 from edgekd.runtime.sinks import JsonLines, Sink
@@ -37,8 +38,8 @@ def check(
     given = [name for name in inputs if getattr(options, name)]
     if len(given) != 1:
         found = f"got {' and '.join(f'--{name}' for name in given)}" if given else "got none"
-        all_of_them = ", ".join(f"--{name} {what}".rstrip() for name, what in inputs.items())
-        raise UsageError(f"give one input, {all_of_them} ({found})")
+        *more, last = (f"--{name} {what}".rstrip() for name, what in inputs.items())
+        raise UsageError(f"give one input, {', '.join(more)} or {last} ({found})")
     for name, fitting in goes_with.items():
         if getattr(options, name) not in (None, False) and given[0] not in fitting:
             wanted = " or ".join(f"--{name}" for name in fitting)
@@ -73,7 +74,13 @@ def open_source(options: Options, detector: Detector) -> Source:
     return Stdin(RowReader(manifest, columns, "header fits", NAME, layout, live=True))
 
 
-def connection(door: Door, options: Options, detector: Detector) -> Source:
+def connection(
+    door: Door,
+    options: Options,
+    detector: Detector,
+    give_up_after_s: float | None = None,
+    idle_timeout_s: float | None = None,
+) -> Source:
     """Lines from something that may be lost and comes back, read while the detector computes."""
     from edgekd.runtime.sources.read_ahead import ReadAhead
     from edgekd.runtime.sources.reconnect import Reconnecting
@@ -82,7 +89,7 @@ def connection(door: Door, options: Options, detector: Detector) -> Source:
     manifest = detector.manifest
     columns, layout = columns_of(options.maps, manifest), layout_of(options)
     rows = RowReader(manifest, columns, "anything", door.name, layout, live=True)
-    source = Reconnecting(door, rows, manifest, options.give_up_after, options.idle_timeout or None)
+    source = Reconnecting(door, rows, manifest, give_up_after_s, idle_timeout_s)
     return ReadAhead(source, manifest, lambda: detector.samples_seen)
 
 
@@ -138,40 +145,47 @@ def stdout_of(options: Options, live: bool) -> Sink:
     return JsonLines(sys.stdout)
 
 
-def watchers_of(options: Options, source: Source, detector: Detector, emit: Emit, say: Say) -> list[Watcher]:
-    """What looks on in every run, apart from the state."""
+def lock_of(options: Options, say: Say) -> contextlib.AbstractContextManager[None]:
+    """Keeps other runs off this one's state, if it has any."""
+    if not options.state:
+        return contextlib.nullcontext()
+    from edgekd.runtime.lock import lock_state
+
+    return lock_state(options.state, say)
+
+
+def watchers_of(options: Options, loop: Loop) -> list[Watcher]:
+    """What looks on in every run, but for what keeps the state."""
     watchers: list[Watcher] = []
+    if not (options.frames or options.raw or options.resample):  # else they need not come at the model's period
+        watchers.append(RateCheck(loop))
+    watchers.append(BadLines(loop))
     if options.record:
         from edgekd.runtime.watchers.record import Recorder
 
-        watchers.append(Recorder(options.record, detector.manifest.names, emit, say, source.live))
-    if not (options.frames or options.raw or options.resample):  # else they need not come at the model's period
-        watchers.append(RateCheck(detector.manifest.period_s, source.live, emit, say))
-    watchers.append(BadLines(source.rows, emit, say))
-    if source.live:
+        watchers.append(Recorder(loop, options.record))
+    if loop.source.live:
         from edgekd.runtime.watchers.clock import WallClock
 
-        watchers.append(WallClock(emit, say))
+        watchers.append(WallClock(loop))
     return watchers
 
 
 def keeper_of(
-    options: Options,
-    source: Source,
-    detector: Detector,
-    episodes: Episodes,
-    emit: Emit,
-    say: Say,
-    writer: DiskWriter,
-    threshold: Part | None = None,
-) -> StateKeeper | None:
-    """What keeps the state, where the options ask for it."""
+    options: Options, loop: Loop, writer: DiskWriter | None = None, threshold: Part | None = None
+) -> list[StateKeeper]:
+    """What keeps the state, if it is to be kept. It comes behind all others: it has seen what they have.
+
+    threshold: what a gateway has learned about it.
+    """
     if not options.state:
-        return None
+        return []
+    from edgekd.runtime.disk_writer import DiskWriter
     from edgekd.runtime.watchers.state_keeper import StateKeeper
 
-    saving = options.state_every, options.state_samples
-    return StateKeeper(options.state, source, detector, episodes, emit, say, writer, *saving, threshold)
+    writer = writer or DiskWriter()
+    about = loop.source, loop.detector, loop.episodes, loop.emit, loop.say
+    return [StateKeeper(options.state, *about, writer, options.state_every, options.state_samples, threshold)]
 
 
 def _images(options: Options, detector: Detector) -> Source:

@@ -12,19 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+from edgekd.runtime import json_fields as read
 from edgekd.runtime.errors import ModelRefused
-from edgekd.runtime.json_fields import (
-    OPTIONAL,
-    free,
-    integer,
-    items,
-    matching,
-    number,
-    or_null,
-    parse_object,
-    record,
-    text,
-)
 
 FORMAT = 1
 MAX_BYTES = 2**20  # of the manifest
@@ -43,7 +32,7 @@ _DIGEST = re.compile(r"([0-9a-f]{64})?", re.ASCII)
 
 def _format(value: Any, where: str) -> int:
     """The manifest's own version."""
-    version = integer(value, where, 1, 2**31)
+    version = read.integer(value, where, 1, 2**31)
     if version > FORMAT:
         raise ModelRefused(
             f"manifest format {version} is newer than this EdgeKD reads ({FORMAT}); pip install -U edgekd"
@@ -51,17 +40,17 @@ def _format(value: Any, where: str) -> int:
     return version
 
 
-Value = Annotated[float, number, -LARGEST, LARGEST]
-Text = Annotated[str, text]
-Digest = Annotated[str, matching, _DIGEST, "a SHA-256 in hexadecimal, or empty"]
+Value = Annotated[float, read.number, -LARGEST, LARGEST]
+Text = Annotated[str, read.text]
+Digest = Annotated[str, read.matching, _DIGEST, "a SHA-256 in hexadecimal, or empty"]
 
 
 @dataclass(frozen=True)
 class SensorSpec:
     """One column of the samples."""
 
-    name: Annotated[str, text, 200, 1]
-    unit: Annotated[str, text, 40]
+    name: Annotated[str, read.text, 200, 1]
+    unit: Annotated[str, read.text, 40]
     low: Value
     """Smallest training value, raw units."""
     high: Value
@@ -74,19 +63,19 @@ class SensorSpec:
 class StateSpec:
     """One state tensor: input `name`, output `next_{name}`; zeros are the cold state."""
 
-    name: Annotated[str, matching, _STATE_NAME, "a name for a state tensor"]
-    shape: Annotated[tuple[int, ...], items, 0, 8, integer, 1, MAX_STATE_BYTES]
-    dtype: Annotated[str, matching, _DTYPE, f"one of {list(STATE_DTYPES)}"]
+    name: Annotated[str, read.matching, _STATE_NAME, "a name for a state tensor"]
+    shape: Annotated[tuple[int, ...], read.items, 0, 8, read.integer, 1, MAX_STATE_BYTES]
+    dtype: Annotated[str, read.matching, _DTYPE, f"one of {list(STATE_DTYPES)}"]
 
 
 @dataclass(frozen=True)
 class AlarmRate:
     """Alarms per day on a normal part that set no threshold."""
 
-    measured: Annotated[float, number, 0, 1e9]
-    upper95: Annotated[float, number, 0, 1e9]
+    measured: Annotated[float, read.number, 0, 1e9]
+    upper95: Annotated[float, read.number, 0, 1e9]
     """Upper end of the 95 % interval."""
-    days: Annotated[float, number, 0, 1e6]
+    days: Annotated[float, read.number, 0, 1e6]
     """Length of that normal part."""
 
 
@@ -97,7 +86,7 @@ class ThresholdSpec:
     value: Value
     rule: Text = ""
     data: Text = ""
-    alarms_per_day: Annotated[AlarmRate | None, or_null, record, AlarmRate, OPTIONAL] = None
+    alarms_per_day: Annotated[AlarmRate | None, read.or_null, read.record, AlarmRate, read.OPTIONAL] = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +96,7 @@ class ScoreSpec:
     scale: Text = ""
     normal_median: Value = 0.0
     normal_p99: Value = 0.0
-    normal_p90: Annotated[Value, OPTIONAL] = 0.0
+    normal_p90: Annotated[Value, read.OPTIONAL] = 0.0
     """What a site's own scores are compared with by `edgekd-gateway`; 0 in files of earlier versions."""
 
 
@@ -115,7 +104,7 @@ class ScoreSpec:
 class QuantizationSpec:
     """Number format of the weights and where its ranges came from."""
 
-    scheme: Annotated[str, text, 80, 1] = "float32"
+    scheme: Annotated[str, read.text, 80, 1] = "float32"
     calibration: Text = ""
 
 
@@ -123,10 +112,10 @@ class QuantizationSpec:
 class SelfTestSpec:
     """Expected scores of the first `steps` steps over the generator's samples (`edgekd.runtime.selftest`)."""
 
-    seed: Annotated[int, integer, 0, 2**63 - 1]
-    steps: Annotated[int, integer, 1, MAX_SELF_TEST_STEPS]
-    scores: Annotated[tuple[float, ...], items, 1, MAX_SELF_TEST_STEPS, number]
-    tolerance: Annotated[float, number, 0, 1]
+    seed: Annotated[int, read.integer, 0, 2**63 - 1]
+    steps: Annotated[int, read.integer, 1, MAX_SELF_TEST_STEPS]
+    scores: Annotated[tuple[float, ...], read.items, 1, MAX_SELF_TEST_STEPS, read.number]
+    tolerance: Annotated[float, read.number, 0, 1]
     """Relative; the reader caps it."""
 
 
@@ -146,17 +135,17 @@ class Manifest:
 
     format: Annotated[int, _format] = field(default=FORMAT, kw_only=True)
     """Read first: a newer one may have changed all else."""
-    method: Annotated[str, text, 80, 1]
-    preset: Annotated[str, text, 80]
-    sensors: Annotated[tuple[SensorSpec, ...], items, 1, MAX_SENSORS, record, SensorSpec]
-    period_s: Annotated[float, number, 1e-6, 1e8]
-    hop: Annotated[int, integer, 1, MAX_HOP]
+    method: Annotated[str, read.text, 80, 1]
+    preset: Annotated[str, read.text, 80]
+    sensors: Annotated[tuple[SensorSpec, ...], read.items, 1, MAX_SENSORS, read.record, SensorSpec]
+    period_s: Annotated[float, read.number, 1e-6, 1e8]
+    hop: Annotated[int, read.integer, 1, MAX_HOP]
     """Samples from one step to the next."""
-    warmup_samples: Annotated[int, integer, 0, MAX_WARMUP]
+    warmup_samples: Annotated[int, read.integer, 0, MAX_WARMUP]
     """The first verdict comes at the first hop end at which this many samples have been seen."""
-    max_hold_s: Annotated[float, number, 0, 1e9]
+    max_hold_s: Annotated[float, read.number, 0, 1e9]
     """A missing sensor keeps its last value for this long, then it goes invalid."""
-    state: Annotated[tuple[StateSpec, ...], items, 0, 256, record, StateSpec]
+    state: Annotated[tuple[StateSpec, ...], read.items, 0, 256, read.record, StateSpec]
     threshold: ThresholdSpec
     self_test: SelfTestSpec
     score: ScoreSpec = ScoreSpec()
@@ -164,12 +153,12 @@ class Manifest:
     digests: DigestSpec = DigestSpec()
     system: Text = ""
     """The published system that this is or descends from, in one line."""
-    dropped: Annotated[tuple[str, ...], items, 0, MAX_SENSORS, text, 200, OPTIONAL] = ()
+    dropped: Annotated[tuple[str, ...], read.items, 0, MAX_SENSORS, read.text, 200, read.OPTIONAL] = ()
     """Sensors that were constant in training: columns of the samples, but without a part in the score."""
-    parity: Annotated[dict[str, Any], free, OPTIONAL] = field(default_factory=dict)
-    metrics: Annotated[dict[str, Any], free, OPTIONAL] = field(default_factory=dict)
-    cost: Annotated[dict[str, Any], free, OPTIONAL] = field(default_factory=dict)
-    edgekd: Annotated[str, text, 40] = ""
+    parity: Annotated[dict[str, Any], read.free, read.OPTIONAL] = field(default_factory=dict)
+    metrics: Annotated[dict[str, Any], read.free, read.OPTIONAL] = field(default_factory=dict)
+    cost: Annotated[dict[str, Any], read.free, read.OPTIONAL] = field(default_factory=dict)
+    edgekd: Annotated[str, read.text, 40] = ""
     """Version that wrote the file."""
 
     @property
@@ -192,7 +181,7 @@ class Manifest:
                 text = text.decode()
             except UnicodeDecodeError:
                 raise ModelRefused("manifest is not UTF-8") from None
-        manifest: Manifest = record(parse_object(text), "", Manifest)
+        manifest: Manifest = read.record(read.parse_object(text), "", Manifest)
         _check_together(manifest)
         return manifest
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +39,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     step_file(folder / "m.onnx", 3, 4, threshold=0.15)
     write_csv(folder / "x.csv", step_samples(3, 160))
     return folder
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that moves the wall clock of a process (set_clock.c)."""
+    compiler = shutil.which("cc")
+    if not compiler or sys.platform != "linux":
+        pytest.skip("there is no C compiler, or no preloading")
+    library = tmp_path_factory.mktemp("preloaded") / "set_clock.so"
+    source = Path(__file__).with_name("set_clock.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source], check=True)
+    return library
+
+
+@pytest.fixture
+def clock(tmp_path: Path, preloaded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with the seconds that are added to the wall clock of every process that is started in the test."""
+    offset = tmp_path / "offset"
+    offset.write_text("0\n")
+    monkeypatch.setenv("CLOCK_OFFSET_FILE", str(offset))
+    monkeypatch.setenv("LD_PRELOAD", str(preloaded))
+    return offset
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -9,8 +10,9 @@ import select
 import subprocess
 import sys
 import threading
+import time
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -20,6 +22,22 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 COMMAND = [sys.executable, "-m", "edgekd.runtime.cli"]
 PATIENCE_S = 30.0  # only a hang takes this long
+DAY_S = 86_400.0
+HANGING = """
+import sys, time
+from edgekd.runtime.engines.onnx import OnnxEngine
+run, steps = OnnxEngine.run, 0
+def hanging(self, feeds):
+    global steps
+    steps += 1
+    if steps > 12 + 5:  # after the self-test
+        open({mark!r}, "w").close()
+        time.sleep(3600)
+    return run(self, feeds)
+OnnxEngine.run = hanging
+from {module} import main
+main()
+"""
 
 
 def write_csv(path: Path, samples: np.ndarray) -> Path:
@@ -40,6 +58,34 @@ def events_of(text: str, kind: str = "") -> list[dict[str, Any]]:
     """The events in a run's standard output, all or those of one kind."""
     events = [json.loads(line, parse_constant=lambda name: 1 / 0) for line in text.splitlines()]
     return [event for event in events if not kind or event["event"] == kind]
+
+
+def eventually(condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
+    """Wait until it holds."""
+    end = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < end, f"{what} has not happened within {patience_s:.0f} s"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def hanging(mark: Path, *arguments: object, module: str = "edgekd.runtime.cli") -> Iterator[subprocess.Popen[bytes]]:
+    """A run on a pipe whose engine hangs in the sixth step, where it makes `mark`."""
+    command = [sys.executable, "-c", HANGING.format(mark=str(mark), module=module), *map(str, arguments)]
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(PATIENCE_S)
+
+
+def set_clock(clock: Path, days: int) -> None:
+    """The wall clock of what was started with the fixture `clock`; a reader never sees half of it."""
+    new = clock.with_suffix(".new")
+    new.write_text(f"{days * DAY_S:.0f}\n")
+    new.replace(clock)
 
 
 def catches(pid: int, signum: int) -> bool:

@@ -74,12 +74,14 @@ class Table:
         place = self.place(field)
         return self.file.number(kind, place) if place else default
 
+    def vector(self, field: int, size: int) -> tuple[int, int]:
+        """Start and number of the items, `size` bytes each, of a vector; none where there is no vector."""
+        place = self.place(field)
+        return self.file.vector(place, size) if place else (0, 0)
+
     def blob(self, field: int) -> tuple[int, int]:
         """[start, end) of a vector of bytes or a string; empty where there is none."""
-        place = self.place(field)
-        if not place:
-            return 0, 0
-        start, count = self.file.vector(place, 1)
+        start, count = self.vector(field, 1)
         return start, start + count
 
     def text(self, field: int) -> bytes:
@@ -89,23 +91,17 @@ class Table:
 
     def count(self, field: int, size: int) -> int:
         """How many items, `size` bytes each, a vector has."""
-        place = self.place(field)
-        return self.file.vector(place, size)[1] if place else 0
+        return self.vector(field, size)[1]
 
     def integers(self, field: int) -> tuple[int, ...]:
         """A vector of int32."""
-        place = self.place(field)
-        if not place:
-            return ()
-        start, count = self.file.vector(place, 4)
+        start, count = self.vector(field, 4)
         self.file.spend(count)
         return struct.unpack_from(f"<{count}i", self.file.data, start)
 
     def tables(self, field: int) -> Iterator[Table]:
         """A vector of tables."""
-        place = self.place(field)
-        if place:
-            start, count = self.file.vector(place, 4)
-            self.file.spend(count)
-            for i in range(count):
-                yield Table(self.file, self.file.follow(start + 4 * i))
+        start, count = self.vector(field, 4)
+        self.file.spend(count)
+        for i in range(count):
+            yield Table(self.file, self.file.follow(start + 4 * i))

@@ -31,31 +31,26 @@ class Engine(Protocol):
         """
 
 
-def graph_inputs(manifest: Manifest) -> Signature:
-    """Every graph input that the manifest implies."""
-    n = len(manifest.sensors)
-    state = {s.name: (s.dtype, s.shape) for s in manifest.state}
-    return {"samples": ("float32", (manifest.hop, n)), "valid": ("float32", (n,)), **state}
+def check_signature(manifest: Manifest, inputs: Signature, outputs: Signature) -> list[str]:
+    """The graph's outputs in the order in which `Engine.run` returns them.
 
-
-def graph_outputs(manifest: Manifest) -> Signature:
-    """Every graph output, in the order in which `Engine.run` returns them."""
-    state = {f"next_{s.name}": (s.dtype, s.shape) for s in manifest.state}
-    return {"score": ("float32", ()), "contributions": ("float32", (len(manifest.sensors),)), **state}
-
-
-def compare(side: str, wanted: Signature, given: Signature) -> None:
-    """Refuse a graph whose inputs or outputs (`side`) are not those of the manifest."""
-    for name in sorted({*wanted, *given}):
-        if name not in given:
-            raise ModelRefused(f"the graph has no {side} '{shown(name)}', which the manifest needs; export it again")
-        if name not in wanted:
-            raise ModelRefused(f"the graph's {side} '{shown(name)}' is not in the manifest; export it again")
-        if given[name] != wanted[name]:
-            raise ModelRefused(
-                f"{side} '{shown(name)}' is {_words(*given[name])} in the graph and {_words(*wanted[name])} in the"
-                " manifest; export it again"
-            )
+    Raises ModelRefused for a graph whose inputs or outputs are not those that the manifest implies.
+    """
+    n, state = len(manifest.sensors), {spec.name: (spec.dtype, spec.shape) for spec in manifest.state}
+    fed: Signature = {"samples": ("float32", (manifest.hop, n)), "valid": ("float32", (n,)), **state}
+    returned: Signature = {"score": ("float32", ()), "contributions": ("float32", (n,))}
+    returned.update((f"next_{name}", tensor) for name, tensor in state.items())
+    for side, wanted, given in (("input", fed, inputs), ("output", returned, outputs)):
+        for name in sorted({*wanted, *given}):
+            where = f"{side} '{shown(name)}'"
+            if name not in given:
+                raise ModelRefused(f"the graph has no {where}, which the manifest needs; export it again")
+            if name not in wanted:
+                raise ModelRefused(f"the graph's {where} is not in the manifest; export it again")
+            if given[name] != wanted[name]:
+                found, meant = _words(*given[name]), _words(*wanted[name])
+                raise ModelRefused(f"{where} is {found} in the graph and {meant} in the manifest; export it again")
+    return list(returned)
 
 
 def _words(dtype: str, shape: tuple[int, ...]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.runtime.engines.imports import does_not_start, is_numpy_mismatch, load_engine_package
-from edgekd.runtime.engines.interface import Feeds, Signature, compare, graph_inputs, graph_outputs
+from edgekd.runtime.engines.interface import Feeds, Signature, check_signature
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
@@ -44,10 +44,8 @@ class OnnxEngine:
                 " (pip install -U 'edgekd[onnx]') or export again with a lower opset"
             ) from None
         self.name = f"onnxruntime {ort.__version__}"
-        wanted = graph_outputs(manifest)
-        compare("input", graph_inputs(manifest), _signature(self._session.get_inputs()))
-        compare("output", wanted, _signature(self._session.get_outputs()))
-        self._outputs = list(wanted)
+        inputs, outputs = _signature(self._session.get_inputs()), _signature(self._session.get_outputs())
+        self._outputs = check_signature(manifest, inputs, outputs)
         self._run = self._session.run
 
     def run(self, feeds: Feeds) -> Sequence[np.ndarray]:

@@ -17,7 +17,7 @@ from edgekd.runtime.engines.imports import (
     is_numpy_mismatch,
     load_engine_package,
 )
-from edgekd.runtime.engines.interface import Feeds, Signature, compare, graph_inputs, graph_outputs
+from edgekd.runtime.engines.interface import Feeds, Signature, check_signature
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
@@ -39,9 +39,7 @@ class TfliteEngine:
         self.name = f"{package.name} {version}".rstrip()
         with hushed():
             interpreter, inputs, outputs = _load(package, module, model)
-        wanted = graph_outputs(manifest)
-        compare("input", graph_inputs(manifest), _signature(inputs))
-        compare("output", wanted, _signature(outputs))
+        wanted = check_signature(manifest, _signature(inputs), _signature(outputs))
         self._inputs = [(name, details["index"]) for name, details in inputs.items()]
         self._outputs = [outputs[name]["index"] for name in wanted]
         self._set, self._invoke, self._get = interpreter.set_tensor, interpreter.invoke, interpreter.get_tensor

@@ -5,6 +5,7 @@ ready and returns nothing, EIO, ENXIO, ENODEV, pyserial's own exceptions.
 from __future__ import annotations
 
 import errno
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ class SerialPort:
 
     def open(self) -> None:
         """Raises OSError or ValueError where it cannot be opened, as when another program has it."""
-        self._port = self._open()
+        try:
+            self._port = self._open()
+        except termios.error as error:  # pyserial lets it through where the port vanishes while it is opened
+            raise OSError(*error.args) from None
 
     def read(self) -> bytes:
         """All that is there, or the first byte that comes."""

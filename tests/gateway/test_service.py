@@ -1,37 +1,29 @@
-"""`edgekd-run` as a service: what it tells its manager, how it stops, what it reloads, and that it runs only once.
+"""`edgekd-gateway` as a service: what it tells its manager, and that a second one is refused.
 
 The manager is a datagram socket of ours, of the kind that systemd gives; the faults are real ones.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import signal
 import socket
-import struct
 import subprocess
-import sys
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
-from broker import eventually
-from device import PATIENCE_S, ROOT, Device, Port, catches, events_of, run, write_csv
-from step_models import step_samples
+from device import PATIENCE_S, Port, hanging
+from gateway_device import Gateway, gateway_command, run
 
 from edgekd.runtime import signals
 from edgekd.runtime.gateway.sinks.fan_out import LEAST_S
 from edgekd.runtime.gateway.watchers.systemd import Systemd
-from edgekd.runtime.resume import END_WAIT_S
 from edgekd.runtime.signals import PLANNED_S
 from edgekd.runtime.sources import END_S, TICK_S
+from edgekd.runtime.watchers.state_keeper import END_WAIT_S
 
-N = 3
 WATCHDOG_S = 0.8
 STOP_S = 2.0  # promised
 ROW = b"0.5,1.5,2.5\n"
@@ -75,11 +67,11 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     manager.close()
 
 
-def pipe(folder: Path, *arguments: object) -> Device:
-    return Device("--model", folder / "m.onnx", "--stdin", "--scores", *arguments, stdin=subprocess.PIPE)
+def pipe(folder: Path, *arguments: object) -> Gateway:
+    return Gateway("--model", folder / "m.onnx", "--stdin", "--scores", *arguments, stdin=subprocess.PIPE)
 
 
-def feed(device: Device, rows: int) -> None:
+def feed(device: Gateway, rows: int) -> None:
     assert device.process.stdin
     os.write(device.process.stdin.fileno(), ROW * rows)
 
@@ -99,7 +91,7 @@ def test_the_manager_is_told_what_a_service_owes_it(folder: Path, manager: Manag
 
 def test_the_input_that_is_gone_is_in_the_status(folder: Path, manager: Manager, tmp_path: Path) -> None:
     pytest.importorskip("serial")
-    with Device("--model", folder / "m.onnx", "--serial", tmp_path / "tty") as device:
+    with Gateway("--model", folder / "m.onnx", "--serial", tmp_path / "tty") as device:
         assert "waiting for" in manager.wait_for("READY=1")  # tried, and the port may come later
         port = Port(tmp_path / "tty")
         assert "reading" in manager.wait_for("STATUS=")
@@ -110,40 +102,11 @@ def test_the_input_that_is_gone_is_in_the_status(folder: Path, manager: Manager,
         assert device.end(signal.SIGTERM) == 0
 
 
-HANGING = """
-import sys, time
-from edgekd.runtime.engines.onnx import OnnxEngine
-run, steps = OnnxEngine.run, 0
-def hanging(self, feeds):
-    global steps
-    steps += 1
-    if steps > 12 + 5:  # after the self-test
-        open({mark!r}, "w").close()
-        time.sleep(3600)
-    return run(self, feeds)
-OnnxEngine.run = hanging
-from edgekd.runtime.cli import main
-main()
-"""
-
-
-@contextlib.contextmanager
-def hanging(folder: Path, mark: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A run on a pipe that hangs in its sixth step, where it makes `mark`."""
-    command = [sys.executable, "-c", HANGING.format(mark=str(mark)), "--model", str(folder / "m.onnx"), "--stdin"]
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(PATIENCE_S)
-
-
 def test_a_hung_step_starves_the_watchdog_though_samples_keep_coming(
     folder: Path, tmp_path: Path, manager: Manager
 ) -> None:
-    with hanging(folder, tmp_path / "hangs") as process:
+    file = gateway_command("--model", folder / "m.onnx", "--stdin")[-1]
+    with hanging(tmp_path / "hangs", "run", file, module="edgekd.runtime.gateway.cli") as process:
         assert process.stdin
         manager.wait_for("READY=1")
         manager.wait_for("WATCHDOG=1")
@@ -157,63 +120,10 @@ def test_a_hung_step_starves_the_watchdog_though_samples_keep_coming(
         process.send_signal(signal.SIGTERM)  # its own steering hangs too: this is what the manager's SIGKILL is for
 
 
-@pytest.mark.parametrize("input", ["silent pipe", "silent port", "absent port"])
-def test_sigterm_ends_within_two_seconds_and_keeps_the_state(folder: Path, tmp_path: Path, input: str) -> None:
-    port = Port(tmp_path / "tty") if input == "silent port" else None
-    door = ["--stdin"] if input == "silent pipe" else ["--serial", tmp_path / "tty"]
-    arguments = ["--model", folder / "m.onnx", *door, "--scores", "--state", tmp_path / "state"]
-    with Device(*arguments, stdin=subprocess.PIPE) as device:
-        if port or input == "silent pipe":
-            if port:
-                device.wait_for("input_open")
-                port.write(ROW * 6)  # the first is dropped
-            else:
-                feed(device, 5)
-            device.wait_for("score")
-        else:
-            device.wait_for("input_waiting")
-        began = time.monotonic()
-        assert device.end(signal.SIGTERM) == 0  # by itself: one that takes longer than it should ends with 1
-        assert time.monotonic() - began < STOP_S + 1  # the bound is ours to keep, the machine may be busy
-    if port:
-        port.unplug()
-    if input != "absent port":
-        again = run(*arguments[:2], "--stdin", "--state", tmp_path / "state", input="")
-        (resumed,) = events_of(again.stdout, "resumed")
-        assert resumed["sample"] == 5 or resumed["rewarm"]
-
-
-def waiting_in(pipe: IO[bytes]) -> int:
-    """Bytes that nobody has read yet."""
-    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0])
-
-
-def test_sigterm_ends_within_two_seconds_where_nobody_reads_the_events(folder: Path, tmp_path: Path) -> None:
-    many = write_csv(tmp_path / "many.csv", step_samples(N, 8000))
-    command = [sys.executable, "-m", "edgekd.runtime.cli", "--model", folder / "m.onnx", "--csv", many, "--scores"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        assert process.stdout and process.stderr
-        assert process.stdout.read(1)
-        eventually(lambda: waiting_in(process.stdout) > 60_000, "an almost full pipe")
-        time.sleep(0.5)  # what is left takes milliseconds
-        began = time.monotonic()
-        process.terminate()
-        assert process.wait(PATIENCE_S) == 1
-        assert time.monotonic() - began < STOP_S + 1
-        assert b"standard output hangs" in process.stderr.read()
-    finally:
-        process.kill()
-        process.wait(PATIENCE_S)
-        for stream in (process.stdout, process.stderr):
-            assert stream
-            stream.close()
-
-
 def test_the_parts_of_an_end_that_hang_together_leave_time_for_it() -> None:
     """A source, then a disk: what the sinks then have is what is left until `PLANNED_S`."""
     assert TICK_S + END_S + END_WAIT_S <= PLANNED_S
-    assert PLANNED_S + 5 * LEAST_S < signals.STOP_S < STOP_S  # two outlets, the spool, the disk, standard output
+    assert PLANNED_S + 5 * LEAST_S < signals.STOP_S < STOP_S  # two outlets, the outbox, the disk, standard output
 
 
 def test_a_manager_that_does_not_listen_is_not_waited_for_at_every_sample(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,82 +135,11 @@ def test_a_manager_that_does_not_listen_is_not_waited_for_at_every_sample(monkey
     assert tries == ["WATCHDOG=1"]
 
 
-def test_the_second_sigterm_does_not_wait(folder: Path, tmp_path: Path, manager: Manager) -> None:
-    with hanging(folder, tmp_path / "hangs") as process:
-        assert process.stdin
-        manager.wait_for("READY=1")
-        os.write(process.stdin.fileno(), ROW * 4 * 6)
-        eventually((tmp_path / "hangs").exists, "its sixth step")
-        process.terminate()
-        eventually(lambda: not catches(process.pid, signal.SIGTERM), "that it knows")
-        began = time.monotonic()
-        process.terminate()
-        assert process.wait(PATIENCE_S) == -signal.SIGTERM
-        assert time.monotonic() - began < 1.0
-
-
-def test_sighup_takes_over_the_threshold_and_says_what_has_to_wait(folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / "edgekd.toml"
-    file.write_text("threshold = 0.2\n")
-    with pipe(folder, "--config", file) as device:
+def test_a_second_gateway_on_one_state_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    arguments = ("--model", folder / "m.onnx", "--stdin", "--scores", "--state", tmp_path / "state")
+    with Gateway(*arguments, stdin=subprocess.PIPE) as device:
         feed(device, 4)
         device.wait_for("score")
-        file.write_text("threshold = 1e-9\nstate-every = 5\n")
-        device.process.send_signal(signal.SIGHUP)
-        reloaded = device.wait_for("reloaded")
-        assert reloaded["threshold"] == 1e-9 and reloaded["needs_restart"] == ["state_every"]
-        feed(device, 4)
-        assert device.wait_for("anomaly")["threshold"] == 1e-9
-        file.write_text("")
-        device.process.send_signal(signal.SIGHUP)
-        assert device.wait_for("reloaded")["threshold"] == 0.15  # the model's own
+        second = run(*arguments, input="")
+        assert second.returncode == 2 and f"process {device.process.pid} runs on this state" in second.stderr
         assert device.end(signal.SIGTERM) == 0
-
-
-def test_settings_that_are_wrong_at_reload_leave_the_old_ones(folder: Path, tmp_path: Path, manager: Manager) -> None:
-    file = tmp_path / "edgekd.toml"
-    file.write_text("threshold = 0.2\n")
-    with pipe(folder, "--config", file) as device:
-        manager.wait_for("READY=1")
-        for wrong, says in (("thresold = 1", "did you mean threshold"), ("threshold = nan", "finite"), ("=", "TOML")):
-            file.write_text(wrong)
-            device.process.send_signal(signal.SIGHUP)
-            assert says in device.wait_for("reload_failed")["reason"]
-            told = manager.wait_for("RELOADING=1")
-            assert int(told.split("MONOTONIC_USEC=")[1]) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-            manager.wait_for("READY=1")
-        file.unlink()
-        device.process.send_signal(signal.SIGHUP)
-        assert "No such file" in device.wait_for("reload_failed")["reason"]
-        feed(device, 4)
-        device.wait_for("score")
-        assert device.end(signal.SIGTERM) == 0
-
-
-def test_sighup_without_a_config_is_a_terminal_that_closes(
-    folder: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the run would inherit that it is ignored
-    request.addfinalizer(lambda: signal.signal(signal.SIGHUP, before))
-    with pipe(folder, "--state", tmp_path / "state") as device:
-        feed(device, 4)
-        device.wait_for("score")
-        assert device.end(signal.SIGHUP) == 0
-    assert (tmp_path / "state").exists()
-
-
-def test_a_second_run_on_one_state_is_refused_by_name_and_a_killed_one_leaves_no_lock(
-    folder: Path, tmp_path: Path
-) -> None:
-    state = tmp_path / "state"
-    arguments = ("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--state", state)
-    with pipe(folder, "--state", state) as device:
-        feed(device, 4)
-        device.wait_for("score")
-        second = run(*arguments)
-        assert second.returncode == 2 and not second.stdout
-        (line,) = second.stderr.splitlines()
-        assert f"process {device.process.pid} runs on this state" in line
-        device.process.kill()
-        device.end()
-    assert run(*arguments).returncode == 0

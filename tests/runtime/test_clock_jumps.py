@@ -6,26 +6,23 @@ is another boot id, mounted over the kernel's in a mount namespace of the proces
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from device import COMMAND, PATIENCE_S, ROOT, Device, events_of, run, write_csv
+from device import COMMAND, DAY_S, PATIENCE_S, ROOT, Device, events_of, eventually, run, set_clock, write_csv
 from step_models import step_file, step_samples
 
 from edgekd.runtime.watchers.clock import WallClock
 
 N, HOP, WARMUP, COUNT = 3, 4, 8, 480
-DAY_S = 86_400.0
 DEBOUNCED = ("--min-duration", "4s", "--cooldown", "30s", "--hysteresis", "0.8")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -36,34 +33,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     step_file(folder / "m.onnx", N, HOP, warmup=WARMUP, threshold=0.15)
     write_csv(folder / "x.csv", step_samples(N, COUNT))
     return folder
-
-
-@pytest.fixture(scope="module")
-def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    if not compiler or sys.platform != "linux":
-        pytest.skip("there is no C compiler, or no preloading")
-    library = tmp_path_factory.mktemp("preloaded") / "set_clock.so"
-    source = Path(__file__).with_name("set_clock.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source], check=True)
-    return library
-
-
-@pytest.fixture
-def clock(tmp_path: Path, preloaded: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file with the seconds that are added to the wall clock of every process that is started in the test."""
-    offset = tmp_path / "offset"
-    offset.write_text("0\n")
-    monkeypatch.setenv("CLOCK_OFFSET_FILE", str(offset))
-    monkeypatch.setenv("LD_PRELOAD", str(preloaded))
-    return offset
-
-
-def set_clock(clock: Path, days: int) -> None:
-    """A reader never sees half of it."""
-    new = clock.with_suffix(".new")
-    new.write_text(f"{days * DAY_S:.0f}\n")
-    new.replace(clock)
 
 
 def without_clock(events: list[dict]) -> list[dict]:
@@ -79,15 +48,8 @@ def test_clock_jumps_by_a_day(folder: Path, tmp_path: Path, clock: Path, jumps: 
     whole = without_clock(events_of(run(*arguments, "--csv", folder / "x.csv").stdout))
     assert {"anomaly", "anomaly_end", "score"} <= {event["event"] for event in whole}
     state = tmp_path / "state"
-    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    manager.bind(str(tmp_path / "notify"))
-    os.environ |= {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
-    try:
-        device = Device(*arguments, "--stdin", "--state", state, "--state-every", 0.1, stdin=subprocess.PIPE)
-    finally:
-        del os.environ["NOTIFY_SOCKET"], os.environ["WATCHDOG_USEC"]
     parts = [lines[:161], lines[161:321], lines[321:]]
-    with device:
+    with Device(*arguments, "--stdin", "--state", state, "--state-every", 0.1, stdin=subprocess.PIPE) as device:
         assert device.process.stdin
         stdin = device.process.stdin.fileno()
         for part, was, days, last in zip(parts, (0, 0, jumps[0]), (0, *jumps), (160, 320, 480)):
@@ -98,10 +60,9 @@ def test_clock_jumps_by_a_day(folder: Path, tmp_path: Path, clock: Path, jumps: 
             before = state.read_bytes() if state.exists() else b""
             os.write(stdin, b"".join(part))
             device.wait_for(lambda event, last=last: event["event"] == "score" and event["sample"] == last - 1)
-            if last < 480:  # the state goes on being saved, and the watchdog being fed
-                fed_and_saved(manager, state, before)
+            if last < 480:  # the state goes on being saved, within what only a hang takes
+                eventually(lambda before=before: state.read_bytes() != before, "that the state is saved anew")
         assert device.end(signal.SIGTERM) == 0
-    manager.close()
     assert without_clock(device.events) == whole
     for before, after in zip(device.events, device.events[1:]):  # labels are by the clock as it is at the time
         if before["event"] == "clock_jumped":
@@ -109,21 +70,6 @@ def test_clock_jumps_by_a_day(folder: Path, tmp_path: Path, clock: Path, jumps: 
             next_time = next(e["time"] for e in device.events[device.events.index(after) :] if "time" in e)
             assert abs(datetime.fromisoformat(next_time).timestamp() - now) < 60
     assert "the clock was set" in device.words
-
-
-def fed_and_saved(manager: socket.socket, state: Path, before: bytes) -> None:
-    """Both happen anew within what only a hang takes."""
-    manager.setblocking(False)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            manager.recv(4096)
-    manager.settimeout(PATIENCE_S)
-    while manager.recv(4096) != b"WATCHDOG=1":
-        pass
-    end = time.monotonic() + PATIENCE_S
-    while state.read_bytes() == before:
-        assert time.monotonic() < end, "the state is not saved any more"
-        time.sleep(0.02)
 
 
 def test_a_clock_that_was_set_between_two_runs_is_no_gap(folder: Path, tmp_path: Path, clock: Path) -> None:
@@ -142,9 +88,11 @@ def test_a_clock_that_was_set_between_two_runs_is_no_gap(folder: Path, tmp_path:
 
 
 def test_a_clock_that_is_not_set_has_not_jumped() -> None:
-    clock = WallClock()
+    told: list[object] = []
+    clock = WallClock(SimpleNamespace(emit=told.append, say=told.append))  # type: ignore[arg-type]
     time.sleep(0.05)
-    assert clock.jump_s() == 0.0
+    clock.tick()
+    assert not told
 
 
 def test_after_a_boot_the_accumulator_is_kept_and_the_ring_warms_up(folder: Path, tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ import pytest
 from device import PATIENCE_S, Device, events_of, run, write_csv
 from step_models import step_file, step_samples
 
-from edgekd.runtime import Detector, resume
+from edgekd.runtime import Detector
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.episodes import Episodes
-from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold
-from edgekd.runtime.resume import StateKeeper
 from edgekd.runtime.state import BLOCK, SavedState, StateFile, StateUnusable
+from edgekd.runtime.watchers import state_keeper
+from edgekd.runtime.watchers.state_keeper import StateKeeper
 
 DIGEST, OTHER = "ab" * 32, "cd" * 32
 
@@ -283,12 +283,12 @@ class Run:
         self.events: list[dict[str, Any]] = []
         self.detector = Detector.load(model)
         self.writer = DiskWriter()
-        site = SiteThreshold(self.detector.manifest, self.detector.threshold)
+        source: Any = SimpleNamespace(live=live, seek=lambda sample: None)
         self.keeper = StateKeeper(
-            path, self.detector, Episodes(), site, lambda event: self.events.append(dict(event)), lambda words: None,
+            path, source, self.detector, Episodes(), lambda event: self.events.append(dict(event)), lambda words: None,
             self.writer, **options,
         )  # fmt: skip
-        self.resumed = self.keeper.resume(SimpleNamespace(live=live, seek=lambda sample: None))  # type: ignore[arg-type]
+        self.keeper.begin()
 
     def score(self, samples: int) -> None:
         for row in step_samples(3, samples):
@@ -303,8 +303,8 @@ def test_a_disk_that_hangs_holds_up_nothing(model: Path, tmp_path: Path, monkeyp
     one = Run(model, tmp_path / "state", every_s=0.0)
     goes_on, real = threading.Event(), os.fdatasync
     monkeypatch.setattr(os, "fdatasync", lambda fd: (goes_on.wait(PATIENCE_S), real(fd))[1])
-    monkeypatch.setattr(resume, "STUCK_S", 0.05)
-    monkeypatch.setattr(resume, "END_WAIT_S", PATIENCE_S)
+    monkeypatch.setattr(state_keeper, "STUCK_S", 0.05)
+    monkeypatch.setattr(state_keeper, "END_WAIT_S", PATIENCE_S)
     one.score(400)
     assert one.writer.pending == 1  # one copy is on its way, and no other waits behind it
     time.sleep(0.1)
@@ -312,7 +312,7 @@ def test_a_disk_that_hangs_holds_up_nothing(model: Path, tmp_path: Path, monkeyp
     assert one.kinds() == ["state_not_saved"] and one.events[0]["reason"] == "the disk does not answer"
     assert one.keeper.age_s > 0.1
     goes_on.set()
-    one.keeper.finish()
+    one.keeper.end()
     assert one.kinds() == ["state_not_saved", "state_saved_again"] and one.keeper.age_s < PATIENCE_S
     assert saved_sample(tmp_path / "state", model) == 800
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from step_models import step_manifest
 
 from edgekd.runtime.errors import InputLost
-from edgekd.runtime.sources import InputEvent, Row
-from edgekd.runtime.sources.read_ahead import Backlog
+from edgekd.runtime.sources import InputEvent, Row, Source
+from edgekd.runtime.sources.read_ahead import ReadAhead
 from edgekd.runtime.sources.row_reader import RowReader
 
 HOP = 4
@@ -22,18 +22,15 @@ PATIENCE_S = 30.0
 Items = Sequence[Row | InputEvent]
 
 
-class Script:
+class Script(Source):
     """A live source that yields what it is given, then what `then` does."""
 
-    name, live = "script", True
+    name = "script"
 
     def __init__(self, items: Sequence[Items], then: Callable[[], Items] | None = None) -> None:
         self.rows = RowReader(step_manifest(1, HOP), {})
         self._items, self._then = items, then
         self.done = threading.Event()
-
-    def seek(self, sample: int) -> None:
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[Items]:
         yield from self._items
@@ -72,22 +69,22 @@ class Consumer:
 
 def test_what_is_not_outrun_comes_as_it_came() -> None:
     pieces: list[Items] = [rows(0, 3), [InputEvent("x", "")], rows(3, 30), rows(33, 1)]
-    backlog = Backlog(Script(pieces), step_manifest(1, HOP), lambda: 0)
-    assert [items for items in backlog if items] == pieces and backlog.dropped == 0 and backlog.lag_s == 0
+    ahead = ReadAhead(Script(pieces), step_manifest(1, HOP), lambda: 0)
+    assert [items for items in ahead if items] == pieces and ahead.dropped == 0 and ahead.lag_s == 0
 
 
 def test_what_is_outrun_loses_whole_hops_and_is_told_how_many() -> None:
     source = Script([rows(0, 3), *(rows(3 + i, 1) for i in range(1000))])
     consumer = Consumer()
-    backlog = Backlog(source, step_manifest(1, HOP), lambda: consumer.seen, limit_rows=50)
-    for i, items in enumerate(backlog):
+    ahead = ReadAhead(source, step_manifest(1, HOP), lambda: consumer.seen, limit_rows=50)
+    for i, items in enumerate(filter(None, ahead)):
         assert i or source.done.wait(PATIENCE_S)  # the first step takes as long as all the rest needs to come
         consumer.take(items)
-        assert backlog.backlog <= 50
-    assert backlog.dropped and backlog.dropped % HOP == 0
+        assert ahead.backlog <= 50
+    assert ahead.dropped and ahead.dropped % HOP == 0
     (told,) = [event for event in consumer.events if event.told]
-    assert told.event == "samples_dropped" and told.fields["total"] <= backlog.dropped
-    assert consumer.seen + backlog.dropped == 1003 and not consumer.torn
+    assert told.event == "samples_dropped" and told.fields["total"] <= ahead.dropped
+    assert consumer.seen + ahead.dropped == 1003 and not consumer.torn
     for hop in consumer.hops:  # no window mixes before and after, and each begins where it would have begun
         assert hop[0] % HOP == 0 and hop == [hop[0] + i for i in range(HOP)]
 
@@ -101,24 +98,24 @@ def test_whatever_comes_when_no_event_is_lost_and_no_hop_is_mixed(
 ) -> None:
     """The two threads take turns as `turns` says: so many pieces come before the next is taken."""
     consumer = Consumer(seen)
-    backlog = Backlog(Script([]), step_manifest(1, HOP), lambda: consumer.seen, limit_rows=limit)
-    backlog._phase = seen % HOP  # as it is when a run that was resumed begins to read
+    ahead = ReadAhead(Script([]), step_manifest(1, HOP), lambda: consumer.seen, limit_rows=limit)
+    ahead._phase = seen % HOP  # as it is when a run that was resumed begins to read
     sent = events = gaps = 0
     todo = list(reversed(script))
     for turn in [*turns, *[1] * len(todo)]:
         for _ in range(turn if todo else 0):
             piece = todo.pop() if todo else 0
             if isinstance(piece, int):
-                backlog._put(rows(sent, piece))
+                ahead._put(rows(sent, piece))
                 sent += piece
             else:
-                backlog._put([InputEvent(piece, "", rewarm=piece == "gap")])
+                ahead._put([InputEvent(piece, "", rewarm=piece == "gap")])
                 events, gaps = events + 1, gaps + (piece == "gap")
-        consumer.take(backlog._next() if backlog._waiting else ())  # type: ignore[arg-type]
-    while backlog._waiting:
-        consumer.take(backlog._next() or ())
+        consumer.take(ahead._next() if ahead._waiting else ())  # type: ignore[arg-type]
+    while ahead._waiting:
+        consumer.take(ahead._next() or ())
     came = sum(map(len, consumer.hops)) + len(consumer.hop) + sum(map(len, consumer.torn))
-    assert came - seen % HOP + backlog.dropped == sent and backlog.dropped % HOP == 0
+    assert came - seen % HOP + ahead.dropped == sent and ahead.dropped % HOP == 0
     assert sum(event.event in ("event", "gap") for event in consumer.events) == events
     assert len(consumer.torn) <= gaps  # only a gap of the input's own may come within a hop
     for hop in consumer.hops:
@@ -127,15 +124,15 @@ def test_whatever_comes_when_no_event_is_lost_and_no_hop_is_mixed(
 
 
 def test_lag_is_exposed_and_bounded() -> None:
-    backlog = Backlog(Script([rows(0, 1), rows(1, 10)], lambda: ()), step_manifest(1, HOP), lambda: 0, limit_rows=50)
-    items = iter(backlog)
+    ahead = ReadAhead(Script([rows(0, 1), rows(1, 10)], lambda: ()), step_manifest(1, HOP), lambda: 0, limit_rows=50)
+    items = iter(ahead)
     next(filter(None, items))
     end = time.monotonic() + PATIENCE_S
-    while backlog.backlog < 10 and time.monotonic() < end:
+    while ahead.backlog < 10 and time.monotonic() < end:
         time.sleep(0.01)
-    assert backlog.backlog == 10 and 0 < backlog.lag_s < PATIENCE_S and backlog.idle
-    assert len(next(filter(None, items))) == 10 and backlog.backlog == 0
-    assert next(items) == () and backlog.lag_s == 0
+    assert ahead.backlog == 10 and 0 < ahead.lag_s < PATIENCE_S and ahead.idle
+    assert len(next(filter(None, items))) == 10 and ahead.backlog == 0
+    assert next(items) == () and ahead.lag_s == 0
     items.close()  # type: ignore[attr-defined]
 
 
@@ -143,7 +140,7 @@ def test_an_input_that_fails_for_good_is_raised_after_its_last_sample() -> None:
     def fail() -> Items:
         raise InputLost("gone")
 
-    items = iter(Backlog(Script([rows(0, 5)], fail), step_manifest(1, HOP), lambda: 0))
+    items = iter(ReadAhead(Script([rows(0, 5)], fail), step_manifest(1, HOP), lambda: 0))
     assert len(next(filter(None, items))) == 5
     with pytest.raises(InputLost, match="gone"):
         list(items)
@@ -156,7 +153,7 @@ def test_a_source_that_hangs_does_not_keep_the_run_from_ending() -> None:
         release.wait(PATIENCE_S)
         return ()
 
-    items = iter(Backlog(Script([rows(0, 1)], hang), step_manifest(1, HOP), lambda: 0))
+    items = iter(ReadAhead(Script([rows(0, 1)], hang), step_manifest(1, HOP), lambda: 0))
     next(items)
     began = time.monotonic()
     items.close()  # type: ignore[attr-defined]
@@ -172,9 +169,9 @@ def test_an_input_is_tried_once_it_was_opened_or_could_not_be() -> None:
             go.wait(PATIENCE_S)
             return super().__iter__()
 
-    backlog = Backlog(Opening([rows(0, 1)], lambda: ()), step_manifest(1, HOP), lambda: 0)
-    items = iter(backlog)
-    assert next(items) == () and not backlog.tried
+    ahead = ReadAhead(Opening([rows(0, 1)], lambda: ()), step_manifest(1, HOP), lambda: 0)
+    items = iter(ahead)
+    assert next(items) == () and not ahead.tried
     go.set()
-    assert len(next(filter(None, items))) == 1 and backlog.tried
+    assert len(next(filter(None, items))) == 1 and ahead.tried
     items.close()  # type: ignore[attr-defined]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ def rows_of(text: str | bytes, first_line: FirstLine = "anything", **columns: st
     parser = RowParser(NAMES, columns, first_line)
     data = text.encode() if isinstance(text, str) else text
     rows = [row for line in data.split(b"\n") if (row := parser.parse(line)) is not None]
-    return [row.values.tolist() for row in rows], parser.bad
+    return [row.values.tolist() for row in rows], parser.tally.bad
 
 
 def same(got: list[list[float]], want: list[list[float]]) -> bool:
@@ -66,7 +68,7 @@ def test_noise_is_counted_and_never_raises(noise: bytes) -> None:
     for line in noise.split(b"\n"):
         row = parser.parse(line)
         assert row is None or (row.values.shape == (3,) and row.values.dtype == np.float32)
-    assert parser.last_bad.isprintable()
+    assert parser.tally.last_bad.isprintable()
 
 
 @given(st.text('[]{}":,0123456789.eE-+abcnull ', max_size=40))
@@ -80,7 +82,7 @@ def test_an_unterminated_line_is_a_line_only_at_the_very_end() -> None:
     assert splitter.feed(b"1,2\r\n3,") == [b"1,2", b""]
     assert splitter.feed(b"4") == []
     assert splitter.end() == [b"3,4"] and splitter.end() == []
-    assert splitter.feed(b"12345678901234") == [] and splitter.overlong == 1
+    assert splitter.feed(b"12345678901234") == [b"12345678901234"]  # its length tells that it is none
     assert splitter.feed(b"567\n8,9\n") == [b"8,9"]
     splitter.feed(b"1,")
     splitter.restart()
@@ -176,25 +178,38 @@ def test_time_labels() -> None:
     assert row is not None and row.time == "2026-01-01"
 
 
+def loop(emit: Any, source: Any = None, **manifest: Any) -> Any:
+    """As much of a loop as a watcher asks for."""
+    detector = SimpleNamespace(manifest=SimpleNamespace(**manifest))
+    known = {"emit": emit, "say": lambda words: None, "time_of": lambda row: row.time}
+    return SimpleNamespace(source=source, detector=detector, **known)
+
+
 def test_rate_is_judged_by_the_median() -> None:
-    right, wrong = RateCheck(10.0), RateCheck(60.0)
-    clock, found = 0.0, None
-    for i in range(40):
-        clock += 500 if i == 5 else 10  # one stall
-        assert right.observe(clock) is None
-        found = found or wrong.observe(clock)
-    assert right.done and found == 10
+    source = SimpleNamespace(live=False)
+    told: dict[float, list[Any]] = {10.0: [], 60.0: []}
+    checks = [RateCheck(loop(events.append, source, period_s=period_s)) for period_s, events in told.items()]
+    clock, values = 0.0, np.zeros(1, np.float32)
+    for i in range(80):
+        clock += 500 if i == 5 else 10 if i < 40 else 60  # one stall, and later another rate: it is judged once
+        for check in checks:
+            check.arrived([Row(values, clock)])
+    assert told == {10.0: [], 60.0: [{"event": "rate_mismatch", "observed_s": 10.0, "period_s": 60.0}]}
 
 
 def test_a_record_is_appended_to_and_torn_rows_are_cut(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
+
+    def recorder(*names: str) -> Recorder:
+        return Recorder(loop(lambda event: None, names=names), path)
+
     for time in ("t,0", None):
-        recorder = Recorder(path, ("s0", "s 1"))
-        recorder.write(np.array([0.1, np.nan], np.float32), time)
-        recorder.close()
+        recording = recorder("s0", "s 1")
+        recording.sample(Row(np.array([0.1, np.nan], np.float32), time))
+        recording.end()
         with path.open("a") as file:
             file.write("t2,0.5")  # a power cut in the middle of a row
-    Recorder(path, ("s0", "s 1")).close()
+    recorder("s0", "s 1").end()
     assert path.read_text() == 'time,s0,s 1\n"t,0",0.1,\n,0.1,\n'
     with pytest.raises(UsageError, match="other columns"):
-        Recorder(path, ("s0", "s2"))
+        recorder("s0", "s2")
