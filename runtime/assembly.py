@@ -69,9 +69,9 @@ def open_source(options: Options, detector: Detector) -> Source:
 
         return CsvFile(options.csv, manifest, columns, layout)
     from edgekd.runtime.sources.row_reader import RowReader
-    from edgekd.runtime.sources.stdin import NAME, Stdin
+    from edgekd.runtime.sources.stdin import Stdin
 
-    return Stdin(RowReader(manifest, columns, "header fits", NAME, layout, live=True))
+    return Stdin(RowReader(manifest, columns, "header fits", Stdin.name, layout, live=True))
 
 
 def connection(door: Door, options: Options, detector: Detector) -> Source:

@@ -45,14 +45,14 @@ class FrameReader(Tally):
         try:
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise BadFrame(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-            image = np.load(path, allow_pickle=False) if suffix == ".npy" else None
-            data = path.read_bytes() if image is None else b""
+            if suffix == ".npy":
+                image = np.load(path, allow_pickle=False)
+            else:
+                image = (_pgm if suffix == ".pgm" else self._raw)(path.read_bytes())
         except BadFrame:
             raise
         except (OSError, ValueError, EOFError) as error:
             raise BadFrame(f"cannot be read ({shown(str(error), 100)})") from None
-        if image is None:
-            image = _pgm(data) if suffix == ".pgm" else self._raw(data)
         if image.dtype.kind not in "fiub":
             raise BadFrame("holds no numbers")
         image = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image

@@ -64,7 +64,7 @@ class Reconnecting(Source):
 
     def __iter__(self) -> Iterator[Items]:
         gone_since, lost = time.monotonic(), False
-        backoff, reason = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), ""
+        backoff, reason, parser = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), "", self.rows.parser
         while True:
             try:
                 self._door.open()
@@ -75,10 +75,12 @@ class Reconnecting(Source):
                     yield [self._event("input_waiting", words, reason=reason)]
             else:
                 yield [self._opened(time.monotonic() - gone_since, lost)]
-                readable = self.rows.parser.readable
+                readable = parser.lines - parser.unreadable
                 reason = yield from self._read()
                 gone_since, lost = time.monotonic(), True
-                if self.rows.parser.readable > readable:  # else it may be a loose contact: wait longer every time
+                if (
+                    parser.lines - parser.unreadable > readable
+                ):  # else it may be a loose contact: wait longer every time
                     backoff.reset()
                 words = f"lost {self._shown}: {reason}; opening it again when it is back"
                 yield [self._event("input_lost", words, reason=reason)]
@@ -134,18 +136,18 @@ class _Garbled:
 
     def observe(self) -> bool:
         """Whether it is to be told now."""
-        good = self._rows.parser.readable - self._readable
+        lines = self._rows.parser.lines - self._lines
         bad = self._rows.parser.unreadable - self._unreadable
         endless = self._rows.splitter.skipping  # noise without a newline is one line for ever
-        if time.monotonic() < self._due or (good + bad < GARBLED_LINES and not endless):
+        if time.monotonic() < self._due or (lines < GARBLED_LINES and not endless):
             return False
-        told, self._told = self._told, bad > good or (endless and not good)
+        told, self._told = self._told, 2 * bad > lines or (endless and bad == lines)
         self._begin()
         return self._told and not told
 
     def _begin(self) -> None:
         self._due = time.monotonic() + GARBLED_S
-        self._readable, self._unreadable = self._rows.parser.readable, self._rows.parser.unreadable
+        self._lines, self._unreadable = self._rows.parser.lines, self._rows.parser.unreadable
 
 
 def reason_of(error: Exception) -> str:

@@ -96,11 +96,6 @@ class RowParser:
         self._keys: tuple[str, ...] | None = None  # of the JSON object before
         self._time_key: str | None = None
 
-    @property
-    def readable(self) -> int:
-        """Lines so far that were rows, or headers."""
-        return self.lines - self.unreadable
-
     def parse(self, line: bytes) -> Row | None:
         """The row in a line; None for a header, an empty line, or one that is no row."""
         text = line.strip()
