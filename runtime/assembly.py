@@ -159,7 +159,7 @@ def keeper_of(
     episodes: Episodes,
     emit: Emit,
     say: Say,
-    writer: DiskWriter,
+    writer: DiskWriter | None = None,
     threshold: Part | None = None,
 ) -> StateKeeper | None:
     """What keeps the state, where the options ask for it."""

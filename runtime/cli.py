@@ -100,7 +100,7 @@ def locked(state: str | None, say: Callable[[str], None]) -> contextlib.Abstract
     """Keeps other runs off this one's state, if it has any."""
     if not state:
         return contextlib.nullcontext()
-    from edgekd.runtime.lock import lock_state
+    from edgekd.runtime.state import lock_state
 
     return lock_state(state, say)
 
@@ -108,7 +108,6 @@ def locked(state: str | None, say: Callable[[str], None]) -> contextlib.Abstract
 def _detect(options: Options, say: Callable[[str], None]) -> int:
     from edgekd.runtime import assembly
     from edgekd.runtime.detector import Detector
-    from edgekd.runtime.disk_writer import DiskWriter
     from edgekd.runtime.loop import Loop
     from edgekd.runtime.signals import Signals
 
@@ -118,7 +117,7 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
     source = assembly.open_source(options, detector)
     sink = assembly.stdout_of(options, source.live)
     watchers = assembly.watchers_of(options, source, detector, sink.emit, say)
-    keeper = assembly.keeper_of(options, source, detector, episodes, sink.emit, say, DiskWriter())
+    keeper = assembly.keeper_of(options, source, detector, episodes, sink.emit, say)
     loop = Loop(source, detector, episodes, sink.emit, say, [*watchers, keeper] if keeper else watchers, options.scores)
     signals = Signals("edgekd-run", loop.stop)
     try:
