@@ -148,7 +148,7 @@ def lock_of(options: Options, say: Say) -> contextlib.AbstractContextManager[Non
     """Keeps other runs off this one's state, if it has any."""
     if not options.state:
         return contextlib.nullcontext()
-    from edgekd.runtime.lock import lock_state
+    from edgekd.runtime.state import lock_state
 
     return lock_state(options.state, say)
 
