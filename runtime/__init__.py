@@ -16,40 +16,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekd.runtime.detector import Detector, SensorChange, Verdict
-    from edgekd.runtime.errors import EdgeKDError, GateFailed, MissingExtra, ModelRefused, UsageError
-    from edgekd.runtime.manifest import Manifest
+    from edgekd.runtime.detector import Detector as Detector
+    from edgekd.runtime.detector import SensorChange as SensorChange
+    from edgekd.runtime.detector import Verdict as Verdict
+    from edgekd.runtime.errors import EdgeKDError as EdgeKDError
+    from edgekd.runtime.errors import GateFailed as GateFailed
+    from edgekd.runtime.errors import MissingExtra as MissingExtra
+    from edgekd.runtime.errors import ModelRefused as ModelRefused
+    from edgekd.runtime.errors import UsageError as UsageError
+    from edgekd.runtime.manifest import Manifest as Manifest
 
 _HOMES = {
-    "Detector": "detector",
-    "SensorChange": "detector",
-    "Verdict": "detector",
-    "EdgeKDError": "errors",
-    "GateFailed": "errors",
-    "MissingExtra": "errors",
-    "ModelRefused": "errors",
-    "UsageError": "errors",
-    "Manifest": "manifest",
+    "detector": ("Detector", "SensorChange", "Verdict"),
+    "errors": ("EdgeKDError", "GateFailed", "MissingExtra", "ModelRefused", "UsageError"),
+    "manifest": ("Manifest",),
 }
-
-__all__ = [
-    "Detector",
-    "EdgeKDError",
-    "GateFailed",
-    "Manifest",
-    "MissingExtra",
-    "ModelRefused",
-    "SensorChange",
-    "UsageError",
-    "Verdict",
-]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *(name for names in _HOMES.values() for name in names)})

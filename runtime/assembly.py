@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sys
 from collections.abc import Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.loop import Emit, Say, Watcher
+from edgekd.runtime.loop import Loop, Say, Watcher
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.options import Options
 from edgekd.runtime.sinks import JsonLines, Sink
@@ -72,7 +73,13 @@ def open_source(options: Options, detector: Detector) -> Source:
     return Stdin(manifest, columns, layout)
 
 
-def connection(door: Door, options: Options, detector: Detector) -> Source:
+def connection(
+    door: Door,
+    options: Options,
+    detector: Detector,
+    give_up_after_s: float | None = None,
+    idle_timeout_s: float | None = None,
+) -> Source:
     """Lines from something that may be lost and comes back, read while the detector computes."""
     from edgekd.runtime.sources.read_ahead import ReadAhead
     from edgekd.runtime.sources.reconnect import Reconnecting
@@ -81,7 +88,7 @@ def connection(door: Door, options: Options, detector: Detector) -> Source:
     manifest = detector.manifest
     columns, layout = columns_of(options.maps, manifest), layout_of(options)
     rows = RowReader(manifest, columns, "anything", door.name, layout, live=True)
-    source = Reconnecting(door, rows, manifest, options.give_up_after, options.idle_timeout or None)
+    source = Reconnecting(door, rows, manifest, give_up_after_s, idle_timeout_s)
     return ReadAhead(source, manifest, lambda: detector.samples_seen)
 
 
@@ -137,38 +144,43 @@ def stdout_of(options: Options, live: bool) -> Sink:
     return JsonLines(sys.stdout)
 
 
-def watchers_of(options: Options, source: Source, detector: Detector, emit: Emit, say: Say) -> list[Watcher]:
-    """What looks on in every run, apart from the state."""
-    watchers: list[Watcher] = []
+def lock_of(options: Options, say: Say) -> contextlib.AbstractContextManager[None]:
+    """Keeps other runs off this one's state, if it has any."""
+    if not options.state:
+        return contextlib.nullcontext()
+    from edgekd.runtime.state import lock_state
+
+    return lock_state(options.state, say)
+
+
+def watchers_of(options: Options, loop: Loop) -> list[Watcher]:
+    """What looks on in every run, but for what keeps the state."""
+    watchers: list[Watcher] = [RateCheck(loop), BadLines(loop)]
     if options.record:
         from edgekd.runtime.watchers.record import Recorder
 
-        watchers.append(Recorder(options.record, detector.manifest.names, emit, say, source.live))
-    watchers += [RateCheck(detector.manifest.period_s, source, emit, say), BadLines(source.rows, emit, say)]
-    if source.live:
+        watchers.append(Recorder(loop, options.record))
+    if loop.source.live:
         from edgekd.runtime.watchers.clock import WallClock
 
-        watchers.append(WallClock(emit, say))
+        watchers.append(WallClock(loop))
     return watchers
 
 
 def keeper_of(
-    options: Options,
-    source: Source,
-    detector: Detector,
-    episodes: Episodes,
-    emit: Emit,
-    say: Say,
-    writer: DiskWriter | None = None,
-    threshold: Part | None = None,
-) -> StateKeeper | None:
-    """What keeps the state, where the options ask for it."""
+    options: Options, loop: Loop, writer: DiskWriter | None = None, threshold: Part | None = None
+) -> list[StateKeeper]:
+    """What keeps the state, if it is to be kept. It comes behind all others: it has seen what they have.
+
+    threshold: what a gateway has learned about it.
+    """
     if not options.state:
-        return None
+        return []
+    from edgekd.runtime.disk_writer import DiskWriter
     from edgekd.runtime.watchers.state_keeper import StateKeeper
 
     saving = options.state_every, options.state_samples
-    return StateKeeper(options.state, source, detector, episodes, emit, say, writer, *saving, threshold)
+    return [StateKeeper(options.state, loop, writer or DiskWriter(), *saving, threshold)]
 
 
 def _images(options: Options, detector: Detector) -> Source:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekd import __version__
 from edgekd.runtime.errors import EdgeKDError, UsageError
-from edgekd.runtime.options import GROUPS, GroupedCommand, Options, option
+from edgekd.runtime.options import GroupedCommand, Options, declared
+
+if TYPE_CHECKING:
+    from edgekd.runtime.loop import Say
 
 SWITCH_S = 0.0005  # a thread that writes events keeps detection waiting for so long, not for Python's 5 ms
 END_S = 0.8  # what a reader of the events has at the end to take what is left
@@ -28,19 +29,12 @@ grow, commands, metrics and systemd: edgekd-gateway.
 \b
 Exit codes: 0 done or stopped, 1 the self-test failed, 2 usage, 3 model refused,
 4 the input failed for good, 130 interrupted."""
-CHECK = [
-    option("--check", is_flag=True, help="Verify the model on this machine and end."),
-    option("--json", "as_json", is_flag=True, help="With --check: a JSON report."),
-]
-QUIET = option("--quiet", is_flag=True, help="No words on standard error but errors.")
 
 
-@click.command(
-    cls=GroupedCommand,
-    context_settings=CONTEXT,
-    epilog=EPILOG,
-    groups={**GROUPS, "Model": [*GROUPS["Model"], *CHECK], "Output": [*GROUPS["Output"], QUIET]},
-)
+@click.command(cls=GroupedCommand, context_settings=CONTEXT, epilog=EPILOG, groups=declared(Options))
+@click.option("--check", is_flag=True, help="Verify the model on this machine and end.")
+@click.option("--json", "as_json", is_flag=True, help="With --check: a JSON report.")
+@click.option("--quiet", is_flag=True, help="No words on standard error but errors.")
 @click.version_option(__version__, prog_name="edgekd-run")
 def cli(check: bool, as_json: bool, quiet: bool, **given: Any) -> None:
     """Run an exported detector on a stream of sensor samples.
@@ -92,20 +86,11 @@ def _run(options: Options, quiet: bool) -> int:
 
     assembly.check(options)
     say = StderrLines("edgekd-run", quiet)
-    with locked(options.state, say):
+    with assembly.lock_of(options, say):
         return _detect(options, say)
 
 
-def locked(state: str | None, say: Callable[[str], None]) -> contextlib.AbstractContextManager[None]:
-    """Keeps other runs off this one's state, if it has any."""
-    if not state:
-        return contextlib.nullcontext()
-    from edgekd.runtime.state import lock_state
-
-    return lock_state(state, say)
-
-
-def _detect(options: Options, say: Callable[[str], None]) -> int:
+def _detect(options: Options, say: Say) -> int:
     from edgekd.runtime import assembly
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.loop import Loop
@@ -113,12 +98,10 @@ def _detect(options: Options, say: Callable[[str], None]) -> int:
 
     sys.setswitchinterval(SWITCH_S)
     detector = Detector.load(options.model, threshold=options.threshold, probe=True, signed_by=options.require_signed)
-    episodes = assembly.episodes_of(options, detector)
     source = assembly.open_source(options, detector)
     sink = assembly.stdout_of(options, source.live)
-    watchers = assembly.watchers_of(options, source, detector, sink.emit, say)
-    keeper = assembly.keeper_of(options, source, detector, episodes, sink.emit, say)
-    loop = Loop(source, detector, episodes, sink.emit, say, [*watchers, keeper] if keeper else watchers, options.scores)
+    loop = Loop(source, detector, assembly.episodes_of(options, detector), sink.emit, say, options.scores)
+    loop.watchers = [*assembly.watchers_of(options, loop), *assembly.keeper_of(options, loop)]
     signals = Signals("edgekd-run", loop.stop)
     try:
         loop.run()

@@ -7,7 +7,7 @@ lost.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgekd.runtime.detector import Detector, SensorChange, Verdict
@@ -53,22 +53,23 @@ class Loop:
         episodes: Episodes,
         emit: Emit,
         say: Say,
-        watchers: Sequence[Watcher] = (),
         scores: bool = False,
     ) -> None:
-        """emit: takes every event. say: words for people. scores: tell every verdict, not only the anomalies."""
+        """scores: tell every verdict, not only the anomalies."""
         self.source = source
         self.detector = detector
         self.episodes = episodes
-        self.watchers = watchers
+        self.watchers: list[Watcher] = []
+        self.emit = emit
+        """Takes every event."""
+        self.say = say
+        """Words for people."""
         self.samples = self.verdicts = self.anomalies = 0
         """Of this run; episodes that began count as anomalies."""
         self.last: Verdict | None = None
         """The newest verdict."""
         self.stopped = False
         """Whether it was told to stop."""
-        self._emit = emit
-        self._say = say
         self._scores = scores
 
     def stop(self) -> None:
@@ -129,8 +130,8 @@ class Loop:
         if event.rewarm:
             self.detector.rewarm()
         if event.told:
-            self._emit({"event": event.event, "time": wall_time(), **event.fields})
-            self._say(event.words)
+            self.emit({"event": event.event, "time": wall_time(), **event.fields})
+            self.say(event.words)
 
     def _sample(self, row: Row) -> None:
         self.samples += 1
@@ -152,7 +153,7 @@ class Loop:
         turn: Onset | End | None
         if self._scores:
             score = {"score": json_score(verdict.score), "anomaly": verdict.is_anomaly}
-            self._emit({"event": "score", "sample": verdict.sample, **score, **frame})
+            self.emit({"event": "score", "sample": verdict.sample, **score, **frame})
         if row.frame is not None:  # images have nothing to do with one another: each is told
             turn = Onset(verdict, verdict.sample) if verdict.is_anomaly else None
         else:
@@ -163,16 +164,16 @@ class Loop:
         if isinstance(turn, End):
             told |= {"start": turn.start, "peak": json_score(turn.peak)}
             told["duration_s"] = turn.samples * self.detector.manifest.period_s
-            self._emit({"event": "anomaly_end", **told})
+            self.emit({"event": "anomaly_end", **told})
             return
         self.anomalies += 1
         told |= {"score": json_score(verdict.score), "threshold": verdict.threshold}
         told["sensors"] = list(verdict.top_sensors)
         start = {} if turn.start == verdict.sample else {"start": turn.start}
-        self._emit({"event": "anomaly", **told, **start, **frame})
+        self.emit({"event": "anomaly", **told, **start, **frame})
 
     def _sensor(self, change: SensorChange, row: Row) -> None:
         event = "sensor_missing" if change.missing else "sensor_back"
-        self._emit({"event": event, "sample": change.sample, "time": self.time_of(row), "sensor": change.sensor})
+        self.emit({"event": event, "sample": change.sample, "time": self.time_of(row), "sensor": change.sensor})
         state = "is missing and left out of the score" if change.missing else "is back"
-        self._say(f"sensor '{change.sensor}' {state}")
+        self.say(f"sensor '{change.sensor}' {state}")

@@ -1,14 +1,10 @@
-"""The options of `edgekd-run`, in the groups in which its help shows them. `edgekd-gateway` reads the same from a file.
-
-An option stands in two places, both here: its click declaration in a group, and a field of `Options` under the name
-that click gives it.
-"""
+"""The options of `edgekd-run`, each a field of `Options`; `edgekd-gateway` reads the same from a file."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import click
@@ -42,85 +38,65 @@ class _Duration(click.ParamType):
 DURATION = _Duration()
 
 
-@dataclass(frozen=True)
+def declare(group: str, help: str, *names: str, **about: Any) -> Any:
+    """A field that is a click option, shown under the heading `group`; names: where they do not follow from its own."""
+    return field(metadata={"group": group, "names": names, "about": {**about, "help": help}})
+
+
+def declared(options: type) -> dict[str, list[click.Option]]:
+    """Heading -> the click options that a class of such fields declares."""
+    groups: dict[str, list[click.Option]] = {}
+    for one in fields(options):
+        if one.metadata:
+            names = one.metadata["names"] or (f"--{one.name.replace('_', '-')}",)
+            groups.setdefault(one.metadata["group"], []).append(
+                click.Option([*names, one.name], **one.metadata["about"])
+            )
+    return groups
+
+
+MODEL, SOURCE, LINES, ALARM = "Model", "Input, one of these", "What the input is like", "When to alarm"
+MEMORY, OUTPUT = "What outlives a restart", "Output"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
-    """The value of every option that says how one stream runs; see its help."""
+    """How one stream runs."""
 
-    model: str
-    require_signed: str | None
-    serial: str | None
-    baud: int
-    csv: str | None
-    stdin: bool
-    frames: str | None
-    raw: str | None
-    maps: tuple[str, ...]
-    time: str | None
-    sequence: str | None
-    checksum: str | None
-    resample: Literal["mean", "last"] | None
-    threshold: float | None
-    min_duration: float
-    cooldown: float
-    hysteresis: float
-    state: str | None
-    state_every: float
-    state_samples: int
-    scores: bool
-    record: str | None
-    give_up_after: float | None = None
-    """Seconds; this and the next only a gateway sets."""
-    idle_timeout: float | None = None
-
-
-def option(*names: str, **about: Any) -> click.Option:
-    """A click option on its own."""
-    return click.Option(names, **about)
-
-
-GROUPS: dict[str, list[click.Option]] = {
-    "Model": [
-        option("--model", required=True, type=click.Path(exists=True, dir_okay=False), help="File from edgekd export."),
-        option("--require-signed", metavar="PUBLIC_KEY", help="Take no model but one signed with this key."),
-    ],
-    "Input, one of these": [
-        option("--serial", metavar="DEV", help="Read lines from a serial port; it may come and go."),
-        option("--csv", metavar="FILE", help="Read a CSV or JSON-lines file, then end."),
-        option("--stdin", is_flag=True, help="Read lines from standard input until it ends."),
-        option("--frames", metavar="DIR", help="Read the images of a folder (.npy, .pgm, .raw), then end."),
-    ],
-    "What the input is like": [
-        option("--baud", default=115200, show_default=True, type=click.IntRange(50, 20_000_000), help="Of --serial."),
-        option("--raw", metavar="RxC[:KIND]", help="With --stdin: images as raw bytes, 28x28 or 28x28:float32."),
-        option("--map", "maps", metavar="NAME=COLUMN", multiple=True, help="Sensor NAME is COLUMN in the input."),
-        option("--time", metavar="COLUMN", help="Column or JSON key of the time label; gaps in it are noticed."),
-        option("--sequence", metavar="COLUMN[:N]", help="Column that counts samples, up to N - 1."),
-        option("--checksum", type=click.Choice(["nmea"]), help="Lines end in * and the XOR of their bytes, in hex."),
-        option("--resample", type=click.Choice(["mean", "last"]), help="Rows come at another rate than the model's."),
-    ],
-    "When to alarm": [
-        option("--threshold", type=float, help="Use this threshold instead of the model's."),
-        option("--min-duration", default="0s", type=DURATION, help="Tell an anomaly once it has lasted so long."),
-        option("--cooldown", default="0s", type=DURATION, help="Tell no other for so long after one has ended."),
-        option(
-            "--hysteresis",
-            metavar="FRACTION",
-            default=1.0,
-            type=click.FloatRange(0, 1),
-            help="An anomaly ends when the score is no longer above this part of the threshold.",
-        ),
-    ],
-    "What outlives a restart": [
-        option("--state", type=click.Path(dir_okay=False), help="Save the state here and go on from it."),
-        option("--state-every", default=60.0, show_default=True, type=click.FloatRange(0), help="Seconds, at most."),
-        option("--state-samples", metavar="N", default=0, type=click.IntRange(0), help="Save every N samples, too."),
-        option("--record", type=click.Path(dir_okay=False), help="Append what the sensors say to this CSV."),
-    ],
-    "Output": [
-        option("--scores", is_flag=True, help="Also print every score, not only anomalies."),
-    ],
-}
-"""Heading -> options."""
+    model: str = declare(MODEL, "File from edgekd export.", required=True, type=click.Path(exists=True, dir_okay=False))
+    require_signed: str | None = declare(MODEL, "Take no model but one signed with this key.", metavar="PUBLIC_KEY")
+    serial: str | None = declare(SOURCE, "Read lines from a serial port; it may come and go.", metavar="DEV")
+    csv: str | None = declare(SOURCE, "Read a CSV or JSON-lines file, then end.", metavar="FILE")
+    stdin: bool = declare(SOURCE, "Read lines from standard input until it ends.", is_flag=True)
+    frames: str | None = declare(SOURCE, "Read the images of a folder (.npy, .pgm, .raw), then end.", metavar="DIR")
+    baud: int = declare(LINES, "Of --serial.", default=115200, show_default=True, type=click.IntRange(50, 20_000_000))
+    raw: str | None = declare(LINES, "With --stdin: images as raw bytes, 28x28 or 28x28:float32.", metavar="RxC[:KIND]")
+    maps: tuple[str, ...] = declare(
+        LINES, "Sensor NAME is COLUMN in the input.", "--map", metavar="NAME=COLUMN", multiple=True
+    )
+    time: str | None = declare(LINES, "Column or JSON key of the time label; gaps in it are noticed.", metavar="COLUMN")
+    sequence: str | None = declare(LINES, "Column that counts samples, up to N - 1.", metavar="COLUMN[:N]")
+    checksum: str | None = declare(
+        LINES, "Lines end in * and the XOR of their bytes, in hex.", type=click.Choice(["nmea"])
+    )
+    resample: Literal["mean", "last"] | None = declare(
+        LINES, "Rows come at another rate than the model's.", type=click.Choice(["mean", "last"])
+    )
+    threshold: float | None = declare(ALARM, "Use this threshold instead of the model's.", type=float)
+    min_duration: float = declare(ALARM, "Tell an anomaly once it has lasted so long.", default="0s", type=DURATION)
+    cooldown: float = declare(ALARM, "Tell no other for so long after one has ended.", default="0s", type=DURATION)
+    hysteresis: float = declare(
+        ALARM,
+        "An anomaly ends when the score is no longer above this part of the threshold.",
+        metavar="FRACTION",
+        default=1.0,
+        type=click.FloatRange(0, 1),
+    )
+    state: str | None = declare(MEMORY, "Save the state here and go on from it.", type=click.Path(dir_okay=False))
+    state_every: float = declare(MEMORY, "Seconds, at most.", default=60.0, show_default=True, type=click.FloatRange(0))
+    state_samples: int = declare(MEMORY, "Save every N samples, too.", metavar="N", default=0, type=click.IntRange(0))
+    record: str | None = declare(MEMORY, "Append what the sensors say to this CSV.", type=click.Path(dir_okay=False))
+    scores: bool = declare(OUTPUT, "Also print every score, not only anomalies.", is_flag=True)
 
 
 class GroupedCommand(click.Command):

@@ -204,7 +204,8 @@ def _timed(
         fan_out.emit(event)
 
     source, say = _Paced(samples, RowReader(detector.manifest, {})), lambda words: None
-    loop = Loop(source, stream, Episodes(), emit, say, [fan_out], scores)
+    loop = Loop(source, stream, Episodes(), emit, say, scores)
+    loop.watchers = [fan_out]
     update, whole = stream.update, loop._sample
     times: list[tuple[float, float]] = []
     updated = [0.0]

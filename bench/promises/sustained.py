@@ -3,7 +3,7 @@
     python -m bench.promises.sustained [--seconds 600] [--rate 10000] [--sensors 25]
 
 A process of its own writes lines to a pty by the clock. Every line must come out as a sample, be dropped and counted in
-whole hops, or still wait at the end; how far the detector is behind is read from its metrics once a second, and from
+whole hops, or still wait at the end; how far the detector is behind is asked of its source once a second, and told by
 the arrival of each score.
 """
 
@@ -13,13 +13,11 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 import tty
-import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,7 +26,7 @@ from typing import IO, Any
 import click
 import numpy as np
 
-from bench.promises.soak import RUN, lines
+from bench.promises.soak import lines
 from bench.results import save
 from edgekd.export.embed import embed
 from edgekd.runtime.guard import admit
@@ -37,9 +35,27 @@ PATIENCE_S = 60.0
 WARM_UP = 0.1  # of the time: the writer's start, the first steps, the allocator's arenas
 PROTOCOL = (
     "a writer process sends lines to a pty by the clock, a hundredth of a second's worth at once; edgekd-run --serial"
-    " --scores with the file of preset edge (untrained weights cost the same); lag: edgekd_input_lag_seconds each"
-    " second; to a score: from when its last line was written to its arrival in this process, if nothing was dropped"
+    " --scores with the file of preset edge (untrained weights cost the same); lag: how long ago the oldest sample came"
+    " that the detector has not seen, asked of it each second; to a score: from when its last line was written to"
+    " its arrival in this process, if nothing was dropped"
 )
+# the command, which answers each byte on its standard input with what its source says of itself
+WATCHED = """
+import json, os, sys, threading
+from edgekd.runtime import assembly
+connection, answers = assembly.connection, int(sys.argv.pop(1))
+def watched(*parts):
+    source = connection(*parts)
+    def answer():
+        while os.read(0, 1):
+            found = {"lag": source.lag_s, "backlog": source.backlog, "dropped": source.dropped}
+            os.write(answers, json.dumps(found).encode() + b"\\n")
+    threading.Thread(target=answer, daemon=True).start()
+    return source
+assembly.connection = watched
+from edgekd.runtime.cli import main
+main()
+"""
 WRITER = """
 import os, sys, time
 fd, rate, seconds, path = int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
@@ -61,20 +77,31 @@ for line in log:
 """
 
 
-def sustained(model: Path, folder: Path, rate: float, seconds: float, command: list[str] = RUN) -> dict[str, Any]:
+def sustained(model: Path, folder: Path, rate: float, seconds: float) -> dict[str, Any]:
     """Feed a run so fast for so long; what became of the lines, and how late the scores were."""
     manifest, _ = admit(model, try_first=False)
     (folder / "lines").write_bytes(lines(len(manifest.sensors)))
     master, slave = os.openpty()
     tty.setraw(slave)
-    port = _free_port()
-    arguments = ["--model", str(model), "--serial", os.ttyname(slave), "--scores", "--metrics", f"127.0.0.1:{port}"]
-    process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    answers, answering = os.pipe()
+    command = [sys.executable, "-c", WATCHED, str(answering), "--model", str(model), "--serial", os.ttyname(slave)]
+    process = subprocess.Popen(
+        [*command, "--scores"], pass_fds=[answering], text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
     os.close(slave)
-    assert process.stdout and process.stderr
+    os.close(answering)
+    assert process.stdin and process.stdout and process.stderr
     told: list[tuple[float, int]] = []  # arrival of each score, its sample
     opened = threading.Event()
     words: list[str] = []
+    source = os.fdopen(answers)
+
+    def ask() -> dict[str, Any]:
+        """What the source says of itself."""
+        os.write(process.stdin.fileno(), b"?")  # type: ignore[union-attr]
+        return json.loads(source.readline())
+
     threading.Thread(target=_listen, args=(process.stdout, told, opened), daemon=True).start()
     threading.Thread(target=lambda: words.extend(process.stderr), daemon=True).start()  # type: ignore[arg-type]
     try:
@@ -89,11 +116,11 @@ def sustained(model: Path, folder: Path, rate: float, seconds: float, command: l
         course = []
         while reading.is_alive():
             reading.join(1.0)
-            course.append({**_metrics(port), "rss_mib": _rss_mib(process.pid)})
+            course.append({**ask(), "rss_mib": _rss_mib(process.pid)})
         summary, *log = output
         sent, late_s, wrote_s = map(float, summary.split())
         end = time.monotonic() + PATIENCE_S
-        while (last := _metrics(port))["backlog"] or last["lag_seconds"]:
+        while (last := ask())["backlog"] or last["lag"]:
             if time.monotonic() > end:
                 raise click.ClickException(f"the backlog is not worked off: {last}")
             time.sleep(0.1)
@@ -103,17 +130,18 @@ def sustained(model: Path, folder: Path, rate: float, seconds: float, command: l
         process.kill()
         process.wait()
         os.close(master)
+        source.close()
     samples = int(re.search(r"(\d+) samples,", "".join(words))[1])  # type: ignore[index]
-    dropped = int(last["dropped_samples_total"])
+    dropped = last["dropped"]
     warm = course[round(WARM_UP * len(course)) :]
-    lag, rss = [at["lag_seconds"] for at in warm], [at["rss_mib"] for at in warm]
+    lag, rss = [at["lag"] for at in warm], [at["rss_mib"] for at in warm]
     delay = _delays(told, log) if not dropped else []
     return {
         "lines a second": round(sent / wrote_s), "seconds": round(wrote_s, 1), "lines": int(sent), "samples": samples,
         "dropped in whole hops": dropped, "unaccounted": int(sent) - 1 - samples - dropped,
         "a whole number of hops": dropped % manifest.hop == 0,
         "lag p50 s": _quantile(lag, 0.5), "lag p99 s": _quantile(lag, 0.99), "largest lag s": _quantile(lag, 1.0),
-        "largest backlog": int(max(at["backlog"] for at in course)),
+        "largest backlog": max(at["backlog"] for at in course),
         "to a score p50 s": _quantile(delay, 0.5), "to a score p99 s": _quantile(delay, 0.99),
         "largest to a score s": _quantile(delay, 1.0), "writer's own largest delay s": round(late_s, 4),
         "RSS growth MiB": round(rss[-1] - rss[0], 2) if rss else None,
@@ -137,20 +165,8 @@ def _listen(stream: IO[str], told: list[tuple[float, int]], opened: threading.Ev
             opened.set()
 
 
-def _metrics(port: int) -> dict[str, float]:
-    """What edgekd-run exposes of its input."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
-        text = answer.read().decode()
-    return {name: float(value) for name, value in re.findall(r"^edgekd_input_(\w+) (\S+)$", text, re.MULTILINE)}
-
-
 def _rss_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def _quantile(values: list[float], q: float) -> float | None:

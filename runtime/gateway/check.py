@@ -161,7 +161,8 @@ def _open(door: Door, running: bool) -> str:
     try:
         door.open().close()
     except (OSError, ValueError) as error:
-        raise UsageError(f"{name}: {reason_of(error)}{door.advice(error)}") from None
+        reason = "is not there" if door.absent() else reason_of(error)
+        raise UsageError(f"{name}: {reason}{door.advice(error)}") from None
     return f"{name} opens"
 
 
@@ -307,7 +308,7 @@ def _room(folder: Path) -> str:
         what = advice.get(error.errno or 0, "let the user who runs the gateway write there")
         raise UsageError(f"{shown(str(folder), 300)}: {error.strerror}; {what}") from None
     free = disk.f_bavail * disk.f_frsize
-    return f"{free / 1e6:.0f} MB free" + ("; that is little" if free < LITTLE_BYTES else "")
+    return f"{free / 1e6:,.0f} MB free" + ("; that is little" if free < LITTLE_BYTES else "")
 
 
 def _metrics(address: str, running: bool) -> str:

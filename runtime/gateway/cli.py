@@ -88,15 +88,14 @@ def run(file: str, reset_threshold: bool) -> None:
 @cli.command()
 @FILE
 def unit(file: str) -> None:
-    """Print a systemd unit for the file, hardened as far as the file allows.
+    """Print a hardened systemd unit for the file.
 
     \b
     Example:
         edgekd-gateway unit /etc/edgekd/gateway.toml > /etc/systemd/system/edgekd.service
     """
-    from edgekd.runtime.gateway.unit import unit_of
-
     from edgekd.runtime.gateway.config import read_config
+    from edgekd.runtime.gateway.unit import unit_of
 
     click.echo(unit_of(file, read_config(file)), nl=False)
 

@@ -13,14 +13,21 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.gateway.options import GATEWAY, STREAM, GatewayOptions, StreamOptions, check, key_of, stream_named
+from edgekd.runtime.gateway.options import (
+    GatewayOptions,
+    StreamOptions,
+    check,
+    key_of,
+    keys_of,
+    stream_named,
+)
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.options import DURATION
 
@@ -45,7 +52,7 @@ def read_config(path: str) -> GatewayOptions:
         if not isinstance(streams, list) or not all(isinstance(stream, dict) for stream in streams):
             raise UsageError("write [[stream]], with two brackets on each side")
         _refuse_old(found)
-        gateway = _values(GATEWAY, found)
+        gateway = _values(keys_of(GatewayOptions), found)
         if not streams:
             raise UsageError(
                 'no stream; write a line [[stream]] and below it model = "student.onnx" and its input, such as'
@@ -77,7 +84,7 @@ def _load(path: str) -> dict[str, Any]:
 def _refuse_old(found: Mapping[str, Any]) -> None:
     """What edgekd-run 0.1.0 had at the top of its file, or somebody forgot to put under [[stream]]."""
     words = []
-    if of_stream := [key for key in map(key_of, STREAM) if key in found]:
+    if of_stream := [key for key in keys_of(StreamOptions) if key in found]:
         words.append(f"{', '.join(of_stream)} belong{'' if of_stream[1:] else 's'} under a line [[stream]]")
     words += [why for key, why in GONE.items() if key in found]
     if words:
@@ -86,14 +93,13 @@ def _refuse_old(found: Mapping[str, Any]) -> None:
 
 def _stream(found: Mapping[str, Any]) -> StreamOptions:
     try:
-        return StreamOptions(**_values(STREAM, found))
+        return StreamOptions(**_values(keys_of(StreamOptions), found))
     except UsageError as error:
         raise UsageError(f"{stream_named(found.get('name'))}{error}") from None
 
 
-def _values(declared: Sequence[click.Option], found: Mapping[str, Any]) -> dict[str, Any]:
+def _values(known: Mapping[str, click.Option], found: Mapping[str, Any]) -> dict[str, Any]:
     """Parameter name -> value, as click converts it; its default where the file has none."""
-    known = {key_of(option): option for option in declared}
     for key, value in found.items():
         if key not in known:
             raise UsageError(_unknown(key, known))
@@ -101,7 +107,7 @@ def _values(declared: Sequence[click.Option], found: Mapping[str, Any]) -> dict[
             told = str(value).lower() if isinstance(value, bool) else repr(value)
             raise UsageError(f"{key} must be {wanted}, got {shown(told)}")
     given = {known[key].name: value for key, value in found.items()}
-    command = click.Command("file", params=list(declared), add_help_option=False)
+    command = click.Command("file", params=list(known.values()), add_help_option=False)
     try:
         return command.make_context("file", [], default_map=given).params
     except click.MissingParameter as error:
@@ -115,7 +121,7 @@ def _values(declared: Sequence[click.Option], found: Mapping[str, Any]) -> dict[
 def _unknown(key: str, known: Mapping[str, click.Option]) -> str:
     if key in GONE:
         return GONE[key]
-    if key in map(key_of, GATEWAY):
+    if key in keys_of(GatewayOptions):
         return f"{key} is not a stream's; put it above the line [[stream]]"
     close = difflib.get_close_matches(key.replace("_", "-"), known, 1)
     advice = f"did you mean {close[0]}?" if close else "edgekd-gateway init lists all"
@@ -124,21 +130,22 @@ def _unknown(key: str, known: Mapping[str, click.Option]) -> str:
 
 def _wanted(option: click.Option, value: Any) -> str:
     """What the value should be, where it is something else; click itself would take 5.7 for 5 and 1 for true."""
+    words, right = 'a string, as in "a"', isinstance(value, str)
     if option.multiple:
         right = isinstance(value, list) and all(isinstance(item, str) for item in value)
-        return "" if right else 'a list of strings, as in ["a", "b"]'
-    if option.nargs > 1:
+        words = 'a list of strings, as in ["a", "b"]'
+    elif option.nargs > 1:
         right = isinstance(value, list) and len(value) == option.nargs and all(map(_is_number, value))
-        return "" if right else f"a list of {option.nargs} numbers"
-    if option.is_flag:
-        return "" if isinstance(value, bool) else "true or false"
-    if isinstance(option.type, click.types.IntParamType):
-        return "" if _is_number(value) and isinstance(value, int) else "a whole number"
-    if isinstance(option.type, click.types.FloatParamType):
-        return "" if _is_number(value) else "a number"
-    if isinstance(value, str):
-        return ""
-    return 'a length of time, as in "90s"' if option.type is DURATION else 'a string, as in "a"'
+        words = f"a list of {option.nargs} numbers"
+    elif option.is_flag:
+        words, right = "true or false", isinstance(value, bool)
+    elif isinstance(option.type, click.types.IntParamType):
+        words, right = "a whole number", _is_number(value) and isinstance(value, int)
+    elif isinstance(option.type, click.types.FloatParamType):
+        words, right = "a number", _is_number(value)
+    elif option.type is DURATION:
+        words = 'a length of time, as in "90s"'
+    return "" if right else words
 
 
 def _is_number(value: Any) -> bool:

@@ -1,7 +1,4 @@
-"""The keys of the gateway's file, as click options that declare, convert and document them.
-
-A key stands in two places, both here: its click declaration, and a field under the name that click gives it.
-"""
+"""The keys of the gateway's file, as click options that declare, convert and document them."""
 
 from __future__ import annotations
 
@@ -9,13 +6,13 @@ import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.options import DURATION, GROUPS, Options, option
+from edgekd.runtime.options import DURATION, MODEL, Options, declare, declared
 
 if TYPE_CHECKING:
     from edgekd.runtime.gateway.mqtt.connection import Secrets
@@ -29,6 +26,7 @@ INPUTS = {
     "frames": '= "FOLDER"',
 }
 LINES = ("serial", "tcp", "csv", "stdin")
+STREAM, GATEWAY = "Stream", "Gateway"
 GOES_WITH = {
     "follow": ("csv",),
     "raw": ("stdin",),
@@ -40,37 +38,60 @@ GOES_WITH = {
 """Keys that mean something with some inputs only."""
 
 
+def _band(default: tuple[float, float], help: str) -> Any:
+    bounds = click.FloatRange(0, 100, min_open=True)
+    return declare(STREAM, help, metavar="LOW HIGH", nargs=2, default=default, type=bounds)
+
+
 @dataclass(frozen=True, kw_only=True)
 class StreamOptions(Options):
-    """The keys of one `[[stream]]` table; see their help."""
+    """The keys of one `[[stream]]` table."""
 
-    name: str | None
-    tcp: str | None
-    follow: bool
-    mqtt: str | None
-    adapt: bool
-    adapt_band: tuple[float, float]
-    calibrate_for: float
-    calibrate_band: tuple[float, float]
+    # the file may be written where the model is not, so whoever loads the model says that it is missing
+    model: str = declare(MODEL, "File from edgekd export.", required=True)
+    name: str | None = declare(STREAM, "What messages call this stream.")
+    tcp: str | None = declare(STREAM, "Read lines from a TCP server; it may come and go.", metavar="HOST:PORT")
+    follow: bool = declare(STREAM, "With csv: what is appended from now on, through rotations.", is_flag=True)
+    mqtt: str | None = declare(STREAM, "Subscribe to mqtt[s]://[user@]host[:port]/topic.", metavar="URL")
+    give_up_after: float | None = declare(STREAM, "Exit with 4 if the input has been gone for so long.", type=DURATION)
+    idle_timeout: float | None = declare(
+        STREAM, "Open a port or connection again that is silent for so long.", type=DURATION
+    )
+    adapt: bool = declare(STREAM, "Let the threshold follow slow drift, day by day.", is_flag=True)
+    adapt_band: tuple[float, float] = _band((0.5, 2.0), "Bounds, as factors of the threshold that was set.")
+    calibrate_for: float = declare(
+        STREAM, "Set the threshold from the first scores, say 24h.", default="0s", type=DURATION
+    )
+    calibrate_band: tuple[float, float] = _band((0.5, 10.0), "Bounds, as factors of the model's threshold.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GatewayOptions:
     """The keys at the top of the file, and its streams."""
 
-    publish: str | None
-    command: str | None
-    exec_timeout: float
-    exec_retry: float
-    outbox: str | None
-    outbox_mb: float
-    metrics: str | None
-    quiet: bool
-    mqtt_password_file: str | None
-    mqtt_ca: str | None
-    mqtt_cert: str | None
-    mqtt_key: str | None
-    mqtt_client_id: str | None
+    publish: str | None = declare(
+        GATEWAY, "Publish events to a topic of the mqtt broker, or of another one.", metavar="TOPIC|URL"
+    )
+    command: str | None = declare(
+        GATEWAY, "Run this for each event, as JSON on its standard input.", "--exec", metavar="COMMAND"
+    )
+    exec_timeout: float = declare(GATEWAY, "Seconds that it may take.", default=30.0, type=click.FloatRange(0.1, 3600))
+    exec_retry: float = declare(GATEWAY, "How long to try an event again.", default="10min", type=DURATION)
+    outbox: str | None = declare(
+        GATEWAY, "Keep events that are not delivered yet here; by default STATE.outbox.", metavar="DIR"
+    )
+    outbox_mb: float = declare(GATEWAY, "Then the oldest are dropped.", default=8.0, type=click.FloatRange(1, 100_000))
+    metrics: str | None = declare(
+        GATEWAY, "Serve Prometheus metrics; by default to this machine alone.", metavar="[HOST]:PORT"
+    )
+    quiet: bool = declare(GATEWAY, "No words on standard error but errors.", is_flag=True)
+    mqtt_password_file: str | None = declare(GATEWAY, "A file with the broker's password.", metavar="FILE")
+    mqtt_ca: str | None = declare(GATEWAY, "Trust a broker (mqtts://) by these certificates (PEM).", metavar="FILE")
+    mqtt_cert: str | None = declare(GATEWAY, "This client's own certificate (PEM).", metavar="FILE")
+    mqtt_key: str | None = declare(GATEWAY, "The key of mqtt-cert (PEM).", metavar="FILE")
+    mqtt_client_id: str | None = declare(
+        GATEWAY, "What the broker knows this gateway by; by default its own.", metavar="NAME"
+    )
     streams: tuple[StreamOptions, ...]
 
     @property
@@ -89,41 +110,9 @@ def credential(name: str, file: str | None) -> str | None:
     return str(given) if given.is_absolute() and given.exists() else file
 
 
-def _band(name: str, default: tuple[float, float], help: str) -> click.Option:
-    bounds = click.FloatRange(0, 100, min_open=True)
-    return option(name, metavar="LOW HIGH", nargs=2, default=default, type=bounds, help=help)
-
-
-STREAM = [
-    # the file may be written where the model is not, so whoever loads the model says that it is missing
-    option("--model", required=True, help="File from edgekd export."),
-    *(known for group in GROUPS.values() for known in group if known.name != "model"),
-    option("--name", help="What messages call this stream."),
-    option("--tcp", metavar="HOST:PORT", help="Read lines from a TCP server; it may come and go."),
-    option("--follow", is_flag=True, help="With csv: what is appended from now on, through rotations."),
-    option("--mqtt", metavar="URL", help="Subscribe to mqtt[s]://[user@]host[:port]/topic."),
-    option("--give-up-after", type=DURATION, help="Exit with 4 if the input has been gone for so long."),
-    option("--idle-timeout", type=DURATION, help="Open a port or connection again that is silent for so long."),
-    option("--adapt", is_flag=True, help="Let the threshold follow slow drift, day by day."),
-    _band("--adapt-band", (0.5, 2.0), "With adapt: bounds, as factors of the threshold that was set."),
-    option("--calibrate-for", default="0s", type=DURATION, help="Set the threshold from the first scores, say 24h."),
-    _band("--calibrate-band", (0.5, 10.0), "With calibrate-for: bounds, as factors of the model's threshold."),
-]
-GATEWAY = [
-    option("--publish", metavar="TOPIC|URL", help="Publish events to a topic of the mqtt broker, or of another one."),
-    option("--exec", "command", metavar="COMMAND", help="Run this for each event, as JSON on its standard input."),
-    option("--exec-timeout", default=30.0, type=click.FloatRange(0.1, 3600), help="Seconds that it may take."),
-    option("--exec-retry", default="10min", type=DURATION, help="How long to try an event again."),
-    option("--outbox", metavar="DIR", help="Keep events that are not delivered yet here; by default STATE.outbox."),
-    option("--outbox-mb", default=8.0, type=click.FloatRange(1, 100_000), help="Then the oldest are dropped."),
-    option("--metrics", metavar="[HOST]:PORT", help="Serve Prometheus metrics; by default to this machine alone."),
-    option("--quiet", is_flag=True, help="No words on standard error but errors."),
-    option("--mqtt-password-file", metavar="FILE", help="A file with the broker's password."),
-    option("--mqtt-ca", metavar="FILE", help="Trust a broker (mqtts://) by these certificates (PEM)."),
-    option("--mqtt-cert", metavar="FILE", help="This client's own certificate (PEM)."),
-    option("--mqtt-key", metavar="FILE", help="The key of mqtt-cert (PEM)."),
-    option("--mqtt-client-id", metavar="NAME", help="What the broker knows this gateway by; by default its own."),
-]
+def keys_of(options: type) -> dict[str, click.Option]:
+    """Key of the file -> the click option that declares it."""
+    return {key_of(option): option for group in declared(options).values() for option in group}
 
 
 def key_of(declared: click.Parameter) -> str:

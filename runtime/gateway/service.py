@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from edgekd.runtime import assembly
-from edgekd.runtime.cli import SWITCH_S, forget_stdout, locked
+from edgekd.runtime.cli import SWITCH_S, forget_stdout
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.digest import sha256
 from edgekd.runtime.disk_writer import DiskWriter
@@ -24,13 +24,14 @@ from edgekd.runtime.loop import Loop, Say
 from edgekd.runtime.signals import Signals
 from edgekd.runtime.sinks import StderrLines
 from edgekd.runtime.sources import Source
+from edgekd.runtime.sources.reconnect import Door
 
 
 def run(options: GatewayOptions, reset_threshold: bool = False) -> int:
     """Run until the inputs end, or a signal; the exit code. reset_threshold: forget what the site has learned."""
     (stream,) = options.streams
     say = StderrLines("edgekd-gateway", options.quiet)
-    with locked(stream.state, say):
+    with assembly.lock_of(stream, say):
         return _run(options, stream, reset_threshold, say)
 
 
@@ -72,27 +73,27 @@ def loop_of(
     reset_threshold: bool = False,
 ) -> Loop:
     """One stream with all that looks on."""
-    episodes, emit = assembly.episodes_of(stream, detector), fan_out.emit
+    episodes = assembly.episodes_of(stream, detector)
+    loop = Loop(source, detector, episodes, fan_out.emit, say, stream.scores)
     first = assembly.samples_in(stream.calibrate_for, detector.manifest.period_s)
     band = stream.adapt_band if stream.adapt else None
     site = SiteThreshold(detector.manifest, detector.threshold, first, band, reset_threshold, stream.calibrate_band)
-    threshold = ThresholdWatcher(site, detector, episodes, source.live, emit, say)
-    keeper = assembly.keeper_of(stream, source, detector, episodes, emit, say, writer, threshold)
-    fan_out.keeper = keeper
-    watchers = [*assembly.watchers_of(stream, source, detector, emit, say), threshold]
-    loop = Loop(source, detector, episodes, emit, say, watchers, stream.scores)
-    # the state is saved behind all others: it has seen what they have
-    loop.watchers = [*Systemd.watching(loop), *watchers, fan_out, *([keeper] if keeper else [])]
+    threshold = ThresholdWatcher(loop, site)
+    keeper = assembly.keeper_of(stream, loop, writer, threshold)
+    fan_out.keeper = keeper[0] if keeper else None
+    loop.watchers = [*Systemd.watching(loop), *assembly.watchers_of(stream, loop), threshold, fan_out, *keeper]
     return loop
 
 
 def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detector) -> Source:
     """The stream's input, of the kinds that only a gateway has or of those of `edgekd-run`."""
     manifest = detector.manifest
-    if stream.tcp:
+    if stream.tcp or stream.serial:
         from edgekd.runtime.gateway.sources.tcp import TcpServer
+        from edgekd.runtime.sources.serial_line import SerialPort
 
-        return assembly.connection(TcpServer(stream.tcp), stream, detector)
+        door: Door = TcpServer(stream.tcp) if stream.tcp else SerialPort(stream.serial or "", stream.baud)
+        return assembly.connection(door, stream, detector, stream.give_up_after, stream.idle_timeout or None)
     columns, layout = assembly.columns_of(stream.maps, manifest), assembly.layout_of(stream)
     if stream.csv and stream.follow:
         from edgekd.runtime.gateway.sources.growing_file import GrowingFile

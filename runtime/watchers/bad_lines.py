@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from edgekd.runtime.loop import Emit, Say, Watcher
-from edgekd.runtime.sources import Reader
+from edgekd.runtime.loop import Loop, Watcher
 
 EVERY_S = 10.0
 
@@ -13,10 +12,8 @@ EVERY_S = 10.0
 class BadLines(Watcher):
     """Tells how many there were since the last time, and why the newest was none."""
 
-    def __init__(self, rows: Reader, emit: Emit, say: Say) -> None:
-        self._rows = rows
-        self._emit = emit
-        self._say = say
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._told = 0
         self._due = 0.0
 
@@ -27,9 +24,10 @@ class BadLines(Watcher):
 
     def end(self) -> None:
         """Tell what has not been told."""
-        total, reason = self._rows.bad, self._rows.last_bad
+        rows = self._loop.source.rows
+        total, reason = rows.bad, rows.last_bad
         count, self._told = total - self._told, total
         if count:
             self._due = time.monotonic() + EVERY_S
-            self._emit({"event": "bad_lines", "count": count, "total": total, "reason": reason})
-            self._say(f"skipped {count} {self._rows.unit} that are no samples ({reason})")
+            self._loop.emit({"event": "bad_lines", "count": count, "total": total, "reason": reason})
+            self._loop.say(f"skipped {count} {rows.unit} that are no samples ({reason})")

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from edgekd.runtime.duration import duration
-from edgekd.runtime.loop import Emit, Say, Watcher
+from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sinks import wall_time
 
 LEAST_S = 5.0  # below, times in events are as good as before; a clock that is slewed never steps by as much
@@ -15,9 +15,8 @@ LEAST_S = 5.0  # below, times in events are as good as before; a clock that is s
 class WallClock(Watcher):
     """Notices that the wall clock was set, by the one that never is: since boot, sleep included."""
 
-    def __init__(self, emit: Emit, say: Say) -> None:
-        self._emit = emit
-        self._say = say
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
         self._ahead_s = time.time() - boot_clock_s()
 
     def tick(self) -> None:
@@ -25,9 +24,11 @@ class WallClock(Watcher):
         ahead_s = time.time() - boot_clock_s()
         by_s, self._ahead_s = ahead_s - self._ahead_s, ahead_s
         if abs(by_s) >= LEAST_S:
-            self._emit({"event": "clock_jumped", "time": wall_time(), "by_s": round(by_s, 3)})
+            self._loop.emit({"event": "clock_jumped", "time": wall_time(), "by_s": round(by_s, 3)})
             way = "forward" if by_s > 0 else "back"
-            self._say(f"the clock was set {way} by {duration(abs(by_s))}; detection does not go by it, times told do")
+            self._loop.say(
+                f"the clock was set {way} by {duration(abs(by_s))}; detection does not go by it, times told do"
+            )
 
 
 def boot_clock_s() -> float:

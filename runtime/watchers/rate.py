@@ -9,8 +9,8 @@ import time
 
 import numpy as np
 
-from edgekd.runtime.loop import Emit, Say, Watcher
-from edgekd.runtime.sources import Items, Row, Source
+from edgekd.runtime.loop import Loop, Watcher
+from edgekd.runtime.sources import Items, Row
 from edgekd.runtime.sources.row_parser import seconds_of
 
 INTERVALS = 32  # a median over this many is not moved by a stall or a hiccup
@@ -23,15 +23,13 @@ class RateCheck(Watcher):
     Time labels count where the input has them; else, of a live one, the moments at which samples come.
     """
 
-    def __init__(self, period_s: float, source: Source, emit: Emit, say: Say) -> None:
-        self._period_s = period_s
-        self._live = source.live
-        self._emit = emit
-        self._say = say
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._period_s = loop.detector.manifest.period_s
         self._labeled = False
         self._last: float | None = None
         self._intervals: list[float] = []
-        self._done = not source.rows.clocked
+        self._done = not loop.source.rows.clocked
 
     def arrived(self, items: Items) -> None:
         """Take the time of what has come."""
@@ -47,7 +45,7 @@ class RateCheck(Watcher):
                 self._last = self._last if self._labeled else None
                 self._labeled = True
                 self._observe(seconds)
-        if rows and self._live and not self._labeled:
+        if rows and self._loop.source.live and not self._labeled:
             self._observe(time.monotonic(), rows)
 
     def _observe(self, seconds: float, samples: int = 1) -> None:
@@ -61,8 +59,8 @@ class RateCheck(Watcher):
         observed_s = float(f"{np.median(self._intervals):.4g}")
         if 1 / FACTOR <= observed_s / self._period_s <= FACTOR:
             return
-        self._emit({"event": "rate_mismatch", "observed_s": observed_s, "period_s": self._period_s})
-        self._say(
+        self._loop.emit({"event": "rate_mismatch", "observed_s": observed_s, "period_s": self._period_s})
+        self._loop.say(
             f"samples come every {observed_s:g} s, but the model was made for one every {self._period_s:g} s: its"
             " scores mean little at this rate; feed it at its own, --resample mean if it comes faster, or distill one"
             " for this"

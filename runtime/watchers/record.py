@@ -6,13 +6,11 @@ import contextlib
 import csv
 import io
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.loop import Emit, Say, Watcher
-from edgekd.runtime.sinks import json_time, wall_time
+from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sources import Row
 
 FLUSH_S = 1.0
@@ -24,14 +22,11 @@ class Recorder(Watcher):
     Raises UsageError where the file holds something else.
     """
 
-    def __init__(self, path: str | Path, names: Sequence[str], emit: Emit, say: Say, live: bool) -> None:
-        """live: samples without a time label get the wall clock's."""
-        self._emit = emit
-        self._say = say
-        self._live = live
+    def __init__(self, loop: Loop, path: str | Path) -> None:
+        self._loop = loop
         self._flush_due = 0.0
         self._works = True
-        header = _line(["time", *names])
+        header = _line(["time", *loop.detector.manifest.names])
         try:
             self._file = Path(path).open("a+b")  # noqa: SIM115 - open as long as the recorder is used
             self._file.seek(0)
@@ -49,17 +44,17 @@ class Recorder(Watcher):
         """Write one sample down."""
         if not self._works:
             return
-        time_ = wall_time() if row.time is None and self._live else json_time(row.time)
+        label = self._loop.time_of(row)
         cells = ["" if value != value else str(value) for value in row.values]
         try:
-            self._file.write(_line(["" if time_ is None else str(time_), *cells]))
+            self._file.write(_line(["" if label is None else str(label), *cells]))
             if time.monotonic() >= self._flush_due:
                 self._flush_due = time.monotonic() + FLUSH_S
                 self._file.flush()
         except OSError as error:
             self._works = False
-            self._say(f"cannot record any further: {error.strerror}; detection goes on")
-            self._emit({"event": "record_stopped", "reason": error.strerror})
+            self._loop.say(f"cannot record any further: {error.strerror}; detection goes on")
+            self._loop.emit({"event": "record_stopped", "reason": error.strerror})
             self.end()
 
     def end(self) -> None:

@@ -274,13 +274,13 @@ def test_toml_is_a_gateway_s(tmp_path: Path) -> None:
 
 def test_keys_of_the_gateway_s_page_are_there() -> None:
     """Those that it gives a value to, and those in the first column of its tables."""
-    from edgekd.runtime.gateway.options import GATEWAY, STREAM, key_of
+    from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, keys_of
 
     text, _, old = FENCED.sub("", (ROOT / "docs" / "gateway.md").read_text()).partition("## Moving over")
     shown = set(re.findall(r"`([a-z-]+) = ", text))
     for row in re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE):
         shown |= set(re.findall(r"`([a-z-]+)`", row))
-    known = {key_of(option) for option in (*GATEWAY, *STREAM)}
+    known = {*keys_of(GatewayOptions), *keys_of(StreamOptions)}
     assert len(shown) > 12 and shown <= known and old
 
 

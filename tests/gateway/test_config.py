@@ -15,7 +15,7 @@ from device import PATIENCE_S, ROOT
 from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.gateway.config import read_config
-from edgekd.runtime.gateway.options import GATEWAY, INPUTS, STREAM, key_of
+from edgekd.runtime.gateway.options import INPUTS, GatewayOptions, StreamOptions, key_of, keys_of
 from edgekd.runtime.options import DURATION
 
 EXAMPLE = ROOT / "runtime" / "gateway" / "gateway.toml"
@@ -164,6 +164,12 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, command: str, na
     assert says in done.stderr and "edgekd-gateway init" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+def test_a_threshold_that_is_not_kept_cannot_be_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "gateway.toml").write_text("[[stream]]\nmodel = 'm.onnx'\nstdin = true\n")
+    done = gateway("run", tmp_path / "gateway.toml", "--reset-threshold")
+    assert done.returncode == 2 and "--reset-threshold: this file has no state" in done.stderr
+
+
 def everything() -> str:
     """The example with every key that it has behind a #."""
     return re.sub(r"^# (?=[a-z0-9-]+ = )", "", EXAMPLE.read_text(), flags=re.M)
@@ -174,7 +180,7 @@ def test_the_example_names_every_key_and_every_value_in_it_is_one_that_is_taken(
     assert printed.returncode == 0 and not printed.stderr and printed.stdout == EXAMPLE.read_text()
     found = tomllib.loads(everything())
     (stream,) = found.pop("stream")
-    assert set(found) == set(map(key_of, GATEWAY)) and set(stream) == set(map(key_of, STREAM))
+    assert set(found) == set(keys_of(GatewayOptions)) and set(stream) == set(keys_of(StreamOptions))
     file = tmp_path / "gateway.toml"
     file.write_text(everything())
     with pytest.raises(UsageError, match="give one input"):  # all else in it is right by now
@@ -183,10 +189,13 @@ def test_the_example_names_every_key_and_every_value_in_it_is_one_that_is_taken(
     assert read_config(str(file)).streams[0].serial == "/dev/ttyUSB0"
 
 
-@pytest.mark.parametrize("option", STREAM + GATEWAY, ids=key_of)
+OF_STREAM, OF_GATEWAY = (list(keys_of(options).values()) for options in (StreamOptions, GatewayOptions))
+
+
+@pytest.mark.parametrize("option", OF_STREAM + OF_GATEWAY, ids=key_of)
 def test_each_key_of_the_example_is_taken_by_itself(tmp_path: Path, option: Any) -> None:
     found = tomllib.loads(everything())
-    of_stream, key = option in STREAM, key_of(option)
+    of_stream, key = option in OF_STREAM, key_of(option)
     value = found["stream"][0][key] if of_stream else found[key]
     of_time = option.type is DURATION
     told = f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}"

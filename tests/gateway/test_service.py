@@ -1,4 +1,4 @@
-"""A gateway as a service: what it tells its manager, how it stops, and what it reloads.
+"""`edgekd-gateway` as a service: what it tells its manager, and that a second one is refused.
 
 The manager is a datagram socket of ours, of the kind that systemd gives; the faults are real ones.
 """
@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from device import PATIENCE_S, Device, Port, hanging
+from device import PATIENCE_S, Port, hanging
+from gateway_device import Gateway, gateway_command, run
 
 from edgekd.runtime import signals
 from edgekd.runtime.gateway.sinks.fan_out import LEAST_S
@@ -66,11 +67,11 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     manager.close()
 
 
-def pipe(folder: Path, *arguments: object) -> Device:
-    return Device("--model", folder / "m.onnx", "--stdin", "--scores", *arguments, stdin=subprocess.PIPE)
+def pipe(folder: Path, *arguments: object) -> Gateway:
+    return Gateway("--model", folder / "m.onnx", "--stdin", "--scores", *arguments, stdin=subprocess.PIPE)
 
 
-def feed(device: Device, rows: int) -> None:
+def feed(device: Gateway, rows: int) -> None:
     assert device.process.stdin
     os.write(device.process.stdin.fileno(), ROW * rows)
 
@@ -90,7 +91,7 @@ def test_the_manager_is_told_what_a_service_owes_it(folder: Path, manager: Manag
 
 def test_the_input_that_is_gone_is_in_the_status(folder: Path, manager: Manager, tmp_path: Path) -> None:
     pytest.importorskip("serial")
-    with Device("--model", folder / "m.onnx", "--serial", tmp_path / "tty") as device:
+    with Gateway("--model", folder / "m.onnx", "--serial", tmp_path / "tty") as device:
         assert "waiting for" in manager.wait_for("READY=1")  # tried, and the port may come later
         port = Port(tmp_path / "tty")
         assert "reading" in manager.wait_for("STATUS=")
@@ -104,7 +105,8 @@ def test_the_input_that_is_gone_is_in_the_status(folder: Path, manager: Manager,
 def test_a_hung_step_starves_the_watchdog_though_samples_keep_coming(
     folder: Path, tmp_path: Path, manager: Manager
 ) -> None:
-    with hanging(tmp_path / "hangs", "--model", folder / "m.onnx", "--stdin") as process:
+    file = gateway_command("--model", folder / "m.onnx", "--stdin")[-1]
+    with hanging(tmp_path / "hangs", "run", file, module="edgekd.runtime.gateway.cli") as process:
         assert process.stdin
         manager.wait_for("READY=1")
         manager.wait_for("WATCHDOG=1")
@@ -121,7 +123,7 @@ def test_a_hung_step_starves_the_watchdog_though_samples_keep_coming(
 def test_the_parts_of_an_end_that_hang_together_leave_time_for_it() -> None:
     """A source, then a disk: what the sinks then have is what is left until `PLANNED_S`."""
     assert TICK_S + END_S + END_WAIT_S <= PLANNED_S
-    assert PLANNED_S + 5 * LEAST_S < signals.STOP_S < STOP_S  # two outlets, the spool, the disk, standard output
+    assert PLANNED_S + 5 * LEAST_S < signals.STOP_S < STOP_S  # two outlets, the outbox, the disk, standard output
 
 
 def test_a_manager_that_does_not_listen_is_not_waited_for_at_every_sample(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,39 +135,11 @@ def test_a_manager_that_does_not_listen_is_not_waited_for_at_every_sample(monkey
     assert tries == ["WATCHDOG=1"]
 
 
-def test_sighup_takes_over_the_threshold_and_says_what_has_to_wait(folder: Path, tmp_path: Path) -> None:
-    file = tmp_path / "edgekd.toml"
-    file.write_text("threshold = 0.2\n")
-    with pipe(folder, "--config", file) as device:
+def test_a_second_gateway_on_one_state_is_refused_by_name(folder: Path, tmp_path: Path) -> None:
+    arguments = ("--model", folder / "m.onnx", "--stdin", "--scores", "--state", tmp_path / "state")
+    with Gateway(*arguments, stdin=subprocess.PIPE) as device:
         feed(device, 4)
         device.wait_for("score")
-        file.write_text("threshold = 1e-9\nstate-every = 5\n")
-        device.process.send_signal(signal.SIGHUP)
-        reloaded = device.wait_for("reloaded")
-        assert reloaded["threshold"] == 1e-9 and reloaded["needs_restart"] == ["state_every"]
-        feed(device, 4)
-        assert device.wait_for("anomaly")["threshold"] == 1e-9
-        file.write_text("")
-        device.process.send_signal(signal.SIGHUP)
-        assert device.wait_for("reloaded")["threshold"] == 0.15  # the model's own
-        assert device.end(signal.SIGTERM) == 0
-
-
-def test_settings_that_are_wrong_at_reload_leave_the_old_ones(folder: Path, tmp_path: Path, manager: Manager) -> None:
-    file = tmp_path / "edgekd.toml"
-    file.write_text("threshold = 0.2\n")
-    with pipe(folder, "--config", file) as device:
-        manager.wait_for("READY=1")
-        for wrong, says in (("thresold = 1", "did you mean threshold"), ("threshold = nan", "finite"), ("=", "TOML")):
-            file.write_text(wrong)
-            device.process.send_signal(signal.SIGHUP)
-            assert says in device.wait_for("reload_failed")["reason"]
-            told = manager.wait_for("RELOADING=1")
-            assert int(told.split("MONOTONIC_USEC=")[1]) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-            manager.wait_for("READY=1")
-        file.unlink()
-        device.process.send_signal(signal.SIGHUP)
-        assert "No such file" in device.wait_for("reload_failed")["reason"]
-        feed(device, 4)
-        device.wait_for("score")
+        second = run(*arguments, input="")
+        assert second.returncode == 2 and f"process {device.process.pid} runs on this state" in second.stderr
         assert device.end(signal.SIGTERM) == 0

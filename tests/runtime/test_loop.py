@@ -67,7 +67,8 @@ class Run:
         def emit(event: Any) -> None:
             self.events.append({key: value for key, value in event.items() if key != "time" or "sample" in event})
 
-        self.loop = Loop(source, Detector.load(model), Episodes(), emit, self.words.append, watchers, scores=True)
+        self.loop = Loop(source, Detector.load(model), Episodes(), emit, self.words.append, scores=True)
+        self.loop.watchers = [*watchers]
 
 
 @pytest.fixture(scope="module")

@@ -178,10 +178,17 @@ def test_time_labels() -> None:
     assert row is not None and row.time == "2026-01-01"
 
 
+def loop(emit: Any, source: Any = None, **manifest: Any) -> Any:
+    """As much of a loop as a watcher asks for."""
+    detector = SimpleNamespace(manifest=SimpleNamespace(**manifest))
+    known = {"emit": emit, "say": lambda words: None, "time_of": lambda row: row.time}
+    return SimpleNamespace(source=source, detector=detector, **known)
+
+
 def test_rate_is_judged_by_the_median() -> None:
-    source: Any = SimpleNamespace(live=False, rows=SimpleNamespace(clocked=True))
+    source = SimpleNamespace(live=False, rows=SimpleNamespace(clocked=True))
     told: dict[float, list[Any]] = {10.0: [], 60.0: []}
-    checks = [RateCheck(period_s, source, events.append, lambda words: None) for period_s, events in told.items()]
+    checks = [RateCheck(loop(events.append, source, period_s=period_s)) for period_s, events in told.items()]
     clock, values = 0.0, np.zeros(1, np.float32)
     for i in range(80):
         clock += 500 if i == 5 else 10 if i < 40 else 60  # one stall, and later another rate: it is judged once
@@ -194,7 +201,7 @@ def test_a_record_is_appended_to_and_torn_rows_are_cut(tmp_path: Path) -> None:
     path = tmp_path / "r.csv"
 
     def recorder(*names: str) -> Recorder:
-        return Recorder(path, names, lambda event: None, lambda words: None, live=False)
+        return Recorder(loop(lambda event: None, names=names), path)
 
     for time in ("t,0", None):
         recording = recorder("s0", "s 1")

@@ -102,7 +102,6 @@ def test_a_serial_line_gives_the_scores_of_the_file(device: Path, folder: Path, 
 
 
 def test_the_gateway_gives_them_too(device: Path, folder: Path, expected: Events) -> None:
-    pytest.importorskip("edgekd.runtime.gateway.cli")
     (folder / "gateway.toml").write_text('[[stream]]\nmodel = "m.onnx"\ncsv = "x.csv"\nscores = true\n')
     for command in ("check", "run"):
         done = run_there(device / "edgekd-gateway", command, "gateway.toml", cwd=folder)

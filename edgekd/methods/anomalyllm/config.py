@@ -209,7 +209,8 @@ RANGES = {
 PUBLISHED = AnomalyLLMConfig()
 
 # A fixed feature extractor instead of a tuned one: hours become minutes on one core. However short the recording, both
-# networks get the updates that they need; prototypes as in the public code (bench/RESULTS.md says what these bring).
+# networks get the updates that they need; prototypes as in the public code (docs/results/anomalyllm.md tells what these
+# bring).
 EDGE = replace(
     PUBLISHED,
     backbone=MINILM,

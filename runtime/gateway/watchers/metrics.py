@@ -160,7 +160,7 @@ def serve_metrics(address: str, loop: Loop, fan_out: FanOut) -> str:
             f"metrics {shown(address, 100)}: {error.strerror or error}; give another address or port"
         ) from None
     loop.detector.engine = engine
-    loop.watchers = [figures, *loop.watchers]
+    loop.watchers.insert(0, figures)
     return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
 
 

@@ -28,12 +28,10 @@ from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any
 
-from edgekd.runtime.detector import Detector, Verdict
-from edgekd.runtime.episodes import Episodes
+from edgekd.runtime.detector import Verdict
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.loop import Emit, Say, Watcher
+from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sinks import json_time, wall_time
 from edgekd.runtime.sources import Items, Row
 
 DAY_S = 86_400.0  # load has daily cycles: a window of another length would take them for drift
@@ -232,15 +230,9 @@ class SiteThreshold:
 class ThresholdWatcher(Watcher):
     """Lets the site's threshold see every score, and the detector the threshold; part of the saved state."""
 
-    def __init__(
-        self, site: SiteThreshold, detector: Detector, episodes: Episodes, live: bool, emit: Emit, say: Say
-    ) -> None:
+    def __init__(self, loop: Loop, site: SiteThreshold) -> None:
+        self._loop = loop
         self._site = site
-        self._detector = detector
-        self._episodes = episodes
-        self._live = live
-        self._emit = emit
-        self._say = say
         self._reset_untold = site.reset
 
     def snapshot(self) -> dict[str, Any]:
@@ -250,27 +242,26 @@ class ThresholdWatcher(Watcher):
     def restore(self, snapshot: dict[str, Any]) -> None:
         """See `SiteThreshold.restore`."""
         self._site.restore(snapshot)
-        self._detector.threshold = self._site.value
+        self._loop.detector.threshold = self._site.value
 
     def arrived(self, items: Items) -> None:
         """Once the state is there: tell that what the site had learned is not."""
         if self._reset_untold:
             self._reset_untold = False
-            self._say(f"what this site had done to the threshold is forgotten, it is {self._site.value:g} again")
-            self._emit({"event": "threshold_reset", "threshold": self._site.value})
+            self._loop.say(f"what this site had done to the threshold is forgotten, it is {self._site.value:g} again")
+            self._loop.emit({"event": "threshold_reset", "threshold": self._site.value})
 
     def verdict(self, verdict: Verdict, row: Row) -> None:
         """Learn from the score, and tell where that moves the threshold."""
         if row.frame is not None:
             return
-        moved = self._site.update(verdict.sample, verdict.score, alarm=not self._episodes.quiet)
+        moved = self._site.update(verdict.sample, verdict.score, alarm=not self._loop.episodes.quiet)
         if moved is None:
             return
-        self._detector.threshold = moved.threshold
-        time = wall_time() if row.time is None and self._live else json_time(row.time)
+        self._loop.detector.threshold = moved.threshold
         told = {"threshold": moved.threshold, "trained": moved.trained, "verdicts": moved.verdicts}
-        self._emit({"event": moved.event, "sample": verdict.sample, "time": time} | told)
-        self._say(
+        self._loop.emit({"event": moved.event, "sample": verdict.sample, "time": self._loop.time_of(row)} | told)
+        self._loop.say(
             f"the threshold is {moved.threshold:.6g} from now on, {moved.threshold / moved.trained:.3g} times the"
             f" trained one, by {moved.verdicts} scores of this site"
         )

@@ -46,7 +46,7 @@ class Systemd:
     def watching(cls, loop: Loop) -> list[Watcher]:
         """What tells the manager of a loop; nothing where there is no manager."""
         service = cls.of()
-        return [Progress(service, loop)] if service else []
+        return [Progress(loop, service)] if service else []
 
     def ready(self, status: str) -> None:
         """The model is loaded and the input was tried."""
@@ -86,9 +86,9 @@ def _status(words: str) -> str:
 class Progress(Watcher):
     """What a service owes its manager: ready once the input was tried, alive as long as there is progress."""
 
-    def __init__(self, service: Systemd, loop: Loop) -> None:
-        self._service = service
+    def __init__(self, loop: Loop, service: Systemd) -> None:
         self._loop = loop
+        self._service = service
         self._ready = False
         self._words = ""
 
