@@ -175,8 +175,8 @@ class Detector:
             )
         if self._filled:
             raise UsageError(f"{self._filled} rows of an image were given one by one; give the rest of it, or reset()")
-        verdicts = self.update_block(image)
-        return verdicts[0] if verdicts else None
+        self._samples[:] = image
+        return self._advance(self._hop)
 
     def update_block(self, samples: Any) -> list[Verdict]:
         """k samples at once, (k, n) raw units: the verdicts that `update` would have given one by one."""

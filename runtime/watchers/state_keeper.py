@@ -75,7 +75,7 @@ class StateKeeper(Watcher):
 
         threshold: what this site has learned about it; None keeps what is saved.
         """
-        self.stream_id = _new_stream_id()
+        self.stream_id = os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
         """Tells the events of this stream of samples from those of every other, and what a live source sent before a
         restart from what it sent after; a file that is read on is the same stream."""
         self.failures = 0
@@ -210,7 +210,7 @@ class StateKeeper(Watcher):
         name, _, count = self.stream_id.partition(".")
         self.stream_id = f"{name}.{int(count or 0) + 1}"
         if not self._save_and_wait(START_WAIT_S):
-            self.stream_id = _new_stream_id()
+            self.stream_id = os.urandom(4).hex()
 
     def _load(self) -> SavedState | None:
         """The state of the file, put into the detector; None for a cold start, with a word on why."""
@@ -259,7 +259,3 @@ class StateKeeper(Watcher):
         if not boot_id() or meta.get("boot_id") != boot_id():
             return None
         return max(0.0, boot_clock_s() - float(meta.get("boot_clock_s", 0.0)))
-
-
-def _new_stream_id() -> str:
-    return os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
