@@ -5,6 +5,7 @@ ready and returns nothing, EIO, ENXIO, ENODEV, pyserial's own exceptions.
 from __future__ import annotations
 
 import errno
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ class SerialPort:
 
     def open(self) -> _OpenPort:
         """Raises OSError or ValueError where it cannot be opened, as when another program has it."""
-        return _OpenPort(self._serial.Serial(self.name, self._baud, timeout=TICK_S, exclusive=True))
+        try:
+            return _OpenPort(self._serial.Serial(self.name, self._baud, timeout=TICK_S, exclusive=True))
+        except termios.error as error:  # pyserial lets it through where the port vanishes while it is opened
+            raise OSError(*error.args) from None
 
     def absent(self) -> bool:
         """Whether there is no such device now."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import itertools
 import os
+import termios
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -106,6 +108,20 @@ def test_a_port_that_is_silent_is_opened_again_where_that_is_asked_for(tmp_path:
 def test_given_up_after_the_time_that_was_allowed(tmp_path: Path) -> None:
     with pytest.raises(InputLost, match=r"gone for \d+ s"):
         list(source(tmp_path / "none", give_up_after_s=0.0))
+
+
+@pytest.mark.parametrize("call", ["tcgetattr", "tcsetattr", "tcflush"])
+def test_pulled_out_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def vanished(*arguments: object) -> None:
+        monkeypatch.undo()
+        raise termios.error(errno.EIO, os.strerror(errno.EIO))
+
+    port = Port(tmp_path / "tty")
+    items = iter(source(tmp_path / "tty"))
+    monkeypatch.setattr(termios, call, vanished)
+    assert "Input/output error" in until(items, "input_waiting").words
+    until(items, "input_open")
+    port.unplug()
 
 
 def test_a_port_that_another_program_has_is_waited_for(tmp_path: Path) -> None:
