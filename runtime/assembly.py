@@ -179,9 +179,8 @@ def keeper_of(
     from edgekd.runtime.disk_writer import DiskWriter
     from edgekd.runtime.watchers.state_keeper import StateKeeper
 
-    writer = writer or DiskWriter()
-    about = loop.source, loop.detector, loop.episodes, loop.emit, loop.say
-    return [StateKeeper(options.state, *about, writer, options.state_every, options.state_samples, threshold)]
+    saving = options.state_every, options.state_samples
+    return [StateKeeper(options.state, loop, writer or DiskWriter(), *saving, threshold)]
 
 
 def _images(options: Options, detector: Detector) -> Source:

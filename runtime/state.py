@@ -59,11 +59,12 @@ class SavedState:
 
 
 class _Slot(NamedTuple):
-    """A slot whose checksum is right."""
+    """What is in a slot, or why nothing is."""
 
-    digest: bytes
-    generation: int
-    payload: memoryview
+    problem: StateUnusable | None
+    generation: int = -1
+    digest: bytes = b""
+    payload: memoryview = memoryview(b"")
 
 
 class StateFile:
@@ -89,21 +90,14 @@ class StateFile:
         if len(data) > MAX_BYTES:
             raise StateUnusable(f"it has more than {MAX_BYTES >> 20} MiB", "corrupt")
         view, half = memoryview(data), len(data) // 2
-        whole: dict[int, _Slot] = {}
-        problems = []
-        for slot, part in enumerate((view[:half], view[half:])):
-            try:
-                whole[slot] = _checked(part)
-            except StateUnusable as problem:
-                problems.append(problem)
-        if not whole:
-            raise problems[0]
-        newest = max(whole, key=lambda slot: whole[slot].generation)
-        digest, generation, payload = whole[newest]
-        if digest != self._digest:
-            raise StateUnusable("it is another model's", digest.hex()[:12])
-        saved = _unpacked(payload)
-        self._generation, self._next = generation, 1 - newest
+        slots = [_checked(view[:half]), _checked(view[half:])]
+        newest = max(slots, key=lambda slot: slot.generation)
+        if newest.problem:
+            raise newest.problem
+        if newest.digest != self._digest:
+            raise StateUnusable("it is another model's", newest.digest.hex()[:12])
+        saved = _unpacked(newest.payload)
+        self._generation, self._next = newest.generation, 1 - slots.index(newest)
         return saved
 
     def save(self, state: SavedState) -> None:
@@ -147,18 +141,18 @@ class StateFile:
 
 
 def _checked(data: memoryview) -> _Slot:
-    """The slot in these bytes, its checksum right; raises StateUnusable with the reason where there is none."""
+    """The slot in these bytes, whole only where its checksum is right."""
     if len(data) < _HEADER.size:
-        raise StateUnusable(f"a slot of it has {len(data)} bytes", "corrupt")
+        return _Slot(StateUnusable(f"a slot of it has {len(data)} bytes", "corrupt"))
     magic, version, crc, digest, generation, length = _HEADER.unpack_from(data)
     if magic != MAGIC or version > 2**16:  # no version will ever be as high: it is noise
-        raise StateUnusable("it is no state file", "corrupt")
+        return _Slot(StateUnusable("it is no state file", "corrupt"))
     if version != VERSION:
-        raise StateUnusable(f"it has format {version}, this EdgeKD reads {VERSION}", f"format{version}")
+        return _Slot(StateUnusable(f"it has format {version}, this EdgeKD reads {VERSION}", f"format{version}"))
     end = _HEADER.size + length
     if end > len(data) or zlib.crc32(data[_CRC_FROM:end]) != crc:
-        raise StateUnusable("its checksum is wrong", "corrupt")
-    return _Slot(digest, generation, data[_HEADER.size : end])
+        return _Slot(StateUnusable("its checksum is wrong", "corrupt"))
+    return _Slot(None, generation, digest, data[_HEADER.size : end])
 
 
 def _unpacked(payload: memoryview) -> SavedState:

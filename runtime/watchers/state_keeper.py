@@ -13,13 +13,12 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekd.runtime.detector import Detector, Verdict
+from edgekd.runtime.detector import Verdict
 from edgekd.runtime.disk_writer import DiskWriter
-from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.loop import Emit, Say, Watcher
-from edgekd.runtime.sources import Row, Source
+from edgekd.runtime.loop import Loop, Watcher
+from edgekd.runtime.sources import Row
 from edgekd.runtime.state import SavedState, StateFile, StateUnusable
 from edgekd.runtime.watchers.clock import boot_clock_s, boot_id
 
@@ -43,9 +42,9 @@ class Part(Protocol):
 class SavedThreshold:
     """The threshold that `edgekd-gateway` has learned for this site: it stays in force, and in the state."""
 
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
-        self._trained = detector.threshold
+    def __init__(self, loop: Loop) -> None:
+        self._detector = loop.detector
+        self._trained = loop.detector.threshold
         self._saved: Any = None
 
     def snapshot(self) -> Any:
@@ -66,35 +65,27 @@ class StateKeeper(Watcher):
     def __init__(
         self,
         path: str | Path,
-        source: Source,
-        detector: Detector,
-        episodes: Episodes,
-        emit: Emit,
-        say: Say,
-        writer: DiskWriter | None = None,
+        loop: Loop,
+        writer: DiskWriter,
         every_s: float = 60.0,
         every_samples: int = 0,
         threshold: Part | None = None,
     ) -> None:
         """every_s, every_samples: save at the latest after so many seconds, after so many samples (0: any number).
 
-        writer: does the writing behind all that was given to it before; None for one of its own.
         threshold: what this site has learned about it; None keeps what is saved.
         """
-        self.stream_id = _new_stream_id()
+        self.stream_id = os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
         """Tells the events of this stream of samples from those of every other, and what a live source sent before a
         restart from what it sent after; a file that is read on is the same stream."""
         self.failures = 0
         """Saves of this run that the disk did not take."""
+        self._loop = loop
+        self._detector = loop.detector
+        self._parts: dict[str, Part] = {"episodes": loop.episodes, "threshold": threshold or SavedThreshold(loop)}
         self._shown = shown(str(path), 300)
-        self._file = StateFile(Path(path), detector.manifest.digests.file)
-        self._detector = detector
-        self._source = source
-        self._parts: dict[str, Part] = {"episodes": episodes, "threshold": threshold or SavedThreshold(detector)}
-        self._episodes = episodes
-        self._emit = emit
-        self._say = say
-        self._writer = writer or DiskWriter()
+        self._file = StateFile(Path(path), loop.detector.manifest.digests.file)
+        self._writer = writer
         self._every_s = every_s
         self._every_samples = every_samples
         self._saved_at_s = time.monotonic()
@@ -122,13 +113,13 @@ class StateKeeper(Watcher):
             long = gap_s is None or gap_s > detector.manifest.warmup_samples * detector.manifest.period_s
             if long:
                 detector.rewarm()
-                self._episodes.interrupt()
+                self._loop.episodes.interrupt()
                 after += "; what it remembers is kept, verdicts come again after the warm-up"
             gap = {"gap_s": gap_s, "rewarm": long}
-        self._say(f"resumed from {self._shown} at sample {detector.samples_seen}{after}")
+        self._loop.say(f"resumed from {self._shown} at sample {detector.samples_seen}{after}")
         if gap:
             self._begin_another_stream()
-        self._emit({"event": "resumed", "sample": detector.samples_seen, **gap})
+        self._loop.emit({"event": "resumed", "sample": detector.samples_seen, **gap})
 
     def verdict(self, verdict: Verdict, row: Row) -> None:
         """A long piece of input is not to hold up saving."""
@@ -154,7 +145,7 @@ class StateKeeper(Watcher):
             "boot_id": boot_id(),
             "boot_clock_s": boot_clock_s(),
         }
-        if (position := getattr(self._source, "position", None)) is not None:
+        if (position := getattr(self._loop.source, "position", None)) is not None:
             meta["position"] = position()
         state = SavedState(self._detector.snapshot(), meta)
         self._handed_at_s = time.monotonic()
@@ -205,11 +196,11 @@ class StateKeeper(Watcher):
             return
         self._failing = bool(problem)
         if problem:
-            self._say(f"cannot save the state to {self._shown}: {problem}; detection goes on, saving is retried")
-            self._emit({"event": "state_not_saved", "reason": problem})
+            self._loop.say(f"cannot save the state to {self._shown}: {problem}; detection goes on, saving is retried")
+            self._loop.emit({"event": "state_not_saved", "reason": problem})
         else:
-            self._say(f"the state is saved to {self._shown} again")
-            self._emit({"event": "state_saved_again", "failures": self.failures})
+            self._loop.say(f"the state is saved to {self._shown} again")
+            self._loop.emit({"event": "state_saved_again", "failures": self.failures})
 
     def _begin_another_stream(self) -> None:
         """What a live source sends from now on must not be taken for what it sent before; known before the first event.
@@ -219,7 +210,7 @@ class StateKeeper(Watcher):
         name, _, count = self.stream_id.partition(".")
         self.stream_id = f"{name}.{int(count or 0) + 1}"
         if not self._save_and_wait(START_WAIT_S):
-            self.stream_id = _new_stream_id()
+            self.stream_id = os.urandom(4).hex()
 
     def _load(self) -> SavedState | None:
         """The state of the file, put into the detector; None for a cold start, with a word on why."""
@@ -233,9 +224,9 @@ class StateKeeper(Watcher):
             with contextlib.suppress(OSError):  # of no use here, but maybe elsewhere
                 self._file.path.replace(path)
                 kept = f", kept as {shown(str(path), 300)}"
-            self._say(f"state {self._shown} is not used: {error}{kept}; starting cold")
+            self._loop.say(f"state {self._shown} is not used: {error}{kept}; starting cold")
         except OSError as error:
-            self._say(f"state {self._shown} cannot be read: {error.strerror}; starting cold")
+            self._loop.say(f"state {self._shown} cannot be read: {error.strerror}; starting cold")
         return None
 
     def _restore(self, saved: SavedState) -> None:
@@ -256,10 +247,10 @@ class StateKeeper(Watcher):
 
     def _goes_on(self, meta: dict[str, Any]) -> bool:
         """Whether the source goes on with the very next sample, because it is a file, or one that grows."""
-        if not self._source.live:
-            self._source.seek(self._detector.samples_seen)
+        if not self._loop.source.live:
+            self._loop.source.seek(self._detector.samples_seen)
             return True
-        seek_position = getattr(self._source, "seek_position", None)
+        seek_position = getattr(self._loop.source, "seek_position", None)
         return seek_position is not None and seek_position(meta.get("position"))
 
     @staticmethod
@@ -268,7 +259,3 @@ class StateKeeper(Watcher):
         if not boot_id() or meta.get("boot_id") != boot_id():
             return None
         return max(0.0, boot_clock_s() - float(meta.get("boot_clock_s", 0.0)))
-
-
-def _new_stream_id() -> str:
-    return os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
