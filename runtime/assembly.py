@@ -142,7 +142,7 @@ def lock_of(options: Options, say: Say) -> contextlib.AbstractContextManager[Non
     """Keeps other runs off this one's state, if it has any."""
     if not options.state:
         return contextlib.nullcontext()
-    from edgekd.runtime.lock import lock_state
+    from edgekd.runtime.state import lock_state
 
     return lock_state(options.state, say)
 
@@ -176,9 +176,8 @@ def keeper_of(
     from edgekd.runtime.disk_writer import DiskWriter
     from edgekd.runtime.watchers.state_keeper import StateKeeper
 
-    writer = writer or DiskWriter()
-    about = loop.source, loop.detector, loop.episodes, loop.emit, loop.say
-    return [StateKeeper(options.state, *about, writer, options.state_every, options.state_samples, threshold)]
+    saving = options.state_every, options.state_samples
+    return [StateKeeper(options.state, loop, writer or DiskWriter(), *saving, threshold)]
 
 
 def _images(options: Options, detector: Detector) -> Source:

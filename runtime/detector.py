@@ -20,6 +20,7 @@ from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.selftest import check_self_test
 
 LARGEST_SCORE = float(np.finfo(np.float32).max)
+BY_SENSOR = ("valid", "last", "missing", "held")  # arrays of a snapshot, and attributes
 MAX_CHANGES = 4096  # sensor changes kept for a caller that never asks for them
 
 
@@ -67,13 +68,16 @@ class Detector:
         self.engine = engine
         self.manifest = manifest
         self.threshold = manifest.threshold.value if threshold is None else float(threshold)
+        self.samples_seen = 0
+        """Samples since the cold start."""
+        self.diverged_steps = 0
+        """Steps whose score was not finite: their state was thrown away, their verdict an anomaly."""
         self._names = manifest.names
         self._n = len(manifest.sensors)
         self._shape = (self._n,)
         self._hop = manifest.hop
         self._max_hold = manifest.max_hold_samples
         self._state_names = [spec.name for spec in manifest.state]
-        self._fill = np.array([sensor.fill for sensor in manifest.sensors], np.float32)
         self._samples = np.zeros((self._hop, self._n), np.float32)
         self._newest = self._samples[-1]  # (n,), a view: the hop's last row
         self._finite = np.empty((self._hop, self._n), bool)
@@ -113,17 +117,14 @@ class Detector:
     def reset(self) -> None:
         """Back to the cold state, as after `load`."""
         self._feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.manifest.state}
-        self._feeds["samples"] = self._samples
-        self._feeds["valid"] = self._valid
-        self._filled = 0
-        self._seen = 0
+        self._feeds |= {"samples": self._samples, "valid": self._valid}
+        self.samples_seen = self.diverged_steps = self._filled = 0
         self._warm_at = self.manifest.warmup_samples
         self._valid[:] = 1.0
-        self._last = self._fill.copy()
+        self._last = np.array([sensor.fill for sensor in self.manifest.sensors], np.float32)
         self._missing = np.full(self._n, self._max_hold + 1, np.int64)  # never seen: already held for too long
         self._held = np.zeros(self._n, np.int64)
         self._clean = False
-        self._diverged = 0
         self._changes: deque[SensorChange] = deque(maxlen=MAX_CHANGES)
 
     def rewarm(self) -> None:
@@ -131,20 +132,15 @@ class Detector:
 
         What the graph holds of recent samples is no longer recent; after a warm-up it is again.
         """
-        self._seen -= self._filled
+        self.samples_seen -= self._filled
         self._filled = 0
-        self._warm_at = self._seen + self.manifest.warmup_samples
+        self._warm_at = self.samples_seen + self.manifest.warmup_samples
 
     @property
     def image(self) -> tuple[int, int] | None:
         """(rows, columns) of an image where every hop is judged by itself, so that `update` takes one whole."""
         alone = not self.manifest.state and self.manifest.warmup_samples <= self._hop and self._hop > 1
         return (self._hop, self._n) if alone else None
-
-    @property
-    def samples_seen(self) -> int:
-        """Samples since the cold start."""
-        return self._seen
 
     @property
     def held_values(self) -> dict[str, int]:
@@ -156,11 +152,6 @@ class Detector:
         """Sensors that are left out of the score now."""
         return tuple(self._names[i] for i in np.flatnonzero(self._valid == 0))
 
-    @property
-    def diverged_steps(self) -> int:
-        """Steps whose score was not finite: their state was thrown away, their verdict an anomaly."""
-        return self._diverged
-
     def update(self, sample: Any) -> Verdict | None:
         """One sample, (n,) raw units, NaN = missing; a verdict at the end of a hop, else None.
 
@@ -171,15 +162,8 @@ class Detector:
             sample = _as_numbers(sample)
         if sample.shape != self._shape:
             return self._update_image(sample)
-        filled = self._filled
-        self._samples[filled] = sample
-        self._seen += 1
-        filled += 1
-        if filled < self._hop:
-            self._filled = filled
-            return None
-        self._filled = 0
-        return self._step()
+        self._samples[self._filled] = sample
+        return self._advance(1)
 
     def _update_image(self, image: np.ndarray) -> Verdict | None:
         """What `update` does with what is no single sample."""
@@ -191,30 +175,21 @@ class Detector:
             )
         if self._filled:
             raise UsageError(f"{self._filled} rows of an image were given one by one; give the rest of it, or reset()")
-        verdicts = self.update_block(image)
-        return verdicts[0] if verdicts else None
+        self._samples[:] = image
+        return self._advance(self._hop)
 
     def update_block(self, samples: Any) -> list[Verdict]:
         """k samples at once, (k, n) raw units: the verdicts that `update` would have given one by one."""
-        if type(samples) is not np.ndarray or samples.dtype.kind not in "fiu":
-            samples = _as_numbers(samples)
+        samples = _as_numbers(samples)
         if samples.ndim != 2 or samples.shape[1] != self._n:
             raise UsageError(f"a block of samples has shape (k, {self._n}); got {samples.shape}")
         verdicts = []
-        at, count = 0, len(samples)
-        while at < count:
-            filled = self._filled
-            take = min(self._hop - filled, count - at)
-            self._samples[filled : filled + take] = samples[at : at + take]
-            self._seen += take
-            at += take
-            self._filled = filled + take
-            if self._filled == self._hop:
-                self._filled = 0
-                verdict = self._step()
-                if verdict is not None:
-                    verdicts.append(verdict)
-        return verdicts
+        while len(samples):
+            open_rows = self._samples[self._filled :]
+            part, samples = samples[: len(open_rows)], samples[len(open_rows) :]
+            open_rows[: len(part)] = part
+            verdicts.append(self._advance(len(part)))
+        return [verdict for verdict in verdicts if verdict is not None]
 
     def sensor_changes(self) -> list[SensorChange]:
         """Sensors that went missing or came back since the last call, in order."""
@@ -224,8 +199,13 @@ class Detector:
         self._changes.clear()
         return changes
 
-    def _step(self) -> Verdict | None:
-        """Run the graph over the full hop."""
+    def _advance(self, count: int) -> Verdict | None:
+        """So many samples more are in the hop: run the graph once it is full."""
+        self.samples_seen += count
+        self._filled += count
+        if self._filled < self._hop:
+            return None
+        self._filled = 0
         np.isfinite(self._samples, self._finite)
         # Searching bytes for a zero takes a fifth of the time of ndarray.all(), which counts on a device's every step.
         if self._clean and b"\0" not in self._finite.tobytes():
@@ -234,13 +214,16 @@ class Detector:
             self._mend()
         score_, contributions, *state = self.engine.run(self._feeds)
         score = float(score_)
-        if score - score != 0.0:  # NaN or infinite: values beyond what the graph can digest
-            return self._diverge()
-        self._feeds.update(zip(self._state_names, state))
-        if self._seen < self._warm_at:
-            return None
         threshold = self.threshold
-        return Verdict(self._seen - 1, score, threshold, score > threshold, contributions, self._names)
+        is_anomaly = score > threshold
+        if score - score == 0.0:
+            self._feeds.update(zip(self._state_names, state))
+        else:  # NaN or infinite, from values beyond what the graph can digest: its state would be poisoned for good
+            self.diverged_steps += 1
+            score, is_anomaly, contributions = LARGEST_SCORE, True, np.zeros(self._n, np.float32)
+        if self.samples_seen < self._warm_at:
+            return None
+        return Verdict(self.samples_seen - 1, score, threshold, is_anomaly, contributions, self._names)
 
     def _mend(self) -> None:
         """Hold missing values and find out which sensors are valid, for the hop in `_samples` (hop, n)."""
@@ -255,29 +238,18 @@ class Detector:
         self._held += self._hop - finite.sum(axis=0)
         valid = (run.max(axis=0) <= self._max_hold).astype(np.float32)
         for i in np.flatnonzero(valid != self._valid):
-            self._changes.append(SensorChange(self._seen - 1, self._names[i], not valid[i]))
+            self._changes.append(SensorChange(self.samples_seen - 1, self._names[i], not valid[i]))
         self._valid[:] = valid
         self._clean = bool(valid.all() and not run[-1].any())
-
-    def _diverge(self) -> Verdict | None:
-        """A score that is no number would poison the state for good: drop this step's state, and say anomaly."""
-        self._diverged += 1
-        if self._seen < self._warm_at:
-            return None
-        nothing = np.zeros(self._n, np.float32)
-        return Verdict(self._seen - 1, LARGEST_SCORE, self.threshold, True, nothing, self._names)
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """The complete state as named arrays, copied, of the same shapes at any time; `restore` takes it back."""
         arrays = {f"state.{name}": np.array(self._feeds[name]) for name in self._state_names}
         arrays["samples"] = self._samples.copy()
         arrays["samples"][self._filled :] = 0.0  # of the hop before: equal states are equal bytes
-        arrays["seen"] = np.array(self._seen, np.int64)
-        arrays["warm_at"] = np.array(self._warm_at, np.int64)
-        arrays["diverged"] = np.array(self._diverged, np.int64)
-        for name in ("valid", "last", "missing", "held"):
-            arrays[name] = getattr(self, f"_{name}").copy()
-        return arrays
+        counts = {"seen": self.samples_seen, "warm_at": self._warm_at, "diverged": self.diverged_steps}
+        arrays |= {name: np.array(count, np.int64) for name, count in counts.items()}
+        return arrays | {name: getattr(self, f"_{name}").copy() for name in BY_SENSOR}
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Go on from a snapshot; raises UsageError, and changes nothing, where it is not one of this model's."""
@@ -286,15 +258,13 @@ class Detector:
             got = snapshot.get(name)
             if got is None or got.shape != now.shape or got.dtype != now.dtype:
                 raise UsageError(f"saved state does not fit the model: '{name}' is missing or has another shape")
-        seen = int(snapshot["seen"])
+        seen, warm_at, diverged = (int(snapshot[name]) for name in ("seen", "warm_at", "diverged"))
         if seen < 0:
             raise UsageError(f"saved state does not fit the model: {seen} samples seen")
+        self.samples_seen, self._warm_at, self.diverged_steps = seen, warm_at, diverged
+        self._filled = seen % self._hop
         self._feeds.update((name, snapshot[f"state.{name}"].copy()) for name in self._state_names)
-        self._samples[:] = snapshot["samples"]
-        self._filled, self._seen = seen % self._hop, seen
-        self._warm_at = int(snapshot["warm_at"])
-        self._diverged = int(snapshot["diverged"])
-        for name in ("valid", "last", "missing", "held"):
+        for name in ("samples", *BY_SENSOR):
             getattr(self, f"_{name}")[:] = snapshot[name]
         self._clean = bool(self._valid.all() and not self._missing.any())
 

@@ -21,83 +21,62 @@ Job = Callable[[], None]
 class DiskWriter:
     """Does jobs one after the other.
 
-    A job handles its own OSError; what else it raises is raised by the next `submit`.
+    A job handles its own OSError; what else it raises is raised by the next `submit`, and ends the thread.
     """
 
     def __init__(self) -> None:
-        self._jobs: deque[Job] = deque()
-        self._changed = threading.Condition()
-        self._submitted = self._done = 0
+        self._jobs: deque[Job] = deque()  # the first is in hand
+        self._done = 0
         self._due = math.inf  # what is pending is begun then
-        self._closing = False
+        self._changed = threading.Condition()
         self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self._thread = threading.Thread(target=self._work, name="disk-writer", daemon=True)
 
     @property
     def pending(self) -> int:
         """Jobs that are not done yet."""
-        return self._submitted - self._done
+        return len(self._jobs)
 
     def submit(self, job: Job, within_s: float = 0.0) -> bool:
         """Do it within so many seconds; False, and it is never done, where too many are pending."""
         with self._changed:
             if self._error is not None:
                 raise self._error
-            if self._closing or self.pending >= MAX_PENDING:
+            if self.pending >= MAX_PENDING:
                 return False
-            if self._thread is None:  # most runs write nothing
-                self._thread = threading.Thread(target=self._work, name="disk-writer", daemon=True)
+            if self._thread.ident is None:  # most runs write nothing
                 self._thread.start()
             self._jobs.append(job)
-            self._submitted += 1
-            self._hurry(within_s)
+            self.hurry(within_s)
         return True
 
-    def hurry(self) -> None:
-        """What is pending waits no longer."""
+    def hurry(self, within_s: float = 0.0) -> None:
+        """What is pending is begun within so many seconds."""
         with self._changed:
-            self._hurry()
+            if self._jobs and (due := time.monotonic() + within_s) < self._due:
+                self._due = due
+                self._changed.notify_all()
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until all that was submitted so far is done; False where the time is over first."""
         with self._changed:
-            self._hurry()
-            wanted = self._submitted
+            self.hurry()
+            wanted = self._done + self.pending
             return self._changed.wait_for(lambda: self._done >= wanted or self._error is not None, timeout_s)
-
-    def close(self, timeout_s: float | None = None) -> bool:
-        """Do what is pending and end; False where the time is over first, and what is pending is left undone."""
-        flushed = self.flush(timeout_s)
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
-        return flushed
-
-    def _hurry(self, within_s: float = 0.0) -> None:
-        """With the lock held: begin by then."""
-        due = time.monotonic() + within_s
-        if due < self._due:
-            self._due = due
-            self._changed.notify_all()
 
     def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._closing and (wait_s := self._due - time.monotonic()) > 0:
+                while (wait_s := self._due - time.monotonic()) > 0:
                     self._changed.wait(None if wait_s == math.inf else wait_s)
-                if not self._jobs:
-                    self._due = math.inf
-                    if self._closing:
-                        return
-                    continue
-                job = self._jobs.popleft()
             try:
-                job()
+                self._jobs[0]()
             except BaseException as error:  # told by the next `submit`: a thread that dies in silence loses events
-                with self._changed:
-                    self._error = error
-                    self._changed.notify_all()
+                self._error = error
                 return
-            with self._changed:
-                self._done += 1
-                self._changed.notify_all()
+            finally:
+                with self._changed:
+                    self._jobs.popleft()
+                    self._done += 1
+                    self._due = self._due if self._jobs else math.inf
+                    self._changed.notify_all()

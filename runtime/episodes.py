@@ -66,7 +66,12 @@ class Episodes:
     def update(self, verdict: Verdict) -> Onset | End | None:
         """What this verdict begins or ends."""
         if self.start is not None:
-            return self._continue(self.start, verdict)
+            if verdict.is_anomaly or verdict.score > self._hysteresis * verdict.threshold:
+                self.peak = max(self.peak, verdict.score)
+                return None
+            end = End(verdict, self.start, self.peak)
+            self.start, self.peak, self._ended = None, 0.0, verdict.sample
+            return end
         if not verdict.is_anomaly:
             self._since = None
             return None
@@ -92,19 +97,7 @@ class Episodes:
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from a snapshot; raises KeyError, TypeError or ValueError, and changes nothing, where it is none."""
-        start, since, ended = (_sample(snapshot[name]) for name in ("start", "since", "ended"))
+        at = (snapshot[name] for name in ("start", "since", "ended"))
+        start, since, ended = (None if sample is None else int(sample) for sample in at)
         peak, told = float(snapshot["peak"]), int(snapshot["told"])
         self.start, self._since, self._ended, self.peak, self.told = start, since, ended, peak, told
-
-    def _continue(self, start: int, verdict: Verdict) -> End | None:
-        """The open episode goes on or ends."""
-        if verdict.is_anomaly or verdict.score > self._hysteresis * verdict.threshold:
-            self.peak = max(self.peak, verdict.score)
-            return None
-        end = End(verdict, start, self.peak)
-        self.start, self.peak, self._ended = None, 0.0, verdict.sample
-        return end
-
-
-def _sample(value: Any) -> int | None:
-    return None if value is None else int(value)

@@ -1,4 +1,4 @@
-"""The state file: what the detector knows, so that a restart goes on instead of beginning again.
+"""The state file: what the detector knows, so that a restart goes on instead of beginning again; and its lock.
 
 Two slots of one size in one file, written in turn, in place: a power cut in the middle of a write leaves the other slot
 whole, and the newest whole one counts. The file gets its full size, and every block of it is written, when it is made
@@ -13,19 +13,23 @@ renamed over the old one, is put aside.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
 import os
 import struct
-import time
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import atomic
+from edgekd.runtime.json_fields import shown
 
 MAGIC = b"EDGEKDST"
 VERSION = 2
@@ -54,6 +58,15 @@ class SavedState:
     """JSON-able, up to META_BYTES: open episode, threshold, boot id and clock at the time of saving."""
 
 
+class _Slot(NamedTuple):
+    """What is in a slot, or why nothing is."""
+
+    problem: StateUnusable | None
+    generation: int = -1
+    digest: bytes = b""
+    payload: memoryview = memoryview(b"")
+
+
 class StateFile:
     """The two slots of one file. Not for two threads at once: load in one, then save in another."""
 
@@ -77,16 +90,14 @@ class StateFile:
         if len(data) > MAX_BYTES:
             raise StateUnusable(f"it has more than {MAX_BYTES >> 20} MiB", "corrupt")
         view, half = memoryview(data), len(data) // 2
-        found = [_Slot.read(view[:half]), _Slot.read(view[half:])]
-        whole = [slot for slot in found if isinstance(slot, _Slot)]
-        if not whole:
-            raise next(problem for problem in found if isinstance(problem, StateUnusable))
-        newest = max(whole, key=lambda slot: slot.generation)
+        slots = [_checked(view[:half]), _checked(view[half:])]
+        newest = max(slots, key=lambda slot: slot.generation)
+        if newest.problem:
+            raise newest.problem
         if newest.digest != self._digest:
             raise StateUnusable("it is another model's", newest.digest.hex()[:12])
-        saved = newest.unpack()
-        self._generation = newest.generation
-        self._next = 1 - found.index(newest)
+        saved = _unpacked(newest.payload)
+        self._generation, self._next = newest.generation, 1 - slots.index(newest)
         return saved
 
     def save(self, state: SavedState) -> None:
@@ -117,82 +128,69 @@ class StateFile:
         """Put `data` into a slot of the file that is there; False where there is none that it fits into."""
         try:
             with self.path.open("r+b", buffering=0) as file:
-                if os.fstat(file.fileno()).st_size != 2 * len(data):
+                fd, rest, offset = file.fileno(), memoryview(data), slot * len(data)
+                if os.fstat(fd).st_size != 2 * len(data):
                     return False
-                _write_all(file.fileno(), data, slot * len(data))
-                os.fdatasync(file.fileno())
+                while rest:  # a disk that takes only a part raises OSError at the next write
+                    written = os.pwrite(fd, rest, offset)
+                    rest, offset = rest[written:], offset + written
+                os.fdatasync(fd)
         except FileNotFoundError:  # somebody took it away
             return False
         return True
 
 
-@dataclass(frozen=True, eq=False)
-class _Slot:
-    """A slot whose checksum is right."""
+def _checked(data: memoryview) -> _Slot:
+    """The slot in these bytes, whole only where its checksum is right."""
+    if len(data) < _HEADER.size:
+        return _Slot(StateUnusable(f"a slot of it has {len(data)} bytes", "corrupt"))
+    magic, version, crc, digest, generation, length = _HEADER.unpack_from(data)
+    if magic != MAGIC or version > 2**16:  # no version will ever be as high: it is noise
+        return _Slot(StateUnusable("it is no state file", "corrupt"))
+    if version != VERSION:
+        return _Slot(StateUnusable(f"it has format {version}, this EdgeKD reads {VERSION}", f"format{version}"))
+    end = _HEADER.size + length
+    if end > len(data) or zlib.crc32(data[_CRC_FROM:end]) != crc:
+        return _Slot(StateUnusable("its checksum is wrong", "corrupt"))
+    return _Slot(None, generation, digest, data[_HEADER.size : end])
 
-    digest: bytes
-    generation: int
-    payload: memoryview
 
-    @classmethod
-    def read(cls, data: memoryview) -> _Slot | StateUnusable:
-        """What is in a slot's bytes, or why nothing is."""
-        if len(data) < _HEADER.size:
-            return StateUnusable(f"a slot of it has {len(data)} bytes", "corrupt")
-        magic, version, crc, digest, generation, length = _HEADER.unpack_from(data)
-        if magic != MAGIC or version > 2**16:  # no version will ever be as high: it is noise
-            return StateUnusable("it is no state file", "corrupt")
-        if version != VERSION:
-            return StateUnusable(f"it has format {version}, this EdgeKD reads {VERSION}", f"format{version}")
-        end = _HEADER.size + length
-        if end > len(data) or zlib.crc32(data[_CRC_FROM:end]) != crc:
-            return StateUnusable("its checksum is wrong", "corrupt")
-        return cls(digest, generation, data[_HEADER.size : end])
+def _unpacked(payload: memoryview) -> SavedState:
+    """The state; raises StateUnusable where the payload is none in spite of its checksum."""
+    import zipfile  # with what it loads, a megabyte that a run without a state does not need
 
-    def unpack(self) -> SavedState:
-        """The state; raises StateUnusable where the payload is none in spite of its checksum."""
-        import zipfile  # with what it loads, a megabyte that a run without a state does not need
+    try:
+        with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        meta = json.loads(arrays.pop("__meta__").tobytes())
+    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise StateUnusable(f"its contents cannot be read ({error})", "corrupt") from None
+    return SavedState(arrays, meta)
 
+
+@contextlib.contextmanager
+def lock_state(path: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold `PATH.lock`, which stays there with our process id in it. Raises UsageError where another process holds it.
+
+    The system drops the lock with the process, however that ends. A disk that takes no lock file is told and stops
+    nothing, as with the state itself.
+    """
+    lock = Path(f"{path}.lock")
+    with contextlib.ExitStack() as held:
         try:
-            with np.load(io.BytesIO(self.payload), allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-            meta = json.loads(arrays.pop("__meta__").tobytes())
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-            raise StateUnusable(f"its contents cannot be read ({error})", "corrupt") from None
-        return SavedState(arrays, meta)
-
-
-def set_aside(path: Path, suffix: str) -> Path | None:
-    """Rename a file that is of no use here but may be elsewhere; None where the disk does not let us."""
-    aside = path.with_name(f"{path.name}.{suffix}")
-    try:
-        path.replace(aside)
-    except OSError:
-        return None
-    return aside
-
-
-def new_stream_id() -> str:
-    """A name for the events of one stream of samples, unlike that of any other: 8 hexadecimal digits."""
-    return os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
-
-
-def boot_id() -> str:
-    """What tells one boot of this machine from another; empty where the system does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def boot_clock_s() -> float:
-    """Seconds since this boot, sleep included, the same for every process."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def _write_all(fd: int, data: bytes, offset: int) -> None:
-    """All of `data` at `offset`; a disk that takes only a part raises OSError at the next write."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
+            # never removed: whoever has opened it meanwhile would hold a lock that nobody else sees
+            file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+            held.callback(os.close, file)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(OSError):  # a full disk
+                os.ftruncate(file, 0)
+                os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError:
+            holder = os.pread(file, 20, 0).decode("ascii", "replace").strip()
+            who = f"process {holder}" if holder.isdecimal() else "another process"
+            raise UsageError(
+                f"{shown(path, 300)}: {who} runs on this state; stop it first, or give this run a --state of its own"
+            ) from None
+        except OSError as error:  # no such folder; some network file systems
+            say(f"cannot lock {shown(str(lock), 300)}: {error.strerror}; make sure that no other run uses this state")
+        yield

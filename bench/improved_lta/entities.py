@@ -24,7 +24,7 @@ from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording, load
 from edgekd.distillation import configure, distill
 from edgekd.methods.lta import LTAStep
-from edgekd.runtime.lock import lock_state
+from edgekd.runtime.state import lock_state
 
 TRAINED = WORK / "lta_improved"
 SETS = ("MSL", "SMAP", "SMD", "ASD")

@@ -30,7 +30,7 @@ from edgekd.methods.lta import LTAStep
 from edgekd.methods.lta.config import PAPER, LTAConfig
 from edgekd.methods.lta.distill import train_teacher
 from edgekd.runtime.files import atomic
-from edgekd.runtime.lock import lock_state
+from edgekd.runtime.state import lock_state
 
 CELLS = RESULTS / "lta"
 TRAINED = WORK / "lta"

@@ -25,7 +25,7 @@ from bench.results import RESULTS, save, table
 from bench.results import kept as kept_results
 from edgekd.distillation import training_device
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.lock import lock_state
+from edgekd.runtime.state import lock_state
 
 TABLES = {
     1: ("Base", "Base_small", "full, GRU", "full, RNN", "full, LSTM"),

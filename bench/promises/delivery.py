@@ -224,7 +224,7 @@ def _timed(
     stream.update, loop._sample = timed_update, timed_sample  # type: ignore[method-assign]
     loop.run()
     fan_out.close(lambda: True)
-    writer.close(1.0)
+    writer.flush(1.0)
     return times, told[0]
 
 

@@ -37,7 +37,7 @@ from edgekd.runtime.gateway.segments import (
 )
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sinks import encode
-from edgekd.runtime.state import boot_id
+from edgekd.runtime.watchers.clock import boot_id
 
 MIN_BYTES = 2**20
 READ_BYTES = 2 * MAX_EVENT_BYTES

@@ -6,27 +6,21 @@ before. At most one copy is on its way, so a slow disk costs saves, not memory a
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgekd.runtime.detector import Detector, Verdict
+from edgekd.runtime.detector import Verdict
 from edgekd.runtime.disk_writer import DiskWriter
-from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.loop import Emit, Say, Watcher
-from edgekd.runtime.sources import Row, Source
-from edgekd.runtime.state import (
-    SavedState,
-    StateFile,
-    StateUnusable,
-    boot_clock_s,
-    boot_id,
-    new_stream_id,
-    set_aside,
-)
+from edgekd.runtime.loop import Loop, Watcher
+from edgekd.runtime.sources import Row
+from edgekd.runtime.state import SavedState, StateFile, StateUnusable
+from edgekd.runtime.watchers.clock import boot_clock_s, boot_id
 
 RETRY_S = 10.0  # a disk that was full may have room again long before the next save is due
 STUCK_S = 60.0  # a card may take seconds for a write; a minute is a fault to be told
@@ -48,9 +42,9 @@ class Part(Protocol):
 class SavedThreshold:
     """The threshold that `edgekd-gateway` has learned for this site: it stays in force, and in the state."""
 
-    def __init__(self, detector: Detector) -> None:
-        self._detector = detector
-        self._trained = detector.threshold
+    def __init__(self, loop: Loop) -> None:
+        self._detector = loop.detector
+        self._trained = loop.detector.threshold
         self._saved: Any = None
 
     def snapshot(self) -> Any:
@@ -71,11 +65,7 @@ class StateKeeper(Watcher):
     def __init__(
         self,
         path: str | Path,
-        source: Source,
-        detector: Detector,
-        episodes: Episodes,
-        emit: Emit,
-        say: Say,
+        loop: Loop,
         writer: DiskWriter,
         every_s: float = 60.0,
         every_samples: int = 0,
@@ -85,24 +75,21 @@ class StateKeeper(Watcher):
 
         threshold: what this site has learned about it; None keeps what is saved.
         """
-        self.stream_id = new_stream_id()
+        self.stream_id = os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
         """Tells the events of this stream of samples from those of every other, and what a live source sent before a
         restart from what it sent after; a file that is read on is the same stream."""
         self.failures = 0
         """Saves of this run that the disk did not take."""
+        self._loop = loop
+        self._detector = loop.detector
+        self._parts: dict[str, Part] = {"episodes": loop.episodes, "threshold": threshold or SavedThreshold(loop)}
         self._shown = shown(str(path), 300)
-        self._file = StateFile(Path(path), detector.manifest.digests.file)
-        self._detector = detector
-        self._source = source
-        self._parts: dict[str, Part] = {"episodes": episodes, "threshold": threshold or SavedThreshold(detector)}
-        self._episodes = episodes
-        self._emit = emit
-        self._say = say
+        self._file = StateFile(Path(path), loop.detector.manifest.digests.file)
         self._writer = writer
         self._every_s = every_s
         self._every_samples = every_samples
-        self._due = time.monotonic() + every_s
         self._saved_at_s = time.monotonic()
+        self._due = self._saved_at_s + every_s
         self._handed_at_s: float | None = None  # a copy is on its way since
         self._handed_at = -1  # samples seen by the newest copy
         self._outcome: tuple[float, str] | None = None  # the writer's answer: when, and why not
@@ -119,22 +106,20 @@ class StateKeeper(Watcher):
         if saved is None:
             self._save_and_wait(START_WAIT_S)  # an event's name must outlive the run that told it
             return
-        detector = self._detector
-        event: dict[str, Any] = {"event": "resumed", "sample": detector.samples_seen}
-        if self._goes_on(saved.meta):
-            self._say(f"resumed from {self._shown} at sample {detector.samples_seen}")
-        else:
+        detector, after, gap = self._detector, "", {}
+        if not self._goes_on(saved.meta):
             gap_s = self._gap_s(saved.meta)
+            after = ", the machine was rebooted in between" if gap_s is None else f", {gap_s:.1f} s later"
             long = gap_s is None or gap_s > detector.manifest.warmup_samples * detector.manifest.period_s
             if long:
                 detector.rewarm()
-                self._episodes.interrupt()
-            event |= {"sample": detector.samples_seen, "gap_s": gap_s, "rewarm": long}
-            gap = "the machine was rebooted in between" if gap_s is None else f"{gap_s:.1f} s later"
-            warm = "; what it remembers is kept, verdicts come again after the warm-up" if long else ""
-            self._say(f"resumed from {self._shown} at sample {detector.samples_seen}, {gap}{warm}")
+                self._loop.episodes.interrupt()
+                after += "; what it remembers is kept, verdicts come again after the warm-up"
+            gap = {"gap_s": gap_s, "rewarm": long}
+        self._loop.say(f"resumed from {self._shown} at sample {detector.samples_seen}{after}")
+        if gap:
             self._begin_another_stream()
-        self._emit(event)
+        self._loop.emit({"event": "resumed", "sample": detector.samples_seen, **gap})
 
     def verdict(self, verdict: Verdict, row: Row) -> None:
         """A long piece of input is not to hold up saving."""
@@ -146,7 +131,7 @@ class StateKeeper(Watcher):
         now = time.monotonic()
         if self._handed_at_s is not None:
             if now - self._handed_at_s > STUCK_S:
-                self._tell_failure("the disk does not answer")
+                self._tell("the disk does not answer")
         elif now >= self._due or 0 < self._every_samples <= self._detector.samples_seen - self._handed_at:
             self.save()
 
@@ -160,7 +145,7 @@ class StateKeeper(Watcher):
             "boot_id": boot_id(),
             "boot_clock_s": boot_clock_s(),
         }
-        if (position := self._source.position()) is not None:
+        if (position := self._loop.source.position()) is not None:
             meta["position"] = position
         state = SavedState(self._detector.snapshot(), meta)
         self._handed_at_s = time.monotonic()
@@ -171,26 +156,26 @@ class StateKeeper(Watcher):
 
     def end(self) -> None:
         """The last state on disk, or the disk has had its time."""
-        end = time.monotonic() + END_WAIT_S
-        self._writer.flush(END_WAIT_S)
-        self._hear()
-        self._save_and_wait(max(0.0, end - time.monotonic()))
+        self._save_and_wait(END_WAIT_S)
 
     def _save_and_wait(self, seconds: float) -> bool:
-        """Save now; whether it came to disk in so many seconds."""
+        """Save what is known now; whether it came to disk in so many seconds."""
+        end = time.monotonic() + seconds
+        self._writer.flush(seconds)  # a copy that is on its way
+        self._hear()
         self.save()
-        self._writer.flush(seconds)
+        self._writer.flush(max(0.0, end - time.monotonic()))
         self._hear()
         return self._handed_at_s is None and not self._failing
 
     def _write(self, state: SavedState) -> None:
         """The writer's part."""
+        problem = ""
         try:
             self._file.save(state)
         except OSError as error:
-            self._outcome = time.monotonic(), error.strerror or str(error)
-        else:
-            self._outcome = time.monotonic(), ""
+            problem = error.strerror or str(error)
+        self._outcome = time.monotonic(), problem
 
     def _hear(self) -> None:
         """Take the writer's answer, if there is one."""
@@ -201,21 +186,21 @@ class StateKeeper(Watcher):
         if problem:
             self.failures += 1
             self._due = min(self._due, at_s + RETRY_S)
-            self._tell_failure(problem)
-            return
-        self._saved_at_s = at_s
-        if self._failing:
-            self._failing = False
-            self._say(f"the state is saved to {self._shown} again")
-            self._emit({"event": "state_saved_again", "failures": self.failures})
+        else:
+            self._saved_at_s = at_s
+        self._tell(problem)
 
-    def _tell_failure(self, reason: str) -> None:
-        """Once, until it has worked again."""
-        if self._failing:
+    def _tell(self, problem: str) -> None:
+        """That saving fails, once, and that it works again."""
+        if self._failing == bool(problem):
             return
-        self._failing = True
-        self._say(f"cannot save the state to {self._shown}: {reason}; detection goes on, saving is retried")
-        self._emit({"event": "state_not_saved", "reason": reason})
+        self._failing = bool(problem)
+        if problem:
+            self._loop.say(f"cannot save the state to {self._shown}: {problem}; detection goes on, saving is retried")
+            self._loop.emit({"event": "state_not_saved", "reason": problem})
+        else:
+            self._loop.say(f"the state is saved to {self._shown} again")
+            self._loop.emit({"event": "state_saved_again", "failures": self.failures})
 
     def _begin_another_stream(self) -> None:
         """What a live source sends from now on must not be taken for what it sent before; known before the first event.
@@ -225,7 +210,7 @@ class StateKeeper(Watcher):
         name, _, count = self.stream_id.partition(".")
         self.stream_id = f"{name}.{int(count or 0) + 1}"
         if not self._save_and_wait(START_WAIT_S):
-            self.stream_id = new_stream_id()
+            self.stream_id = os.urandom(4).hex()
 
     def _load(self) -> SavedState | None:
         """The state of the file, put into the detector; None for a cold start, with a word on why."""
@@ -235,11 +220,13 @@ class StateKeeper(Watcher):
                 self._restore(saved)
             return saved
         except StateUnusable as error:
-            aside = set_aside(self._file.path, error.kept_as)
-            kept = f", kept as {shown(str(aside), 300)}" if aside else ""
-            self._say(f"state {self._shown} is not used: {error}{kept}; starting cold")
+            path, kept = Path(f"{self._file.path}.{error.kept_as}"), ""
+            with contextlib.suppress(OSError):  # of no use here, but maybe elsewhere
+                self._file.path.replace(path)
+                kept = f", kept as {shown(str(path), 300)}"
+            self._loop.say(f"state {self._shown} is not used: {error}{kept}; starting cold")
         except OSError as error:
-            self._say(f"state {self._shown} cannot be read: {error.strerror}; starting cold")
+            self._loop.say(f"state {self._shown} cannot be read: {error.strerror}; starting cold")
         return None
 
     def _restore(self, saved: SavedState) -> None:
@@ -260,10 +247,10 @@ class StateKeeper(Watcher):
 
     def _goes_on(self, meta: dict[str, Any]) -> bool:
         """Whether the source goes on with the very next sample, because it is a file, or one that grows."""
-        if not self._source.live:
-            self._source.seek(self._detector.samples_seen)
+        if not self._loop.source.live:
+            self._loop.source.seek(self._detector.samples_seen)
             return True
-        return self._source.seek_position(meta.get("position"))
+        return self._loop.source.seek_position(meta.get("position"))
 
     @staticmethod
     def _gap_s(meta: dict[str, Any]) -> float | None:

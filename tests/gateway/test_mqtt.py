@@ -75,7 +75,7 @@ class Sender:
     def __exit__(self, *_: object) -> None:
         self._publisher.stop(2.0)
         self.outbox.close()
-        self.writer.close()
+        self.writer.flush()
 
     def put(self, count: int) -> None:
         for _ in range(count):

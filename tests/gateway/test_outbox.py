@@ -6,6 +6,7 @@ import errno
 import itertools
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ class Box:
 
     def close(self) -> None:
         self.outbox.close()
-        self.writer.close()
+        self.writer.submit(sys.exit)  # ends its thread
 
 
 def numbers(cursor: Cursor, limit: int = 100_000) -> list[int]:

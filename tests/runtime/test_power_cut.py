@@ -25,6 +25,7 @@ from step_models import step_file, step_samples
 from edgekd.runtime import Detector
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.episodes import Episodes
+from edgekd.runtime.loop import Loop
 from edgekd.runtime.state import BLOCK, SavedState, StateFile, StateUnusable
 from edgekd.runtime.watchers import state_keeper
 from edgekd.runtime.watchers.state_keeper import StateKeeper
@@ -284,10 +285,9 @@ class Run:
         self.detector = Detector.load(model)
         self.writer = DiskWriter()
         source: Any = SimpleNamespace(live=live, seek=lambda sample: None)
-        self.keeper = StateKeeper(
-            path, source, self.detector, Episodes(), lambda event: self.events.append(dict(event)), lambda words: None,
-            self.writer, **options,
-        )  # fmt: skip
+        emit = lambda event: self.events.append(dict(event))  # noqa: E731
+        loop = Loop(source, self.detector, Episodes(), emit, lambda words: None)
+        self.keeper = StateKeeper(path, loop, self.writer, **options)
         self.keeper.begin()
 
     def score(self, samples: int) -> None:
