@@ -23,34 +23,28 @@ SET_BACK = 32  # values in a row that are all older than the open cell: not stra
 
 
 class Grid:
-    """Aligns the values of n sensors to cells of `period_s`. Pure: no clock of its own.
+    """Aligns the values of n sensors to cells of one period. Pure: no clock of its own.
+
+    At most as many cells in a row are told as empty as the detector looks back; then the grid starts anew with the next
+    value, and tells it, as it does where the clock was set back.
 
     rule: what a cell says of a sensor, the "mean" of what was said in it, or the "last".
-    longest_gap: at most so many cells in a row are told as empty; then the grid starts anew with the next value, and
-    tells it, as it does where the clock was set back. gap: words for that.
     aligned: cells begin at whole periods of the clock, as 12:00 begins a minute, which suits values that come many to
     a cell. Else the first value lies in the middle of the first cell, so that those that come one to a cell may jitter
     by half a period before two share one.
+    gap: words for starting anew.
     """
 
-    def __init__(
-        self,
-        n: int,
-        period_s: float,
-        rule: Rule = "mean",
-        longest_gap: int = 600,
-        aligned: bool = False,
-        gap: str = "the input was silent for long, or its clock was set",
-    ) -> None:
+    def __init__(self, manifest: Manifest, rule: Rule, aligned: bool, gap: str) -> None:
         self.late = 0
         """Values dropped because their cell was over."""
-        self._period_s = period_s
+        self._period_s = manifest.period_s
         self._last_wins = rule == "last"
-        self._longest_gap = longest_gap
+        self._longest_gap = window_samples(manifest)
         self._aligned = aligned
         self._gap = gap
-        self._sum = np.zeros(n)  # (n,) of what was said in the open cell
-        self._count = np.zeros(n, np.int64)
+        self._sum = np.zeros(len(manifest.names))  # (n,) of what was said in the open cell
+        self._count = np.zeros(len(manifest.names), np.int64)
         self._first_s: float | None = None  # middle of cell 0; None: nothing was said yet
         self._open = 0
         self._empty = 0  # empty cells in a row before the open one
@@ -125,7 +119,7 @@ class Resampler:
     """
 
     def __init__(self, manifest: Manifest, rule: Rule, live: bool, source: str) -> None:
-        self._grid = Grid(len(manifest.sensors), manifest.period_s, rule, window_samples(manifest), aligned=True)
+        self._grid = Grid(manifest, rule, True, "the input was silent for long, or its clock was set")
         self._live = live
         self._source = source
         self._labeled_s: float | None = None  # time of the newest row that said one

@@ -257,14 +257,10 @@ def seconds_of(time: str | float | None) -> float | None:
 
 def _split(text: str) -> list[str]:
     """The fields of a CSV line; a semicolon anywhere makes that the separator, and a comma the decimal point."""
-    separator = ";" if ";" in text else ","
-    if '"' in text:
-        try:
-            fields = next(csv.reader([text], delimiter=separator))
-        except (csv.Error, StopIteration):
-            raise BadLine("quotes do not match") from None
-    else:
-        fields = text.split(separator)
+    try:
+        fields = next(csv.reader([text], delimiter=";" if ";" in text else ","))
+    except (csv.Error, StopIteration):
+        raise BadLine("quotes do not match") from None
     return [field.strip() for field in fields]
 
 

@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from step_models import step_manifest
 
 from edgekd.runtime.sources import InputEvent, Row
 from edgekd.runtime.sources.resample import SET_BACK, Grid, Rule
 
 NAN = float("nan")
+
+
+def grid_of(n: int, period_s: float, rule: Rule = "mean", longest_gap: int = 600, aligned: bool = False) -> Grid:
+    return Grid(step_manifest(n, 1, warmup=longest_gap, period_s=period_s), rule, aligned, "a gap")
 
 
 def fed(grid: Grid, *said: tuple[float, list[float]]) -> list:
@@ -31,7 +36,7 @@ def same(got: object, want: object) -> bool:
 
 @pytest.mark.parametrize(("rule", "want"), [("mean", [2.0, 10.0]), ("last", [3.0, 10.0])])
 def test_a_cell_is_the_mean_or_the_last_of_what_was_said(rule: Rule, want: list[float]) -> None:
-    grid = Grid(2, 1.0, rule)
+    grid = grid_of(2, 1.0, rule)
     assert fed(grid, (100.0, [1, NAN]), (100.2, [NAN, 10]), (100.3, [3, NAN]), (100.4, [np.inf, NAN])) == []
     (first,) = grid.put(101.0, np.array([5.0, 5.0]))
     assert isinstance(first, Row) and first.values.tolist() == want and first.time == 100.0
@@ -40,14 +45,14 @@ def test_a_cell_is_the_mean_or_the_last_of_what_was_said(rule: Rule, want: list[
 
 @given(st.lists(st.floats(-0.45, 0.45), min_size=2, max_size=40), st.sampled_from([1e-4, 0.1, 1.0, 60.0]))
 def test_a_clock_that_jitters_loses_and_doubles_nothing(jitter: list[float], period_s: float) -> None:
-    grid = Grid(1, period_s)
+    grid = grid_of(1, period_s)
     jitter[0] = 0.0
     told = [((17e8 if period_s > 1e-3 else 0.0) + (i + j) * period_s, [float(i)]) for i, j in enumerate(jitter)]
     assert fed(grid, *told) == [[i] for i in range(len(jitter) - 1)]
 
 
 def test_cells_begin_at_whole_periods_where_they_are_to() -> None:
-    grid = Grid(1, 0.1, aligned=True)
+    grid = grid_of(1, 0.1, aligned=True)
     told = [(17e8 + i / 20, [float(i)]) for i in range(3, 12)]  # 0.15, 0.2, 0.25 …: two to a tenth of a second
     rows = [row for at, values in told for row in grid.put(at, np.array(values)) if isinstance(row, Row)]
     assert values_of(rows) == [[3.0], [4.5], [6.5], [8.5]]
@@ -55,13 +60,13 @@ def test_cells_begin_at_whole_periods_where_they_are_to() -> None:
 
 
 def test_a_sensor_that_says_nothing_is_missing_and_a_short_gap_keeps_its_length() -> None:
-    grid = Grid(2, 10.0)
+    grid = grid_of(2, 10.0)
     got = fed(grid, (0.0, [1, 2]), (10.0, [3, NAN]), (40.0, [4, 5]), (50.0, [6, 7]))
     assert same(got, [[1, 2], [3, NAN], [NAN, NAN], [NAN, NAN], [4, 5]])
 
 
 def test_a_long_gap_starts_anew_whether_time_was_told_or_not() -> None:
-    told, silent = Grid(1, 1.0, longest_gap=3), Grid(1, 1.0, longest_gap=3)
+    told, silent = grid_of(1, 1.0, longest_gap=3), grid_of(1, 1.0, longest_gap=3)
     got = fed(told, (0.0, [1]))
     for second in range(1, 50):
         got += values_of(told.tick(second))
@@ -75,7 +80,7 @@ def test_a_long_gap_starts_anew_whether_time_was_told_or_not() -> None:
 
 
 def test_stragglers_are_dropped_and_a_clock_that_is_set_back_is_followed() -> None:
-    grid = Grid(1, 1.0, longest_gap=1000)
+    grid = grid_of(1, 1.0, longest_gap=1000)
     got = fed(grid, (100.0, [1]), (101.0, [2]), (100.1, [9]), (NAN, [9]), (102.0, [3]))
     assert got == [[1], [2]] and grid.late == 2
     hour_back = [(2.0 + i, [4.0]) for i in range(SET_BACK + 3)]

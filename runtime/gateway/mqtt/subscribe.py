@@ -167,7 +167,7 @@ class MessageReader(RowReader):
         self._index = {columns.get(name, name): i for i, name in enumerate(manifest.names)}
         rule, aligned = layout.resample or "mean", layout.resample is not None
         gap = "values are missing for longer than the model looks back"
-        self._grid = Grid(len(manifest.names), manifest.period_s, rule, window_samples(manifest), aligned, gap)
+        self._grid = Grid(manifest, rule, aligned, gap)
         self._time_key = layout.time
         self._values = np.full(len(manifest.names), np.nan)
         self._labeled: bool | None = None
