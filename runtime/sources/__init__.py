@@ -75,10 +75,8 @@ class Source:
     """The reader that the source's bytes go through."""
     live = True
     """Whether samples come as they are measured: no seeking, and time goes on while nobody listens."""
-    idle = True
-    """Whether nothing comes because the input has nothing, as far as one can know."""
-    tried = True
-    """Whether the input was opened, or could not be; or whether that takes long."""
+    turned_s: float | None = None
+    """When the thread that reads it last came round, on the monotonic clock. None: it has looked when it yields."""
     reconnects: int | None = None
     """Times that the input came back."""
     dropped: int | None = None

@@ -20,8 +20,6 @@ FEWEST_ROWS = 16384  # a burst, such as a recording that is replayed over a port
 MOST_BYTES = 32 * 2**20
 ROW_BYTES = 300  # of a row in the queue, beside its values
 TELL_EVERY_S = 10.0
-TRIED_S = 10.0  # to open an input may take a name server's time; a service that is not ready by then seems broken
-HUNG_S = 60.0  # a name server may take half a minute to answer; a thread that takes longer to turn has a fault
 
 
 class ReadAhead(Source):
@@ -49,8 +47,8 @@ class ReadAhead(Source):
         self._phase = 0  # samples in the open hop when the first that waits comes to the detector
         self._dropped_told = 0
         self._tell_due = 0.0
-        self._ended = self._closing = self.tried = False
-        self._made_s = self._turned_s = time.monotonic()  # when the thread last came round
+        self._ended = self._closing = False
+        self.turned_s: float = time.monotonic()
         self._error: BaseException | None = None
 
     @property
@@ -78,11 +76,8 @@ class ReadAhead(Source):
     def _next(self) -> Items | None:
         """What came, in the order and the pieces in which it came; empty where nothing did, None at the end."""
         with self._changed:
-            now = time.monotonic()
-            self.idle = now - self._turned_s < HUNG_S
-            self.tried = self.tried or now - self._made_s > TRIED_S
             self._in_hand_since = self._waiting[0][0] if self._waiting else None
-            if self.dropped > self._dropped_told and now >= self._tell_due:
+            if self.dropped > self._dropped_told and time.monotonic() >= self._tell_due:
                 return [self._tell_dropped()]
             if self._waiting:
                 self._in_hand_since, items = self._waiting.popleft()
@@ -101,20 +96,19 @@ class ReadAhead(Source):
             for items in self._source:
                 if self._closing:
                     break
-                self._turned_s = time.monotonic()
+                self.turned_s = time.monotonic()
                 self.reconnects = self._source.reconnects
                 if items:
                     self._put(items)
         except BaseException as error:  # raised where the loop can handle it
             self._error = error
         with self._changed:
-            self._ended = self.tried = True
+            self._ended = True
             self._changed.notify()
 
     def _put(self, items: Items) -> None:
         with self._changed:
             self._waiting.append((time.monotonic(), items))
-            self.tried = True
             self.backlog += _samples(items)
             if self.backlog > self.limit_rows:
                 self._drop()

@@ -18,6 +18,8 @@ from edgekd.runtime.sources import InputEvent, Items, Row
 
 SEND_S = 0.1  # a service manager that does not listen must not hold up detection for longer
 STATUS_EVERY_S = 10.0
+TRIED_S = 10.0  # to open an input may take a name server's time; a service that is not ready by then seems broken
+HUNG_S = 60.0  # a name server may take half a minute to answer; a thread that takes longer to turn has a fault
 
 
 class Systemd:
@@ -90,16 +92,20 @@ class Progress(Watcher):
         self._loop = loop
         self._service = service
         self._ready = False
+        self._tried = loop.source.turned_s is None  # else a thread is just opening it
+        self._tried_by = time.monotonic() + TRIED_S
         self._words = ""
 
     def arrived(self, items: Items) -> None:
         """Where nothing has come, an input that is known to have nothing is progress, too.
 
-        A source that reads ahead in a thread has nothing for the loop where that thread hangs, too: it says by `idle`
-        whether the thread has looked just now. All others have looked when they yield nothing.
+        A source that reads ahead in a thread has nothing for the loop where that thread hangs, too: it says when the
+        thread last came round. All others have looked when they yield nothing.
         """
-        if not items and self._loop.source.idle:
+        turned_s = self._loop.source.turned_s
+        if not items and (turned_s is None or time.monotonic() - turned_s < HUNG_S):
             self._service.feed()
+        self._tried = self._tried or bool(items) or time.monotonic() > self._tried_by
         told = [item.words for item in items if isinstance(item, InputEvent) and item.told]
         if told:
             self._words = told[-1]
@@ -113,7 +119,7 @@ class Progress(Watcher):
     def tick(self) -> None:
         """Ready, and what `systemctl status` shows."""
         if not self._ready:
-            self._ready = self._loop.source.tried  # else a thread is just opening it
+            self._ready = self._tried
             if self._ready:
                 self._service.ready(self._status())
         elif self._service.status_is_due:
