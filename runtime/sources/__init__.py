@@ -49,6 +49,10 @@ class InputEvent:
 Items = Sequence[Row | InputEvent]
 
 
+class NoSample(ValueError):
+    """A line or an image that is none, or does not fit the model; the text says why."""
+
+
 class Tally:
     """Counts what of an input was no sample."""
 

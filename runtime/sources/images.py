@@ -15,16 +15,12 @@ import numpy as np
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.sources import InputEvent, Items, Row, Source, Tally
+from edgekd.runtime.sources import InputEvent, Items, NoSample, Row, Source, Tally
 
 SUFFIXES = (".npy", ".pgm", ".raw", ".bin")
 KINDS: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
 MAX_FILE_BYTES = 64 * 2**20
 _PGM = re.compile(rb"P([25])(?:\s|#[^\n]*\n)+(\d{1,6})(?:\s|#[^\n]*\n)+(\d{1,6})(?:\s|#[^\n]*\n)+(\d{1,5})\s")
-
-
-class BadFrame(ValueError):
-    """An image that is none, or not of the model's size; the text says why."""
 
 
 class FrameReader(Tally):
@@ -40,24 +36,24 @@ class FrameReader(Tally):
         self._count = 0
 
     def read(self, path: Path) -> np.ndarray:
-        """The image in a file, float32 (rows, columns). Raises BadFrame where it is none, or of another shape."""
+        """The image in a file, float32 (rows, columns). Raises NoSample where it is none, or of another shape."""
         suffix = path.suffix.lower()
         try:
             if path.stat().st_size > MAX_FILE_BYTES:
-                raise BadFrame(f"larger than {MAX_FILE_BYTES >> 20} MiB")
+                raise NoSample(f"larger than {MAX_FILE_BYTES >> 20} MiB")
             if suffix == ".npy":
                 image = np.load(path, allow_pickle=False)
             else:
                 image = (_pgm if suffix == ".pgm" else self._raw)(path.read_bytes())
-        except BadFrame:
+        except NoSample:
             raise
         except (OSError, ValueError, EOFError) as error:
-            raise BadFrame(f"cannot be read ({shown(str(error), 100)})") from None
+            raise NoSample(f"cannot be read ({shown(str(error), 100)})") from None
         if image.dtype.kind not in "fiub":
-            raise BadFrame("holds no numbers")
+            raise NoSample("holds no numbers")
         image = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
         if image.shape != self.shape:
-            raise BadFrame(f"is {_by(image.shape)}, the model takes images of {_by(self.shape)}")
+            raise NoSample(f"is {_by(image.shape)}, the model takes images of {_by(self.shape)}")
         return image.astype(np.float32)
 
     def feed(self, data: bytes) -> list[Row | InputEvent]:
@@ -83,7 +79,7 @@ class FrameReader(Tally):
             if len(data) == pixels * kind.itemsize:
                 return np.frombuffer(data, kind).reshape(self.shape)
         want = f"an image of {_by(self.shape)} has {pixels} (or {4 * pixels} as float32)"
-        raise BadFrame(f"has {len(data)} bytes, {want}")
+        raise NoSample(f"has {len(data)} bytes, {want}")
 
 
 class FrameFiles(Source):
@@ -104,7 +100,7 @@ class FrameFiles(Source):
             raise UsageError(f"{told}: holds no images; {', '.join(SUFFIXES)} are read")
         try:
             self.rows.read(self._paths[0])
-        except BadFrame as bad:
+        except NoSample as bad:
             raise UsageError(f"{shown(self._paths[0].name, 300)} {bad}; resize or crop the images to it") from None
 
     def seek(self, sample: int) -> None:
@@ -119,7 +115,7 @@ class FrameFiles(Source):
                 if not self._skip:
                     items.append(Row(image, frame=shown(path.name, 300)))
                 self._skip = max(0, self._skip - 1)
-            except BadFrame as bad:
+            except NoSample as bad:
                 if not self._skip:
                     self.rows.refuse(f"{shown(path.name, 100)} {bad}")
             yield items
@@ -139,17 +135,17 @@ def parse_raw(text: str, shape: tuple[int, int]) -> str:
 def _pgm(data: bytes) -> np.ndarray:
     head = _PGM.match(data)
     if not head or not 0 < int(head[4]) <= 255:
-        raise BadFrame("is no PGM picture of at most 255 grey values")
+        raise NoSample("is no PGM picture of at most 255 grey values")
     columns, rows = int(head[2]), int(head[3])
     if head[1] == b"5":
         pixels = np.frombuffer(data[head.end() :][: rows * columns], np.uint8)
     else:
         words = data[head.end() :].split()
         if not all(word.isdigit() and len(word) <= 3 for word in words):
-            raise BadFrame("is a PGM picture with something that is no grey value")
+            raise NoSample("is a PGM picture with something that is no grey value")
         pixels = np.array([int(word) for word in words], np.int64)
     if len(pixels) != rows * columns:
-        raise BadFrame(f"is cut short, {len(pixels)} of {rows * columns} pixels")
+        raise NoSample(f"is cut short, {len(pixels)} of {rows * columns} pixels")
     return pixels.reshape(rows, columns)
 
 

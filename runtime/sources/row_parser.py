@@ -23,7 +23,7 @@ import numpy as np
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.sources import Row, Tally
+from edgekd.runtime.sources import NoSample, Row, Tally
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
 MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-", "?"))  # how loggers write "no value", lower case
@@ -48,10 +48,6 @@ class Layout:
 
 
 PLAIN = Layout()
-
-
-class BadLine(ValueError):
-    """A line that is no row; the text says why."""
 
 
 class RowParser:
@@ -105,7 +101,7 @@ class RowParser:
         self.lines += 1
         try:
             if overlong:
-                raise BadLine(f"longer than {self.limit} bytes")
+                raise NoSample(f"longer than {self.limit} bytes")
             if self._layout.checksum:
                 text = _without_checksum(text)
             decoded = text.decode()
@@ -117,8 +113,8 @@ class RowParser:
             if decoded[:1] == "[":
                 return self._array(_json(decoded))
             return self._csv(_split(decoded))
-        except (BadLine, UnicodeDecodeError) as error:
-            reason = str(error) if isinstance(error, BadLine) else "not UTF-8 text"
+        except (NoSample, UnicodeDecodeError) as error:
+            reason = str(error) if isinstance(error, NoSample) else "not UTF-8 text"
         self.unreadable += 1
         self.tally.refuse(reason)
         if self.lines == 1 and self._rule == "fits":
@@ -131,7 +127,7 @@ class RowParser:
         text = line.strip()
         if self._layout.checksum:
             text = text.removeprefix(b"$").partition(b"*")[0]
-        with contextlib.suppress(BadLine, UnicodeDecodeError):
+        with contextlib.suppress(NoSample, UnicodeDecodeError):
             self._offered = self._take_header(_split(text.decode().removeprefix("\ufeff")))
 
     def _quick(self, text: str) -> Row | None:
@@ -157,7 +153,7 @@ class RowParser:
             return None
         try:
             row = self._csv_row(fields)
-        except BadLine:
+        except NoSample:
             if self._take_header(fields):
                 return None
             self._refuse_header(fields)
@@ -169,36 +165,36 @@ class RowParser:
     def _csv_row(self, fields: list[str]) -> Row:
         if self._offered and len(fields) != self._width:
             self._picked, self._offered = None, False  # it was torn after all
+        count, n = len(fields), self._n
+        picked: Sequence[int]
         if self._picked is not None:
-            if len(fields) != self._width:
-                raise BadLine(f"{len(fields)} columns, the header has {self._width}")
-            time = fields[self._time_at] if self._time_at is not None else None
-            sequence = None if self._sequence_at is None else _sequence(fields[self._sequence_at])
-            return Row(_numbers([fields[i] for i in self._picked]), time or None, None, sequence)
-        if self._mapped or self._layout.time:
-            raise BadLine(f"no header yet, and --{'map' if self._mapped else 'time'} goes by its names")
-        time = sequence = None
-        if self._layout.sequence:
-            if len(fields) != self._n + 1:
-                raise BadLine(f"{len(fields)} columns and no header, the model has {self._n} sensors and a sequence")
-            sequence, fields = _sequence(fields[0]), fields[1:]
-        elif len(fields) == self._n + 1:
-            if not fields[-1]:  # firmware that ends every line with a separator
-                fields = fields[:-1]
-            elif not _is_number(fields[0]) and seconds_of(fields[0]) is not None:
-                time, fields = fields[0], fields[1:]
-        if len(fields) != self._n:
-            raise BadLine(f"{len(fields)} columns and no header, the model has {self._n} sensors")
-        return Row(_numbers(fields), time, None, sequence)
+            if count != self._width:
+                raise NoSample(f"{count} columns, the header has {self._width}")
+            picked, time_at, sequence_at = self._picked, self._time_at, self._sequence_at
+        elif self._mapped or self._layout.time:
+            raise NoSample(f"no header yet, and --{'map' if self._mapped else 'time'} goes by its names")
+        elif self._layout.sequence:
+            if count != n + 1:
+                raise NoSample(f"{count} columns and no header, the model has {n} sensors and a sequence")
+            picked, time_at, sequence_at = range(1, n + 1), None, 0
+        elif count == n or (count == n + 1 and not fields[-1]):  # firmware that ends every line with a separator
+            picked, time_at, sequence_at = range(n), None, None
+        elif count == n + 1 and not _is_number(fields[0]) and seconds_of(fields[0]) is not None:
+            picked, time_at, sequence_at = range(1, n + 1), 0, None
+        else:
+            raise NoSample(f"{count} columns and no header, the model has {n} sensors")
+        time = None if time_at is None else fields[time_at] or None
+        sequence = None if sequence_at is None else _sequence(fields[sequence_at])
+        return Row(_numbers([fields[i] for i in picked]), time, None, sequence)
 
     def _take_header(self, fields: list[str]) -> bool:
         if not self._wanted <= set(fields):
             return False
         if any(fields.count(name) > 1 for name in self._wanted):
-            raise BadLine("the header names a sensor's column twice")
+            raise NoSample("the header names a sensor's column twice")
         for option, column in (("--time", self._layout.time), ("--sequence", self._layout.sequence)):
             if column is not None and column not in fields:
-                raise BadLine(f"the header lacks '{shown(column, 40)}', the column of {option}")
+                raise NoSample(f"the header lacks '{shown(column, 40)}', the column of {option}")
         self._offered = False
         self._picked = [fields.index(name) for name in self._columns]
         self._width = len(fields)
@@ -217,11 +213,11 @@ class RowParser:
         message = f"the header lacks {listed}{more}; name its column with --map '{lacking[0]}=COLUMN'"
         if self.lines == 1 and self._rule != "anything":
             raise UsageError(f"{self._source}, line 1: {message}")
-        raise BadLine(message)
+        raise NoSample(message)
 
     def _object(self, value: Any) -> Row:
         if self._wanted.isdisjoint(value):
-            raise BadLine("the object has none of the model's sensors")
+            raise NoSample("the object has none of the model's sensors")
         if self._keys != (keys := tuple(value)):  # objects of one source mostly have the same
             self._keys = keys
             self._time_key = self._layout.time or next(
@@ -236,7 +232,7 @@ class RowParser:
         if self._layout.sequence is not None and value:
             sequence, value = _sequence(value[0]), value[1:]
         if len(value) != self._n:
-            raise BadLine(f"{len(value)} values, the model has {self._n} sensors")
+            raise NoSample(f"{len(value)} values, the model has {self._n} sensors")
         return Row(_numbers(value), None, None, sequence)
 
 
@@ -260,7 +256,7 @@ def _split(text: str) -> list[str]:
     try:
         fields = next(csv.reader([text], delimiter=";" if ";" in text else ","))
     except (csv.Error, StopIteration):
-        raise BadLine("quotes do not match") from None
+        raise NoSample("quotes do not match") from None
     return [field.strip() for field in fields]
 
 
@@ -278,12 +274,12 @@ def _number(value: Any) -> float:
         if not isinstance(value, str):
             return float("nan") if value is None else float(value)
     except (TypeError, OverflowError):
-        raise BadLine("a sensor's value is no number") from None
+        raise NoSample("a sensor's value is no number") from None
     text = value.strip()
     if text.lower() in MISSING:
         return float("nan")
     if "_" in text or not _is_number(text):  # the former is Python's own spelling of numbers, nobody else's
-        raise BadLine(f"'{shown(text, 40)}' is no number")
+        raise NoSample(f"'{shown(text, 40)}' is no number")
     return float(text.replace(",", "."))
 
 
@@ -298,23 +294,23 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise BadLine("neither JSON nor CSV") from None
+        raise NoSample("neither JSON nor CSV") from None
 
 
 def _sequence(value: Any) -> int:
     text = value if isinstance(value, str) else repr(value)
     if text.isascii() and text.isdigit() and len(text) <= 20 and int(text) < 2**64:
         return int(text)
-    raise BadLine(f"the sequence '{shown(text, 40)}' is no count")
+    raise NoSample(f"the sequence '{shown(text, 40)}' is no count")
 
 
 def _without_checksum(line: bytes) -> bytes:
-    """The line before its * and checksum; raises BadLine where that is missing or wrong."""
+    """The line before its * and checksum; raises NoSample where that is missing or wrong."""
     found = _CHECKED.fullmatch(line.removeprefix(b"$"))
     if found is None:
-        raise BadLine("there is no checksum at its end, * and two hexadecimal digits")
+        raise NoSample("there is no checksum at its end, * and two hexadecimal digits")
     if int(found[2], 16) != np.bitwise_xor.reduce(np.frombuffer(found[1], np.uint8)):
-        raise BadLine("its checksum is wrong")
+        raise NoSample("its checksum is wrong")
     return found[1]
 
 
