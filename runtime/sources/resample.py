@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ from edgekd.runtime.sources import InputEvent, Row, window_samples
 from edgekd.runtime.sources.row_parser import seconds_of
 
 Rule = Literal["mean", "last"]
+Label = Callable[[float], str | float | None]
 EDGE = 1e-3  # of a cell: 0.3 s is not in the third tenth of a second because a float says 0.29999…
 SET_BACK = 32  # values in a row that are all older than the open cell: not stragglers, the clock has been set back
 
@@ -32,10 +33,10 @@ class Grid:
     aligned: cells begin at whole periods of the clock, as 12:00 begins a minute, which suits values that come many to
     a cell. Else the first value lies in the middle of the first cell, so that those that come one to a cell may jitter
     by half a period before two share one.
-    gap: words for starting anew.
+    gap: words for starting anew. label: the time label of a sample, by the middle of its cell.
     """
 
-    def __init__(self, manifest: Manifest, rule: Rule, aligned: bool, gap: str) -> None:
+    def __init__(self, manifest: Manifest, rule: Rule, aligned: bool, gap: str, label: Label) -> None:
         self.late = 0
         """Values dropped because their cell was over."""
         self._period_s = manifest.period_s
@@ -43,6 +44,7 @@ class Grid:
         self._longest_gap = window_samples(manifest)
         self._aligned = aligned
         self._gap = gap
+        self._label = label
         self._sum = np.zeros(len(manifest.names))  # (n,) of what was said in the open cell
         self._count = np.zeros(len(manifest.names), np.int64)
         self._first_s: float | None = None  # middle of cell 0; None: nothing was said yet
@@ -53,8 +55,8 @@ class Grid:
     def put(self, seconds: float, values: np.ndarray) -> list[Row | InputEvent]:
         """What was said at a time: values (n,) raw units, not finite where nothing was said of a sensor.
 
-        The samples of the cells that are complete now, the oldest first, their times the middles of the cells; NaN
-        where a cell says nothing of a sensor.
+        The samples of the cells that are complete now, the oldest first; NaN where a cell says nothing
+        of a sensor.
         """
         if not math.isfinite(seconds):
             self.late += 1
@@ -104,7 +106,7 @@ class Grid:
         self._sum[:] = 0
         self._count[:] = 0
         self._open += 1
-        return Row(sample.astype(np.float32), middle_s)
+        return Row(sample.astype(np.float32), self._label(middle_s))
 
     def _start_anew(self) -> InputEvent:
         self._first_s = None
@@ -115,11 +117,12 @@ class Grid:
 class Resampler:
     """Rows through a Grid, by their time labels; rows of a live source without any by the monotonic clock.
 
-    Raises UsageError where the rows of a recording have no time labels.
+    A sample has the label of the newest row in it. Raises UsageError where the rows of a recording have no time labels.
     """
 
     def __init__(self, manifest: Manifest, rule: Rule, live: bool, source: str) -> None:
-        self._grid = Grid(manifest, rule, True, "the input was silent for long, or its clock was set")
+        gap = "the input was silent for long, or its clock was set"
+        self._grid = Grid(manifest, rule, True, gap, lambda middle_s: self._label)
         self._live = live
         self._source = source
         self._labeled_s: float | None = None  # time of the newest row that said one
@@ -129,15 +132,15 @@ class Resampler:
         """The samples that these rows complete, or that time alone does."""
         items: list[Row | InputEvent] = []
         for row in rows:
-            items += self._labeled(self._grid.put(self._seconds(row), row.values))
+            items += self._grid.put(self._seconds(row), row.values)
             self._label = row.time
         if self._live and self._labeled_s is None:
-            items += self._labeled(self._grid.tick(time.monotonic()))
+            items += self._grid.tick(time.monotonic())
         return items
 
     def end(self) -> list[Row | InputEvent]:
         """The sample that was open when the input ended for good."""
-        return self._labeled(self._grid.end())
+        return self._grid.end()
 
     def _seconds(self, row: Row) -> float:
         """When a row was; one that lacks its label is taken with the row before."""
@@ -149,10 +152,3 @@ class Resampler:
             return time.monotonic()
         lacking = f"{self._source}: --resample needs a time label in each row, and there is none"
         raise UsageError(f"{lacking}; name its column with --time")
-
-    def _labeled(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
-        """Samples with the source's own label of the newest row in them."""
-        for item in items:
-            if isinstance(item, Row):
-                item.time = self._label
-        return items

@@ -167,7 +167,7 @@ class MessageReader(RowReader):
         self._index = {columns.get(name, name): i for i, name in enumerate(manifest.names)}
         rule, aligned = layout.resample or "mean", layout.resample is not None
         gap = "values are missing for longer than the model looks back"
-        self._grid = Grid(manifest, rule, aligned, gap)
+        self._grid = Grid(manifest, rule, aligned, gap, lambda middle_s: middle_s if self._labeled else None)
         self._time_key = layout.time
         self._values = np.full(len(manifest.names), np.nan)
         self._labeled: bool | None = None
@@ -191,7 +191,7 @@ class MessageReader(RowReader):
         if self._grid.late > late:
             self.refuse("values come too late")
         self._values[index] = np.nan
-        return self._samples(samples)
+        return samples
 
     def tick(self) -> Items:
         """What is complete by now, though nothing more came. Values of single sensors with a time wait for the next."""
@@ -199,7 +199,7 @@ class MessageReader(RowReader):
             return self.feed(b"")
         samples = self._grid.tick(time.monotonic())
         self._open = not samples
-        return self._samples(samples)
+        return samples
 
     def _time_of(self, label_s: float | None) -> float:
         """Where a value belongs: on the values' own clock if the first of them had a time, else on this machine's."""
@@ -209,12 +209,6 @@ class MessageReader(RowReader):
             return time.monotonic()
         self._newest_s = self._newest_s if label_s is None else label_s
         return self._newest_s
-
-    def _samples(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
-        for item in items:
-            if isinstance(item, Row) and not self._labeled:
-                item.time = None
-        return items
 
 
 def _value(payload: bytes, time_key: str | None) -> tuple[float, str | float | None]:
