@@ -19,7 +19,7 @@ from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sources import InputEvent, Items, Row, Source
-from edgekd.runtime.sources.images import FrameBytes
+from edgekd.runtime.sources.images import FrameReader
 from edgekd.runtime.sources.read_ahead import ReadAhead
 from edgekd.runtime.sources.row_reader import RowReader
 from edgekd.runtime.sources.stdin import Stdin
@@ -196,8 +196,8 @@ def test_a_source_that_has_nothing_says_so_at_once(model: Path, kind: str, monke
     silent, (out, into) = Silent(), os.pipe()
     source: Any = {
         "read ahead": lambda: ReadAhead(silent, step_manifest(N, HOP), lambda: 0),
-        "pipe": lambda: Stdin(step_manifest(N, HOP), {}, fd=out),
-        "images": lambda: FrameBytes((HOP, N), fd=out),
+        "pipe": lambda: Stdin(RowReader(step_manifest(N, HOP), {}), out),
+        "images": lambda: Stdin(FrameReader((HOP, N)), out),
     }[kind]()
     run = Run(model, source)
     monkeypatch.setattr(time, "sleep", None)
