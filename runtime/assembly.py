@@ -69,18 +69,12 @@ def open_source(options: Options, detector: Detector) -> Source:
 
         return CsvFile(options.csv, manifest, columns, layout)
     from edgekd.runtime.sources.row_reader import RowReader
-    from edgekd.runtime.sources.stdin import NAME, Stdin
+    from edgekd.runtime.sources.stdin import Stdin
 
-    return Stdin(RowReader(manifest, columns, "header fits", NAME, layout, live=True))
+    return Stdin(RowReader(manifest, columns, "header fits", Stdin.name, layout, live=True))
 
 
-def connection(
-    door: Door,
-    options: Options,
-    detector: Detector,
-    give_up_after_s: float | None = None,
-    idle_timeout_s: float | None = None,
-) -> Source:
+def connection(door: Door, options: Options, detector: Detector) -> Source:
     """Lines from something that may be lost and comes back, read while the detector computes."""
     from edgekd.runtime.sources.read_ahead import ReadAhead
     from edgekd.runtime.sources.reconnect import Reconnecting
@@ -89,8 +83,7 @@ def connection(
     manifest = detector.manifest
     columns, layout = columns_of(options.maps, manifest), layout_of(options)
     rows = RowReader(manifest, columns, "anything", door.name, layout, live=True)
-    source = Reconnecting(door, rows, manifest, give_up_after_s, idle_timeout_s)
-    return ReadAhead(source, manifest, lambda: detector.samples_seen)
+    return ReadAhead(Reconnecting(door, rows, manifest), manifest, lambda: detector.samples_seen)
 
 
 def layout_of(options: Options) -> Layout:

@@ -82,6 +82,10 @@ def loop_of(
     keeper = assembly.keeper_of(stream, loop, writer, threshold)
     fan_out.keeper = keeper[0] if keeper else None
     loop.watchers = [*Systemd.watching(loop), *assembly.watchers_of(stream, loop), threshold, fan_out, *keeper]
+    if stream.give_up_after is not None and (stream.serial or stream.tcp):
+        from edgekd.runtime.gateway.watchers.give_up import GiveUp
+
+        loop.watchers.append(GiveUp(loop, stream.give_up_after))
     return loop
 
 
@@ -93,7 +97,11 @@ def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detect
         from edgekd.runtime.sources.serial_line import SerialPort
 
         door: Door = TcpServer(stream.tcp) if stream.tcp else SerialPort(stream.serial or "", stream.baud)
-        return assembly.connection(door, stream, detector, stream.give_up_after, stream.idle_timeout or None)
+        if stream.idle_timeout:
+            from edgekd.runtime.gateway.sources.idle_timeout import IdleTimeout
+
+            door = IdleTimeout(door, stream.idle_timeout)
+        return assembly.connection(door, stream, detector)
     columns, layout = assembly.columns_of(stream.maps, manifest), assembly.layout_of(stream)
     if stream.csv and stream.follow:
         from edgekd.runtime.gateway.sources.growing_file import GrowingFile

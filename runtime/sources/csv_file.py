@@ -40,8 +40,11 @@ class CsvFile(Source):
 
     def __iter__(self) -> Iterator[Items]:
         with self._file:
-            while data := self._read():
-                yield self._left(self.rows.feed(data))
+            try:
+                while data := self._file.read1(CHUNK_BYTES):
+                    yield self._left(self.rows.feed(data))
+            except OSError as error:
+                raise InputLost(f"{self._shown}: cannot be read further ({error.strerror})") from None
             yield self._left(self.rows.end())
 
     def _left(self, items: Items) -> list[Row | InputEvent]:
@@ -58,9 +61,3 @@ class CsvFile(Source):
             if self._count >= self._skip:
                 left.append(item)
         return left
-
-    def _read(self) -> bytes:
-        try:
-            return self._file.read1(CHUNK_BYTES)
-        except OSError as error:
-            raise InputLost(f"{self._shown}: cannot be read further ({error.strerror})") from None

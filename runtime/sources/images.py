@@ -34,8 +34,8 @@ class FrameReader(Tally):
         """kind: of the numbers, where images come one after the other without anything between them."""
         super().__init__("images")
         self.shape = shape
-        self._pixels = shape[0] * shape[1]
         self._kind = KINDS[kind]
+        self._size = shape[0] * shape[1] * self._kind.itemsize
         self._pending = bytearray()
         self._count = 0
 
@@ -45,14 +45,14 @@ class FrameReader(Tally):
         try:
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise BadFrame(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-            image = np.load(path, allow_pickle=False) if suffix == ".npy" else None
-            data = path.read_bytes() if image is None else b""
+            if suffix == ".npy":
+                image = np.load(path, allow_pickle=False)
+            else:
+                image = (_pgm if suffix == ".pgm" else self._raw)(path.read_bytes())
         except BadFrame:
             raise
         except (OSError, ValueError, EOFError) as error:
             raise BadFrame(f"cannot be read ({shown(str(error), 100)})") from None
-        if image is None:
-            image = _pgm(data) if suffix == ".pgm" else self._raw(data)
         if image.dtype.kind not in "fiub":
             raise BadFrame("holds no numbers")
         image = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
@@ -63,27 +63,26 @@ class FrameReader(Tally):
     def feed(self, data: bytes) -> list[Row | InputEvent]:
         """The images that `data` completes."""
         self._pending += data
-        size = self._pixels * self._kind.itemsize
         rows: list[Row | InputEvent] = []
-        for at in range(0, len(self._pending) - size + 1, size):
-            image = np.frombuffer(bytes(self._pending[at : at + size]), self._kind).reshape(self.shape)
+        for at in range(0, len(self._pending) - self._size + 1, self._size):
+            image = np.frombuffer(bytes(self._pending[at : at + self._size]), self._kind).reshape(self.shape)
             rows.append(Row(image.astype(np.float32), frame=str(self._count)))
             self._count += 1
-        del self._pending[: len(rows) * size]
+        del self._pending[: len(rows) * self._size]
         return rows
 
     def end(self) -> list[Row | InputEvent]:
         """Nothing: what is left is no image."""
         if self._pending:
-            size = self._pixels * self._kind.itemsize
-            self.refuse(f"the last image is cut short, {len(self._pending)} of {size} bytes")
+            self.refuse(f"the last image is cut short, {len(self._pending)} of {self._size} bytes")
         return []
 
     def _raw(self, data: bytes) -> np.ndarray:
+        pixels = self.shape[0] * self.shape[1]
         for kind in KINDS.values():
-            if len(data) == self._pixels * kind.itemsize:
+            if len(data) == pixels * kind.itemsize:
                 return np.frombuffer(data, kind).reshape(self.shape)
-        want = f"an image of {_by(self.shape)} has {self._pixels} (or {4 * self._pixels} as float32)"
+        want = f"an image of {_by(self.shape)} has {pixels} (or {4 * pixels} as float32)"
         raise BadFrame(f"has {len(data)} bytes, {want}")
 
 

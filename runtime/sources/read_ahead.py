@@ -36,7 +36,10 @@ class ReadAhead(Source):
         self.name, self.rows, self.reconnects = source.name, source.rows, source.reconnects
         self.backlog: int = 0
         self.dropped: int = 0
-        self.limit_rows = limit_rows or _limit_rows(manifest)
+        wanted = max(int(LONGEST_LAG_S / manifest.period_s), FEWEST_ROWS)
+        affordable = MOST_BYTES // (4 * len(manifest.sensors) + ROW_BYTES)
+        self.limit_rows = limit_rows or max(min(wanted, affordable), 4 * window_samples(manifest))
+        """Samples that may wait; always so many that what is dropped is longer than the detector's window."""
         self._source = source
         self._hop = manifest.hop
         self._samples_seen = samples_seen
@@ -153,10 +156,3 @@ class ReadAhead(Source):
 
 def _samples(items: Iterable[Row | InputEvent]) -> int:
     return sum(isinstance(item, Row) for item in items)
-
-
-def _limit_rows(manifest: Manifest) -> int:
-    """Rows that may wait; always so many that what is dropped is longer than the detector's window."""
-    wanted = max(int(LONGEST_LAG_S / manifest.period_s), FEWEST_ROWS)
-    affordable = MOST_BYTES // (4 * len(manifest.sensors) + ROW_BYTES)
-    return max(min(wanted, affordable), 4 * window_samples(manifest))

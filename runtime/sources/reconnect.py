@@ -1,8 +1,8 @@
 """An input that may be lost at any time and comes back: what a serial port and a TCP connection have in common.
 
 Whatever a read raises means the same here: close, wait, open again, and say so. The first line after every open is
-dropped, because reading may begin somewhere in the middle of it. Nothing ends the run but `give_up_after_s`. It reads
-and waits where it is, so it belongs into a thread (`ReadAhead`).
+dropped, because reading may begin somewhere in the middle of it. It reads and waits where it is, for ever, so it
+belongs into a thread (`ReadAhead`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Generator, Iterator
 from typing import Any, Protocol
 
 from edgekd.runtime.backoff import Backoff
-from edgekd.runtime.errors import InputLost
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import TICK_S, InputEvent, Items, Source, window_samples
@@ -55,29 +54,17 @@ class Door(Protocol):
 class Reconnecting(Source):
     """Reads a door for ever."""
 
-    def __init__(
-        self,
-        door: Door,
-        rows: RowReader,
-        manifest: Manifest,
-        give_up_after_s: float | None = None,
-        idle_timeout_s: float | None = None,
-    ) -> None:
-        """give_up_after_s: raise InputLost where the input has been gone for so long.
-        idle_timeout_s: open the input again where it has said nothing for so long.
-        """
+    def __init__(self, door: Door, rows: RowReader, manifest: Manifest) -> None:
         self.name = door.name
         self.rows: RowReader = rows
         self.reconnects: int = 0
         self._door = door
         self._shown = shown(door.name, 200)
-        self._give_up_after_s = give_up_after_s
-        self._idle_timeout_s = idle_timeout_s
         self._window_s = window_samples(manifest) * manifest.period_s
 
     def __iter__(self) -> Iterator[Items]:
         gone_since, lost = time.monotonic(), False
-        backoff, reason = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), ""
+        backoff, reason, parser = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), "", self.rows.parser
         while True:
             try:
                 self._door.open()
@@ -88,18 +75,17 @@ class Reconnecting(Source):
                     yield [self._event("input_waiting", words, reason=reason)]
             else:
                 yield [self._opened(time.monotonic() - gone_since, lost)]
-                readable = self.rows.parser.readable
+                readable = parser.lines - parser.unreadable
                 reason = yield from self._read()
                 gone_since, lost = time.monotonic(), True
-                if self.rows.parser.readable > readable:  # else it may be a loose contact: wait longer every time
+                if (
+                    parser.lines - parser.unreadable > readable
+                ):  # else it may be a loose contact: wait longer every time
                     backoff.reset()
                 words = f"lost {self._shown}: {reason}; opening it again when it is back"
                 yield [self._event("input_lost", words, reason=reason)]
             again = time.monotonic() + backoff.wait_s(ABSENT_WAIT_S if self._door.absent() else LONGEST_WAIT_S)
-            while (left_s := again - (now := time.monotonic())) > 0:
-                gone_s = now - gone_since
-                if self._give_up_after_s is not None and gone_s > self._give_up_after_s:
-                    raise InputLost(f"{self._shown}: gone for {gone_s:.0f} s ({reason}); gave up waiting for it")
+            while (left_s := again - time.monotonic()) > 0:
                 time.sleep(min(TICK_S, left_s))
                 yield self.rows.feed(b"")
 
@@ -119,24 +105,19 @@ class Reconnecting(Source):
 
     def _read(self) -> Generator[Items, None, str]:
         """Rows until the connection fails; returns why."""
-        first, heard_at, garbled = True, time.monotonic(), _Garbled(self.rows)
+        first, garbled = True, _Garbled(self.rows)
         try:
             while True:
                 try:
                     data = self._door.read()
                 except (OSError, TypeError) as error:  # TypeError: pyserial, when the port vanishes inside a call
                     return reason_of(error)
-                now = time.monotonic()
-                if data:
-                    heard_at = now
-                elif self._idle_timeout_s is not None and now - heard_at > self._idle_timeout_s:
-                    return f"it has said nothing for {self._idle_timeout_s:g} s"
                 lines = self.rows.splitter.feed(data)
                 if first and lines:
                     first = False
                     self.rows.parser.offer_header(lines.pop(0))  # of use even where its first character is missing
                 items = self.rows.rows_of(lines)
-                if garbled.observe(now):
+                if garbled.observe():
                     words = f"most of what {self._shown} says is no sample: {self._door.garbled}"
                     items.append(self._event("input_garbled", words, check=self._door.garbled))
                 yield items
@@ -151,22 +132,22 @@ class _Garbled:
     def __init__(self, rows: RowReader) -> None:
         self._rows = rows
         self._told = False
-        self._begin(time.monotonic())
+        self._begin()
 
-    def observe(self, now: float) -> bool:
+    def observe(self) -> bool:
         """Whether it is to be told now."""
-        good = self._rows.parser.readable - self._readable
+        lines = self._rows.parser.lines - self._lines
         bad = self._rows.parser.unreadable - self._unreadable
         endless = self._rows.splitter.skipping  # noise without a newline is one line for ever
-        if now < self._due or (good + bad < GARBLED_LINES and not endless):
+        if time.monotonic() < self._due or (lines < GARBLED_LINES and not endless):
             return False
-        told, self._told = self._told, bad > good or (endless and not good)
-        self._begin(now)
+        told, self._told = self._told, 2 * bad > lines or (endless and bad == lines)
+        self._begin()
         return self._told and not told
 
-    def _begin(self, now: float) -> None:
-        self._due = now + GARBLED_S
-        self._readable, self._unreadable = self._rows.parser.readable, self._rows.parser.unreadable
+    def _begin(self) -> None:
+        self._due = time.monotonic() + GARBLED_S
+        self._lines, self._unreadable = self._rows.parser.lines, self._rows.parser.unreadable
 
 
 def reason_of(error: Exception) -> str:

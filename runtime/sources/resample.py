@@ -1,15 +1,121 @@
-"""Rows at another rate than the model's, or at odd times, to samples at its period (`--resample`)."""
+"""Values that come at another rate than the model's (`--resample`), or at odd times, aligned to its period.
+
+Time is cut into cells of one period; what is said within a cell becomes one sample.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, window_samples
 from edgekd.runtime.sources.row_parser import seconds_of
-from edgekd.runtime.sources.time_grid import Grid, Rule
+
+Rule = Literal["mean", "last"]
+EDGE = 1e-3  # of a cell: 0.3 s is not in the third tenth of a second because a float says 0.29999…
+SET_BACK = 32  # values in a row that are all older than the open cell: not stragglers, the clock has been set back
+
+
+class Grid:
+    """Aligns the values of n sensors to cells of `period_s`. Pure: no clock of its own.
+
+    rule: what a cell says of a sensor, the "mean" of what was said in it, or the "last".
+    longest_gap: at most so many cells in a row are told as empty; then the grid starts anew with the next value, and
+    tells it, as it does where the clock was set back. gap: words for that.
+    aligned: cells begin at whole periods of the clock, as 12:00 begins a minute, which suits values that come many to
+    a cell. Else the first value lies in the middle of the first cell, so that those that come one to a cell may jitter
+    by half a period before two share one.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        period_s: float,
+        rule: Rule = "mean",
+        longest_gap: int = 600,
+        aligned: bool = False,
+        gap: str = "the input was silent for long, or its clock was set",
+    ) -> None:
+        self.late = 0
+        """Values dropped because their cell was over."""
+        self._period_s = period_s
+        self._last_wins = rule == "last"
+        self._longest_gap = longest_gap
+        self._aligned = aligned
+        self._gap = gap
+        self._sum = np.zeros(n)  # (n,) of what was said in the open cell
+        self._count = np.zeros(n, np.int64)
+        self._first_s: float | None = None  # middle of cell 0; None: nothing was said yet
+        self._open = 0
+        self._empty = 0  # empty cells in a row before the open one
+        self._late_in_a_row = 0
+
+    def put(self, seconds: float, values: np.ndarray) -> list[Row | InputEvent]:
+        """What was said at a time: values (n,) raw units, not finite where nothing was said of a sensor.
+
+        The samples of the cells that are complete now, the oldest first, their times the middles of the cells; NaN
+        where a cell says nothing of a sensor.
+        """
+        if not math.isfinite(seconds):
+            self.late += 1
+            return []
+        done = self.tick(seconds)
+        behind = 0 if self._first_s is None else self._open - self._cell(seconds)
+        if behind > 0:
+            self._late_in_a_row += 1
+            if behind <= self._longest_gap and self._late_in_a_row <= SET_BACK:
+                self.late += 1
+                return done
+            done += [*self.end(), self._start_anew()]
+        self._late_in_a_row = 0
+        if self._first_s is None:
+            self._first_s, self._open, self._empty = seconds, 0, 0
+            if self._aligned:
+                self._first_s = (math.floor(seconds / self._period_s + EDGE) + 0.5) * self._period_s
+        said = np.isfinite(values)
+        if self._last_wins:
+            self._sum[said] = self._count[said] = 0
+        self._sum[said] += values[said]
+        self._count += said
+        return done
+
+    def tick(self, seconds: float) -> list[Row | InputEvent]:
+        """The samples of the cells that are complete by this time, though nothing more was said."""
+        done: list[Row | InputEvent] = []
+        while self._first_s is not None and self._open < self._cell(seconds):
+            self._empty = 0 if self._count.any() else self._empty + 1
+            done.append(self._close() if self._empty <= self._longest_gap else self._start_anew())
+        return done
+
+    def end(self) -> list[Row | InputEvent]:
+        """The sample of the open cell, if anything was said in it: nothing more will be."""
+        return [self._close()] if self._count.any() else []
+
+    def _cell(self, seconds: float) -> int:
+        assert self._first_s is not None
+        return math.floor((seconds - self._first_s) / self._period_s + 0.5 + EDGE)
+
+    def _close(self) -> Row:
+        """The open cell's sample; the next cell is open then."""
+        assert self._first_s is not None
+        sample = np.full(len(self._sum), np.nan)
+        np.divide(self._sum, self._count, out=sample, where=self._count > 0)
+        middle_s = self._first_s + self._open * self._period_s
+        self._sum[:] = 0
+        self._count[:] = 0
+        self._open += 1
+        return Row(sample.astype(np.float32), middle_s)
+
+    def _start_anew(self) -> InputEvent:
+        self._first_s = None
+        words = f"{self._gap}; verdicts come again after the warm-up"
+        return InputEvent("input_gap", words, {"samples": None, "reason": "time"}, rewarm=True)
 
 
 class Resampler:
@@ -19,26 +125,25 @@ class Resampler:
     """
 
     def __init__(self, manifest: Manifest, rule: Rule, live: bool, source: str) -> None:
-        self.grid = Grid(len(manifest.sensors), manifest.period_s, rule, window_samples(manifest), aligned=True)
+        self._grid = Grid(len(manifest.sensors), manifest.period_s, rule, window_samples(manifest), aligned=True)
         self._live = live
         self._source = source
         self._labeled_s: float | None = None  # time of the newest row that said one
         self._label: str | float | None = None
-        self._restarts = 0
 
     def resample(self, rows: Iterable[Row]) -> list[Row | InputEvent]:
         """The samples that these rows complete, or that time alone does."""
         items: list[Row | InputEvent] = []
         for row in rows:
-            items += self._told(self.grid.put(self._seconds(row), row.values))
+            items += self._labeled(self._grid.put(self._seconds(row), row.values))
             self._label = row.time
         if self._live and self._labeled_s is None:
-            items += self._told(self.grid.tick(time.monotonic()))
+            items += self._labeled(self._grid.tick(time.monotonic()))
         return items
 
     def end(self) -> list[Row | InputEvent]:
         """The sample that was open when the input ended for good."""
-        return self._told(self.grid.end())
+        return self._labeled(self._grid.end())
 
     def _seconds(self, row: Row) -> float:
         """When a row was; one that lacks its label is taken with the row before."""
@@ -51,10 +156,9 @@ class Resampler:
         lacking = f"{self._source}: --resample needs a time label in each row, and there is none"
         raise UsageError(f"{lacking}; name its column with --time")
 
-    def _told(self, samples: Iterable) -> list[Row | InputEvent]:
-        items: list[Row | InputEvent] = [Row(sample, self._label) for sample in samples]
-        if self._restarts != self.grid.restarts:
-            self._restarts = self.grid.restarts
-            words = "the input was silent for long, or its clock was set; verdicts come again after the warm-up"
-            items.append(InputEvent("input_gap", words, {"samples": None, "reason": "time"}, rewarm=True))
+    def _labeled(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
+        """Samples with the source's own label of the newest row in them."""
+        for item in items:
+            if isinstance(item, Row):
+                item.time = self._label
         return items

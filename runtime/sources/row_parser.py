@@ -96,11 +96,6 @@ class RowParser:
         self._keys: tuple[str, ...] | None = None  # of the JSON object before
         self._time_key: str | None = None
 
-    @property
-    def readable(self) -> int:
-        """Lines so far that were rows, or headers."""
-        return self.lines - self.unreadable
-
     def parse(self, line: bytes) -> Row | None:
         """The row in a line; None for a header, an empty line, or one that is no row."""
         text = line.strip()
@@ -122,17 +117,13 @@ class RowParser:
             if decoded[:1] == "[":
                 return self._array(_json(decoded))
             return self._csv(_split(decoded))
-        except BadLine as error:
-            reason = str(error)
-        except UnicodeDecodeError:
-            reason = "not UTF-8 text"
+        except (BadLine, UnicodeDecodeError) as error:
+            reason = str(error) if isinstance(error, BadLine) else "not UTF-8 text"
         self.unreadable += 1
         self.tally.refuse(reason)
         if self.lines == 1 and self._rule == "fits":
-            raise UsageError(
-                f"{self._source}, line 1: neither a header with the model's sensors nor a row of {self._n} numbers"
-                f" ({reason})"
-            )
+            wanted = f"neither a header with the model's sensors nor a row of {self._n} numbers"
+            raise UsageError(f"{self._source}, line 1: {wanted} ({reason})")
         return None
 
     def offer_header(self, line: bytes) -> None:
@@ -340,8 +331,5 @@ def _time_column(fields: list[str], wanted: frozenset[str], name: str | None) ->
 
 
 def _label(value: Any) -> str | float | None:
-    if isinstance(value, str):
-        return value or None
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18:
-        return value
-    return None
+    usable = value if isinstance(value, str) else type(value) in (int, float) and abs(value) < 1e18
+    return value if usable else None

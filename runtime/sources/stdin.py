@@ -14,13 +14,11 @@ if TYPE_CHECKING:  # one of them is there already
     from edgekd.runtime.sources.images import FrameReader
     from edgekd.runtime.sources.row_reader import RowReader
 
-NAME = "standard input"
-
 
 class Stdin(Source):
     """Reads a file descriptor to its end, as its bytes come."""
 
-    name = NAME
+    name = "standard input"
 
     def __init__(self, rows: RowReader | FrameReader, fd: int = 0) -> None:
         self.rows: RowReader | FrameReader = rows

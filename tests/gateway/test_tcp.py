@@ -15,9 +15,10 @@ from gateway_device import Gateway, run
 from step_models import step_file, step_manifest, step_samples
 
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.gateway.sources.idle_timeout import IdleTimeout
 from edgekd.runtime.gateway.sources.tcp import KEEPALIVE, TcpServer
 from edgekd.runtime.sources import InputEvent, Row
-from edgekd.runtime.sources.reconnect import Reconnecting
+from edgekd.runtime.sources.reconnect import Door, Reconnecting
 from edgekd.runtime.sources.row_reader import RowReader
 
 N = 3
@@ -32,9 +33,12 @@ def listening(family: socket.AddressFamily = socket.AF_INET, port: int = 0) -> s
     return server
 
 
-def source(address: str, **options: float) -> Iterator:
+def source(address: str, idle_timeout_s: float = 0.0) -> Iterator:
     rows = RowReader(step_manifest(N, 1), {}, "anything", address, live=True)
-    return iter(Reconnecting(TcpServer(address), rows, step_manifest(N, 1), **options))
+    door: Door = TcpServer(address)
+    if idle_timeout_s:
+        door = IdleTimeout(door, idle_timeout_s)
+    return iter(Reconnecting(door, rows, step_manifest(N, 1)))
 
 
 def test_scores_are_a_file_s_and_go_on_when_the_server_is_back(tmp_path: Path) -> None:
@@ -72,12 +76,13 @@ def test_a_connection_whose_other_end_lost_its_power_is_noticed() -> None:
     assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert {name: option(socket.IPPROTO_TCP, getattr(socket, name)) for name in KEEPALIVE} == KEEPALIVE
     opened.close()
-    told: list[str] = []
+    told: list[InputEvent] = []
     items = source(address, idle_timeout_s=0.3)
     end = time.monotonic() + PATIENCE_S
-    while "input_back" not in told and time.monotonic() < end:
-        told += [item.event for item in next(items) if isinstance(item, InputEvent)]
-    assert told == ["input_open", "input_lost", "input_back"]
+    while len(told) < 3 and time.monotonic() < end:
+        told += [item for item in next(items) if isinstance(item, InputEvent)]
+    assert [item.event for item in told] == ["input_open", "input_lost", "input_back"]
+    assert told[1].fields["reason"] == "it has said nothing for 0.3 s"
     items.close()  # type: ignore[attr-defined]
     server.close()
 
@@ -127,6 +132,6 @@ def test_an_address_that_is_none_is_said(address: str) -> None:
 
 
 def test_a_name_that_is_not_known_is_waited_for() -> None:
-    items = source("no-such-host.invalid:80", give_up_after_s=0.0)
+    items = source("no-such-host.invalid:80")
     (waiting,) = next(items)
     assert isinstance(waiting, InputEvent) and "check the name" in waiting.words

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import itertools
 import os
-import termios
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,7 +16,6 @@ from device import PATIENCE_S, Device, Port
 from step_models import step_file, step_manifest
 
 from bench.promises.reconnect import reopened
-from edgekd.runtime.errors import InputLost
 from edgekd.runtime.sources import InputEvent, Row, reconnect, serial_line
 from edgekd.runtime.sources.reconnect import Reconnecting
 from edgekd.runtime.sources.row_reader import RowReader
@@ -28,11 +25,11 @@ pytest.importorskip("serial")
 Items = Sequence[Row | InputEvent]
 
 
-def source(link: Path, **options: float | None) -> Reconnecting:
+def source(link: Path) -> Reconnecting:
     """In this process, for a model of three sensors with a period and a window of 0.2 s."""
     manifest = step_manifest(3, 1, warmup=1, period_s=0.2)
     rows = RowReader(manifest, {}, "anything", str(link), live=True)
-    return Reconnecting(SerialPort(str(link), 9600), rows, manifest, **options)  # type: ignore[arg-type]
+    return Reconnecting(SerialPort(str(link), 9600), rows, manifest)
 
 
 def until(items: Iterator[Items], kind: str) -> InputEvent:
@@ -94,33 +91,6 @@ def test_a_wrong_baud_rate_is_guessed_once_until_it_is_well_again(
     assert "check the baud rate (9600 now)" in words
     assert hear(b"\n" + b"1,2,3\n" * 20, 1.0) == []
     assert len(hear(noise * 2, 1.5)) == 1
-    port.unplug()
-
-
-def test_a_port_that_is_silent_is_opened_again_where_that_is_asked_for(tmp_path: Path) -> None:
-    port = Port(tmp_path / "tty")
-    items = iter(source(tmp_path / "tty", idle_timeout_s=0.3))
-    assert "said nothing for 0.3 s" in until(items, "input_lost").words
-    until(items, "input_back")
-    port.unplug()
-
-
-def test_given_up_after_the_time_that_was_allowed(tmp_path: Path) -> None:
-    with pytest.raises(InputLost, match=r"gone for \d+ s"):
-        list(source(tmp_path / "none", give_up_after_s=0.0))
-
-
-@pytest.mark.parametrize("call", ["tcgetattr", "tcsetattr", "tcflush"])
-def test_pulled_out_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    def vanished(*arguments: object) -> None:
-        monkeypatch.undo()
-        raise termios.error(errno.EIO, os.strerror(errno.EIO))
-
-    port = Port(tmp_path / "tty")
-    items = iter(source(tmp_path / "tty"))
-    monkeypatch.setattr(termios, call, vanished)
-    assert "Input/output error" in until(items, "input_waiting").words
-    until(items, "input_open")
     port.unplug()
 
 

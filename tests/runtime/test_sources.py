@@ -17,9 +17,8 @@ from step_models import step_manifest
 from edgekd.runtime import UsageError
 from edgekd.runtime.sources import Row
 from edgekd.runtime.sources.csv_file import CsvFile
-from edgekd.runtime.sources.line_splitter import LineSplitter
 from edgekd.runtime.sources.row_parser import FirstLine, RowParser, seconds_of
-from edgekd.runtime.sources.row_reader import RowReader
+from edgekd.runtime.sources.row_reader import LineSplitter, RowReader
 from edgekd.runtime.watchers.rate import RateCheck
 from edgekd.runtime.watchers.record import Recorder
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekd.runtime.sources.time_grid import SET_BACK, Grid, Rule
+from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources.resample import SET_BACK, Grid, Rule
 
 NAN = float("nan")
 
 
-def fed(grid: Grid, *said: tuple[float, list[float]]) -> list[list[float]]:
-    """The samples of `said`, times and values."""
-    return [sample.tolist() for at, values in said for sample in grid.put(at, np.array(values))]
+def fed(grid: Grid, *said: tuple[float, list[float]]) -> list:
+    """The samples of `said`, times and values; an event where the grid starts anew."""
+    return values_of([item for at, values in said for item in grid.put(at, np.array(values))])
+
+
+def values_of(items: Iterable[Row | InputEvent]) -> list:
+    """A sample's values, an event's name."""
+    return [item.values.tolist() if isinstance(item, Row) else item.event for item in items]
 
 
 def same(got: object, want: object) -> bool:
@@ -25,8 +33,9 @@ def same(got: object, want: object) -> bool:
 def test_a_cell_is_the_mean_or_the_last_of_what_was_said(rule: Rule, want: list[float]) -> None:
     grid = Grid(2, 1.0, rule)
     assert fed(grid, (100.0, [1, NAN]), (100.2, [NAN, 10]), (100.3, [3, NAN]), (100.4, [np.inf, NAN])) == []
-    assert fed(grid, (101.0, [5, 5])) == [want] and grid.times == [100.0]
-    assert [sample.tolist() for sample in grid.tick(101.6)] == [[5, 5]] and grid.tick(101.7) == []
+    (first,) = grid.put(101.0, np.array([5.0, 5.0]))
+    assert isinstance(first, Row) and first.values.tolist() == want and first.time == 100.0
+    assert values_of(grid.tick(101.6)) == [[5, 5]] and grid.tick(101.7) == []
 
 
 @given(st.lists(st.floats(-0.45, 0.45), min_size=2, max_size=40), st.sampled_from([1e-4, 0.1, 1.0, 60.0]))
@@ -40,32 +49,37 @@ def test_a_clock_that_jitters_loses_and_doubles_nothing(jitter: list[float], per
 def test_cells_begin_at_whole_periods_where_they_are_to() -> None:
     grid = Grid(1, 0.1, aligned=True)
     told = [(17e8 + i / 20, [float(i)]) for i in range(3, 12)]  # 0.15, 0.2, 0.25 …: two to a tenth of a second
-    assert fed(grid, *told) == [[3.0], [4.5], [6.5], [8.5]] and np.allclose(np.array(grid.times) % 0.1, 0.05, atol=1e-6)
+    rows = [row for at, values in told for row in grid.put(at, np.array(values)) if isinstance(row, Row)]
+    assert values_of(rows) == [[3.0], [4.5], [6.5], [8.5]]
+    assert np.allclose(np.array([row.time for row in rows]) % 0.1, 0.05, atol=1e-6)
 
 
 def test_a_sensor_that_says_nothing_is_missing_and_a_short_gap_keeps_its_length() -> None:
     grid = Grid(2, 10.0)
     got = fed(grid, (0.0, [1, 2]), (10.0, [3, NAN]), (40.0, [4, 5]), (50.0, [6, 7]))
-    assert same(got, [[1, 2], [3, NAN], [NAN, NAN], [NAN, NAN], [4, 5]]) and grid.restarts == 0
+    assert same(got, [[1, 2], [3, NAN], [NAN, NAN], [NAN, NAN], [4, 5]])
 
 
 def test_a_long_gap_starts_anew_whether_time_was_told_or_not() -> None:
     told, silent = Grid(1, 1.0, longest_gap=3), Grid(1, 1.0, longest_gap=3)
     got = fed(told, (0.0, [1]))
     for second in range(1, 50):
-        got += [sample.tolist() for sample in told.tick(second)]
+        got += values_of(told.tick(second))
     got += fed(told, (50.3, [2]), (51.3, [3]))
-    assert same(got, [[1], [NAN], [NAN], [NAN], [2]]) and told.restarts == 1
-    assert same(fed(silent, (0.0, [1]), (50.3, [2]), (51.3, [3])), got) and silent.restarts == 1
-    assert len(silent.tick(1e12)) == 4  # a machine that slept for years does not fill them with samples
+    assert got.pop(4) == "input_gap" and same(got, [[1], [NAN], [NAN], [NAN], [2]])
+    again = fed(silent, (0.0, [1]), (50.3, [2]), (51.3, [3]))
+    assert again.pop(4) == "input_gap" and same(again, got)
+    assert (
+        len(silent.tick(1e12)) == 4 + 1
+    )  # and the gap: a machine that slept for years does not fill them with samples
 
 
 def test_stragglers_are_dropped_and_a_clock_that_is_set_back_is_followed() -> None:
     grid = Grid(1, 1.0, longest_gap=1000)
     got = fed(grid, (100.0, [1]), (101.0, [2]), (100.1, [9]), (NAN, [9]), (102.0, [3]))
-    assert got == [[1], [2]] and grid.late == 2 and grid.restarts == 0
+    assert got == [[1], [2]] and grid.late == 2
     hour_back = [(2.0 + i, [4.0]) for i in range(SET_BACK + 3)]
-    assert fed(grid, *hour_back) == [[3], [4], [4]] and grid.restarts == 1
+    assert fed(grid, *hour_back) == [[3], "input_gap", [4], [4]]
     assert grid.late == 2 + SET_BACK
     day_back = [(-86400.0, [5.0]), (-86399.0, [6.0])]
-    assert fed(grid, *day_back) == [[4], [5]] and grid.restarts == 2
+    assert fed(grid, *day_back) == [[4], "input_gap", [5]]

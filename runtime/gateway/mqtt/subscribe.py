@@ -24,9 +24,9 @@ from edgekd.runtime.gateway.mqtt.connection import KEEPALIVE_S, Address, Connect
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import END_S, InputEvent, Items, Row, Source, window_samples
+from edgekd.runtime.sources.resample import Grid
 from edgekd.runtime.sources.row_parser import MISSING, PLAIN, TIME_NAMES, Layout, seconds_of
 from edgekd.runtime.sources.row_reader import RowReader
-from edgekd.runtime.sources.time_grid import Grid
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -166,9 +166,9 @@ class MessageReader(RowReader):
         self.unit = "messages"
         self._index = {columns.get(name, name): i for i, name in enumerate(manifest.names)}
         rule, aligned = layout.resample or "mean", layout.resample is not None
-        self._grid = Grid(len(manifest.names), manifest.period_s, rule, window_samples(manifest), aligned)
+        gap = "values are missing for longer than the model looks back"
+        self._grid = Grid(len(manifest.names), manifest.period_s, rule, window_samples(manifest), aligned, gap)
         self._time_key = layout.time
-        self._restarts = 0
         self._values = np.full(len(manifest.names), np.nan)
         self._labeled: bool | None = None
         self._newest_s = 0.0
@@ -210,14 +210,11 @@ class MessageReader(RowReader):
         self._newest_s = self._newest_s if label_s is None else label_s
         return self._newest_s
 
-    def _samples(self, samples: list[np.ndarray]) -> list[Row | InputEvent]:
-        times = self._grid.times if self._labeled else [None] * len(samples)
-        found: list[Row | InputEvent] = [Row(values, at) for values, at in zip(samples, times)]
-        if self._grid.restarts > self._restarts:
-            self._restarts = self._grid.restarts
-            words = "values are missing for longer than the model looks back; verdicts come again after the warm-up"
-            found.append(InputEvent("input_gap", words, {"samples": None, "reason": "time"}, rewarm=True))
-        return found
+    def _samples(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
+        for item in items:
+            if isinstance(item, Row) and not self._labeled:
+                item.time = None
+        return items
 
 
 def _value(payload: bytes, time_key: str | None) -> tuple[float, str | float | None]:
