@@ -68,9 +68,10 @@ def open_source(options: Options, detector: Detector) -> Source:
         from edgekd.runtime.sources.csv_file import CsvFile
 
         return CsvFile(options.csv, manifest, columns, layout)
-    from edgekd.runtime.sources.stdin import Stdin
+    from edgekd.runtime.sources.row_reader import RowReader
+    from edgekd.runtime.sources.stdin import NAME, Stdin
 
-    return Stdin(manifest, columns, layout)
+    return Stdin(RowReader(manifest, columns, "header fits", NAME, layout, live=True))
 
 
 def connection(
@@ -155,7 +156,10 @@ def lock_of(options: Options, say: Say) -> contextlib.AbstractContextManager[Non
 
 def watchers_of(options: Options, loop: Loop) -> list[Watcher]:
     """What looks on in every run, but for what keeps the state."""
-    watchers: list[Watcher] = [RateCheck(loop), BadLines(loop)]
+    watchers: list[Watcher] = []
+    if not (options.frames or options.raw or options.resample):  # else they need not come at the model's period
+        watchers.append(RateCheck(loop))
+    watchers.append(BadLines(loop))
     if options.record:
         from edgekd.runtime.watchers.record import Recorder
 
@@ -184,10 +188,12 @@ def keeper_of(
 
 
 def _images(options: Options, detector: Detector) -> Source:
-    from edgekd.runtime.sources.images import FrameBytes, FrameFiles, parse_raw
+    from edgekd.runtime.sources.images import FrameFiles, FrameReader, parse_raw
 
     if detector.image is None:
         raise UsageError(f"--{'frames' if options.frames else 'raw'}: this model takes a series, not images; use --csv")
     if options.frames:
         return FrameFiles(options.frames, detector.image)
-    return FrameBytes(detector.image, parse_raw(options.raw or "", detector.image))
+    from edgekd.runtime.sources.stdin import Stdin
+
+    return Stdin(FrameReader(detector.image, parse_raw(options.raw or "", detector.image)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgekd.runtime.errors import ModelRefused
+
 KEY = b"edgekd"
 Span = tuple[int, int]  # [start, end) in bytes
 
@@ -25,3 +27,26 @@ def cut(data: bytes, entries: list[Entry]) -> list[memoryview]:
         kept.append(view[at : entry.span[0]])
         at = entry.span[1]
     return [*kept, view[at:]]
+
+
+class Parts:
+    """How many parts of a file may still be looked at; where they overlap, a small file holds billions."""
+
+    def __init__(self, most: int) -> None:
+        self._most = self._left = most
+
+    def spend(self, parts: int) -> None:
+        """Raise ModelRefused for a file in which there is more."""
+        self._left -= parts
+        if self._left < 0:
+            raise ModelRefused(f"the file holds more than {self._most} parts, no model for a device")
+
+
+def damaged(at: int) -> ModelRefused:
+    """The error for a file that ends or derails at a byte."""
+    return ModelRefused(f"the file is damaged or cut short at byte {at}; copy or export it again")
+
+
+def foreign(what: str) -> ModelRefused:
+    """The error for what a file holds and no exporter writes."""
+    return ModelRefused(f"the file holds {what}, which edgekd export never writes; export it again")

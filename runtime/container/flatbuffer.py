@@ -10,10 +10,9 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.container.entry import Parts, Span, damaged
 
-# Vectors may overlap, so that a small file can hold billions of items; no model for a device comes near this many.
-MAX_ITEMS = 1_000_000
+MAX_ITEMS = 1_000_000  # of all vectors that are looked at; no model for a device comes near this many
 
 
 class Flatbuffer:
@@ -21,7 +20,7 @@ class Flatbuffer:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self._items_left = MAX_ITEMS
+        self.parts = Parts(MAX_ITEMS)
 
     def root(self) -> Table:
         """The table that the file is about."""
@@ -30,26 +29,12 @@ class Flatbuffer:
     def number(self, kind: str, at: int) -> Any:
         """The scalar of a struct format character at a position."""
         if at < 0 or at + struct.calcsize(kind) > len(self.data):
-            raise ModelRefused(f"the file is damaged or cut short at byte {at}; copy or export it again")
+            raise damaged(at)
         return struct.unpack_from("<" + kind, self.data, at)[0]
 
     def follow(self, at: int) -> int:
         """Where the forward offset at a position leads."""
         return at + self.number("I", at)
-
-    def vector(self, at: int, size: int) -> tuple[int, int]:
-        """Start and number of the items, `size` bytes each, of the vector whose offset is at a position."""
-        start = self.follow(at)
-        count = self.number("I", start)
-        if start + 4 + count * size > len(self.data):
-            raise ModelRefused(f"the file is damaged or cut short at byte {start}; copy or export it again")
-        return start + 4, count
-
-    def spend(self, items: int) -> None:
-        """Refuse a file in which more is to be looked at than a model has."""
-        self._items_left -= items
-        if self._items_left < 0:
-            raise ModelRefused(f"the file holds more than {MAX_ITEMS} parts, no model for a device")
 
 
 class Table:
@@ -76,32 +61,37 @@ class Table:
 
     def vector(self, field: int, size: int) -> tuple[int, int]:
         """Start and number of the items, `size` bytes each, of a vector; none where there is no vector."""
-        place = self.place(field)
-        return self.file.vector(place, size) if place else (0, 0)
+        if not (place := self.place(field)):
+            return 0, 0
+        start = self.file.follow(place)
+        count = self.file.number("I", start)
+        if start + 4 + count * size > len(self.file.data):
+            raise damaged(start)
+        return start + 4, count
 
-    def blob(self, field: int) -> tuple[int, int]:
-        """[start, end) of a vector of bytes or a string; empty where there is none."""
+    def blob(self, field: int) -> Span:
+        """Where a vector of bytes or a string lies; nowhere, of no length, if it is absent."""
         start, count = self.vector(field, 1)
         return start, start + count
 
     def text(self, field: int) -> bytes:
         """The bytes of a string."""
-        start, end = self.blob(field)
-        return self.file.data[start:end]
-
-    def count(self, field: int, size: int) -> int:
-        """How many items, `size` bytes each, a vector has."""
-        return self.vector(field, size)[1]
+        return self.file.data[slice(*self.blob(field))]
 
     def integers(self, field: int) -> tuple[int, ...]:
         """A vector of int32."""
         start, count = self.vector(field, 4)
-        self.file.spend(count)
+        self.file.parts.spend(count)
         return struct.unpack_from(f"<{count}i", self.file.data, start)
+
+    def table(self, field: int) -> Table | None:
+        """Another table."""
+        place = self.place(field)
+        return Table(self.file, self.file.follow(place)) if place else None
 
     def tables(self, field: int) -> Iterator[Table]:
         """A vector of tables."""
         start, count = self.vector(field, 4)
-        self.file.spend(count)
+        self.file.parts.spend(count)
         for i in range(count):
             yield Table(self.file, self.file.follow(start + 4 * i))

@@ -9,19 +9,19 @@ from edgekd.runtime.container.entry import KEY, Entry
 from edgekd.runtime.container.protobuf import fields
 from edgekd.runtime.errors import ModelRefused
 
+METADATA = 14 << 3 | 2  # tag in a Model
+KEYS, VALUES = 1 << 3 | 2, 2 << 3 | 2  # in an entry
+
 
 def entries(data: bytes) -> list[Entry]:
     """See `edgekd.runtime.container.entries`."""
     found = []
-    for number, wire, span, (start, end) in fields(data, 0, len(data)):
-        if number != 14 or wire != 2:
+    for tag, _, span, (start, end) in fields(data, 0, len(data)):
+        if tag != METADATA:
             continue
-        pair: dict[int, list[bytes]] = {}
-        for key, kind, _, (a, b) in fields(data, start, end):
-            if kind == 2:
-                pair.setdefault(key, []).append(data[a:b])
-        if KEY in pair.get(1, ()):
-            if len(pair[1]) != 1 or len(pair.get(2, ())) != 1:
+        pairs = [(tag, data[slice(*value)]) for tag, _, _, value in fields(data, start, end) if tag in (KEYS, VALUES)]
+        if (KEYS, KEY) in pairs:
+            if sorted(tag for tag, _ in pairs) != [KEYS, VALUES]:
                 raise ModelRefused("the manifest's entry in the file is not one key and one value; export it again")
-            found.append(Entry(span, pair[2][0]))
+            found.append(Entry(span, dict(pairs)[VALUES]))
     return found

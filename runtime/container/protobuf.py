@@ -6,10 +6,10 @@ values. Here the three are refused: what is read is what every other reader of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from edgekd.runtime.container.entry import Span
+from edgekd.runtime.container.entry import Parts, Span, damaged, foreign
 from edgekd.runtime.errors import ModelRefused
 
 MAX_PARTS = 250_000  # fields of all messages and packed numbers together; the largest student has 20,000
@@ -17,26 +17,23 @@ MAX_TEXT = 2**20  # bytes of one string: the manifest is the longest
 
 Fields = dict[int, tuple[str, str, bool]]
 """Tag -> name, kind, and whether it may be given several times."""
+_BYTES = {0: 0, 1: 8, 5: 4}  # of a value by its wire type; groups (3, 4) are long dead and ONNX never used them
+_WIRES = {"int": (0,), "float": (5,), "!": (0, 1, 2, 5)}  # of other kinds: 2; of repeated numbers: 2 as well, packed
 
 
 def schema(messages: dict[str, dict[int, str]]) -> dict[str, Fields]:
     """A table to read by. messages: message name -> {field number: "name kind"}, with * behind a repeated kind.
 
-    Kinds: `int` (any varint), `float`, `bytes`, `span` (where its bytes are), `count` (how many packed floats), the
-    name of another message, or `!` and words: a field that is refused, and what it is.
+    Kinds: `int` (any varint), `float` and `span` (where their bytes are), `bytes`, the name of another message, or `!`
+    and words: a field that is refused, and what it is.
     """
     table: dict[str, Fields] = {}
     for message, fields in messages.items():
         known = table[message] = {}
         for number, words in fields.items():
-            name, _, kind = words.partition(" ")
+            name, _, kind = (words[1:], "", "!") if words.startswith("!") else words.partition(" ")
             repeated, kind = kind.endswith("*"), kind.rstrip("*")
-            wires: tuple[int, ...] = {"int": (0, 2) if repeated else (0,), "float": (5,), "count": (2, 5)}.get(
-                kind, (2,)
-            )
-            if name.startswith("!"):
-                name, kind, wires = words[1:], "!", (0, 1, 2, 5)
-            for wire in wires:
+            for wire in {*_WIRES.get(kind, ()), 2} if repeated else _WIRES.get(kind, (2,)):
                 known[number << 3 | wire] = (name, kind, repeated)
     return table
 
@@ -47,119 +44,73 @@ class Reader:
     def __init__(self, data: bytes, table: dict[str, Fields]) -> None:
         self.data = data
         self._table = table
-        self._left = MAX_PARTS
+        self._parts = Parts(MAX_PARTS)
 
     def message(self, kind: str, start: int, end: int) -> dict[str, Any]:
         """The message in data[start:end]: field name -> value, or the list of values of a repeated field."""
-        data, known = self.data, self._table[kind]
+        known = self._table[kind]
         found: dict[str, Any] = {}
-        at = start
-        while at < end:
-            tag, at = read_varint(data, at, end)
-            name, what, repeated = known.get(tag) or self._unknown(kind, tag, at)
-            value: Any
+        for tag, number, _, (begin, stop) in fields(self.data, start, end):
+            if tag not in known:
+                raise foreign(f"field {tag >> 3} of its {kind}")
+            name, what, repeated = known[tag]
+            values: Iterable[Any] = [(begin, stop)]
             if what == "!":
-                raise ModelRefused(f"the file holds {name}, which edgekd export never writes; export it again")
-            if tag & 7 == 0:
-                value, at = read_varint(data, at, end)
-                value -= (value >> 63) << 64  # negative numbers are ten bytes long
-            elif tag & 7 == 5:
-                value, at = 1, self._within(at, at + 4, end)
-            else:
-                size, at = read_varint(data, at, end)
-                begin, at = at, self._within(at, at + size, end)
-                if what == "bytes":
-                    if size > MAX_TEXT:
-                        raise ModelRefused(f"the file's {name} of a {kind} is of {size} bytes; export it again")
-                    value = data[begin:at]
-                elif what == "span":
-                    value = (begin, at)
-                elif what == "count":
-                    value = size // 4
-                elif what == "int":
-                    found.setdefault(name, []).extend(self._packed(begin, at))
-                    continue
-                else:
-                    value = self.message(what, begin, at)
-            self._spend(1)
-            if what == "count":
-                found[name] = found.get(name, 0) + value
-            elif repeated:
-                found.setdefault(name, []).append(value)
+                raise foreign(name)
+            if what == "int":
+                values = self._packed(begin, stop) if tag & 7 == 2 else [_signed(number)]
+            elif what == "bytes":
+                if stop - begin > MAX_TEXT:
+                    raise ModelRefused(f"the file's {name} of a {kind} is of {stop - begin} bytes; export it again")
+                values = [self.data[begin:stop]]
+            elif what in self._table:
+                values = [self.message(what, begin, stop)]
+            self._parts.spend(1)
+            if repeated:
+                found.setdefault(name, []).extend(values)
             elif name in found:
                 raise ModelRefused(f"the file gives '{name}' of its {kind} twice; export it again")
             else:
-                found[name] = value
+                (found[name],) = values
         return found
 
     def _packed(self, at: int, end: int) -> Iterator[int]:
         while at < end:
             value, at = read_varint(self.data, at, end)
-            self._spend(1)
-            yield value - ((value >> 63) << 64)
-
-    def _within(self, start: int, stop: int, end: int) -> int:
-        if stop > end:
-            raise damaged(start)
-        return stop
-
-    def _spend(self, parts: int) -> None:
-        self._left -= parts
-        if self._left < 0:
-            raise ModelRefused(f"the file holds more than {MAX_PARTS} parts, no model for a device")
-
-    def _unknown(self, kind: str, tag: int, at: int) -> Any:
-        if tag >> 3 == 0 or tag & 7 in (3, 4, 6, 7):  # groups are long dead and ONNX never used them
-            raise damaged(at)
-        raise ModelRefused(
-            f"the file holds field {tag >> 3} of its {kind}, which edgekd export never writes; export it again"
-        )
+            self._parts.spend(1)
+            yield _signed(value)
 
 
 def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, Span, Span]]:
-    """The protobuf fields in data[start:end]: number, wire type, span with the tag, span of the value alone.
+    """The protobuf fields in data[start:end]: tag, number of a varint, span with the tag, span of what else it holds.
 
     Raises ModelRefused at the first byte that is not wire format or runs past `end`.
     """
     at = start
     while at < end:
-        tag, value = read_varint(data, at, end)
-        number, wire = tag >> 3, tag & 7
-        if wire == 0:
-            _, stop = read_varint(data, value, end)
-        elif wire == 1:
-            stop = value + 8
-        elif wire == 2:
-            length, value = read_varint(data, value, end)
-            stop = value + length
-        elif wire == 5:
-            stop = value + 4
-        else:  # groups (3, 4) are long dead and ONNX never used them
-            raise damaged(at)
-        if number == 0 or stop > end:
-            raise damaged(at)
-        yield number, wire, (at, stop), (value, stop)
-        at = stop
+        began, number = at, 0
+        tag, at = read_varint(data, at, end)
+        wire = tag & 7
+        if wire in (0, 2):
+            number, at = read_varint(data, at, end)
+        size = number if wire == 2 else _BYTES.get(wire)
+        if size is None or tag < 8 or at + size > end:
+            raise damaged(began)
+        yield tag, number, (began, at + size), (at, at + size)
+        at += size
 
 
 def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     """The number at a position, below 2^64, and where it ends."""
-    if at < end and data[at] < 0x80:
+    if at < end and data[at] < 0x80:  # nearly all are
         return data[at], at + 1
     value = 0
-    for shift in range(0, 70, 7):
-        if at >= end:
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            if value >> 64:
-                break
-            return value, at
+    for shift, byte in enumerate(data[at : min(at + 10, end)]):
+        value |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80 and value < 2**64:
+            return value, at + shift + 1
     raise damaged(at)
 
 
-def damaged(at: int) -> ModelRefused:
-    """The error for a file that ends or derails at a byte."""
-    return ModelRefused(f"the file is damaged or cut short at byte {at}; copy or export it again")
+def _signed(value: int) -> int:
+    return value - ((value >> 63) << 64)  # negative numbers are ten bytes long

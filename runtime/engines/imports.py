@@ -21,6 +21,7 @@ from edgekd.runtime.json_fields import shown
 
 PYTHON = sys.version_info[:2]
 LAST_TFLITE_RUNTIME_PYTHON = (3, 11)
+_NUMPY_WORDS = ("multiarray failed to import", "_ARRAY_API not found", "using NumPy 1.x")
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,23 @@ class Package:
     def version(self) -> str:
         """Installed version, found without importing it; empty where nobody knows."""
         written = self.name.replace("-", "_")
-        for folder in sys.path:  # `importlib.metadata` would do it, with 4 MB of memory
-            for found in Path(folder).glob(f"{written}-*.dist-info"):
-                return found.name.removesuffix(".dist-info").removeprefix(f"{written}-")
-        from importlib import metadata
+        for folder in sys.path:  # `importlib.metadata` does it with 4 MB of memory
+            for found in Path(folder).glob(f"{written}-*.*-info"):
+                return found.stem.split("-")[1]
+        return ""
 
-        try:
-            return metadata.version(self.name)
-        except metadata.PackageNotFoundError:
-            return ""
+    @property
+    def another(self) -> str:
+        """What takes another build of it than the one that is installed."""
+        if self is TFLITE_RUNTIME:
+            return "export again with --target tflite-runtime, and without --int8 if that does not help"
+        if not self.version:
+            return f"pip install --force-reinstall {self.pin} may mend it"
+        return f"pip install '{self.name}!={self.version}' takes another version"
+
+    def broken(self, how: str) -> UsageError:
+        """The line for a package that is installed and does not get as far as a model."""
+        return UsageError(f"{self.name} is installed {how}; pip install --force-reinstall {self.pin} mends it")
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}".rstrip()
@@ -77,48 +86,34 @@ def load_engine_package(kind: str) -> tuple[Package, Any]:
 
 def load_package(package: Package) -> Any:
     """The package's module, or None where it is not installed; raises UsageError where it does not start."""
-    again = f"pip install --force-reinstall {package.pin} mends it"
-    top = package.module.partition(".")[0]
     try:
         with hushed():
             module = importlib.import_module(package.module)
     except ModuleNotFoundError as error:
-        if error.name == top:
+        if error.name == package.module.partition(".")[0]:
             return None
         if error.name and error.name != package.module:
-            raise UsageError(f"{package.name} is installed without {error.name}; {again}") from None
+            raise package.broken(f"without {error.name}") from None
         module = None
     except Exception as error:  # a broken wheel fails in many ways: ImportError, OSError, AttributeError …
-        raise does_not_start(package, error) from None
+        how = f"but does not start ({shown(str(error), 200)})"
+        raise numpy_mismatch(package, error) or package.broken(how) from None
     if not hasattr(module, package.needs):  # a half-removed package leaves an empty namespace behind
-        raise UsageError(f"{package.name} is installed but empty; {again}")
+        raise package.broken("but empty")
     return module
 
 
-def does_not_start(package: Package, error: BaseException) -> UsageError:
-    """The line for an engine that is installed and fails before it has seen a model."""
-    if is_numpy_mismatch(error):
-        newer = f", or pip install -U {package.name}" if package is not TFLITE_RUNTIME else ""
-        return UsageError(
-            f"{package} was built for NumPy 1 and does not start under NumPy {np.__version__};"
-            f" pip install 'numpy<2' mends it{newer}"
-        )
-    return UsageError(
-        f"{package.name} is installed but does not start ({shown(str(error), 200)});"
-        f" pip install --force-reinstall {package.pin} mends it"
-    )
-
-
-def is_numpy_mismatch(error: BaseException | None) -> bool:
-    """Whether what went wrong, or what led to it, is NumPy's refusal of a module built for NumPy 1."""
+def numpy_mismatch(package: Package, error: BaseException | None) -> UsageError | None:
+    """The line where what went wrong, or what led to it, is NumPy's refusal of a module built for NumPy 1."""
     for _ in range(8):
-        if error is None:
-            return False
-        text = str(error)
-        if "multiarray failed to import" in text or "_ARRAY_API not found" in text or "using NumPy 1.x" in text:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+        if any(words in str(error) for words in _NUMPY_WORDS):
+            newer = f", or pip install -U {package.name}" if package is not TFLITE_RUNTIME else ""
+            return UsageError(
+                f"{package} was built for NumPy 1 and does not start under NumPy {np.__version__};"
+                f" pip install 'numpy<2' mends it{newer}"
+            )
+        error = error and (error.__cause__ or error.__context__)
+    return None
 
 
 def _missing(kind: str) -> UsageError:

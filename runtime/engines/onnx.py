@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.runtime.engines.imports import does_not_start, is_numpy_mismatch, load_engine_package
+from edgekd.runtime.engines.imports import load_engine_package, numpy_mismatch
 from edgekd.runtime.engines.interface import Feeds, Signature, check_signature
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown
@@ -21,6 +21,7 @@ class OnnxEngine:
 
     def __init__(self, model: bytes, manifest: Manifest) -> None:
         package, ort = load_engine_package("onnx")
+        self.name = f"onnxruntime {ort.__version__}"
         options = ort.SessionOptions()
         # One thread each and no spinning: a gateway has other work, and a step is too small to share out.
         options.intra_op_num_threads = 1
@@ -37,13 +38,10 @@ class OnnxEngine:
                 model, options, providers=["CPUExecutionProvider"], enable_fallback=False
             )
         except Exception as error:  # the engine's own exception types differ from version to version
-            if is_numpy_mismatch(error):
-                raise does_not_start(package, error) from None
-            raise ModelRefused(
-                f"onnxruntime {ort.__version__} cannot load the graph ({shown(str(error), 200)}); update onnxruntime"
+            raise numpy_mismatch(package, error) or ModelRefused(
+                f"{self.name} cannot load the graph ({shown(str(error), 200)}); update onnxruntime"
                 " (pip install -U 'edgekd[onnx]') or export again with a lower opset"
             ) from None
-        self.name = f"onnxruntime {ort.__version__}"
         inputs, outputs = _signature(self._session.get_inputs()), _signature(self._session.get_outputs())
         self._outputs = check_signature(manifest, inputs, outputs)
         self._run = self._session.run

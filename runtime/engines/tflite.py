@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from edgekd.runtime.engines.imports import (
-    TFLITE_RUNTIME,
-    Package,
-    does_not_start,
-    hushed,
-    is_numpy_mismatch,
-    load_engine_package,
-)
+from edgekd.runtime.engines.imports import TFLITE_RUNTIME, Package, hushed, load_engine_package, numpy_mismatch
 from edgekd.runtime.engines.interface import Feeds, Signature, check_signature
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown
@@ -35,8 +27,7 @@ class TfliteEngine:
 
     def __init__(self, model: bytes, manifest: Manifest) -> None:
         package, module = load_engine_package("tflite")
-        version = getattr(sys.modules[package.module.partition(".")[0]], "__version__", "")
-        self.name = f"{package.name} {version}".rstrip()
+        self.name = str(package)
         with hushed():
             interpreter, inputs, outputs = _load(package, module, model)
         wanted = check_signature(manifest, _signature(inputs), _signature(outputs))
@@ -65,10 +56,8 @@ def _load(package: Package, module: Any, model: bytes) -> tuple[Any, dict[str, A
             del runner  # as long as it lives, the interpreter takes it for a holder of raw memory and does not allocate
             interpreter.allocate_tensors()
     except Exception as error:  # RuntimeError, ValueError and more, by version
-        if is_numpy_mismatch(error):
-            raise does_not_start(package, error) from None
         mend = "--target tflite-runtime" if package is TFLITE_RUNTIME else "this EdgeKD"
-        raise ModelRefused(
+        raise numpy_mismatch(package, error) or ModelRefused(
             f"{package} cannot load the graph ({shown(str(error), 200)}); export it again with {mend}"
         ) from None
     if signatures != [SIGNATURE]:

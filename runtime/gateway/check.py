@@ -159,7 +159,8 @@ def _open(door: Door, running: bool) -> str:
     if running:  # many servers take one connection, and a port that is opened again resets some boards
         return f"{name} is left to the gateway that runs"
     try:
-        door.open().close()
+        door.open()
+        door.close()
     except (OSError, ValueError) as error:
         reason = "is not there" if door.absent() else reason_of(error)
         raise UsageError(f"{name}: {reason}{door.advice(error)}") from None

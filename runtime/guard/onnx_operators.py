@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import struct
-from typing import Any, NoReturn
+from typing import Any
 
+from edgekd.runtime.container.entry import foreign
 from edgekd.runtime.container.protobuf import Reader, schema
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown
@@ -64,12 +65,12 @@ SCHEMA = schema(
             6: "doc_string bytes", 7: "domain bytes",
         },
         "Attribute": {
-            1: "name bytes", 2: "f float", 3: "i int", 4: "s bytes", 5: "t Tensor", 7: "floats count", 8: "ints int*",
+            1: "name bytes", 2: "f float", 3: "i int", 4: "s bytes", 5: "t Tensor", 7: "floats float*", 8: "ints int*",
             9: "strings bytes*", 13: "doc_string bytes", 20: "type int",
             6: "!a graph inside a node", 11: "!graphs inside a node", 22: "!a sparse tensor", 23: "!sparse tensors",
         },
         "Tensor": {
-            1: "dims int*", 2: "data_type int", 4: "float_data count", 5: "int32_data int*", 7: "int64_data int*",
+            1: "dims int*", 2: "data_type int", 4: "float_data float*", 5: "int32_data int*", 7: "int64_data int*",
             8: "name bytes", 9: "raw_data span", 12: "doc_string bytes", 14: "data_location int",
             13: "!weights in another file (external data)",
         },
@@ -87,7 +88,7 @@ def check_graph(data: bytes) -> None:
     model = Reader(data, SCHEMA).message("Model", 0, len(data))
     for opset in model.get("opset_import", ()):
         if opset.get("domain", b"") not in DOMAINS:
-            _refuse(f"operators of '{_text(opset['domain'])}'")
+            raise foreign(f"operators of '{_text(opset['domain'])}'")
     graph = model.get("graph", {})
     constants: dict[bytes, dict[str, Any]] = {}
     for tensor in graph.get("initializer", ()):
@@ -97,7 +98,7 @@ def check_graph(data: bytes) -> None:
         for value in graph.get(side, ()):
             _check_value(value)
             if side == "input" and value.get("name", b"") in constants:
-                _refuse(f"a constant '{_text(value['name'])}' that is an input too")
+                raise foreign(f"a constant '{_text(value['name'])}' that is an input too")
     for node in graph.get("node", ()):
         _check_node(node, constants, data)
 
@@ -105,36 +106,37 @@ def check_graph(data: bytes) -> None:
 def _check_node(node: dict[str, Any], constants: dict[bytes, dict[str, Any]], data: bytes) -> None:
     operator, domain = node.get("op_type", b""), node.get("domain", b"")
     if operator not in OPERATORS or domain:
-        _refuse(f"the operator {_text(domain + b'.' + operator if domain else operator)}")
+        raise foreign(f"the operator {_text(domain + b'.' + operator if domain else operator)}")
     first = SHAPED_FROM.get(operator)
     for name in node.get("input", ())[first:] if first else ():
         if name and name not in constants:
-            _refuse(f"a {_text(operator)} whose shape depends on '{_text(name)}'")
+            raise foreign(f"a {_text(operator)} whose shape depends on '{_text(name)}'")
         if name and operator in ENLARGING and _product(constants[name], data) > MAX_ENLARGED:
-            _refuse(f"a {_text(operator)} to the size of '{_text(name)}'")
+            raise foreign(f"a {_text(operator)} to the size of '{_text(name)}'")
     outputs = len(node.get("output", ()))
     for attribute in node.get("attribute", ()):
         if attribute.get("name") == b"num_outputs" and attribute.get("i") != outputs:  # onnxruntime 1.31.1 dies of it
-            _refuse(f"a {_text(operator)} into {attribute.get('i')} with {outputs} outputs")
+            raise foreign(f"a {_text(operator)} into {attribute.get('i')} with {outputs} outputs")
         if "t" in attribute:
             _check_tensor(attribute["t"])
         for value in (attribute.get("i", 0), *attribute.get("ints", ())):
             if abs(value) > MAX_ATTRIBUTE:
-                _refuse(f"a {_text(operator)} with {_text(attribute.get('name', b''))} {value}")
+                raise foreign(f"a {_text(operator)} with {_text(attribute.get('name', b''))} {value}")
 
 
 def _check_tensor(tensor: dict[str, Any]) -> None:
     """Its bytes must be in the file, as many as its shape says: nobody allocates for more than was sent."""
     dims, name, kind = tensor.get("dims", []), _text(tensor.get("name", b"")), tensor.get("data_type", 0)
     if tensor.get("data_location"):
-        _refuse("weights in another file (external data)")
+        raise foreign("weights in another file (external data)")
     if kind not in ITEMS or len(dims) > MAX_RANK or min(dims, default=1) < 0:
-        _refuse(f"a constant '{name}' of type {kind} and shape {shown(dims)}")
+        raise foreign(f"a constant '{name}' of type {kind} and shape {shown(dims)}")
     size, field = ITEMS[kind]
     given = {key: value for key, value in tensor.items() if key.endswith("_data")}
     start, end = given.pop("raw_data", (0, 0))
     typed = given.pop(field, [])
-    held = (end - start) / size + (typed if isinstance(typed, int) else len(typed))
+    numbers = sum((end - start) / 4 for start, end in typed) if field == "float_data" else len(typed)
+    held = (end - start) / size + numbers
     if given or (end > start and typed) or held != math.prod(dims):
         raise ModelRefused(
             f"constant '{name}' of shape {shown(dims)} has data of {held:g} numbers; copy or export it again"
@@ -154,14 +156,11 @@ def _product(tensor: dict[str, Any], data: bytes) -> float:
 def _check_value(value: dict[str, Any]) -> None:
     tensor = value.get("type", {}).get("tensor_type", {})
     dims = [dim.get("dim_value", 0) for dim in tensor.get("shape", {}).get("dim", ())]
-    size, _ = ITEMS.get(tensor.get("elem_type", 0), (0, ""))
+    kind = tensor.get("elem_type", 0)
+    size, _ = ITEMS.get(kind, (0, ""))
     if not size or len(dims) > MAX_RANK or min(dims, default=1) < 1 or size * math.prod(dims) > MAX_TENSOR_BYTES:
-        _refuse(f"a tensor '{_text(value.get('name', b''))}' of type {tensor.get('elem_type', 0)}, shape {shown(dims)}")
+        raise foreign(f"a tensor '{_text(value.get('name', b''))}' of type {kind}, shape {shown(dims)}")
 
 
 def _text(name: bytes) -> str:
     return shown(name[:80].decode("utf-8", "backslashreplace"), 60)
-
-
-def _refuse(what: str) -> NoReturn:
-    raise ModelRefused(f"the file holds {what}, which edgekd export never writes; export it again")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -49,46 +49,66 @@ class InputEvent:
 Items = Sequence[Row | InputEvent]
 
 
-class Reader(Protocol):
-    """What the loop asks of the reader behind a source."""
+class Tally:
+    """Counts what of an input was no sample."""
 
-    @property
-    def unit(self) -> str:
-        """What bad ones are, for people."""
-
-    @property
-    def clocked(self) -> bool:
-        """Whether its samples come at the model's period."""
-
-    @property
-    def bad(self) -> int:
-        """Lines or images so far that were no sample."""
-
-    @property
-    def last_bad(self) -> str:
+    def __init__(self, unit: str = "lines") -> None:
+        self.unit = unit
+        """What is counted, for people."""
+        self.bad = 0
+        """How many so far."""
+        self.last_bad = ""
         """Why the newest of them was none."""
 
+    def refuse(self, reason: str) -> None:
+        """Count one."""
+        self.bad += 1
+        self.last_bad = reason
 
-class Source(Protocol):
-    """Rows of samples, with what happens to the input between them."""
+
+class Source:
+    """Rows of samples, with what happens to the input between them. None: it has no such thing."""
 
     name: str
     """For people: the file or port as the user gave it."""
-    live: bool
+    rows: Tally
+    """The reader that the source's bytes go through."""
+    live = True
     """Whether samples come as they are measured: no seeking, and time goes on while nobody listens."""
+    idle = True
+    """Whether nothing comes because the input has nothing, as far as one can know."""
+    tried = True
+    """Whether the input was opened, or could not be; or whether that takes long."""
+    reconnects: int | None = None
+    """Times that the input came back."""
+    dropped: int | None = None
+    """Samples so far that were dropped because the input outran the detector."""
+    backlog: int | None = None
+    """Samples that wait."""
 
     @property
-    def rows(self) -> Reader:
-        """The reader that the source's bytes go through; it counts what was no row."""
+    def lag_s(self) -> float | None:
+        """For how long samples have been there that the detector has not seen, 0 where it has seen all."""
+        return None
 
     def __iter__(self) -> Iterator[Items]:
         """What has come since the last time, at once, possibly nothing; ends when the input has ended for good."""
+        raise NotImplementedError
 
     def wait(self, seconds: float) -> None:
         """Return when there may be more, or after so long."""
 
     def seek(self, sample: int) -> None:
         """Leave out the first `sample` samples; only where not `live`, and before iterating."""
+        raise NotImplementedError
+
+    def position(self) -> dict[str, Any] | None:
+        """Up to where a live source that can be read again has been read, JSON-able."""
+        return None
+
+    def seek_position(self, position: object) -> bool:
+        """Go on from what `position` gave, before iterating; whether that is still there."""
+        return False
 
 
 def window_samples(manifest: Manifest) -> int:

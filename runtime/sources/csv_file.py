@@ -10,19 +10,20 @@ import numpy as np
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import CHUNK_BYTES, InputEvent, Items, Row
+from edgekd.runtime.sources import CHUNK_BYTES, InputEvent, Items, Row, Source
 from edgekd.runtime.sources.row_parser import PLAIN, Layout
 from edgekd.runtime.sources.row_reader import RowReader
 
 
-class CsvFile:
+class CsvFile(Source):
     """Reads a file once, front to back. Raises UsageError where it cannot be opened or its first line does not fit."""
 
     live = False
 
     def __init__(self, path: str | Path, manifest: Manifest, columns: dict[str, str], layout: Layout = PLAIN) -> None:
         self.name = str(path)
-        self.rows = RowReader(manifest, columns, "fits", shown(self.name, 300), layout)
+        self._shown = shown(self.name, 300)
+        self.rows: RowReader = RowReader(manifest, columns, "fits", self._shown, layout)
         self._skip = 0
         self._hop = manifest.hop
         self._missing = np.full(len(manifest.sensors), np.nan, np.float32)
@@ -31,27 +32,17 @@ class CsvFile:
             self._file = Path(path).open("rb")  # noqa: SIM115 - open as long as the source is read
             self._file.peek(1)
         except OSError as error:
-            raise UsageError(
-                f"{shown(self.name, 300)}: {error.strerror}; give a CSV file with the model's sensors"
-            ) from None
+            raise UsageError(f"{self._shown}: {error.strerror}; give a CSV file with the model's sensors") from None
 
     def seek(self, sample: int) -> None:
         """Leave out the first `sample` samples. They are parsed to be counted, so bad lines shift nothing."""
         self._skip = sample
-
-    def wait(self, seconds: float) -> None:
-        """All of a file is there already."""
 
     def __iter__(self) -> Iterator[Items]:
         with self._file:
             while data := self._read():
                 yield self._left(self.rows.feed(data))
             yield self._left(self.rows.end())
-
-    @property
-    def skipped_short(self) -> int:
-        """How many samples the file lacked to reach the one that was sought."""
-        return max(0, self._skip - self._count)
 
     def _left(self, items: Items) -> list[Row | InputEvent]:
         """What is not to be skipped. Before a gap the hop is filled up, so that every run counts the samples alike."""
@@ -72,4 +63,4 @@ class CsvFile:
         try:
             return self._file.read1(CHUNK_BYTES)
         except OSError as error:
-            raise InputLost(f"{shown(self.name, 300)}: cannot be read further ({error.strerror})") from None
+            raise InputLost(f"{self._shown}: cannot be read further ({error.strerror})") from None

@@ -8,13 +8,12 @@ longer recent, but what a long-term accumulator has learned of slow drift over d
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import InputEvent, Row, window_samples
+from edgekd.runtime.sources import InputEvent, Row, Tally, window_samples
 from edgekd.runtime.sources.row_parser import seconds_of
 
 SET_BACK = 32  # old rows one after the other: no stragglers, the sender or its clock began again
@@ -23,21 +22,16 @@ WRAPS = (2**8, 2**16, 2**32, 2**64)
 
 
 class Gaps:
-    """Puts the rows of one input in order, by their count or by their time.
+    """Puts the rows of one input in order, by their count or by their time; counts the rows that it drops.
 
-    by "sequence": the source's count of samples; wraps_at is one more than its largest (None: 8, 16, 32 or 64 bits, as
-    its numbers tell). By "time": labels, once they have come steadily at the model's period; until then, and where they
-    never do, rows pass as they are.
+    By the source's count of samples: wraps_at is one more than its largest (None: 8, 16, 32 or 64 bits, as its numbers
+    tell). By time: labels, once they have come steadily at the model's period; until then, and where they never do,
+    rows pass as they are.
     """
 
-    def __init__(self, manifest: Manifest, by: Literal["sequence", "time"], wraps_at: int | None = None) -> None:
-        self.dropped = 0
-        """Rows that had been before, or were older than one that had been."""
-        self.last_dropped = ""
-        """Which the newest of them was."""
-        self.filled = 0
-        """Missing samples that were put where rows were lacking."""
-        self._by_time = by == "time"
+    def __init__(self, manifest: Manifest, tally: Tally, by_time: bool, wraps_at: int | None = None) -> None:
+        self._tally = tally
+        self._by_time = by_time
         self._period_s = manifest.period_s
         self._window = window_samples(manifest)
         self._missing = np.full(len(manifest.sensors), np.nan, np.float32)
@@ -62,33 +56,34 @@ class Gaps:
         at = seconds_of(row.time) if self._by_time else row.sequence
         if at is None:
             return [row]
-        if self._last is None or (self._by_time and self._steady < STEADY):
-            if self._last is not None:
-                self._steady = self._steady + 1 if 0.5 <= (at - self._last) / self._period_s <= 1.5 else 0
-            self._last, self._last_label = at, label
-            return [row]
-        ahead = self._ahead_in_time(at - self._last) if self._by_time else self._ahead(int(self._last), int(at))
-        words = f"{'time' if self._by_time else 'sequence'} {shown(label, 40)} after {shown(self._last_label, 40)}"
+        ahead = self._ahead(at)
+        reason = f"{'time' if self._by_time else 'sequence'} {shown(label, 40)} after {shown(self._last_label, 40)}"
         if ahead <= 0:
             self._old_in_a_row += 1
             if -ahead <= self._window and self._old_in_a_row <= SET_BACK:
-                self.dropped += 1
-                self.last_dropped = f"it has been before: {words}"
+                self._tally.refuse(f"it has been before: {reason}")
                 return []
         self._last, self._last_label, self._old_in_a_row = at, label, 0
-        if ahead <= 0:
-            return [_gap(None, words, "the sender or its clock began again"), row]
-        if ahead - 1 > self._window:
-            return [_gap(ahead - 1, words, f"{ahead - 1} samples are missing"), row]
-        self.filled += ahead - 1
-        return [*(Row(self._missing) for _ in range(ahead - 1)), row]
+        missing = ahead - 1 if ahead > 0 else None
+        if missing is not None and missing <= self._window:
+            return [*(Row(self._missing) for _ in range(missing)), row]
+        what = "the sender or its clock began again" if missing is None else f"{missing} samples are missing"
+        words = f"{what} ({reason}); verdicts come again after the warm-up"
+        return [InputEvent("input_gap", words, {"samples": missing, "reason": reason}, rewarm=True), row]
 
-    def _ahead_in_time(self, seconds: float) -> int:
+    def _ahead(self, at: float) -> int:
         """How many samples after the last: 1 for the next, 0 for the same, below for older."""
-        periods = seconds / self._period_s
+        if self._last is None:
+            return 1
+        if not self._by_time:
+            return self._ahead_in_count(int(self._last), int(at))
+        periods = (at - self._last) / self._period_s
+        if self._steady < STEADY:
+            self._steady = self._steady + 1 if 0.5 <= periods <= 1.5 else 0
+            return 1
         return max(1, round(periods)) if periods > 0 else int(periods)
 
-    def _ahead(self, last: int, at: int) -> int:
+    def _ahead_in_count(self, last: int, at: int) -> int:
         """The same for a count, which may have wrapped round in between."""
         self._largest = max(self._largest, at)
         wraps = self._wraps_at or next(w for w in WRAPS if self._largest < w)
@@ -100,8 +95,3 @@ class Gaps:
         if at < last:
             self._wrapped = wraps
         return ahead
-
-
-def _gap(samples: int | None, reason: str, words: str) -> InputEvent:
-    told = f"{words} ({reason}); verdicts come again after the warm-up"
-    return InputEvent("input_gap", told, {"samples": samples, "reason": reason}, rewarm=True)

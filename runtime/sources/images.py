@@ -15,8 +15,7 @@ import numpy as np
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.sources import Items, Row
-from edgekd.runtime.sources.stdin import pieces, wait_for
+from edgekd.runtime.sources import InputEvent, Items, Row, Source, Tally
 
 SUFFIXES = (".npy", ".pgm", ".raw", ".bin")
 KINDS: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
@@ -28,35 +27,32 @@ class BadFrame(ValueError):
     """An image that is none, or not of the model's size; the text says why."""
 
 
-class FrameReader:
-    """Bytes to images of one shape, (rows, columns); counts those that were none."""
+class FrameReader(Tally):
+    """Files or bytes to images of one shape, (rows, columns); counts those that were none."""
 
-    unit = "images"
-    clocked = False
-
-    def __init__(self, shape: tuple[int, int]) -> None:
+    def __init__(self, shape: tuple[int, int], kind: str = "uint8") -> None:
+        """kind: of the numbers, where images come one after the other without anything between them."""
+        super().__init__("images")
         self.shape = shape
-        self.bad = 0
-        """Images so far that were none."""
-        self.last_bad = ""
-        """Why the newest of them was none."""
+        self._pixels = shape[0] * shape[1]
+        self._kind = KINDS[kind]
+        self._pending = bytearray()
+        self._count = 0
 
     def read(self, path: Path) -> np.ndarray:
-        """The image in a file, float32 (rows, columns). Raises BadFrame."""
+        """The image in a file, float32 (rows, columns). Raises BadFrame where it is none, or of another shape."""
+        suffix = path.suffix.lower()
         try:
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise BadFrame(f"larger than {MAX_FILE_BYTES >> 20} MiB")
-            if path.suffix.lower() == ".npy":
-                return self.fitting(np.load(path, allow_pickle=False))
-            data = path.read_bytes()
+            image = np.load(path, allow_pickle=False) if suffix == ".npy" else None
+            data = path.read_bytes() if image is None else b""
         except BadFrame:
             raise
         except (OSError, ValueError, EOFError) as error:
             raise BadFrame(f"cannot be read ({shown(str(error), 100)})") from None
-        return self.fitting(_pgm(data) if path.suffix.lower() == ".pgm" else self._raw(data))
-
-    def fitting(self, image: np.ndarray) -> np.ndarray:
-        """The image as float32. Raises BadFrame where it is of another shape or holds no numbers."""
+        if image is None:
+            image = _pgm(data) if suffix == ".pgm" else self._raw(data)
         if image.dtype.kind not in "fiub":
             raise BadFrame("holds no numbers")
         image = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
@@ -64,100 +60,70 @@ class FrameReader:
             raise BadFrame(f"is {_by(image.shape)}, the model takes images of {_by(self.shape)}")
         return image.astype(np.float32)
 
+    def feed(self, data: bytes) -> list[Row | InputEvent]:
+        """The images that `data` completes."""
+        self._pending += data
+        size = self._pixels * self._kind.itemsize
+        rows: list[Row | InputEvent] = []
+        for at in range(0, len(self._pending) - size + 1, size):
+            image = np.frombuffer(bytes(self._pending[at : at + size]), self._kind).reshape(self.shape)
+            rows.append(Row(image.astype(np.float32), frame=str(self._count)))
+            self._count += 1
+        del self._pending[: len(rows) * size]
+        return rows
+
+    def end(self) -> list[Row | InputEvent]:
+        """Nothing: what is left is no image."""
+        if self._pending:
+            size = self._pixels * self._kind.itemsize
+            self.refuse(f"the last image is cut short, {len(self._pending)} of {size} bytes")
+        return []
+
     def _raw(self, data: bytes) -> np.ndarray:
-        pixels = self.shape[0] * self.shape[1]
         for kind in KINDS.values():
-            if len(data) == pixels * kind.itemsize:
+            if len(data) == self._pixels * kind.itemsize:
                 return np.frombuffer(data, kind).reshape(self.shape)
-        raise BadFrame(
-            f"has {len(data)} bytes, an image of {_by(self.shape)} has {pixels} (or {4 * pixels} as float32)"
-        )
-
-    def skip(self, name: str, reason: object) -> None:
-        """Count an image that is none."""
-        self.bad += 1
-        self.last_bad = f"{name} {reason}"
+        want = f"an image of {_by(self.shape)} has {self._pixels} (or {4 * self._pixels} as float32)"
+        raise BadFrame(f"has {len(data)} bytes, {want}")
 
 
-class FrameFiles:
+class FrameFiles(Source):
     """The images of a folder in the order of their names, once. UsageError where the first one does not fit."""
 
     live = False
 
     def __init__(self, folder: str | Path, shape: tuple[int, int]) -> None:
         self.name = str(folder)
-        self.rows = FrameReader(shape)
+        self.rows: FrameReader = FrameReader(shape)
+        self._skip = 0
         told = shown(self.name, 300)
         try:
-            found = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
+            self._paths = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES)
         except OSError as error:
             raise UsageError(f"{told}: {error.strerror}; give a folder of images") from None
-        if not found:
+        if not self._paths:
             raise UsageError(f"{told}: holds no images; {', '.join(SUFFIXES)} are read")
         try:
-            self.rows.read(found[0])
+            self.rows.read(self._paths[0])
         except BadFrame as bad:
-            raise UsageError(f"{shown(found[0].name, 300)} {bad}; resize or crop the images to it") from None
-        self._paths = found
+            raise UsageError(f"{shown(self._paths[0].name, 300)} {bad}; resize or crop the images to it") from None
 
     def seek(self, sample: int) -> None:
         """Leave out the images before this sample; bad ones were no samples and are not counted."""
-        left = sample // self.rows.shape[0]
-        while left and self._paths:
-            try:
-                self.rows.read(self._paths.pop(0))
-                left -= 1
-            except BadFrame:
-                continue
-
-    def wait(self, seconds: float) -> None:
-        """All of a folder is there already."""
+        self._skip = sample // self.rows.shape[0]
 
     def __iter__(self) -> Iterator[Items]:
         for path in self._paths:
+            items: list[Row] = []
             try:
-                yield [Row(self.rows.read(path), frame=shown(path.name, 300))]
+                image = self.rows.read(path)
+                if not self._skip:
+                    items.append(Row(image, frame=shown(path.name, 300)))
+                self._skip = max(0, self._skip - 1)
             except BadFrame as bad:
-                self.rows.skip(shown(path.name, 100), bad)
-                yield ()
-
-
-class FrameBytes:
-    """Images one after the other on a file descriptor, without anything between them."""
-
-    live = True
-    name = "standard input"
-
-    def __init__(self, shape: tuple[int, int], kind: str = "uint8", fd: int = 0) -> None:
-        self.rows = FrameReader(shape)
-        self._kind = KINDS[kind]
-        self._size = shape[0] * shape[1] * self._kind.itemsize
-        self._fd = fd
-        self._count = 0
-
-    def seek(self, sample: int) -> None:
-        """A pipe cannot be sought."""
-        raise NotImplementedError
-
-    def wait(self, seconds: float) -> None:
-        """See `Source.wait`."""
-        wait_for(self._fd, seconds)
-
-    def __iter__(self) -> Iterator[Items]:
-        pending = bytearray()
-        for data in pieces(self._fd):
-            pending += data
-            whole = len(pending) // self._size * self._size
-            yield [self._row(bytes(pending[at : at + self._size])) for at in range(0, whole, self._size)]
-            del pending[:whole]
-        if pending:
-            self.rows.skip("the last image", f"is cut short, {len(pending)} of {self._size} bytes")
-        yield ()
-
-    def _row(self, data: bytes) -> Row:
-        self._count += 1
-        image = np.frombuffer(data, self._kind).reshape(self.rows.shape).astype(np.float32)
-        return Row(image, frame=str(self._count - 1))
+                if not self._skip:
+                    self.rows.refuse(f"{shown(path.name, 100)} {bad}")
+            yield items
 
 
 def parse_raw(text: str, shape: tuple[int, int]) -> str:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
 
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import END_S, InputEvent, Items, Reader, Row, window_samples
+from edgekd.runtime.sources import END_S, InputEvent, Items, Row, Source, window_samples
 
 LONGEST_LAG_S = 10.0  # of samples at the model's own rate: older ones say little about now
 FEWEST_ROWS = 16384  # a burst, such as a recording that is replayed over a port, is no overload
@@ -25,36 +24,18 @@ TRIED_S = 10.0  # to open an input may take a name server's time; a service that
 HUNG_S = 60.0  # a name server may take half a minute to answer; a thread that takes longer to turn has a fault
 
 
-class Blocking(Protocol):
-    """An input whose iteration may wait: only a thread of its own can read it."""
-
-    name: str
-    """For people."""
-
-    @property
-    def rows(self) -> Reader:
-        """See `Source.rows`."""
-
-    def __iter__(self) -> Iterator[Items]:
-        """What came, possibly nothing."""
-
-
-class ReadAhead:
-    """A live source, read ahead.
+class ReadAhead(Source):
+    """A live source whose iteration may wait, read ahead.
 
     samples_seen: how many samples the detector has seen, which says where its hop stands.
     """
 
-    live = True
-
     def __init__(
-        self, source: Blocking, manifest: Manifest, samples_seen: Callable[[], int], limit_rows: int | None = None
+        self, source: Source, manifest: Manifest, samples_seen: Callable[[], int], limit_rows: int | None = None
     ) -> None:
-        self.name = source.name
-        self.backlog = 0
-        """Samples that wait."""
-        self.dropped = 0
-        """Samples so far that were dropped because the input outran the detector."""
+        self.name, self.rows, self.reconnects = source.name, source.rows, source.reconnects
+        self.backlog: int = 0
+        self.dropped: int = 0
         self.limit_rows = limit_rows or _limit_rows(manifest)
         self._source = source
         self._hop = manifest.hop
@@ -65,19 +46,9 @@ class ReadAhead:
         self._phase = 0  # samples in the open hop when the first that waits comes to the detector
         self._dropped_told = 0
         self._tell_due = 0.0
-        self._ended = self._closing = self._came = False
+        self._ended = self._closing = self.tried = False
         self._made_s = self._turned_s = time.monotonic()  # when the thread last came round
         self._error: BaseException | None = None
-
-    @property
-    def rows(self) -> Reader:
-        """The reader that the source's bytes go through."""
-        return self._source.rows
-
-    @property
-    def reconnects(self) -> int:
-        """Times that the input came back."""
-        return getattr(self._source, "reconnects", 0)
 
     @property
     def lag_s(self) -> float:
@@ -85,22 +56,8 @@ class ReadAhead:
         since = self._in_hand_since
         return 0.0 if since is None else time.monotonic() - since
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing comes because the input has nothing, as far as one can know."""
-        return time.monotonic() - self._turned_s < HUNG_S
-
-    @property
-    def tried(self) -> bool:
-        """Whether the input was opened, or could not be; or whether that takes long."""
-        return self._came or time.monotonic() - self._made_s > TRIED_S
-
-    def seek(self, sample: int) -> None:
-        """A live input cannot be sought."""
-        raise NotImplementedError
-
     def wait(self, seconds: float) -> None:
-        """See `Source.wait`."""
+        """Until something has come, or the input has ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ended, seconds)
 
@@ -118,8 +75,11 @@ class ReadAhead:
     def _next(self) -> Items | None:
         """What came, in the order and the pieces in which it came; empty where nothing did, None at the end."""
         with self._changed:
+            now = time.monotonic()
+            self.idle = now - self._turned_s < HUNG_S
+            self.tried = self.tried or now - self._made_s > TRIED_S
             self._in_hand_since = self._waiting[0][0] if self._waiting else None
-            if self.dropped > self._dropped_told and time.monotonic() >= self._tell_due:
+            if self.dropped > self._dropped_told and now >= self._tell_due:
                 return [self._tell_dropped()]
             if self._waiting:
                 self._in_hand_since, items = self._waiting.popleft()
@@ -139,18 +99,19 @@ class ReadAhead:
                 if self._closing:
                     break
                 self._turned_s = time.monotonic()
+                self.reconnects = self._source.reconnects
                 if items:
                     self._put(items)
         except BaseException as error:  # raised where the loop can handle it
             self._error = error
         with self._changed:
-            self._ended = self._came = True
+            self._ended = self.tried = True
             self._changed.notify()
 
     def _put(self, items: Items) -> None:
         with self._changed:
             self._waiting.append((time.monotonic(), items))
-            self._came = True
+            self.tried = True
             self.backlog += _samples(items)
             if self.backlog > self.limit_rows:
                 self._drop()
@@ -158,21 +119,21 @@ class ReadAhead:
 
     def _drop(self) -> None:
         """Leave out all whole hops that wait, but no event; the hop that is open in the detector is completed first."""
-        items = [item for _, items in self._waiting for item in items]
-        start, phase = 0, self._phase
-        while start < len(items) and (phase or not isinstance(items[start], Row)):
-            phase = self._phase_after(phase, items[start : start + 1])
-            start += 1
-        drop = _samples(items[start:]) // self._hop * self._hop
+        kept: list[Row | InputEvent] = []
+        waiting = deque(item for _, items in self._waiting for item in items)
+        phase = self._phase
+        while waiting and (phase or not isinstance(waiting[0], Row)):
+            kept.append(waiting.popleft())
+            phase = self._phase_after(phase, kept[-1:])
+        drop = _samples(waiting) // self._hop * self._hop
         self.dropped += drop
-        kept = items[:start]
-        for item in items[start:]:
-            if not drop or not isinstance(item, Row):
-                kept.append(item)
-                continue
-            drop -= 1
-            if not drop:
-                kept.append(InputEvent("samples_dropped", "", rewarm=True, told=False))
+        for item in waiting:
+            if drop and isinstance(item, Row):
+                drop -= 1
+                if drop:
+                    continue
+                item = InputEvent("samples_dropped", "", rewarm=True, told=False)
+            kept.append(item)
         self._waiting.clear()
         self._waiting.append((time.monotonic(), kept))
         self.backlog = _samples(kept)
@@ -190,7 +151,7 @@ class ReadAhead:
         return InputEvent("samples_dropped", words, {"count": count, "total": self.dropped})
 
 
-def _samples(items: Items) -> int:
+def _samples(items: Iterable[Row | InputEvent]) -> int:
     return sum(isinstance(item, Row) for item in items)
 
 

@@ -26,13 +26,10 @@ class Resampler:
         self._label: str | float | None = None
         self._restarts = 0
 
-    def resample(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
+    def resample(self, rows: Iterable[Row]) -> list[Row | InputEvent]:
         """The samples that these rows complete, or that time alone does."""
         items: list[Row | InputEvent] = []
         for row in rows:
-            if isinstance(row, InputEvent):
-                items.append(row)
-                continue
             items += self._told(self.grid.put(self._seconds(row), row.values))
             self._label = row.time
         if self._live and self._labeled_s is None:
@@ -44,17 +41,15 @@ class Resampler:
         return self._told(self.grid.end())
 
     def _seconds(self, row: Row) -> float:
-        seconds = seconds_of(row.time)
-        if seconds is not None:
+        """When a row was; one that lacks its label is taken with the row before."""
+        if (seconds := seconds_of(row.time)) is not None:
             self._labeled_s = seconds
-        elif not self._live and self._labeled_s is None:
-            raise UsageError(
-                f"{self._source}: --resample needs a time label in each row, and there is none; name its column with"
-                " --time"
-            )
-        else:  # one row that lacks its label is taken with the row before
-            seconds = self._labeled_s
-        return time.monotonic() if seconds is None else seconds
+        if self._labeled_s is not None:
+            return self._labeled_s
+        if self._live:
+            return time.monotonic()
+        lacking = f"{self._source}: --resample needs a time label in each row, and there is none"
+        raise UsageError(f"{lacking}; name its column with --time")
 
     def _told(self, samples: Iterable) -> list[Row | InputEvent]:
         items: list[Row | InputEvent] = [Row(sample, self._label) for sample in samples]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import re
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ import numpy as np
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.sources import Row
+from edgekd.runtime.sources import Row, Tally
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
 MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-", "?"))  # how loggers write "no value", lower case
 FirstLine = Literal["fits", "header fits", "anything"]
+_CHECKED = re.compile(rb"(.+)\*([0-9a-fA-F]{2})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class RowParser:
     names: n sensor names in column order. columns: sensor name -> the source's name for it, where they differ.
     first_line says what the first line must be: "fits" (a file: a header with every sensor, or a row), "header fits"
     (if it is a header, then one with every sensor), "anything" (a serial line, where noise comes first). UsageError
-    where it is not; every other line that is no row is counted and skipped.
+    where it is not; every other line that is no row is counted in `tally` and skipped.
     """
 
     def __init__(
@@ -68,17 +70,19 @@ class RowParser:
         first_line: FirstLine = "anything",
         source: str = "input",
         layout: Layout = PLAIN,
+        tally: Tally | None = None,
     ) -> None:
-        self.bad = 0
-        """Lines so far that were no row."""
-        self.last_bad = ""
-        """Why the newest of them was none."""
+        self.tally = tally or Tally()
         self.lines = 0
         """Lines so far, empty ones not counted."""
+        self.unreadable = 0
+        """Those of them that were neither rows nor headers."""
         self._names = tuple(names)
         self._n = len(names)
         self._columns = tuple((columns or {}).get(name, name) for name in names)
         self._wanted = frozenset(self._columns)
+        self.limit = max(4096, sum(len(column) + 36 for column in self._columns))
+        """Bytes of the longest line: 32 characters a number, and JSON repeats the names."""
         self._mapped = bool(columns)
         self._rule = first_line
         self._source = source
@@ -92,13 +96,21 @@ class RowParser:
         self._keys: tuple[str, ...] | None = None  # of the JSON object before
         self._time_key: str | None = None
 
+    @property
+    def readable(self) -> int:
+        """Lines so far that were rows, or headers."""
+        return self.lines - self.unreadable
+
     def parse(self, line: bytes) -> Row | None:
-        """The row in a line; None for a header, an empty line, or one that is no row (counted in `bad`)."""
+        """The row in a line; None for a header, an empty line, or one that is no row."""
         text = line.strip()
-        if not text:
+        overlong = len(line) > self.limit
+        if not (text or overlong):
             return None
         self.lines += 1
         try:
+            if overlong:
+                raise BadLine(f"longer than {self.limit} bytes")
             if self._layout.checksum:
                 text = _without_checksum(text)
             decoded = text.decode()
@@ -114,18 +126,14 @@ class RowParser:
             reason = str(error)
         except UnicodeDecodeError:
             reason = "not UTF-8 text"
-        self.refuse(reason)
+        self.unreadable += 1
+        self.tally.refuse(reason)
         if self.lines == 1 and self._rule == "fits":
             raise UsageError(
                 f"{self._source}, line 1: neither a header with the model's sensors nor a row of {self._n} numbers"
                 f" ({reason})"
             )
         return None
-
-    def refuse(self, reason: str, lines: int = 1) -> None:
-        """Count lines that are no sample for a reason that the parser does not know of."""
-        self.bad += lines
-        self.last_bad = reason
 
     def offer_header(self, line: bytes) -> None:
         """A line that may be torn: take its column names if every sensor's is among them, else leave it."""
@@ -158,19 +166,14 @@ class RowParser:
             return None
         try:
             row = self._csv_row(fields)
-            self._short_way = self._picked is not None or len(fields) == self._n
-            self._width = len(fields)
-            return row
         except BadLine:
             if self._take_header(fields):
                 return None
-            lacking = self._lacking_in_header(fields)
-            if not lacking:
-                raise
-        message = f"the header lacks {_listed(lacking)}; name its column with --map '{lacking[0]}=COLUMN'"
-        if self.lines == 1 and self._rule != "anything":
-            raise UsageError(f"{self._source}, line 1: {message}")
-        raise BadLine(message)
+            self._refuse_header(fields)
+            raise
+        self._short_way = self._picked is not None or len(fields) == self._n
+        self._width = len(fields)
+        return row
 
     def _csv_row(self, fields: list[str]) -> Row:
         if self._offered and len(fields) != self._width:
@@ -212,13 +215,18 @@ class RowParser:
         self._sequence_at = None if self._layout.sequence is None else fields.index(self._layout.sequence)
         return True
 
-    def _lacking_in_header(self, fields: list[str]) -> list[str]:
-        """The sensors that a line lacks if it is a header for other columns; empty if it is none."""
-        named = self._wanted.intersection(fields)
+    def _refuse_header(self, fields: list[str]) -> None:
+        """Raise where a line that lacks sensors is a header, for other columns."""
         textual = len(fields) >= max(self._n, 2) and not any(_is_number(f) or f.lower() in MISSING for f in fields)
-        if not (named or textual):
-            return []
-        return [name for name, column in zip(self._names, self._columns) if column not in fields]
+        if not textual and self._wanted.isdisjoint(fields):
+            return
+        lacking = [name for name, column in zip(self._names, self._columns) if column not in fields]
+        listed = ", ".join(f"'{shown(name, 40)}'" for name in lacking[:5])
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        message = f"the header lacks {listed}{more}; name its column with --map '{lacking[0]}=COLUMN'"
+        if self.lines == 1 and self._rule != "anything":
+            raise UsageError(f"{self._source}, line 1: {message}")
+        raise BadLine(message)
 
     def _object(self, value: Any) -> Row:
         if self._wanted.isdisjoint(value):
@@ -228,34 +236,32 @@ class RowParser:
             self._time_key = self._layout.time or next(
                 (key for key in keys if key.lower() in TIME_NAMES and key not in self._wanted), None
             )
-        numbers = _json_numbers([value.get(column) for column in self._columns])
-        sequence = None if self._layout.sequence is None else _json_sequence(value.get(self._layout.sequence))
+        numbers = _numbers([value.get(column) for column in self._columns])
+        sequence = None if self._layout.sequence is None else _sequence(value.get(self._layout.sequence))
         return Row(numbers, _label(value.get(self._time_key)) if self._time_key else None, None, sequence)
 
     def _array(self, value: Any) -> Row:
         sequence = None
         if self._layout.sequence is not None and value:
-            sequence, value = _json_sequence(value[0]), value[1:]
+            sequence, value = _sequence(value[0]), value[1:]
         if len(value) != self._n:
             raise BadLine(f"{len(value)} values, the model has {self._n} sensors")
-        return Row(_json_numbers(value), None, None, sequence)
+        return Row(_numbers(value), None, None, sequence)
 
 
 def seconds_of(time: str | float | None) -> float | None:
     """A time label as seconds (ISO 8601, or a number of s, ms or µs since the epoch), None where it is neither."""
     if time is None:
         return None
-    try:
-        value = float(time)
-    except ValueError:
+    with contextlib.suppress(ValueError, OverflowError, OSError):
         try:
+            value = float(time)
+        except ValueError:
             return datetime.fromisoformat(str(time)).timestamp()
-        except (ValueError, OverflowError, OSError):
-            return None
-    if not abs(value) < 1e18:
-        return None
-    # The year 5138 is 1e11 seconds away; in milliseconds that number was 1973, before anybody logged any.
-    return value if abs(value) < 1e11 else value / 1e3 if abs(value) < 1e14 else value / 1e6
+        if abs(value) < 1e18:
+            # The year 5138 is 1e11 seconds away; in milliseconds that number was 1973, before anybody logged any.
+            return value if abs(value) < 1e11 else value / 1e3 if abs(value) < 1e14 else value / 1e6
+    return None
 
 
 def _split(text: str) -> list[str]:
@@ -271,34 +277,34 @@ def _split(text: str) -> list[str]:
     return [field.strip() for field in fields]
 
 
-def _numbers(fields: list[str]) -> np.ndarray:
-    """float32 (n,) of the fields' numbers, NaN where a field says that there is none."""
+def _numbers(values: Sequence[Any]) -> np.ndarray:
+    """float32 (n,) of CSV fields or JSON values, NaN where one says that there is none; beyond float32 is infinite."""
     try:
-        values = list(map(float, fields))
-        if any("_" in field for field in fields):  # Python's own spelling of numbers, nobody else's
-            raise ValueError
-    except ValueError:
-        values = [_number(field) for field in fields]
-    return _as_float32(values)
+        numbers = array("f", values)  # the short way: nothing but numbers
+    except (TypeError, OverflowError):
+        numbers = array("f", map(_number, values))
+    return np.frombuffer(numbers, np.float32)
 
 
-def _number(field: str) -> float:
-    if field.lower() in MISSING:
+def _number(value: Any) -> float:
+    try:
+        if not isinstance(value, str):
+            return float("nan") if value is None else float(value)
+    except (TypeError, OverflowError):
+        raise BadLine("a sensor's value is no number") from None
+    text = value.strip()
+    if text.lower() in MISSING:
         return float("nan")
-    try:
-        if "_" not in field:
-            return float(field.replace(",", "."))
-    except ValueError:
-        pass
-    raise BadLine(f"'{shown(field, 40)}' is no number")
+    if "_" in text or not _is_number(text):  # the former is Python's own spelling of numbers, nobody else's
+        raise BadLine(f"'{shown(text, 40)}' is no number")
+    return float(text.replace(",", "."))
 
 
-def _is_number(field: str) -> bool:
-    try:
-        float(field.replace(",", "."))
-    except ValueError:
-        return False
-    return True
+def _is_number(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        float(text.replace(",", "."))
+        return True
+    return False
 
 
 def _json(text: str) -> Any:
@@ -308,48 +314,21 @@ def _json(text: str) -> Any:
         raise BadLine("neither JSON nor CSV") from None
 
 
-def _json_numbers(values: Sequence[Any]) -> np.ndarray:
-    with contextlib.suppress(TypeError, OverflowError):  # the short way: nothing but numbers
-        return np.frombuffer(array("f", values), np.float32)
-    try:
-        return _as_float32([float("nan") if v is None else _json_number(v) for v in values])
-    except (TypeError, OverflowError):
-        raise BadLine("a sensor's value is no number") from None
-
-
-def _json_number(value: Any) -> float:
-    return _number(value.strip()) if isinstance(value, str) else float(value)
-
-
-def _as_float32(values: list[float]) -> np.ndarray:
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, and that is missing
-        return np.array(values, np.float64).astype(np.float32)
-
-
-def _sequence(field: str) -> int:
-    if field.isascii() and field.isdigit() and len(field) <= 20:
-        return int(field)
-    raise BadLine(f"the sequence '{shown(field, 40)}' is no count")
-
-
-def _json_sequence(value: Any) -> int:
-    if type(value) is int and 0 <= value < 2**64:
-        return value
-    return _sequence(value if isinstance(value, str) else shown(value, 40))
+def _sequence(value: Any) -> int:
+    text = value if isinstance(value, str) else repr(value)
+    if text.isascii() and text.isdigit() and len(text) <= 20 and int(text) < 2**64:
+        return int(text)
+    raise BadLine(f"the sequence '{shown(text, 40)}' is no count")
 
 
 def _without_checksum(line: bytes) -> bytes:
     """The line before its * and checksum; raises BadLine where that is missing or wrong."""
-    body, star, digits = line.removeprefix(b"$").rpartition(b"*")
-    try:
-        told = int(digits, 16) if body and star and len(digits) == 2 and digits.isalnum() else None
-    except ValueError:
-        told = None
-    if told is None:
+    found = _CHECKED.fullmatch(line.removeprefix(b"$"))
+    if found is None:
         raise BadLine("there is no checksum at its end, * and two hexadecimal digits")
-    if told != int(np.bitwise_xor.reduce(np.frombuffer(body, np.uint8))):
+    if int(found[2], 16) != np.bitwise_xor.reduce(np.frombuffer(found[1], np.uint8)):
         raise BadLine("its checksum is wrong")
-    return body
+    return found[1]
 
 
 def _time_column(fields: list[str], wanted: frozenset[str], name: str | None) -> int | None:
@@ -366,8 +345,3 @@ def _label(value: Any) -> str | float | None:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e18:
         return value
     return None
-
-
-def _listed(names: Sequence[str]) -> str:
-    first = ", ".join(f"'{shown(name, 40)}'" for name in names[:5])
-    return first + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources import InputEvent, Row, Tally
 from edgekd.runtime.sources.line_splitter import LineSplitter
 from edgekd.runtime.sources.row_parser import PLAIN, FirstLine, Layout, RowParser
 
@@ -14,10 +14,8 @@ if TYPE_CHECKING:  # loaded where they are asked for: a plain recording needs ne
     from edgekd.runtime.sources.resample import Resampler
 
 
-class RowReader:
-    """Lines to rows; counts what was none."""
-
-    unit = "lines"
+class RowReader(Tally):
+    """Lines to rows; counts what was none: no row, overlong, cut off, or a row that has been before."""
 
     def __init__(
         self,
@@ -28,10 +26,9 @@ class RowReader:
         layout: Layout = PLAIN,
         live: bool = False,
     ) -> None:
-        # 4 KiB, or what a line of this model may need: 32 characters a number, and JSON repeats the names.
-        limit = max(4096, sum(len(columns.get(name, name)) + 36 for name in manifest.names))
-        self.splitter = LineSplitter(limit)
-        self.parser = RowParser(manifest.names, columns, first_line, source, layout)
+        super().__init__()
+        self.parser = RowParser(manifest.names, columns, first_line, source, layout, self)
+        self.splitter = LineSplitter(self.parser.limit)
         self.gaps: Gaps | None = None
         self.resampler: Resampler | None = None
         if layout.resample:
@@ -41,32 +38,7 @@ class RowReader:
         elif layout.sequence or live or layout.time:  # a file's scores equal those of `edgekd evaluate` unless asked
             from edgekd.runtime.sources.gaps import Gaps
 
-            self.gaps = Gaps(manifest, "sequence" if layout.sequence else "time", layout.sequence_wraps_at)
-
-    @property
-    def clocked(self) -> bool:
-        """Whether its samples come at the model's period, or should."""
-        return self.resampler is None
-
-    @property
-    def bad(self) -> int:
-        """Lines that were no sample: no row, overlong, cut off, or a row that has been before."""
-        return self.parser.bad + self.splitter.overlong
-
-    @property
-    def unreadable(self) -> int:
-        """Those of them that were noise."""
-        return self.bad - (self.gaps.dropped if self.gaps else 0)
-
-    @property
-    def readable(self) -> int:
-        """Lines that were rows, or headers."""
-        return self.parser.lines + self.splitter.overlong - self.unreadable
-
-    @property
-    def last_bad(self) -> str:
-        """Why the newest bad line was none."""
-        return self.parser.last_bad or f"longer than {self.splitter.limit} bytes"
+            self.gaps = Gaps(manifest, self, not layout.sequence, layout.sequence_wraps_at)
 
     def feed(self, data: bytes) -> list[Row | InputEvent]:
         """The rows that `data` completes, and what is to be told of them; where it is empty, what time completes."""
@@ -79,17 +51,14 @@ class RowReader:
     def restart(self, gap: bool = False) -> None:
         """The input was opened again: what was left of a line is torn. gap: what came before is no longer recent."""
         if self.splitter.restart():
-            self.parser.refuse("cut off when the input was lost")
+            self.refuse("cut off when the input was lost")
         if gap and self.gaps:
             self.gaps.restart()
 
     def rows_of(self, lines: list[bytes]) -> list[Row | InputEvent]:
         """The rows in whole lines, in order and at the model's rate."""
         parse = self.parser.parse
-        rows: list[Row | InputEvent] = [row for line in lines if (row := parse(line)) is not None]
-        if self.gaps and rows:
-            dropped = self.gaps.dropped
-            rows = self.gaps.arrange(rows)  # type: ignore[arg-type]
-            if self.gaps.dropped > dropped:
-                self.parser.refuse(self.gaps.last_dropped, self.gaps.dropped - dropped)
-        return self.resampler.resample(rows) if self.resampler else rows
+        rows = [row for line in lines if (row := parse(line)) is not None]
+        if self.gaps:
+            return self.gaps.arrange(rows)
+        return self.resampler.resample(rows) if self.resampler else [*rows]

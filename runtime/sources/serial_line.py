@@ -25,18 +25,26 @@ class SerialPort:
             import serial
         except ModuleNotFoundError:
             raise MissingExtra("pyserial", "serial") from None
-        self._serial = serial
         self.name = device
         self.details = f" at {baud} baud"
         self.garbled = f"check the baud rate ({baud} now)"
-        self._baud = baud
+        self._open = lambda: serial.Serial(device, baud, timeout=TICK_S, exclusive=True)
+        self._port: Any = None
 
-    def open(self) -> _OpenPort:
+    def open(self) -> None:
         """Raises OSError or ValueError where it cannot be opened, as when another program has it."""
         try:
-            return _OpenPort(self._serial.Serial(self.name, self._baud, timeout=TICK_S, exclusive=True))
+            self._port = self._open()
         except termios.error as error:  # pyserial lets it through where the port vanishes while it is opened
             raise OSError(*error.args) from None
+
+    def read(self) -> bytes:
+        """All that is there, or the first byte that comes."""
+        return self._port.read(self._port.in_waiting or 1)
+
+    def close(self) -> None:
+        """May raise OSError."""
+        self._port.close()
 
     def absent(self) -> bool:
         """Whether there is no such device now."""
@@ -50,15 +58,6 @@ class SerialPort:
         if getattr(error, "errno", None) == errno.EACCES:
             return " (sudo usermod -aG dialout $USER, then log in again)"
         return _ports_that_exist() if self.absent() else ""
-
-
-class _OpenPort:
-    def __init__(self, port: Any) -> None:
-        self._port = port
-        self.close = port.close
-
-    def read(self) -> bytes:
-        return self._port.read(self._port.in_waiting or 1)
 
 
 def _ports_that_exist() -> str:

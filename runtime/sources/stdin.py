@@ -2,55 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import CHUNK_BYTES, Items
-from edgekd.runtime.sources.row_parser import PLAIN, Layout
-from edgekd.runtime.sources.row_reader import RowReader
+from edgekd.runtime.sources import CHUNK_BYTES, Items, Source
+
+if TYPE_CHECKING:  # one of them is there already
+    from edgekd.runtime.sources.images import FrameReader
+    from edgekd.runtime.sources.row_reader import RowReader
+
+NAME = "standard input"
 
 
-class Stdin:
-    """Reads a file descriptor to its end, line by line as the lines come."""
+class Stdin(Source):
+    """Reads a file descriptor to its end, as its bytes come."""
 
-    live = True
-    name = "standard input"
+    name = NAME
 
-    def __init__(self, manifest: Manifest, columns: dict[str, str], layout: Layout = PLAIN, fd: int = 0) -> None:
-        self.rows = RowReader(manifest, columns, "header fits", self.name, layout, live=True)
+    def __init__(self, rows: RowReader | FrameReader, fd: int = 0) -> None:
+        self.rows: RowReader | FrameReader = rows
         self._fd = fd
 
-    def seek(self, sample: int) -> None:
-        """A pipe cannot be sought."""
-        raise NotImplementedError
-
     def wait(self, seconds: float) -> None:
-        """See `Source.wait`."""
-        wait_for(self._fd, seconds)
+        """Until there is something to read, or the end."""
+        self._ready(seconds)
 
     def __iter__(self) -> Iterator[Items]:
-        for data in pieces(self._fd):
+        while True:
+            data = b""
+            if self._ready(0):
+                with contextlib.suppress(BlockingIOError):  # the other end may have made the pipe non-blocking
+                    data = os.read(self._fd, CHUNK_BYTES)
+                    if not data:
+                        break
             yield self.rows.feed(data)
         yield self.rows.end()
 
-
-def wait_for(fd: int, seconds: float) -> bool:
-    """Whether a file descriptor has something to read, or its end, within so long."""
-    return bool(select.select([fd], [], [], seconds)[0])
-
-
-def pieces(fd: int) -> Iterator[bytes]:
-    """What has come on a file descriptor, until its end; empty where nothing has."""
-    while True:
-        if not wait_for(fd, 0):
-            yield b""
-            continue
-        try:
-            data = os.read(fd, CHUNK_BYTES)
-        except BlockingIOError:  # the other end may have made the pipe non-blocking
-            continue
-        if not data:
-            return
-        yield data
+    def _ready(self, seconds: float) -> bool:
+        return bool(select.select([self._fd], [], [], seconds)[0])

@@ -56,21 +56,25 @@ class Grid:
             self.late += 1
             return []
         done = self.tick(seconds)
-        if self._first_s is not None:
-            behind = self._open - self._cell(seconds)
-            self._late_in_a_row = self._late_in_a_row + 1 if behind > 0 else 0
-            if behind > self._longest_gap or self._late_in_a_row > SET_BACK:
-                if self._count.any():
-                    done.append(self._close())
-                self._start_anew()
-            elif behind > 0:
+        behind = 0 if self._first_s is None else self._open - self._cell(seconds)
+        if behind > 0:
+            self._late_in_a_row += 1
+            if behind <= self._longest_gap and self._late_in_a_row <= SET_BACK:
                 self.late += 1
                 return done
+            if self._count.any():
+                done.append(self._close())
+            self._start_anew()
+        self._late_in_a_row = 0
         if self._first_s is None:
-            self._first_s, self._open, self._empty, self._late_in_a_row = seconds, 0, 0, 0
+            self._first_s, self._open, self._empty = seconds, 0, 0
             if self._aligned:
                 self._first_s = (math.floor(seconds / self._period_s + EDGE) + 0.5) * self._period_s
-        self._add(values)
+        said = np.isfinite(values)
+        if self._last_wins:
+            self._sum[said] = self._count[said] = 0
+        self._sum[said] += values[said]
+        self._count += said
         return done
 
     def tick(self, seconds: float) -> list[np.ndarray]:
@@ -93,15 +97,6 @@ class Grid:
     def _cell(self, seconds: float) -> int:
         assert self._first_s is not None
         return math.floor((seconds - self._first_s) / self._period_s + 0.5 + EDGE)
-
-    def _add(self, values: np.ndarray) -> None:
-        said = np.isfinite(values)
-        if self._last_wins:
-            self._sum[said] = values[said]
-            self._count[said] = 1
-        else:
-            self._sum[said] += values[said]
-            self._count += said
 
     def _close(self) -> np.ndarray:
         """The open cell's sample; the next cell is open then."""

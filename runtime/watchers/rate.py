@@ -29,7 +29,7 @@ class RateCheck(Watcher):
         self._labeled = False
         self._last: float | None = None
         self._intervals: list[float] = []
-        self._done = not loop.source.rows.clocked
+        self._done = False
 
     def arrived(self, items: Items) -> None:
         """Take the time of what has come."""

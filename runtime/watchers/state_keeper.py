@@ -145,8 +145,8 @@ class StateKeeper(Watcher):
             "boot_id": boot_id(),
             "boot_clock_s": boot_clock_s(),
         }
-        if (position := getattr(self._loop.source, "position", None)) is not None:
-            meta["position"] = position()
+        if (position := self._loop.source.position()) is not None:
+            meta["position"] = position
         state = SavedState(self._detector.snapshot(), meta)
         self._handed_at_s = time.monotonic()
         self._handed_at = self._detector.samples_seen
@@ -250,8 +250,7 @@ class StateKeeper(Watcher):
         if not self._loop.source.live:
             self._loop.source.seek(self._detector.samples_seen)
             return True
-        seek_position = getattr(self._loop.source, "seek_position", None)
-        return seek_position is not None and seek_position(meta.get("position"))
+        return self._loop.source.seek_position(meta.get("position"))
 
     @staticmethod
     def _gap_s(meta: dict[str, Any]) -> float | None:

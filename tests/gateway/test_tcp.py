@@ -66,7 +66,8 @@ def test_a_connection_whose_other_end_lost_its_power_is_noticed() -> None:
     """The kernel asks an end that is silent; who will not wait for that gives an idle timeout."""
     server = listening(socket.AF_INET6)
     address = f"[::1]:{server.getsockname()[1]}"
-    opened = TcpServer(address).open()
+    opened = TcpServer(address)
+    opened.open()
     option = opened._connection.getsockopt
     assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
     assert {name: option(socket.IPPROTO_TCP, getattr(socket, name)) for name in KEEPALIVE} == KEEPALIVE

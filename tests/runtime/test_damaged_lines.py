@@ -53,7 +53,7 @@ def test_the_short_way_reads_what_the_long_one_reads(lines: list, layout: Layout
         text = damaged(line, fate) if fate.random() < 0.7 else line
         for part in text.split(b"\n"):
             a, b = short.parse(part), long.parse(part)
-            assert (a is None) == (b is None) and short.last_bad == long.last_bad
+            assert (a is None) == (b is None) and short.tally.last_bad == long.tally.last_bad
             if a is not None and b is not None:
                 assert a.values.tobytes() == b.values.tobytes() and (a.time, a.sequence) == (b.time, b.sequence)
-    assert short.bad == long.bad
+    assert short.tally.bad == long.tally.bad

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from step_models import step_manifest
 
 from edgekd.runtime.errors import InputLost
-from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources import InputEvent, Row, Source
 from edgekd.runtime.sources.read_ahead import ReadAhead
 from edgekd.runtime.sources.row_reader import RowReader
 
@@ -22,18 +22,15 @@ PATIENCE_S = 30.0
 Items = Sequence[Row | InputEvent]
 
 
-class Script:
+class Script(Source):
     """A live source that yields what it is given, then what `then` does."""
 
-    name, live = "script", True
+    name = "script"
 
     def __init__(self, items: Sequence[Items], then: Callable[[], Items] | None = None) -> None:
         self.rows = RowReader(step_manifest(1, HOP), {})
         self._items, self._then = items, then
         self.done = threading.Event()
-
-    def seek(self, sample: int) -> None:
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[Items]:
         yield from self._items

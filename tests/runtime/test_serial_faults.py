@@ -143,7 +143,7 @@ def test_the_wait_grows_while_it_refuses_but_not_while_it_is_not_there(
     waits: list[float] = []
 
     class Refusing(SerialPort):
-        def open(self) -> serial_line._OpenPort:
+        def open(self) -> None:
             waits.append(0.0)
             raise PermissionError(13, "Permission denied")
 

@@ -23,7 +23,7 @@ import numpy as np
 from edgekd.runtime.gateway.mqtt.connection import KEEPALIVE_S, Address, Connection, Secrets, stable_client_id
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import END_S, InputEvent, Items, Row, window_samples
+from edgekd.runtime.sources import END_S, InputEvent, Items, Row, Source, window_samples
 from edgekd.runtime.sources.row_parser import MISSING, PLAIN, TIME_NAMES, Layout, seconds_of
 from edgekd.runtime.sources.row_reader import RowReader
 from edgekd.runtime.sources.time_grid import Grid
@@ -35,10 +35,8 @@ MAX_QUEUED = 1000  # messages; then the broker keeps the rest, until these are s
 SENT_AGAIN = 64  # messages that a broker may send twice: more than it has under way at any time
 
 
-class MqttMessages:
+class MqttMessages(Source):
     """Reads a topic or several for ever. Raises UsageError, MissingExtra for what cannot work."""
-
-    live = True
 
     def __init__(
         self,
@@ -50,9 +48,8 @@ class MqttMessages:
         keepalive_s: int = KEEPALIVE_S,
     ) -> None:
         self.name = str(address)
-        self.rows = MessageReader(manifest, columns, self.name, layout)
-        self.reconnects = 0
-        """Times that the broker came back."""
+        self.rows: MessageReader = MessageReader(manifest, columns, self.name, layout)
+        self.reconnects: int = 0  # times that the broker came back
         self._window_s = window_samples(manifest) * manifest.period_s
         name = secrets.client_id or stable_client_id(str(address), manifest.digests.file, "in")
         self._topic = address.topic
@@ -65,12 +62,8 @@ class MqttMessages:
         self._reason = ""
         self._paused = False
 
-    def seek(self, sample: int) -> None:
-        """A subscription cannot be sought."""
-        raise NotImplementedError
-
     def wait(self, seconds: float) -> None:
-        """See `Source.wait`."""
+        """Until a message has come."""
         with self._arrived:
             self._arrived.wait_for(lambda: self._queue, seconds)
 
@@ -166,12 +159,11 @@ class MqttMessages:
 
 
 class MessageReader(RowReader):
-    """Messages to rows; counts those that are none."""
-
-    unit = "messages"
+    """Messages to rows; counts those that are none, lines in them, and values that came too late for their sample."""
 
     def __init__(self, manifest: Manifest, columns: dict[str, str], source: str, layout: Layout = PLAIN) -> None:
         super().__init__(manifest, columns, "anything", source, layout, live=True)
+        self.unit = "messages"
         self._index = {columns.get(name, name): i for i, name in enumerate(manifest.names)}
         rule, aligned = layout.resample or "mean", layout.resample is not None
         self._grid = Grid(len(manifest.names), manifest.period_s, rule, window_samples(manifest), aligned)
@@ -181,18 +173,6 @@ class MessageReader(RowReader):
         self._labeled: bool | None = None
         self._newest_s = 0.0
         self._open = False  # something was said since the last sample
-        self._bad_values = 0
-        self._last_bad_value = ""
-
-    @property
-    def bad(self) -> int:
-        """Messages, and lines in messages, that were no sample; values that came too late for theirs."""
-        return super().bad + self._bad_values + self._grid.late
-
-    @property
-    def last_bad(self) -> str:
-        """Why the newest of them was none."""
-        return self._last_bad_value or ("values come too late" if self._grid.late else super().last_bad)
 
     def message(self, topic: str, payload: bytes) -> Items:
         """The samples that this message completes."""
@@ -202,12 +182,14 @@ class MessageReader(RowReader):
         try:
             value, label = _value(payload, self._time_key)
         except ValueError as error:
-            self._bad_values += 1
-            self._last_bad_value = f"{shown(topic, 60)}: {error}"
+            self.refuse(f"{shown(topic, 60)}: {error}")
             return []
         self._open = True
         self._values[index] = value
+        late = self._grid.late
         samples = self._grid.put(self._time_of(seconds_of(label)), self._values)
+        if self._grid.late > late:
+            self.refuse("values come too late")
         self._values[index] = np.nan
         return self._samples(samples)
 

@@ -18,7 +18,7 @@ from typing import Any
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, Items, Row
+from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, Items, Row, Source
 from edgekd.runtime.sources.row_parser import PLAIN, Layout
 from edgekd.runtime.sources.row_reader import RowReader
 
@@ -27,10 +27,8 @@ MARK_BYTES = 64  # what stands before a place: tells a file that was truncated a
 MOVED_S = 1.0  # between a rotation's renaming and its creating nobody need be told
 
 
-class GrowingFile:
+class GrowingFile(Source):
     """Reads what is appended to a file, for ever; live, but what is appended while nobody listens is not lost."""
-
-    live = True
 
     def __init__(
         self,
@@ -43,9 +41,8 @@ class GrowingFile:
         """give_up_after_s: raise InputLost where the file has been gone for so long."""
         self.name = str(path)
         self._shown = shown(self.name, 200)
-        self.rows = RowReader(manifest, columns, "anything", self._shown, layout, live=True)
-        self.reconnects = 0
-        """Times that the file was rotated."""
+        self.rows: RowReader = RowReader(manifest, columns, "anything", self._shown, layout, live=True)
+        self.reconnects: int = 0  # times that the file was rotated
         self._path = Path(path)
         self._give_up_after_s = give_up_after_s
         self._fd = -1
@@ -65,10 +62,6 @@ class GrowingFile:
         """How long ago the end of the file was last reached, 0 where that is now."""
         behind_s = time.monotonic() - self._caught_up_s
         return behind_s if behind_s > 2 * TICK_S else 0.0
-
-    def seek(self, sample: int) -> None:
-        """A file that grows is sought by position."""
-        raise NotImplementedError
 
     def position(self) -> dict[str, Any] | None:
         """Which file has been read up to where, JSON-able; None where none has been opened yet."""

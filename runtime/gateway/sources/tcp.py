@@ -28,14 +28,27 @@ class TcpServer:
             raise UsageError(f"tcp {shown(address, 100)}: write HOST:PORT, or [ADDRESS]:PORT for IPv6")
         self._address = (found[1] or found[2], int(found[3]))
 
-    def open(self) -> _OpenConnection:
+    def open(self) -> None:
         """Tries each address of the host; raises OSError where none answers."""
-        connection = socket.create_connection(self._address, CONNECT_S)
+        self._connection = connection = socket.create_connection(self._address, CONNECT_S)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in KEEPALIVE.items():
             if hasattr(socket, option):
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        return _OpenConnection(connection)
+        connection.settimeout(None)
+
+    def read(self) -> bytes:
+        """What has come, within TICK_S."""
+        if not select.select([self._connection], [], [], TICK_S)[0]:
+            return b""
+        data = self._connection.recv(CHUNK_BYTES)
+        if not data:
+            raise ConnectionError("the server closed the connection")
+        return data
+
+    def close(self) -> None:
+        """May raise OSError."""
+        self._connection.close()
 
     def absent(self) -> bool:
         """To try costs the server something."""
@@ -48,18 +61,3 @@ class TcpServer:
         if isinstance(error, ConnectionRefusedError):
             return "; check that the server runs and the port is right"
         return ""
-
-
-class _OpenConnection:
-    def __init__(self, connection: socket.socket) -> None:
-        connection.settimeout(None)
-        self._connection = connection
-        self.close = connection.close
-
-    def read(self) -> bytes:
-        if not select.select([self._connection], [], [], TICK_S)[0]:
-            return b""
-        data = self._connection.recv(CHUNK_BYTES)
-        if not data:
-            raise ConnectionError("the server closed the connection")
-        return data

@@ -98,7 +98,7 @@ class Progress(Watcher):
         A source that reads ahead in a thread has nothing for the loop where that thread hangs, too: it says by `idle`
         whether the thread has looked just now. All others have looked when they yield nothing.
         """
-        if not items and getattr(self._loop.source, "idle", True):
+        if not items and self._loop.source.idle:
             self._service.feed()
         told = [item.words for item in items if isinstance(item, InputEvent) and item.told]
         if told:
@@ -113,7 +113,7 @@ class Progress(Watcher):
     def tick(self) -> None:
         """Ready, and what `systemctl status` shows."""
         if not self._ready:
-            self._ready = getattr(self._loop.source, "tried", True)  # else a thread is just opening it
+            self._ready = self._loop.source.tried  # else a thread is just opening it
             if self._ready:
                 self._service.ready(self._status())
         elif self._service.status_is_due:
