@@ -77,7 +77,7 @@ def main() -> None:
     parent = os.fdopen(os.dup(1), "w")  # what an engine prints, it may quote from the file, is no word of ours
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     from edgekd.runtime.engines import load_engine
-    from edgekd.runtime.guard.static_checks import read_checked
+    from edgekd.runtime.guard import read_checked
     from edgekd.runtime.selftest import run_self_test
 
     def tell(**news: object) -> None:

@@ -10,7 +10,7 @@ import math
 import struct
 from typing import Any
 
-from edgekd.runtime.container.entry import foreign
+from edgekd.runtime.container import foreign
 from edgekd.runtime.container.protobuf import Reader, schema
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from edgekd.runtime.container.entry import foreign
+from edgekd.runtime.container import foreign
 from edgekd.runtime.container.flatbuffer import Flatbuffer, Table
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown
