@@ -30,8 +30,8 @@ def shown(value: object, limit: int = 80) -> str:
     return safe + ("…" if len(text) > limit else "")
 
 
-def parse_object(text: str) -> dict[str, Any]:
-    """One JSON object; NaN, infinities, repeated keys and absurd nesting are refused as ModelRefused."""
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """One JSON object, UTF-8; NaN, infinities, repeated keys and absurd nesting are refused as ModelRefused."""
 
     def no_constant(name: str) -> float:
         raise ModelRefused(f"manifest holds {name}, which is no number")
@@ -45,9 +45,10 @@ def parse_object(text: str) -> dict[str, Any]:
         return found
 
     try:
+        text = text if isinstance(text, str) else text.decode()  # json itself would take UTF-16 too
         value = json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise ModelRefused(f"manifest is not valid JSON ({shown(error.args[0] if error.args else error)})") from None
+        raise ModelRefused(f"manifest is not valid JSON ({shown(str(error))})") from None
     if not isinstance(value, dict):
         raise ModelRefused("manifest is not a JSON object")
     return value

@@ -108,9 +108,8 @@ def main() -> None:
 def _told(output: bytes) -> dict[str, Any]:
     """What the child has told in whole lines, of which a later one says what has changed."""
     told: dict[str, Any] = {}
-    for line in output.splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            told.update(json.loads(line))
+    for line in output.split(b"\n")[:-1]:
+        told.update(json.loads(line))
     return told
 
 
