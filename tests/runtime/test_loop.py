@@ -177,7 +177,7 @@ def test_a_file_without_a_sample_is_an_error_after_all_was_told(model: Path) -> 
     assert watcher.seen == ["begin", "arrived 0", "tick", "end"]
 
 
-class Silent:
+class Silent(Source):
     """An input that never says a word, and whose thread hangs there."""
 
     name = "silent"
@@ -219,7 +219,7 @@ def test_a_source_that_has_nothing_says_so_at_once(model: Path, kind: str, monke
 
 def test_run_waits_where_nothing_comes_and_not_longer_than_that(model: Path) -> None:
     out, into = os.pipe()
-    source = Stdin(step_manifest(N, HOP), {}, fd=out)
+    source = Stdin(RowReader(step_manifest(N, HOP), {}), out)
     waited: list[float] = []
     wait = source.wait
 
