@@ -84,8 +84,10 @@ def test_turn_by_turn_is_as_run_does_it(model: Path) -> None:
         *("score", "anomaly", "anomaly_end", "sensor_missing", "sensor_back", "input_gap"),
     }
     assert source.waits == sum(not items for items in source) > 0
+    by_hand.loop.begin()
     for items in by_hand.loop.source:
         by_hand.loop.turn(items)
+    by_hand.loop.end()
     assert (by_hand.events, by_hand.words) == (whole.events, whole.words)
     assert by_hand.loop.summary() == whole.loop.summary() and by_hand.loop.samples == 160
 
