@@ -11,8 +11,7 @@ import json
 import struct
 from dataclasses import asdict, replace
 
-from edgekd.runtime.container import entries, format_of
-from edgekd.runtime.container.entry import KEY, cut
+from edgekd.runtime.container import KEY, cut, entries, format_of
 from edgekd.runtime.container.flatbuffer import Flatbuffer
 from edgekd.runtime.container.tflite import BUFFER, BUFFERS, DATA, METADATA, NAME
 from edgekd.runtime.digest import sha256
@@ -52,7 +51,7 @@ def to_json(manifest: Manifest) -> str:
 
 
 def file_digest(model: bytes) -> str:
-    """SHA-256 of a model file's bytes without the manifest: of what `container.entry.Entry.span` leaves of it."""
+    """SHA-256 of a model file's bytes without the manifest: of what `container.Entry.span` leaves of it."""
     return sha256(*cut(model, entries(model)))
 
 

@@ -13,6 +13,18 @@ from edgekd.runtime.guard import admit
 from edgekd.runtime.guard.child_process import probe
 from edgekd.runtime.selftest import run_self_test
 
+COPIED = ("method", "preset", "system", "period_s", "hop", "warmup_samples")  # from the manifest into the report
+DESCRIPTION = """\
+model      {method}, preset {preset}, {quantization}
+system     {system}
+sensors    {count}: {names}
+rate       a sample every {period_s:g} s, a score every {every_s:g} s
+warm-up    {warmup_samples} samples, {warmup_s:g} s
+threshold  {threshold:.6g}{rate}
+engine     {engine}, {step_us:g} µs a step here
+digest     {file_sha256:.16}… matches, {kib:.0f} KiB
+self-test  {outcome}, {steps} steps, worst error {worst} of {tolerance:g} allowed"""
+
 
 def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[str, Any]:
     """Load, verify and replay a model file: a JSON-able report with `ok`.
@@ -33,13 +45,8 @@ def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[s
         "file": str(path),
         "file_bytes": len(model),
         "file_sha256": manifest.digests.file,
-        "method": manifest.method,
-        "preset": manifest.preset,
-        "system": manifest.system,
+        **{field: getattr(manifest, field) for field in COPIED},
         "sensors": list(manifest.names),
-        "period_s": manifest.period_s,
-        "hop": manifest.hop,
-        "warmup_samples": manifest.warmup_samples,
         "threshold": manifest.threshold.value,
         "alarms_per_day_upper95": rate and rate.upper95,
         "quantization": manifest.quantization.scheme,
@@ -51,27 +58,16 @@ def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[s
 
 def describe(report: dict[str, Any]) -> str:
     """The report for people."""
-    test = report["self_test"]
-    every_s = report["hop"] * report["period_s"]
-    names = ", ".join(report["sensors"][:6]) + (" …" if len(report["sensors"]) > 6 else "")
-    alarms = report["alarms_per_day_upper95"]
-    worst = "not a number" if test["worst_error"] is None else f"{test['worst_error']:.2g}"
-    rows = [
-        ("model", f"{report['method']}, preset {report['preset'] or '-'}, {report['quantization']}"),
-        ("system", report["system"] or "-"),
-        ("sensors", f"{len(report['sensors'])}: {names}"),
-        ("rate", f"a sample every {report['period_s']:g} s, a score every {every_s:g} s"),
-        ("warm-up", f"{report['warmup_samples']} samples, {report['warmup_samples'] * report['period_s']:g} s"),
-        (
-            "threshold",
-            f"{report['threshold']:.6g}" + ("" if alarms is None else f", at most {alarms:.2g} alarms a day"),
-        ),
-        ("engine", f"{report['engine']}, {report['step_us']:g} µs a step here"),
-        ("digest", f"{report['file_sha256'][:16]}… matches, {report['file_bytes'] / 1024:.0f} KiB"),
-        (
-            "self-test",
-            f"{'passed' if test['passed'] else 'FAILED'}, {test['steps']} steps, worst error {worst} of"
-            f" {test['tolerance']:g} allowed",
-        ),
-    ]
-    return "\n".join(f"{name:<10} {value}" for name, value in rows)
+    sensors, period_s, test = report["sensors"], report["period_s"], report["self_test"]
+    rate, worst = report["alarms_per_day_upper95"], test["worst_error"]
+    return DESCRIPTION.format(
+        **{**report, **test, "preset": report["preset"] or "-", "system": report["system"] or "-"},
+        count=len(sensors),
+        names=", ".join(sensors[:6]) + (" …" if len(sensors) > 6 else ""),
+        every_s=report["hop"] * period_s,
+        warmup_s=report["warmup_samples"] * period_s,
+        rate="" if rate is None else f", at most {rate:.2g} alarms a day",
+        kib=report["file_bytes"] / 1024,
+        outcome="passed" if test["passed"] else "FAILED",
+        worst="not a number" if worst is None else f"{worst:.2g}",
+    )

@@ -68,10 +68,6 @@ class Detector:
         self.engine = engine
         self.manifest = manifest
         self.threshold = manifest.threshold.value if threshold is None else float(threshold)
-        self.samples_seen = 0
-        """Samples since the cold start."""
-        self.diverged_steps = 0
-        """Steps whose score was not finite: their state was thrown away, their verdict an anomaly."""
         self._names = manifest.names
         self._n = len(manifest.sensors)
         self._shape = (self._n,)
@@ -118,7 +114,11 @@ class Detector:
         """Back to the cold state, as after `load`."""
         self._feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.manifest.state}
         self._feeds |= {"samples": self._samples, "valid": self._valid}
-        self.samples_seen = self.diverged_steps = self._filled = 0
+        self.samples_seen = 0
+        """Samples since the cold start."""
+        self.diverged_steps = 0
+        """Steps whose score was not finite: their state was thrown away, their verdict an anomaly."""
+        self._filled = 0
         self._warm_at = self.manifest.warmup_samples
         self._valid[:] = 1.0
         self._last = np.array([sensor.fill for sensor in self.manifest.sensors], np.float32)

@@ -29,7 +29,10 @@ class MissingExtra(UsageError):
 
 
 class RecordingError(UsageError):
-    """A recording cannot be read or does not fit the model."""
+    """A recording cannot be read or does not fit the model; what is quoted of it stays on one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
 
 
 class ModelRefused(EdgeKDError):

@@ -10,7 +10,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, get_type_hints
 
 from edgekd.runtime.errors import ModelRefused
@@ -30,8 +30,8 @@ def shown(value: object, limit: int = 80) -> str:
     return safe + ("…" if len(text) > limit else "")
 
 
-def parse_object(text: str) -> dict[str, Any]:
-    """One JSON object; NaN, infinities, repeated keys and absurd nesting are refused as ModelRefused."""
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """One JSON object, UTF-8; NaN, infinities, repeated keys and absurd nesting are refused as ModelRefused."""
 
     def no_constant(name: str) -> float:
         raise ModelRefused(f"manifest holds {name}, which is no number")
@@ -45,9 +45,10 @@ def parse_object(text: str) -> dict[str, Any]:
         return found
 
     try:
+        text = text if isinstance(text, str) else text.decode()  # json itself would take UTF-16 too
         value = json.loads(text, parse_constant=no_constant, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise ModelRefused(f"manifest is not valid JSON ({shown(error.args[0] if error.args else error)})") from None
+        raise ModelRefused(f"manifest is not valid JSON ({shown(str(error))})") from None
     if not isinstance(value, dict):
         raise ModelRefused("manifest is not a JSON object")
     return value
@@ -130,27 +131,25 @@ def free(value: Any, where: str) -> dict[str, Any]:
     """An object of any shape, bounded in depth, count and text."""
     if not isinstance(value, dict):
         raise refused(where, "an object", value)
-    level: list[object] = [value]
-    nodes = 0
-    for _ in range(MAX_DEPTH):
-        below: list[object] = []
-        for item in level:
-            nodes += 1
-            if isinstance(item, dict):
-                below += [*item.keys(), *item.values()]
-            elif isinstance(item, list):
-                below += item
-            elif isinstance(item, str):
-                if len(item) > MAX_TEXT or not item.isprintable():
-                    raise ModelRefused(f"manifest: {where} holds overlong or unprintable text: {shown(item)}")
-            elif not (item is None or isinstance(item, bool) or _is_number(item)):
-                raise ModelRefused(f"manifest: {where} holds {shown(item)}, which is no finite number")
-        if nodes + len(below) > MAX_NODES:
+    for count, item in enumerate(_parts(value, where, MAX_DEPTH), 1):
+        if count > MAX_NODES:
             raise ModelRefused(f"manifest: {where} holds more than {MAX_NODES} values")
-        if not below:
-            return value
-        level = below
-    raise ModelRefused(f"manifest: {where} is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(item, str):
+            if len(item) > MAX_TEXT or not item.isprintable():
+                raise ModelRefused(f"manifest: {where} holds overlong or unprintable text: {shown(item)}")
+        elif not (item is None or isinstance(item, (bool, dict, list)) or _is_number(item)):
+            raise ModelRefused(f"manifest: {where} holds {shown(item)}, which is no finite number")
+    return value
+
+
+def _parts(value: object, where: str, levels: int) -> Iterator[object]:
+    """A value and all that is inside it."""
+    if not levels:
+        raise ModelRefused(f"manifest: {where} is nested deeper than {MAX_DEPTH} levels")
+    yield value
+    inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for item in inside:
+        yield from _parts(item, where, levels - 1)
 
 
 def _is_number(value: object) -> bool:

@@ -44,7 +44,10 @@ class Watcher:
 
 
 class Loop:
-    """One stream from its source to its events. `run` drives it; so can others, `turn` by `turn`: no turn waits."""
+    """One stream from its source to its events. `run` drives it; so can others, by `begin`, `turn` and `end`.
+
+    No turn waits, so one thread can drive many.
+    """
 
     def __init__(
         self,
@@ -78,8 +81,7 @@ class Loop:
 
     def run(self) -> None:
         """Until the input ends, or `stop`. Raises InputLost where the input fails for good."""
-        for watcher in self.watchers:
-            watcher.begin()
+        self.begin()
         try:
             with contextlib.closing(iter(self.source)) as arriving:  # type: ignore[type-var]
                 for items in arriving:
@@ -89,11 +91,21 @@ class Loop:
                     if not items:
                         self.source.wait(TICK_S)
         except InputLost:
-            self._end()
+            self.end()
             raise
-        self._end()
+        self.end()
         if not (self.detector.samples_seen or self.source.live):
             raise UsageError(f"{shown(self.source.name, 300)}: holds no samples")
+
+    def begin(self) -> None:
+        """Before the first turn."""
+        for watcher in self.watchers:
+            watcher.begin()
+
+    def end(self) -> None:
+        """After the last turn."""
+        for watcher in self.watchers:
+            watcher.end()
 
     def turn(self, items: Items) -> None:
         """What has come, through the detector and out."""
@@ -122,9 +134,6 @@ class Loop:
         more = f", {held} missing values held" if held else ""
         return f"{self.samples} samples, {self.verdicts} verdicts, {self.anomalies} anomalies{more}"
 
-    def _end(self) -> None:
-        for watcher in self.watchers:
-            watcher.end()
 
     def _input(self, event: InputEvent) -> None:
         if event.rewarm:

@@ -176,11 +176,6 @@ class Manifest:
         """Parse and check; raises ModelRefused naming the field, its bounds and what it holds."""
         if len(text) > MAX_BYTES:
             raise ModelRefused(f"manifest is larger than {MAX_BYTES} bytes")
-        if isinstance(text, bytes):
-            try:
-                text = text.decode()
-            except UnicodeDecodeError:
-                raise ModelRefused("manifest is not UTF-8") from None
         manifest: Manifest = read.record(read.parse_object(text), "", Manifest)
         _check_together(manifest)
         return manifest

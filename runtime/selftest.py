@@ -101,14 +101,11 @@ def check_self_test(engine: Engine, manifest: Manifest) -> SelfTestResult:
     """Like `run_self_test`, but raises GateFailed where the engine computes something else."""
     result = run_self_test(engine, manifest)
     if not result.passed:
+        # tflite-runtime's kernels for dynamic int8 are silently wrong for weights quantized per channel
+        other = "with --target tflite-runtime" if engine.name.startswith("tflite-runtime") else "without --int8"
         raise GateFailed(
             f"self-test: {engine.name} scores step {result.worst_step} off by {result.worst_error:.2g} of its scale,"
             f" allowed is {result.tolerance:g}; this engine does not compute what was trained: try"
-            f" another version of it, or export {_other_export(engine)}"
+            f" another version of it, or export {other}"
         )
     return result
-
-
-def _other_export(engine: Engine) -> str:
-    # its kernels for dynamic int8 are silently wrong for weights quantized per channel
-    return "with --target tflite-runtime" if engine.name.startswith("tflite-runtime") else "without --int8"

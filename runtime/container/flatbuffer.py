@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from edgekd.runtime.container.entry import Parts, Span, damaged
+from edgekd.runtime.container import Parts, Span, damaged
 
 MAX_ITEMS = 1_000_000  # of all vectors that are looked at; no model for a device comes near this many
 

@@ -5,7 +5,7 @@ The device has no onnx package; `protobuf` reads what is needed.
 
 from __future__ import annotations
 
-from edgekd.runtime.container.entry import KEY, Entry
+from edgekd.runtime.container import KEY, Entry
 from edgekd.runtime.container.protobuf import fields
 from edgekd.runtime.errors import ModelRefused
 

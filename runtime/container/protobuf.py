@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from edgekd.runtime.container.entry import Parts, Span, damaged, foreign
+from edgekd.runtime.container import Parts, Span, damaged, foreign
 from edgekd.runtime.errors import ModelRefused
 
 MAX_PARTS = 250_000  # fields of all messages and packed numbers together; the largest student has 20,000

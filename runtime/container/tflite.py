@@ -5,7 +5,7 @@ Reading it needs no package. Field numbers are those of the schema (tensorflow/l
 
 from __future__ import annotations
 
-from edgekd.runtime.container.entry import KEY, Entry
+from edgekd.runtime.container import KEY, Entry
 from edgekd.runtime.container.flatbuffer import Flatbuffer
 from edgekd.runtime.errors import ModelRefused
 

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
 from edgekd.runtime.container import format_of
-from edgekd.runtime.engines.interface import Engine
+from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
 
-__all__ = ["Engine", "load_engine"]
+Feeds = Mapping[str, np.ndarray]
+Signature = dict[str, tuple[str, tuple[int, ...]]]
+"""Name -> (dtype, shape)."""
+
+
+class Engine(Protocol):
+    """One loaded step graph. It holds no state, so many streams can share it, from several threads too."""
+
+    name: str
+    """Engine and version, for people."""
+
+    def run(self, feeds: Feeds) -> Sequence[np.ndarray]:
+        """One step.
+
+        feeds: `samples` float32 (hop, n) raw units, `valid` float32 (n,), and each state tensor by its name.
+        Returns score float32 (), contributions float32 (n,), then the next state in the manifest's order; fresh arrays,
+        which no later step changes.
+        """
 
 
 def load_engine(model: bytes, manifest: Manifest) -> Engine:
@@ -21,3 +44,29 @@ def load_engine(model: bytes, manifest: Manifest) -> Engine:
     from edgekd.runtime.engines.tflite import TfliteEngine
 
     return TfliteEngine(model, manifest)
+
+
+def check_signature(manifest: Manifest, inputs: Signature, outputs: Signature) -> list[str]:
+    """The graph's outputs in the order in which `Engine.run` returns them.
+
+    Raises ModelRefused for a graph whose inputs or outputs are not those that the manifest implies.
+    """
+    n, state = len(manifest.sensors), {spec.name: (spec.dtype, spec.shape) for spec in manifest.state}
+    fed: Signature = {"samples": ("float32", (manifest.hop, n)), "valid": ("float32", (n,)), **state}
+    returned: Signature = {"score": ("float32", ()), "contributions": ("float32", (n,))}
+    returned.update((f"next_{name}", tensor) for name, tensor in state.items())
+    for side, wanted, given in (("input", fed, inputs), ("output", returned, outputs)):
+        for name in sorted({*wanted, *given}):
+            where = f"{side} '{shown(name)}'"
+            if name not in given:
+                raise ModelRefused(f"the graph has no {where}, which the manifest needs; export it again")
+            if name not in wanted:
+                raise ModelRefused(f"the graph's {where} is not in the manifest; export it again")
+            if given[name] != wanted[name]:
+                found, meant = _words(*given[name]), _words(*wanted[name])
+                raise ModelRefused(f"{where} is {found} in the graph and {meant} in the manifest; export it again")
+    return list(returned)
+
+
+def _words(dtype: str, shape: tuple[int, ...]) -> str:
+    return shown(f"{dtype} ({', '.join(map(str, shape))})")

@@ -117,11 +117,9 @@ def numpy_mismatch(package: Package, error: BaseException | None) -> UsageError 
 
 
 def _missing(kind: str) -> UsageError:
-    first = PACKAGES[kind][0].name
     # a 64-bit kernel under a 32-bit system calls itself aarch64, and wheels go by the system
-    arm32 = sys.maxsize < 2**32 and platform.machine().startswith(("arm", "aarch64"))
-    if not arm32:
-        return MissingExtra(first, kind)
+    if sys.maxsize > 2**32 or not platform.machine().startswith(("arm", "aarch64")):
+        return MissingExtra(PACKAGES[kind][0].name, kind)
     if PYTHON > LAST_TFLITE_RUNTIME_PYTHON:
         return UsageError(
             f"no engine has a wheel for 32-bit ARM and Python {PYTHON[0]}.{PYTHON[1]}: take a 64-bit system, or Python"

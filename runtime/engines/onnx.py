@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.runtime.engines import Feeds, Signature, check_signature
 from edgekd.runtime.engines.imports import load_engine_package, numpy_mismatch
-from edgekd.runtime.engines.interface import Feeds, Signature, check_signature
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest

@@ -208,8 +208,8 @@ class Outbox:
             words = f"the outbox {self._shown}: {damaged} damaged records were left out"
             self._tell("outbox_damaged", words, {"count": damaged})
         if segments and segments[-1].size < self._segment_bytes:
-            with contextlib.suppress(OSError):  # a tail that cannot be cut off: the next event begins a new segment
-                self._continue(segments[-1])
+            with contextlib.suppress(OSError):  # one that cannot be opened: the next event begins a new segment
+                self._continue(segments[-1], os.open(segments[-1].path, os.O_WRONLY | os.O_APPEND))
 
     def _locked(self) -> int:
         """The folder, open and locked; raises UsageError where another process has it."""
@@ -226,23 +226,23 @@ class Outbox:
             pass
         return fd
 
-    def _continue(self, segment: Segment) -> None:
-        """Append to a segment, from the end of its last good record."""
-        fd = os.open(segment.path, os.O_WRONLY)
+    def _continue(self, segment: Segment, fd: int) -> None:
+        """Append to a segment, from the end of its last good record: half a write must not stand before the next one.
+
+        Where what is behind it cannot be cut off, the next event begins a new segment.
+        """
         try:
             os.ftruncate(fd, segment.size)
-            os.lseek(fd, segment.size, os.SEEK_SET)
+            self._fd = fd
         except OSError:
             os.close(fd)
-            raise
-        self._fd = fd
+            self._fd = None
 
     def _schedule(self, within_s: float = 0.0) -> None:
         with self._changed:
             scheduled, self._scheduled = self._scheduled, True
         if scheduled:
-            if not within_s:
-                self._writer.hurry()
+            self._writer.hurry(within_s)
         elif not self._writer.submit(self._write, within_s):
             self._scheduled = False
 
@@ -260,9 +260,7 @@ class Outbox:
                 self._open()
             while batch:
                 batch = self._append(batch)
-        except UsageError as error:
-            self._failed(OSError(0, str(error)))
-        except OSError as error:
+        except (UsageError, OSError) as error:
             self._failed(error)
         else:
             with self._changed:
@@ -293,7 +291,7 @@ class Outbox:
                 data = data[os.write(fd, data) :]
             os.fsync(fd)
         except OSError:
-            self._take_back(segment, fd)
+            self._continue(segment, fd)
             raise
         with self._changed:
             segment.size += size
@@ -309,7 +307,7 @@ class Outbox:
             os.close(self._fd)
             self._fd = None
         path = self._folder / f"{seq:016d}.events"
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             if self._lock is not None:
                 os.fsync(self._lock)  # the folder: its new name
@@ -320,38 +318,26 @@ class Outbox:
         with self._changed:
             self._segments = [s for s in self._segments if s.path != path] + [Segment(path, seq, seq - 1, 0)]
 
-    def _take_back(self, segment: Segment, fd: int) -> None:
-        """Half a write must not stand before the next one; where it cannot be cut off, that begins a new segment."""
-        try:
-            os.ftruncate(fd, segment.size)
-            os.lseek(fd, segment.size, os.SEEK_SET)
-        except OSError:
-            os.close(fd)
-            self._fd = None
-
     def _make_room(self, size: int) -> None:
         """Drop the oldest segments until `size` bytes more keep the limit, and those that nobody needs any more."""
         while True:
             with self._changed:
-                acked = self._acknowledged() if self._cursors else 0
-                closed = self._segments[:-1]  # the newest is being written
-                if not closed:
+                if len(self._segments) < 2:  # the newest is being written
                     return
-                full = sum(segment.size for segment in self._segments) + size > self._limit
-                oldest = closed[0]
-                if not full and (oldest.last > acked or not self._cursors):
+                oldest = self._segments[0]
+                needed = not self._cursors or oldest.last > self._acknowledged()
+                if needed and self.bytes + size <= self._limit:
                     return
             oldest.path.unlink(missing_ok=True)
             with self._changed:
                 self._segments.pop(0)
-                acked = self._acknowledged() if self._cursors else 0
-                self.dropped += max(0, oldest.last - max(acked, oldest.first - 1))
+                self.dropped += max(0, oldest.last - max(self._acknowledged(), oldest.first - 1))
                 for cursor in self._cursors:
                     cursor.acked = max(cursor.acked, oldest.last)
 
-    def _failed(self, error: OSError) -> None:
+    def _failed(self, error: Exception) -> None:
         with self._changed:
-            told, self.problem = self.problem, error.strerror or str(error)
+            told, self.problem = self.problem, getattr(error, "strerror", None) or str(error)
             self._changed.notify_all()
         self._retry_due = time.monotonic() + RETRY_S
         if not told:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekd.runtime.container import format_of
+from edgekd.runtime.container import cut, entries, format_of
+from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import ModelRefused, UsageError
-from edgekd.runtime.guard.static_checks import MAX_FILE_BYTES, read_checked
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
+
+MAX_FILE_BYTES = 512 * 2**20  # a gateway has about this much memory in all
 
 
 def admit(
@@ -51,3 +53,32 @@ def _from_file(path: Path, signed_by: str | Path | None) -> tuple[Manifest, byte
         return read_checked(data), data
     except ModelRefused as error:
         raise ModelRefused(f"{name}: {error}") from None
+
+
+def read_checked(data: bytes) -> Manifest:
+    """The one manifest of a file that is what it says and holds nothing that no exporter writes; else ModelRefused."""
+    if len(data) > MAX_FILE_BYTES:
+        raise ModelRefused(f"file is larger than {MAX_FILE_BYTES // 2**20} MiB, no model for a device")
+    found = entries(data)
+    if not found:
+        raise ModelRefused("there is no manifest in this file; write it with edgekd export")
+    if len(found) > 1:
+        raise ModelRefused(f"there are {len(found)} manifests in this file, one is meant; export it again")
+    manifest = Manifest.from_json(found[0].value)
+    digest, stated = sha256(*cut(data, found)), manifest.digests.file
+    if stated != digest:
+        raise ModelRefused(
+            f"the file was changed after export (SHA-256 {digest[:12]}…, manifest says {stated[:12] or 'nothing'}…);"
+            " copy or export it again"
+        )
+    check_operators(data)
+    return manifest
+
+
+def check_operators(data: bytes) -> None:
+    """Raise ModelRefused for a graph that no exporter has written: before an engine sees a byte of it."""
+    if format_of(data) == "onnx":
+        from edgekd.runtime.guard.onnx_operators import check_graph
+    else:
+        from edgekd.runtime.guard.tflite_operators import check_graph
+    check_graph(data)

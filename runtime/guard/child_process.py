@@ -77,7 +77,7 @@ def main() -> None:
     parent = os.fdopen(os.dup(1), "w")  # what an engine prints, it may quote from the file, is no word of ours
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     from edgekd.runtime.engines import load_engine
-    from edgekd.runtime.guard.static_checks import read_checked
+    from edgekd.runtime.guard import read_checked
     from edgekd.runtime.selftest import run_self_test
 
     def tell(**news: object) -> None:
@@ -108,9 +108,8 @@ def main() -> None:
 def _told(output: bytes) -> dict[str, Any]:
     """What the child has told in whole lines, of which a later one says what has changed."""
     told: dict[str, Any] = {}
-    for line in output.splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            told.update(json.loads(line))
+    for line in output.split(b"\n")[:-1]:
+        told.update(json.loads(line))
     return told
 
 

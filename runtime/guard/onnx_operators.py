@@ -10,7 +10,7 @@ import math
 import struct
 from typing import Any
 
-from edgekd.runtime.container.entry import foreign
+from edgekd.runtime.container import foreign
 from edgekd.runtime.container.protobuf import Reader, schema
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown
@@ -25,12 +25,11 @@ OPERATORS = frozenset(
     b" ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub"
     b" Tanh TopK Transpose Unsqueeze Where".split()
 )
-# Operator -> the first of its inputs that are no data but say what shape comes out. They must be constants: every
-# tensor then has the same size at every step, and what the self-test has needed is all that will ever be needed.
-SHAPED_FROM = {
-    b"Expand": 1, b"Pad": 1, b"Reshape": 1, b"Resize": 1, b"Slice": 1, b"Split": 1, b"Squeeze": 1, b"TopK": 1,
-    b"Unsqueeze": 1, b"ReduceMax": 1, b"ReduceMean": 1, b"ReduceMin": 1, b"ReduceSum": 1,
-}  # fmt: skip
+# All inputs of these but the first are no data but say what shape comes out. They must be constants: every tensor then
+# has the same size at every step, and what the self-test has needed is all that will ever be needed.
+SHAPED = frozenset(
+    b"Expand Pad ReduceMax ReduceMean ReduceMin ReduceSum Reshape Resize Slice Split Squeeze TopK Unsqueeze".split()
+)
 ENLARGING = {b"Expand", b"Pad", b"Resize"}
 MAX_ENLARGED = 2**24  # product of what one of these is told: sizes, paddings, factors
 # The quantizer names those of its own operators in every file; none of them is used.
@@ -107,11 +106,10 @@ def _check_node(node: dict[str, Any], constants: dict[bytes, dict[str, Any]], da
     operator, domain = node.get("op_type", b""), node.get("domain", b"")
     if operator not in OPERATORS or domain:
         raise foreign(f"the operator {_text(domain + b'.' + operator if domain else operator)}")
-    first = SHAPED_FROM.get(operator)
-    for name in node.get("input", ())[first:] if first else ():
-        if name and name not in constants:
+    for name in filter(None, node.get("input", ())[1:] if operator in SHAPED else ()):
+        if name not in constants:
             raise foreign(f"a {_text(operator)} whose shape depends on '{_text(name)}'")
-        if name and operator in ENLARGING and _product(constants[name], data) > MAX_ENLARGED:
+        if operator in ENLARGING and _product(constants[name], data) > MAX_ENLARGED:
             raise foreign(f"a {_text(operator)} to the size of '{_text(name)}'")
     outputs = len(node.get("output", ()))
     for attribute in node.get("attribute", ()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from edgekd.runtime.container.entry import foreign
+from edgekd.runtime.container import foreign
 from edgekd.runtime.container.flatbuffer import Flatbuffer, Table
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown
@@ -79,7 +79,13 @@ def check_graph(data: bytes) -> None:
             )
         held.append(buffer.vector(0, 1)[1])
     _only(model, "model")
-    codes = [_operator_code(code) for code in model.tables(1)]
+    codes = []
+    for code in model.tables(1):
+        _only(code, "operator code")
+        number = max(code.number(0, "b"), code.number(3, "i"))  # the older field has no room for newer operators
+        if number not in OPERATORS:
+            raise foreign(f"operator {number}")
+        codes.append(number)
     graphs = list(model.tables(2))
     if len(graphs) != 1:
         raise foreign(f"{len(graphs)} graphs")
@@ -97,14 +103,6 @@ def check_graph(data: bytes) -> None:
         _check_operator(operator, codes, tensors)
     for index in graph.integers(2):
         _at(tensors, index).read()
-
-
-def _operator_code(code: Table) -> int:
-    _only(code, "operator code")
-    number = max(code.number(0, "b"), code.number(3, "i"))  # the older field has no room for newer operators
-    if number not in OPERATORS:
-        raise foreign(f"operator {number}")
-    return number
 
 
 class _Tensor:

@@ -162,3 +162,9 @@ def test_ucr_positions_that_do_not_fit(tmp_path: Path) -> None:
     assert "do not fit 60 samples" in refusal(path)
     path.write_text("1\nx\n")
     assert "not a list of numbers" in refusal(path)
+
+
+def test_what_is_quoted_of_a_file_stays_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_bytes(b'a,b\n1,"\x01\n\x1b[2J"\n')
+    message = refusal(tmp_path / "bad.csv")
+    assert message.isprintable() and r"\x01\n\x1b[2J" in message

@@ -25,8 +25,7 @@ from step_tflite import pack, schema, step_tflite, unpack
 from bench.promises.hostile import KINDS, Mutant, mutants
 from edgekd.export.embed import append, embed, to_json
 from edgekd.runtime import ModelRefused
-from edgekd.runtime.guard import admit
-from edgekd.runtime.guard.static_checks import check_operators
+from edgekd.runtime.guard import admit, check_operators
 
 N, HOP = 3, 4
 GRAPH = step_graph(N, HOP)

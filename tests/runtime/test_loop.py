@@ -19,7 +19,7 @@ from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sources import InputEvent, Items, Row, Source
-from edgekd.runtime.sources.images import FrameBytes
+from edgekd.runtime.sources.images import FrameReader
 from edgekd.runtime.sources.read_ahead import ReadAhead
 from edgekd.runtime.sources.row_reader import RowReader
 from edgekd.runtime.sources.stdin import Stdin
@@ -84,8 +84,10 @@ def test_turn_by_turn_is_as_run_does_it(model: Path) -> None:
         *("score", "anomaly", "anomaly_end", "sensor_missing", "sensor_back", "input_gap"),
     }
     assert source.waits == sum(not items for items in source) > 0
+    by_hand.loop.begin()
     for items in by_hand.loop.source:
         by_hand.loop.turn(items)
+    by_hand.loop.end()
     assert (by_hand.events, by_hand.words) == (whole.events, whole.words)
     assert by_hand.loop.summary() == whole.loop.summary() and by_hand.loop.samples == 160
 
@@ -177,7 +179,7 @@ def test_a_file_without_a_sample_is_an_error_after_all_was_told(model: Path) -> 
     assert watcher.seen == ["begin", "arrived 0", "tick", "end"]
 
 
-class Silent:
+class Silent(Source):
     """An input that never says a word, and whose thread hangs there."""
 
     name = "silent"
@@ -196,8 +198,8 @@ def test_a_source_that_has_nothing_says_so_at_once(model: Path, kind: str, monke
     silent, (out, into) = Silent(), os.pipe()
     source: Any = {
         "read ahead": lambda: ReadAhead(silent, step_manifest(N, HOP), lambda: 0),
-        "pipe": lambda: Stdin(step_manifest(N, HOP), {}, fd=out),
-        "images": lambda: FrameBytes((HOP, N), fd=out),
+        "pipe": lambda: Stdin(RowReader(step_manifest(N, HOP), {}), out),
+        "images": lambda: Stdin(FrameReader((HOP, N)), out),
     }[kind]()
     run = Run(model, source)
     monkeypatch.setattr(time, "sleep", None)
@@ -219,7 +221,7 @@ def test_a_source_that_has_nothing_says_so_at_once(model: Path, kind: str, monke
 
 def test_run_waits_where_nothing_comes_and_not_longer_than_that(model: Path) -> None:
     out, into = os.pipe()
-    source = Stdin(step_manifest(N, HOP), {}, fd=out)
+    source = Stdin(RowReader(step_manifest(N, HOP), {}), out)
     waited: list[float] = []
     wait = source.wait
 

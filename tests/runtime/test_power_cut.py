@@ -285,6 +285,7 @@ class Run:
         self.detector = Detector.load(model)
         self.writer = DiskWriter()
         source: Any = SimpleNamespace(live=live, seek=lambda sample: None)
+        source.position, source.seek_position = lambda: None, lambda position: False
         emit = lambda event: self.events.append(dict(event))  # noqa: E731
         loop = Loop(source, self.detector, Episodes(), emit, lambda words: None)
         self.keeper = StateKeeper(path, loop, self.writer, **options)

@@ -9,8 +9,6 @@ import pytest
 from bench.promises import loaded_lines
 from bench.promises.loaded_lines import BOUNDS, CSV, LIBRARY, LOOP, RUNTIME, SERIAL
 
-pytestmark = pytest.mark.skip(reason="after the redesign")
-
 
 @pytest.mark.parametrize(
     ("name", "count"),

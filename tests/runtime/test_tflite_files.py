@@ -19,8 +19,7 @@ from edgekd.runtime import Detector, GateFailed, ModelRefused
 from edgekd.runtime.container import entries
 from edgekd.runtime.container.flatbuffer import Flatbuffer
 from edgekd.runtime.engines.tflite import TfliteEngine
-from edgekd.runtime.guard import admit
-from edgekd.runtime.guard.static_checks import check_operators
+from edgekd.runtime.guard import admit, check_operators
 from edgekd.runtime.manifest import StateSpec
 from edgekd.runtime.selftest import self_test_scores
 

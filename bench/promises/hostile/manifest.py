@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 
 from edgekd.export.embed import append, bare, file_digest, varint
-from edgekd.runtime.container import entries
-from edgekd.runtime.container.entry import KEY
+from edgekd.runtime.container import KEY, entries
 from edgekd.runtime.digest import sha256
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgekd import __version__
-from edgekd.runtime.engines.interface import Engine, Feeds
+from edgekd.runtime.engines import Engine, Feeds
 from edgekd.runtime.errors import MissingExtra, UsageError
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
 from edgekd.runtime.json_fields import shown
