@@ -116,9 +116,8 @@ def matching(value: Any, where: str, pattern: re.Pattern[str], what: str) -> str
 def items(value: Any, where: str, low: int, high: int, reader: Callable[..., T], *bounds: Any) -> tuple[T, ...]:
     """A list of low to high items, each through a reader."""
     if not isinstance(value, list) or not low <= len(value) <= high:
-        raise refused(
-            where, f"a list of {low} to {high} items", f"{len(value)} items" if type(value) is list else value
-        )
+        found = f"{len(value)} items" if isinstance(value, list) else value
+        raise refused(where, f"a list of {low} to {high} items", found)
     return tuple(reader(item, f"{where}[{i}]", *bounds) for i, item in enumerate(value))
 
 

@@ -34,14 +34,12 @@ def verify(data: bytes, file: Path, public_key: Path) -> None:
 
     path = signature_path(file)
     try:
-        with path.open("rb") as signature_file:
-            signature = signature_file.read(SIGNATURE_BYTES + 1)
+        with path.open("rb") as signature:
+            key.verify(signature.read(SIGNATURE_BYTES + 1), data)
     except OSError as error:
         raise ModelRefused(
             f"it has no signature ({shown(path.name, 100)}: {error.strerror}); edgekd sign makes one"
         ) from None
-    try:
-        key.verify(signature, data)
     except InvalidSignature:
         raise ModelRefused(
             f"its signature is not by {shown(str(public_key), 200)} over these bytes: the file was changed, or signed"

@@ -29,7 +29,7 @@ def ensure_tried(model: bytes) -> None:
     path = folder and folder / NAME
     # the engine is the package that would be taken: the first one that is installed
     engine = next((str(package) for package in PACKAGES[format_of(model)] if package.version), "no engine")
-    line, known = f"{sha256(model)} {engine}", _known(path)
+    line, known = f"{sha256(model)} {engine}", _known(path) if path else []
     if line in known:
         return
     from edgekd.runtime.guard.child_process import probe
@@ -41,10 +41,10 @@ def ensure_tried(model: bytes) -> None:
                 file.write("".join(f"{kept}\n" for kept in [*known[1 - KEPT :], line]).encode())
 
 
-def _known(path: Path | None) -> list[str]:
+def _known(path: Path) -> list[str]:
     """The lines that are kept; none of a file that others could have written."""
     try:
-        with open(path or os.devnull, "rb") as file:  # noqa: PTH123
+        with path.open("rb") as file:
             about = os.fstat(file.fileno())
             if about.st_uid not in (0, os.geteuid()) or about.st_mode & 0o022:
                 return []
