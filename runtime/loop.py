@@ -134,7 +134,6 @@ class Loop:
         more = f", {held} missing values held" if held else ""
         return f"{self.samples} samples, {self.verdicts} verdicts, {self.anomalies} anomalies{more}"
 
-
     def _input(self, event: InputEvent) -> None:
         if event.rewarm:
             self.detector.rewarm()
