@@ -284,7 +284,9 @@ class Run:
         self.events: list[dict[str, Any]] = []
         self.detector = Detector.load(model)
         self.writer = DiskWriter()
-        source: Any = SimpleNamespace(live=live, seek=lambda sample: None)
+        source: Any = SimpleNamespace(
+            live=live, seek=lambda sample: None, position=lambda: None, seek_position=lambda position: False
+        )
         source.position, source.seek_position = lambda: None, lambda position: False
         emit = lambda event: self.events.append(dict(event))  # noqa: E731
         loop = Loop(source, self.detector, Episodes(), emit, lambda words: None)
