@@ -18,58 +18,47 @@ MAX_TEXT = 2**20  # bytes of one string: the manifest is the longest
 Fields = dict[int, tuple[str, str, bool]]
 """Tag -> name, kind, and whether it may be given several times."""
 _BYTES = {0: 0, 1: 8, 5: 4}  # of a value by its wire type; groups (3, 4) are long dead and ONNX never used them
-_WIRES = {"int": (0,), "float": (5,), "!": (0, 1, 2, 5)}  # of other kinds: 2; of repeated numbers: 2 as well, packed
-
-
-def schema(messages: dict[str, dict[int, str]]) -> dict[str, Fields]:
-    """A table to read by. messages: message name -> {field number: "name kind"}, with * behind a repeated kind.
-
-    Kinds: `int` (any varint), `float` and `span` (where their bytes are), `bytes`, the name of another message, or `!`
-    and words: a field that is refused, and what it is.
-    """
-    table: dict[str, Fields] = {}
-    for message, fields in messages.items():
-        known = table[message] = {}
-        for number, words in fields.items():
-            name, _, kind = (words[1:], "", "!") if words.startswith("!") else words.partition(" ")
-            repeated, kind = kind.endswith("*"), kind.rstrip("*")
-            for wire in {*_WIRES.get(kind, ()), 2} if repeated else _WIRES.get(kind, (2,)):
-                known[number << 3 | wire] = (name, kind, repeated)
-    return table
+_WIRES = {"int": 0, "float": 5}  # of other kinds: 2; of repeated numbers: 2 as well, packed
 
 
 class Reader:
-    """The messages in one file's bytes; raises ModelRefused for what its table does not know."""
+    """The messages in one file's bytes, by a table: message name -> {field number: "name kind"}.
 
-    def __init__(self, data: bytes, table: dict[str, Fields]) -> None:
+    Kinds: `int` (any varint), `float` and `span` (where their bytes are), `bytes`, or the name of another message; `*`
+    behind it if the field may be given several times. `!` and words instead: a field that is refused, and what it is.
+    Raises ModelRefused for what the table does not know.
+    """
+
+    def __init__(self, data: bytes, table: dict[str, dict[int, str]]) -> None:
         self.data = data
         self._table = table
         self._parts = Parts(MAX_PARTS)
 
-    def message(self, kind: str, start: int, end: int) -> dict[str, Any]:
+    def message(self, message: str, start: int, end: int) -> dict[str, Any]:
         """The message in data[start:end]: field name -> value, or the list of values of a repeated field."""
-        known = self._table[kind]
         found: dict[str, Any] = {}
         for tag, number, _, (begin, stop) in fields(self.data, start, end):
-            if tag not in known:
-                raise foreign(f"field {tag >> 3} of its {kind}")
-            name, what, repeated = known[tag]
+            words, wire = self._table[message].get(tag >> 3, ""), tag & 7
+            if words.startswith("!"):
+                raise foreign(words[1:])
+            name, _, kind = words.partition(" ")
+            repeated, kind = kind.endswith("*"), kind.rstrip("*")
+            if not words or (wire != _WIRES.get(kind, 2) and not (repeated and wire == 2)):
+                raise foreign(f"field {tag >> 3} of its {message}")
             values: Iterable[Any] = [(begin, stop)]
-            if what == "!":
-                raise foreign(name)
-            if what == "int":
-                values = self._packed(begin, stop) if tag & 7 == 2 else [_signed(number)]
-            elif what == "bytes":
+            if kind == "int":
+                values = self._packed(begin, stop) if wire == 2 else [_signed(number)]
+            elif kind == "bytes":
                 if stop - begin > MAX_TEXT:
-                    raise ModelRefused(f"the file's {name} of a {kind} is of {stop - begin} bytes; export it again")
+                    raise ModelRefused(f"the file's {name} of a {message} is of {stop - begin} bytes; export it again")
                 values = [self.data[begin:stop]]
-            elif what in self._table:
-                values = [self.message(what, begin, stop)]
+            elif kind in self._table:
+                values = [self.message(kind, begin, stop)]
             self._parts.spend(1)
             if repeated:
                 found.setdefault(name, []).extend(values)
             elif name in found:
-                raise ModelRefused(f"the file gives '{name}' of its {kind} twice; export it again")
+                raise ModelRefused(f"the file gives '{name}' of its {message} twice; export it again")
             else:
                 (found[name],) = values
         return found

@@ -11,7 +11,7 @@ import struct
 from typing import Any
 
 from edgekd.runtime.container import foreign
-from edgekd.runtime.container.protobuf import Reader, schema
+from edgekd.runtime.container.protobuf import Reader
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown
 
@@ -46,40 +46,38 @@ MAX_TENSOR_BYTES = 64 * 2**20  # of an input or output; a constant is as large a
 MAX_ATTRIBUTE = 2**20  # a kernel may span a window, and nothing in a graph is longer
 
 # onnx.proto3; `!`: refused, and what it is.
-SCHEMA = schema(
-    {
-        "Model": {
-            1: "ir_version int", 2: "producer_name bytes", 3: "producer_version bytes", 4: "domain bytes",
-            5: "model_version int", 6: "doc_string bytes", 7: "graph Graph", 8: "opset_import Opset*",
-            14: "metadata_props Entry*", 20: "!a way to train it", 25: "!functions of its own",
-        },
-        "Opset": {1: "domain bytes", 2: "version int"},
-        "Entry": {1: "key bytes", 2: "value bytes"},
-        "Graph": {
-            1: "node Node*", 2: "name bytes", 5: "initializer Tensor*", 10: "doc_string bytes", 11: "input Value*",
-            12: "output Value*", 13: "value_info Value*", 15: "!sparse tensors",
-        },
-        "Node": {
-            1: "input bytes*", 2: "output bytes*", 3: "name bytes", 4: "op_type bytes", 5: "attribute Attribute*",
-            6: "doc_string bytes", 7: "domain bytes",
-        },
-        "Attribute": {
-            1: "name bytes", 2: "f float", 3: "i int", 4: "s bytes", 5: "t Tensor", 7: "floats float*", 8: "ints int*",
-            9: "strings bytes*", 13: "doc_string bytes", 20: "type int",
-            6: "!a graph inside a node", 11: "!graphs inside a node", 22: "!a sparse tensor", 23: "!sparse tensors",
-        },
-        "Tensor": {
-            1: "dims int*", 2: "data_type int", 4: "float_data float*", 5: "int32_data int*", 7: "int64_data int*",
-            8: "name bytes", 9: "raw_data span", 12: "doc_string bytes", 14: "data_location int",
-            13: "!weights in another file (external data)",
-        },
-        "Value": {1: "name bytes", 2: "type Type", 3: "doc_string bytes"},
-        "Type": {1: "tensor_type TensorType", 6: "denotation bytes"},
-        "TensorType": {1: "elem_type int", 2: "shape Shape"},
-        "Shape": {1: "dim Dimension*"},
-        "Dimension": {1: "dim_value int", 3: "denotation bytes"},
-    }
-)  # fmt: skip
+SCHEMA = {
+    "Model": {
+        1: "ir_version int", 2: "producer_name bytes", 3: "producer_version bytes", 4: "domain bytes",
+        5: "model_version int", 6: "doc_string bytes", 7: "graph Graph", 8: "opset_import Opset*",
+        14: "metadata_props Entry*", 20: "!a way to train it", 25: "!functions of its own",
+    },
+    "Opset": {1: "domain bytes", 2: "version int"},
+    "Entry": {1: "key bytes", 2: "value bytes"},
+    "Graph": {
+        1: "node Node*", 2: "name bytes", 5: "initializer Tensor*", 10: "doc_string bytes", 11: "input Value*",
+        12: "output Value*", 13: "value_info Value*", 15: "!sparse tensors",
+    },
+    "Node": {
+        1: "input bytes*", 2: "output bytes*", 3: "name bytes", 4: "op_type bytes", 5: "attribute Attribute*",
+        6: "doc_string bytes", 7: "domain bytes",
+    },
+    "Attribute": {
+        1: "name bytes", 2: "f float", 3: "i int", 4: "s bytes", 5: "t Tensor", 7: "floats float*", 8: "ints int*",
+        9: "strings bytes*", 13: "doc_string bytes", 20: "type int",
+        6: "!a graph inside a node", 11: "!graphs inside a node", 22: "!a sparse tensor", 23: "!sparse tensors",
+    },
+    "Tensor": {
+        1: "dims int*", 2: "data_type int", 4: "float_data float*", 5: "int32_data int*", 7: "int64_data int*",
+        8: "name bytes", 9: "raw_data span", 12: "doc_string bytes", 14: "data_location int",
+        13: "!weights in another file (external data)",
+    },
+    "Value": {1: "name bytes", 2: "type Type", 3: "doc_string bytes"},
+    "Type": {1: "tensor_type TensorType", 6: "denotation bytes"},
+    "TensorType": {1: "elem_type int", 2: "shape Shape"},
+    "Shape": {1: "dim Dimension*"},
+    "Dimension": {1: "dim_value int", 3: "denotation bytes"},
+}  # fmt: skip
 
 
 def check_graph(data: bytes) -> None:
