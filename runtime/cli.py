@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekd import __version__
-from edgekd.runtime.errors import EdgeKDError, UsageError
+from edgekd.runtime.errors import EdgeKDError, GateFailed, UsageError
 from edgekd.runtime.options import GroupedCommand, Options, declared
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def cli(check: bool, as_json: bool, quiet: bool, **given: Any) -> None:
     """
     options = Options(**given)
     if check:
-        sys.exit(_check(options.model, options.require_signed, as_json))
+        return _check(options.model, options.require_signed, as_json)
     if as_json:
         raise UsageError("--json goes with --check; events are JSON lines anyway")
     sys.exit(_run(options, quiet))
@@ -115,8 +115,8 @@ def _detect(options: Options, say: Say) -> int:
     return 130 if signals.interrupted else 0
 
 
-def _check(model: str, signed_by: str | None, as_json: bool) -> int:
-    """Print the report; 0 if the model is fit to run here, 1 if its self-test fails."""
+def _check(model: str, signed_by: str | None, as_json: bool) -> None:
+    """Print the report; raises GateFailed where the self-test fails, and what `check_model` raises."""
     from edgekd.runtime.check import check_model, describe
 
     try:
@@ -126,12 +126,8 @@ def _check(model: str, signed_by: str | None, as_json: bool) -> int:
             click.echo(json.dumps({"ok": False, "file": model, "error": str(error)}))
         raise
     click.echo(json.dumps(report) if as_json else describe(report))
-    if report["ok"]:
-        return 0
-    click.echo(
-        f"edgekd-run: {Path(model).name}: the self-test failed; this engine does not compute what was trained", err=True
-    )
-    return 1
+    if not report["ok"]:
+        raise GateFailed(f"{Path(model).name}: the self-test failed; this engine does not compute what was trained")
 
 
 def forget_stdout() -> None:
