@@ -150,11 +150,16 @@ def test_a_reader_of_standard_output_that_stalls_does_not_stop_detection(folder:
         return int(saved.arrays["seen"]) if saved else 0
 
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        eventually(state.exists, "the start")
-        port.write(b"1.0,2.0,3.0\n" * (count + 1))  # 200 KB of scores; a pipe holds 64. The first line is dropped
-        eventually(lambda: seen() == count, "all samples in the state")
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        try:
+            assert process.stdout
+            while b'"input_open"' not in process.stdout.readline():  # what was sent before is thrown away
+                pass
+            port.write(b"1.0,2.0,3.0\n" * (count + 1))  # 200 KB of scores; a pipe holds 64. The first line is dropped
+            eventually(lambda: seen() == count, "all samples in the state")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
     port.unplug()
 
 
