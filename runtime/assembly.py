@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # with what they stand on, memory that most runs do not need
     from edgekd.runtime.watchers.state_keeper import Part, StateKeeper
 
 INPUTS = {"frames": "DIR", "serial": "DEV", "csv": "FILE", "stdin": ""}
-LINES = ("serial", "csv", "stdin")
-GOES_WITH = {"raw": ("stdin",), **dict.fromkeys(("sequence", "checksum", "time", "resample"), LINES)}
+OF_LINES = ("sequence", "checksum", "time", "resample")
+GOES_WITH = {"raw": ("stdin",), **dict.fromkeys(OF_LINES, ("serial", "csv", "stdin"))}
 """Options that mean something with some inputs only."""
 
 

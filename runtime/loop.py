@@ -50,13 +50,7 @@ class Loop:
     """
 
     def __init__(
-        self,
-        source: Source,
-        detector: Detector,
-        episodes: Episodes,
-        emit: Emit,
-        say: Say,
-        scores: bool = False,
+        self, source: Source, detector: Detector, episodes: Episodes, emit: Emit, say: Say, scores: bool = False
     ) -> None:
         """scores: tell every verdict, not only the anomalies."""
         self.source = source

@@ -72,6 +72,4 @@ def wall_time() -> str:
 
 def json_time(time: str | float | None) -> str | float | None:
     """A time label that JSON can hold."""
-    if isinstance(time, (int, float)) and not math.isfinite(time):
-        return None
-    return time
+    return None if isinstance(time, (int, float)) and not math.isfinite(time) else time
