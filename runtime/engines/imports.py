@@ -81,7 +81,20 @@ def load_engine_package(kind: str) -> tuple[Package, Any]:
         module = load_package(package)
         if module is not None:
             return package, module
-    raise _missing(kind)
+    # a 64-bit kernel under a 32-bit system calls itself aarch64, and wheels go by the system
+    if sys.maxsize > 2**32 or not platform.machine().startswith(("arm", "aarch64")):
+        raise MissingExtra(PACKAGES[kind][0].name, kind)
+    if PYTHON > LAST_TFLITE_RUNTIME_PYTHON:
+        raise UsageError(
+            f"no engine has a wheel for 32-bit ARM and Python {PYTHON[0]}.{PYTHON[1]}: take a 64-bit system, or Python"
+            " 3.11 (Debian bookworm) and a file from edgekd export --format tflite --target tflite-runtime"
+        )
+    if kind == "onnx":
+        raise UsageError(
+            "onnxruntime has no wheel for 32-bit ARM: take a 64-bit system, or a file from edgekd export --format"
+            f" tflite --target tflite-runtime and pip install {TFLITE_RUNTIME.pin}"
+        )
+    raise UsageError(f"no TFLite engine is installed; pip install {TFLITE_RUNTIME.pin} brings it")
 
 
 def load_package(package: Package) -> Any:
@@ -116,23 +129,6 @@ def numpy_mismatch(package: Package, error: BaseException | None) -> UsageError 
     return None
 
 
-def _missing(kind: str) -> UsageError:
-    # a 64-bit kernel under a 32-bit system calls itself aarch64, and wheels go by the system
-    if sys.maxsize > 2**32 or not platform.machine().startswith(("arm", "aarch64")):
-        return MissingExtra(PACKAGES[kind][0].name, kind)
-    if PYTHON > LAST_TFLITE_RUNTIME_PYTHON:
-        return UsageError(
-            f"no engine has a wheel for 32-bit ARM and Python {PYTHON[0]}.{PYTHON[1]}: take a 64-bit system, or Python"
-            " 3.11 (Debian bookworm) and a file from edgekd export --format tflite --target tflite-runtime"
-        )
-    if kind == "onnx":
-        return UsageError(
-            "onnxruntime has no wheel for 32-bit ARM: take a 64-bit system, or a file from edgekd export --format"
-            f" tflite --target tflite-runtime and pip install {TFLITE_RUNTIME.pin}"
-        )
-    return UsageError(f"no TFLite engine is installed; pip install {TFLITE_RUNTIME.pin} brings it")
-
-
 _HUSH = threading.Lock()
 
 
@@ -147,7 +143,6 @@ def hushed() -> Iterator[None]:
             kept = os.dup(2)
             stack.callback(os.close, kept)
             stack.callback(os.dup2, kept, 2)
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 2)
-            os.close(nowhere)
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
         yield

@@ -61,10 +61,8 @@ def _load(package: Package, module: Any, model: bytes) -> tuple[Any, dict[str, A
             f"{package} cannot load the graph ({shown(str(error), 200)}); export it again with {mend}"
         ) from None
     if signatures != [SIGNATURE]:
-        found = ", ".join(signatures) or "none"
-        raise ModelRefused(
-            f"the graph should have one signature, '{SIGNATURE}', it has {shown(found)}; export it again"
-        )
+        found = shown(", ".join(signatures) or "none")
+        raise ModelRefused(f"the graph should have one signature, '{SIGNATURE}', it has {found}; export it again")
     main = {(details["index"], details["name"]) for details in interpreter.get_input_details()}
     if {(details["index"], details["name"]) for details in inputs.values()} != main:
         raise ModelRefused("the signature 'step' is not about the file's first graph; export it again")
@@ -73,7 +71,4 @@ def _load(package: Package, module: Any, model: bytes) -> tuple[Any, dict[str, A
 
 def _signature(details: dict[str, Any]) -> Signature:
     # a dimension that may change is -1 in `shape_signature`, and nothing else says so
-    return {
-        name: (np.dtype(tensor["dtype"]).name, tuple(int(d) for d in tensor["shape_signature"]))
-        for name, tensor in details.items()
-    }
+    return {name: (np.dtype(of["dtype"]).name, tuple(map(int, of["shape_signature"]))) for name, of in details.items()}

@@ -107,10 +107,7 @@ def main() -> None:
 
 def _told(output: bytes) -> dict[str, Any]:
     """What the child has told in whole lines, of which a later one says what has changed."""
-    told: dict[str, Any] = {}
-    for line in output.split(b"\n")[:-1]:
-        told.update(json.loads(line))
-    return told
+    return {key: value for line in output.split(b"\n")[:-1] for key, value in json.loads(line).items()}
 
 
 def _limit(name: str, more: int) -> None:
