@@ -37,19 +37,16 @@ _REASONS = {
 def probe(model: bytes) -> bool:
     """Import the engine for a model file, load the file and replay its self-test, all in a child process.
 
-    The child has `MAX_BYTES` and `COPIES` of the file of memory for it, and `TIMEOUT_S`. Returns whether the self-test
-    passed there; where the engine does not start, or the self-test fails, the caller will meet it too. Raises
-    UsageError where the child dies of a signal or hangs, ModelRefused where the engine does not take the file or cannot
-    run it.
+    Returns whether the self-test passed there; where the engine does not start, or the self-test fails, the caller will
+    meet it too. Raises UsageError where the child dies of a signal or hangs, ModelRefused where the engine does not
+    take the file or cannot run it.
     """
     if getattr(sys, "frozen", False) or not Path(sys.executable or "").name.lower().startswith(("python", "pypy")):
         return False  # Python inside another program, which another start of that would only be another one of
     command = [sys.executable, "-P", "-c", "from edgekd.runtime.guard.child_process import main; main()"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).absolute()) for p in sys.path)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).absolute()) for p in sys.path)}
     try:
-        done = subprocess.run(
-            command, input=model, env=environment, capture_output=True, timeout=TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, input=model, env=env, capture_output=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         if told := _told(error.stdout or b""):
             raise UsageError(f"{told['package']} hangs {told['stage']}, for {TIMEOUT_S:g} s; {told['mend']}") from None
