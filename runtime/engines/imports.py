@@ -78,8 +78,7 @@ def load_engine_package(kind: str) -> tuple[Package, Any]:
     Raises MissingExtra where none is installed, UsageError where it is broken or there is none for this board.
     """
     for package in PACKAGES[kind]:
-        module = load_package(package)
-        if module is not None:
+        if (module := load_package(package)) is not None:
             return package, module
     # a 64-bit kernel under a 32-bit system calls itself aarch64, and wheels go by the system
     if sys.maxsize > 2**32 or not platform.machine().startswith(("arm", "aarch64")):

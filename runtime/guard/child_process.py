@@ -2,8 +2,7 @@
 them, and neither says anything.
 
 onnxruntime 1.21.0 died of an illegal instruction on every Raspberry Pi 4; tflite-runtime's kernels for some int8 graphs
-do on ARM; and what a hostile file can do to an engine, it does to a process that may die. `edgekd-run`, and for TFLite
-`Detector.load`, ask here before they load a file for the first time (`tried_models`), `--check` every time.
+do on ARM; and what a hostile file can do to an engine, it does to a process that may die.
 
 Safe in a program with threads: the child is a Python of its own, started as any command is, and shares nothing with it.
 """

@@ -18,10 +18,8 @@ MAX_TENSOR_BYTES = 64 * 2**20
 MAX_OPTION = 2**20  # a kernel may span a window, and nothing in a graph is longer
 
 # Fewest and most inputs, which of them are no data but say what shape comes out; BuiltinOperator, name, BuiltinOptions.
-# Shapes must be constants: every tensor then has the same size at every step, and what the self-test has needed is all
-# that will ever be needed. These are the operators that an exported graph has been seen to hold, and siblings that the
-# converter takes for them at other sizes; `test_hostile_models.py` exports students of all kinds and compares. None of
-# them runs another graph (IF, WHILE, CALL_ONCE) or is somebody's own (CUSTOM, DELEGATE).
+# Shapes must be constants; operators are those seen in exported graphs, and their siblings: `onnx_operators` says why.
+# None of them runs another graph (IF, WHILE, CALL_ONCE) or is somebody's own (CUSTOM, DELEGATE).
 OPERATORS = {
     int(number): (name, fewest, most, shapes, int(options))
     for fewest, most, shapes, words in (
