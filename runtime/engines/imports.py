@@ -20,7 +20,6 @@ from edgekd.runtime.errors import MissingExtra, UsageError
 from edgekd.runtime.json_fields import shown
 
 PYTHON = sys.version_info[:2]
-LAST_TFLITE_RUNTIME_PYTHON = (3, 11)
 _NUMPY_WORDS = ("multiarray failed to import", "_ARRAY_API not found", "using NumPy 1.x")
 
 
@@ -83,7 +82,7 @@ def load_engine_package(kind: str) -> tuple[Package, Any]:
     # a 64-bit kernel under a 32-bit system calls itself aarch64, and wheels go by the system
     if sys.maxsize > 2**32 or not platform.machine().startswith(("arm", "aarch64")):
         raise MissingExtra(PACKAGES[kind][0].name, kind)
-    if PYTHON > LAST_TFLITE_RUNTIME_PYTHON:
+    if PYTHON > (3, 11):  # the last one with a wheel of tflite-runtime
         raise UsageError(
             f"no engine has a wheel for 32-bit ARM and Python {PYTHON[0]}.{PYTHON[1]}: take a 64-bit system, or Python"
             " 3.11 (Debian bookworm) and a file from edgekd export --format tflite --target tflite-runtime"
