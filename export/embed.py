@@ -11,9 +11,8 @@ import json
 import struct
 from dataclasses import asdict, replace
 
-from edgekd.runtime.container import KEY, cut, entries, format_of
+from edgekd.runtime.container import BUFFER, BUFFERS, DATA, KEY, METADATA, NAME, cut, entries, format_of
 from edgekd.runtime.container.flatbuffer import Flatbuffer
-from edgekd.runtime.container.tflite import BUFFER, BUFFERS, DATA, METADATA, NAME
 from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown

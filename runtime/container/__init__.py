@@ -1,4 +1,7 @@
-"""Where a manifest sits inside a model file, one module for each file format; chosen by content, never by name."""
+"""Where a manifest sits inside a model file, whose format is told by its content, never by its name.
+
+No package of onnx or TensorFlow is needed: `protobuf` and `flatbuffer` read the two kinds of file.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,13 @@ from edgekd.runtime.errors import ModelRefused
 
 KEY = b"edgekd"
 Span = tuple[int, int]  # [start, end) in bytes
+
+# ONNX: tags of a Model's `metadata_props` (field 14), and of key and value in one of them
+_PROPERTY, _KEY, _VALUE = 14 << 3 | 2, 1 << 3 | 2, 2 << 3 | 2
+# TFLite: field numbers of the schema (tensorflow/lite/schema.fbs)
+BUFFERS, METADATA = 4, 6  # of Model
+DATA = 0  # of Buffer
+NAME, BUFFER = 0, 1  # of Metadata
 
 
 @dataclass(frozen=True)
@@ -32,11 +42,40 @@ def format_of(data: bytes) -> str:
 
 def entries(data: bytes) -> list[Entry]:
     """Every manifest in the file; raises ModelRefused where the file is not well formed."""
-    if format_of(data) == "onnx":
-        from edgekd.runtime.container.onnx import entries
-    else:
-        from edgekd.runtime.container.tflite import entries
-    return entries(data)
+    return _onnx_entries(data) if format_of(data) == "onnx" else _tflite_entries(data)
+
+
+def _onnx_entries(data: bytes) -> list[Entry]:
+    """The `metadata_props` whose key is "edgekd"."""
+    from edgekd.runtime.container.protobuf import fields
+
+    found = []
+    for tag, _, span, (start, end) in fields(data, 0, len(data)):
+        if tag != _PROPERTY:
+            continue
+        pairs = [(tag, data[slice(*value)]) for tag, _, _, value in fields(data, start, end) if tag in (_KEY, _VALUE)]
+        if (_KEY, KEY) in pairs:
+            if sorted(tag for tag, _ in pairs) != [_KEY, _VALUE]:
+                raise ModelRefused("the manifest's entry in the file is not one key and one value; export it again")
+            found.append(Entry(span, dict(pairs)[_VALUE]))
+    return found
+
+
+def _tflite_entries(data: bytes) -> list[Entry]:
+    """The buffers of those `Metadata` whose name is "edgekd"."""
+    from edgekd.runtime.container.flatbuffer import Flatbuffer
+
+    model = Flatbuffer(data).root()
+    named = [entry for entry in model.tables(METADATA) if entry.text(NAME) == KEY]
+    buffers = list(model.tables(BUFFERS)) if named else []
+    found = []
+    for entry in named:
+        index = entry.number(BUFFER, "I")
+        span = buffers[index].blob(DATA) if index < len(buffers) else (0, 0)
+        if span[0] == span[1]:
+            raise ModelRefused("the manifest's entry in the file leads nowhere; export it again")
+        found.append(Entry(span, data[slice(*span)]))
+    return found
 
 
 def cut(data: bytes, entries: list[Entry]) -> list[memoryview]:

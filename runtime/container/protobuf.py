@@ -15,8 +15,6 @@ from edgekd.runtime.errors import ModelRefused
 MAX_PARTS = 250_000  # fields of all messages and packed numbers together; the largest student has 20,000
 MAX_TEXT = 2**20  # bytes of one string: the manifest is the longest
 
-Fields = dict[int, tuple[str, str, bool]]
-"""Tag -> name, kind, and whether it may be given several times."""
 _BYTES = {0: 0, 1: 8, 5: 4}  # of a value by its wire type; groups (3, 4) are long dead and ONNX never used them
 _WIRES = {"int": 0, "float": 5}  # of other kinds: 2; of repeated numbers: 2 as well, packed
 

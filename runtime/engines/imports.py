@@ -20,7 +20,6 @@ from edgekd.runtime.errors import MissingExtra, UsageError
 from edgekd.runtime.json_fields import shown
 
 PYTHON = sys.version_info[:2]
-LAST_TFLITE_RUNTIME_PYTHON = (3, 11)
 _NUMPY_WORDS = ("multiarray failed to import", "_ARRAY_API not found", "using NumPy 1.x")
 
 
@@ -78,10 +77,22 @@ def load_engine_package(kind: str) -> tuple[Package, Any]:
     Raises MissingExtra where none is installed, UsageError where it is broken or there is none for this board.
     """
     for package in PACKAGES[kind]:
-        module = load_package(package)
-        if module is not None:
+        if (module := load_package(package)) is not None:
             return package, module
-    raise _missing(kind)
+    # a 64-bit kernel under a 32-bit system calls itself aarch64, and wheels go by the system
+    if sys.maxsize > 2**32 or not platform.machine().startswith(("arm", "aarch64")):
+        raise MissingExtra(PACKAGES[kind][0].name, kind)
+    if PYTHON > (3, 11):  # the last one with a wheel of tflite-runtime
+        raise UsageError(
+            f"no engine has a wheel for 32-bit ARM and Python {PYTHON[0]}.{PYTHON[1]}: take a 64-bit system, or Python"
+            " 3.11 (Debian bookworm) and a file from edgekd export --format tflite --target tflite-runtime"
+        )
+    if kind == "onnx":
+        raise UsageError(
+            "onnxruntime has no wheel for 32-bit ARM: take a 64-bit system, or a file from edgekd export --format"
+            f" tflite --target tflite-runtime and pip install {TFLITE_RUNTIME.pin}"
+        )
+    raise UsageError(f"no TFLite engine is installed; pip install {TFLITE_RUNTIME.pin} brings it")
 
 
 def load_package(package: Package) -> Any:
@@ -116,23 +127,6 @@ def numpy_mismatch(package: Package, error: BaseException | None) -> UsageError 
     return None
 
 
-def _missing(kind: str) -> UsageError:
-    # a 64-bit kernel under a 32-bit system calls itself aarch64, and wheels go by the system
-    if sys.maxsize > 2**32 or not platform.machine().startswith(("arm", "aarch64")):
-        return MissingExtra(PACKAGES[kind][0].name, kind)
-    if PYTHON > LAST_TFLITE_RUNTIME_PYTHON:
-        return UsageError(
-            f"no engine has a wheel for 32-bit ARM and Python {PYTHON[0]}.{PYTHON[1]}: take a 64-bit system, or Python"
-            " 3.11 (Debian bookworm) and a file from edgekd export --format tflite --target tflite-runtime"
-        )
-    if kind == "onnx":
-        return UsageError(
-            "onnxruntime has no wheel for 32-bit ARM: take a 64-bit system, or a file from edgekd export --format"
-            f" tflite --target tflite-runtime and pip install {TFLITE_RUNTIME.pin}"
-        )
-    return UsageError(f"no TFLite engine is installed; pip install {TFLITE_RUNTIME.pin} brings it")
-
-
 _HUSH = threading.Lock()
 
 
@@ -147,7 +141,6 @@ def hushed() -> Iterator[None]:
             kept = os.dup(2)
             stack.callback(os.close, kept)
             stack.callback(os.dup2, kept, 2)
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, 2)
-            os.close(nowhere)
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
         yield

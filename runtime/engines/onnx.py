@@ -34,17 +34,14 @@ class OnnxEngine:
         options.log_severity_level = 4  # what goes wrong is raised; it need not also be printed
         try:
             # without the fallback it tries only once, and prints nothing between the events on standard output
-            self._session = ort.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"], enable_fallback=False
-            )
+            session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
         except Exception as error:  # the engine's own exception types differ from version to version
             raise numpy_mismatch(package, error) or ModelRefused(
                 f"{self.name} cannot load the graph ({shown(str(error), 200)}); update onnxruntime"
                 " (pip install -U 'edgekd[onnx]') or export again with a lower opset"
             ) from None
-        inputs, outputs = _signature(self._session.get_inputs()), _signature(self._session.get_outputs())
-        self._outputs = check_signature(manifest, inputs, outputs)
-        self._run = self._session.run
+        self._outputs = check_signature(manifest, _signature(session.get_inputs()), _signature(session.get_outputs()))
+        self._run = session.run
 
     def run(self, feeds: Feeds) -> Sequence[np.ndarray]:
         """See `Engine.run`."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.runtime.engines import Feeds, Signature, check_signature
-from edgekd.runtime.engines.imports import TFLITE_RUNTIME, Package, hushed, load_engine_package, numpy_mismatch
+from edgekd.runtime.engines.imports import TFLITE_RUNTIME, hushed, load_engine_package, numpy_mismatch
 from edgekd.runtime.errors import ModelRefused
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
@@ -28,8 +28,27 @@ class TfliteEngine:
     def __init__(self, model: bytes, manifest: Manifest) -> None:
         package, module = load_engine_package("tflite")
         self.name = str(package)
-        with hushed():
-            interpreter, inputs, outputs = _load(package, module, model)
+        try:
+            with hushed():
+                interpreter = module.Interpreter(model_content=model, num_threads=1)
+                signatures = list(interpreter.get_signature_list())
+                if signatures == [SIGNATURE]:
+                    runner = interpreter.get_signature_runner(SIGNATURE)
+                    inputs, outputs = runner.get_input_details(), runner.get_output_details()
+                    # as long as it lives, the interpreter takes it for a holder of raw memory and does not allocate
+                    del runner
+                    interpreter.allocate_tensors()
+        except Exception as error:  # RuntimeError, ValueError and more, by version
+            mend = "--target tflite-runtime" if package is TFLITE_RUNTIME else "this EdgeKD"
+            raise numpy_mismatch(package, error) or ModelRefused(
+                f"{package} cannot load the graph ({shown(str(error), 200)}); export it again with {mend}"
+            ) from None
+        if signatures != [SIGNATURE]:
+            found = shown(", ".join(signatures) or "none")
+            raise ModelRefused(f"the graph should have one signature, '{SIGNATURE}', it has {found}; export it again")
+        main = {(details["index"], details["name"]) for details in interpreter.get_input_details()}
+        if {(details["index"], details["name"]) for details in inputs.values()} != main:
+            raise ModelRefused("the signature 'step' is not about the file's first graph; export it again")
         wanted = check_signature(manifest, _signature(inputs), _signature(outputs))
         self._inputs = [(name, details["index"]) for name, details in inputs.items()]
         self._outputs = [outputs[name]["index"] for name in wanted]
@@ -45,35 +64,6 @@ class TfliteEngine:
             return [self._get(index) for index in self._outputs]
 
 
-def _load(package: Package, module: Any, model: bytes) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """Interpreter ready to run, and what it says of each input and output of the signature, by name."""
-    try:
-        interpreter = module.Interpreter(model_content=model, num_threads=1)
-        signatures = list(interpreter.get_signature_list())
-        if signatures == [SIGNATURE]:
-            runner = interpreter.get_signature_runner(SIGNATURE)
-            inputs, outputs = runner.get_input_details(), runner.get_output_details()
-            del runner  # as long as it lives, the interpreter takes it for a holder of raw memory and does not allocate
-            interpreter.allocate_tensors()
-    except Exception as error:  # RuntimeError, ValueError and more, by version
-        mend = "--target tflite-runtime" if package is TFLITE_RUNTIME else "this EdgeKD"
-        raise numpy_mismatch(package, error) or ModelRefused(
-            f"{package} cannot load the graph ({shown(str(error), 200)}); export it again with {mend}"
-        ) from None
-    if signatures != [SIGNATURE]:
-        found = ", ".join(signatures) or "none"
-        raise ModelRefused(
-            f"the graph should have one signature, '{SIGNATURE}', it has {shown(found)}; export it again"
-        )
-    main = {(details["index"], details["name"]) for details in interpreter.get_input_details()}
-    if {(details["index"], details["name"]) for details in inputs.values()} != main:
-        raise ModelRefused("the signature 'step' is not about the file's first graph; export it again")
-    return interpreter, inputs, outputs
-
-
 def _signature(details: dict[str, Any]) -> Signature:
     # a dimension that may change is -1 in `shape_signature`, and nothing else says so
-    return {
-        name: (np.dtype(tensor["dtype"]).name, tuple(int(d) for d in tensor["shape_signature"]))
-        for name, tensor in details.items()
-    }
+    return {name: (np.dtype(of["dtype"]).name, tuple(map(int, of["shape_signature"]))) for name, of in details.items()}

@@ -43,7 +43,7 @@ def _from_file(path: Path, signed_by: str | Path | None) -> tuple[Manifest, byte
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        reason = getattr(error, "strerror", None) or error
         raise ModelRefused(f"{name}: {reason}; give a file written by edgekd export") from None
     try:
         if signed_by is not None:

@@ -2,8 +2,7 @@
 them, and neither says anything.
 
 onnxruntime 1.21.0 died of an illegal instruction on every Raspberry Pi 4; tflite-runtime's kernels for some int8 graphs
-do on ARM; and what a hostile file can do to an engine, it does to a process that may die. `edgekd-run`, and for TFLite
-`Detector.load`, ask here before they load a file for the first time (`tried_models`), `--check` every time.
+do on ARM; and what a hostile file can do to an engine, it does to a process that may die.
 
 Safe in a program with threads: the child is a Python of its own, started as any command is, and shares nothing with it.
 """
@@ -37,19 +36,16 @@ _REASONS = {
 def probe(model: bytes) -> bool:
     """Import the engine for a model file, load the file and replay its self-test, all in a child process.
 
-    The child has `MAX_BYTES` and `COPIES` of the file of memory for it, and `TIMEOUT_S`. Returns whether the self-test
-    passed there; where the engine does not start, or the self-test fails, the caller will meet it too. Raises
-    UsageError where the child dies of a signal or hangs, ModelRefused where the engine does not take the file or cannot
-    run it.
+    Returns whether the self-test passed there; where the engine does not start, or the self-test fails, the caller will
+    meet it too. Raises UsageError where the child dies of a signal or hangs, ModelRefused where the engine does not
+    take the file or cannot run it.
     """
     if getattr(sys, "frozen", False) or not Path(sys.executable or "").name.lower().startswith(("python", "pypy")):
         return False  # Python inside another program, which another start of that would only be another one of
     command = [sys.executable, "-P", "-c", "from edgekd.runtime.guard.child_process import main; main()"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).absolute()) for p in sys.path)}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).absolute()) for p in sys.path)}
     try:
-        done = subprocess.run(
-            command, input=model, env=environment, capture_output=True, timeout=TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, input=model, env=env, capture_output=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
         if told := _told(error.stdout or b""):
             raise UsageError(f"{told['package']} hangs {told['stage']}, for {TIMEOUT_S:g} s; {told['mend']}") from None
@@ -107,10 +103,7 @@ def main() -> None:
 
 def _told(output: bytes) -> dict[str, Any]:
     """What the child has told in whole lines, of which a later one says what has changed."""
-    told: dict[str, Any] = {}
-    for line in output.split(b"\n")[:-1]:
-        told.update(json.loads(line))
-    return told
+    return {key: value for line in output.split(b"\n")[:-1] for key, value in json.loads(line).items()}
 
 
 def _limit(name: str, more: int) -> None:

@@ -18,10 +18,8 @@ MAX_TENSOR_BYTES = 64 * 2**20
 MAX_OPTION = 2**20  # a kernel may span a window, and nothing in a graph is longer
 
 # Fewest and most inputs, which of them are no data but say what shape comes out; BuiltinOperator, name, BuiltinOptions.
-# Shapes must be constants: every tensor then has the same size at every step, and what the self-test has needed is all
-# that will ever be needed. These are the operators that an exported graph has been seen to hold, and siblings that the
-# converter takes for them at other sizes; `test_hostile_models.py` exports students of all kinds and compares. None of
-# them runs another graph (IF, WHILE, CALL_ONCE) or is somebody's own (CUSTOM, DELEGATE).
+# Shapes must be constants; operators are those seen in exported graphs, and their siblings: `onnx_operators` says why.
+# None of them runs another graph (IF, WHILE, CALL_ONCE) or is somebody's own (CUSTOM, DELEGATE).
 OPERATORS = {
     int(number): (name, fewest, most, shapes, int(options))
     for fewest, most, shapes, words in (
@@ -56,17 +54,6 @@ STRIDES = {
 }
 ITEM_BITS = {0: 32, 2: 32, 3: 8, 4: 64, 6: 8, 7: 16, 9: 8, 17: 4}  # TensorType: float32, integers, bool
 
-# Table -> fields that may be there, and what another one would be.
-FIELDS = {
-    "model": ({0, 1, 2, 3, 4, 5, 6, 7}, "weights outside its flatbuffer"),
-    "operator code": ({0, 2, 3}, "an operator of its own"),
-    "graph": ({0, 1, 2, 3, 4}, "an unknown part of a graph"),
-    "tensor": ({0, 1, 2, 3, 4, 7, 8}, "a tensor that is sparse, or keeps a state of its own"),
-    "operator": ({0, 1, 2, 3, 4}, "an operator with options of its own"),
-    "quantization": ({0, 1, 2, 3, 6}, "a quantization of its own"),
-    "signature": ({0, 1, 2, 4}, "an unknown part of a signature"),
-}
-
 
 def check_graph(data: bytes) -> None:
     """Raise ModelRefused for whatever an exported file never holds."""
@@ -78,10 +65,10 @@ def check_graph(data: bytes) -> None:
                 "the file keeps weights outside its flatbuffer, where a copy loses them; export it again"
             )
         held.append(buffer.vector(0, 1)[1])
-    _only(model, "model")
+    _only(model, (0, 1, 2, 3, 4, 5, 6, 7), "weights outside its flatbuffer")
     codes = []
     for code in model.tables(1):
-        _only(code, "operator code")
+        _only(code, (0, 2, 3), "an operator of its own")
         number = max(code.number(0, "b"), code.number(3, "i"))  # the older field has no room for newer operators
         if number not in OPERATORS:
             raise foreign(f"operator {number}")
@@ -89,11 +76,11 @@ def check_graph(data: bytes) -> None:
     graphs = list(model.tables(2))
     if len(graphs) != 1:
         raise foreign(f"{len(graphs)} graphs")
-    (graph,) = graphs
-    _only(graph, "graph")
+    graph = graphs[0]
+    _only(graph, (0, 1, 2, 3, 4), "an unknown part of a graph")
     tensors = [_Tensor(tensor, held) for tensor in graph.tables(0)]
     for signature in model.tables(7):
-        _only(signature, "signature")
+        _only(signature, (0, 1, 2, 4), "an unknown part of a signature")
         named = [table.number(1, "I") for side in (0, 1) for table in signature.tables(side)]
         if signature.number(4, "I") or max(named, default=0) >= len(tensors):  # ai-edge-litert 2.3.0 dies of it
             raise foreign("a signature of a graph or of tensors that there are not")
@@ -110,7 +97,7 @@ class _Tensor:
 
     def __init__(self, table: Table, held: list[int]) -> None:
         """held: bytes in each of the model's buffers."""
-        _only(table, "tensor")
+        _only(table, (0, 1, 2, 3, 4, 7, 8), "a tensor that is sparse, or keeps a state of its own")
         self._table = table
         self.computed = self._read = False
         shape, kind, buffer = table.integers(0), table.number(1, "B"), table.number(2, "I")
@@ -123,7 +110,7 @@ class _Tensor:
             raise foreign(f"a tensor '{self.name}' of type {kind} and shape {shown(shape)}")
         self._held = held[buffer] if buffer < len(held) else 0
         if quantization := table.table(4):
-            _only(quantization, "quantization")
+            _only(quantization, (0, 1, 2, 3, 6), "a quantization of its own")
             (_, scales), (_, zeros) = quantization.vector(2, 4), quantization.vector(3, 8)
             axis = quantization.number(6, "i")
             channels = shape[axis] if 0 <= axis < len(shape) else 1
@@ -152,7 +139,7 @@ class _Tensor:
 
 
 def _check_operator(operator: Table, codes: list[int], tensors: list[_Tensor]) -> None:
-    _only(operator, "operator")
+    _only(operator, (0, 1, 2, 3, 4), "an operator with options of its own")
     place = operator.number(0, "I")
     if place >= len(codes):
         raise foreign(f"operator code {place} of {len(codes)}")
@@ -183,7 +170,7 @@ def _at(tensors: list[_Tensor], index: int) -> _Tensor:
     return tensors[index]
 
 
-def _only(table: Table, kind: str) -> None:
-    known, other = FIELDS[kind]
+def _only(table: Table, known: tuple[int, ...], other: str) -> None:
+    """known: fields that may be there. other: what another one would be."""
     if any(table.place(field) for field in range(table.fields) if field not in known):
         raise foreign(other)
