@@ -193,8 +193,6 @@ class Detector:
 
     def sensor_changes(self) -> list[SensorChange]:
         """Sensors that went missing or came back since the last call, in order."""
-        if not self._changes:
-            return []
         changes = list(self._changes)
         self._changes.clear()
         return changes
@@ -258,11 +256,10 @@ class Detector:
             got = snapshot.get(name)
             if got is None or got.shape != now.shape or got.dtype != now.dtype:
                 raise UsageError(f"saved state does not fit the model: '{name}' is missing or has another shape")
-        seen, warm_at, diverged = (int(snapshot[name]) for name in ("seen", "warm_at", "diverged"))
-        if seen < 0:
+        if (seen := int(snapshot["seen"])) < 0:
             raise UsageError(f"saved state does not fit the model: {seen} samples seen")
-        self.samples_seen, self._warm_at, self.diverged_steps = seen, warm_at, diverged
-        self._filled = seen % self._hop
+        self.samples_seen, self._filled = seen, seen % self._hop
+        self._warm_at, self.diverged_steps = int(snapshot["warm_at"]), int(snapshot["diverged"])
         self._feeds.update((name, snapshot[f"state.{name}"].copy()) for name in self._state_names)
         for name in ("samples", *BY_SENSOR):
             getattr(self, f"_{name}")[:] = snapshot[name]
@@ -270,11 +267,11 @@ class Detector:
 
 
 def _as_numbers(values: Any) -> np.ndarray:
-    """Lists, tuples, booleans and None as a float array; raises UsageError for anything that is no number."""
+    """Lists, tuples, booleans and None as an array; raises UsageError for anything that is no number."""
     try:
         array = np.asarray(values)
         if array.dtype.kind in "fiub":
-            return array.astype(np.float32) if array.dtype.kind == "b" else array
+            return array
         if array.dtype.kind == "O" and all(v is None or isinstance(v, (int, float, np.number)) for v in array.flat):
             return array.astype(np.float64)  # None becomes NaN
     except (TypeError, ValueError, OverflowError):

@@ -91,9 +91,8 @@ class Episodes:
 
     def snapshot(self) -> dict[str, Any]:
         """The open episode and what debouncing knows, JSON-able."""
-        return {
-            "start": self.start, "peak": self.peak, "told": self.told, "since": self._since, "ended": self._ended
-        }  # fmt: skip
+        since, ended = self._since, self._ended
+        return {"start": self.start, "peak": self.peak, "told": self.told, "since": since, "ended": ended}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from a snapshot; raises KeyError, TypeError or ValueError, and changes nothing, where it is none."""

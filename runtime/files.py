@@ -11,12 +11,10 @@ from typing import BinaryIO
 
 def state_folder() -> Path | None:
     """Where a program keeps its own: in systemd's folder for this service, or the user's; None without a home."""
-    given = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    if given:
+    if given := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(given)
-    home = os.environ.get("XDG_STATE_HOME", "")
     try:
-        return (Path(home) if home else Path.home() / ".local" / "state") / "edgekd"
+        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state", "edgekd")
     except RuntimeError:  # a user without a home
         return None
 

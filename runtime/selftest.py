@@ -59,8 +59,7 @@ def self_test_samples(
     n = len(sensors)
     bits = splitmix64(seed + first_step * hop * n, steps * hop * n)
     u = (bits >> np.uint64(40)).astype(np.float64) / 2**24
-    low = np.array([sensor.low for sensor in sensors], dtype=np.float64)
-    high = np.array([sensor.high for sensor in sensors], dtype=np.float64)
+    low, high = np.array([(sensor.low, sensor.high) for sensor in sensors], np.float64).T  # (n,) each
     return (low + u.reshape(steps, hop, n) * (high - low)).astype(np.float32)
 
 

@@ -61,10 +61,9 @@ class SavedState:
 class _Slot(NamedTuple):
     """What is in a slot, or why nothing is."""
 
-    problem: StateUnusable | None
+    payload: memoryview | StateUnusable
     generation: int = -1
     digest: bytes = b""
-    payload: memoryview = memoryview(b"")
 
 
 class StateFile:
@@ -92,8 +91,8 @@ class StateFile:
         view, half = memoryview(data), len(data) // 2
         slots = [_checked(view[:half]), _checked(view[half:])]
         newest = max(slots, key=lambda slot: slot.generation)
-        if newest.problem:
-            raise newest.problem
+        if isinstance(newest.payload, StateUnusable):
+            raise newest.payload
         if newest.digest != self._digest:
             raise StateUnusable("it is another model's", newest.digest.hex()[:12])
         saved = _unpacked(newest.payload)
@@ -106,12 +105,11 @@ class StateFile:
         Where that happens the newest state that is on disk stays there, and the next save tries the same slot.
         """
         data = self._packed(state)
-        slot = self._next
-        if slot is None or not self._overwrite(data, slot):
-            slot = 0
+        if self._next is None or not self._overwrite(data, self._next):
             with atomic(self.path) as file:
                 file.writelines([data, bytes(len(data))])  # zeros are no state
-        self._next = 1 - slot
+            self._next = 0
+        self._next = 1 - self._next
         self._generation += 1
 
     def _packed(self, state: SavedState) -> bytes:
@@ -152,7 +150,7 @@ def _checked(data: memoryview) -> _Slot:
     end = _HEADER.size + length
     if end > len(data) or zlib.crc32(data[_CRC_FROM:end]) != crc:
         return _Slot(StateUnusable("its checksum is wrong", "corrupt"))
-    return _Slot(None, generation, digest, data[_HEADER.size : end])
+    return _Slot(data[_HEADER.size : end], generation, digest)
 
 
 def _unpacked(payload: memoryview) -> SavedState:
@@ -175,7 +173,7 @@ def lock_state(path: str, say: Callable[[str], None]) -> Iterator[None]:
     The system drops the lock with the process, however that ends. A disk that takes no lock file is told and stops
     nothing, as with the state itself.
     """
-    lock = Path(f"{path}.lock")
+    lock = f"{path}.lock"
     with contextlib.ExitStack() as held:
         try:
             # never removed: whoever has opened it meanwhile would hold a lock that nobody else sees
@@ -192,5 +190,5 @@ def lock_state(path: str, say: Callable[[str], None]) -> Iterator[None]:
                 f"{shown(path, 300)}: {who} runs on this state; stop it first, or give this run a --state of its own"
             ) from None
         except OSError as error:  # no such folder; some network file systems
-            say(f"cannot lock {shown(str(lock), 300)}: {error.strerror}; make sure that no other run uses this state")
+            say(f"cannot lock {shown(lock, 300)}: {error.strerror}; make sure that no other run uses this state")
         yield

@@ -53,10 +53,9 @@ class SavedThreshold:
 
     def restore(self, snapshot: Any) -> None:
         """Take over what was learned for this model's threshold; what was learned for another one is not."""
-        value = self._trained
-        if snapshot is not None and snapshot["site"] is not None and float(snapshot["trained"]) == self._trained:
-            value = float(snapshot["site"])
-        self._saved, self._detector.threshold = snapshot, value
+        learned = snapshot is not None and snapshot["site"] is not None and float(snapshot["trained"]) == self._trained
+        self._detector.threshold = float(snapshot["site"]) if learned else self._trained
+        self._saved = snapshot
 
 
 class StateKeeper(Watcher):
@@ -108,7 +107,7 @@ class StateKeeper(Watcher):
             return
         detector, after, gap = self._detector, "", {}
         if not self._goes_on(saved.meta):
-            gap_s = self._gap_s(saved.meta)
+            gap_s = _gap_s(saved.meta)
             after = ", the machine was rebooted in between" if gap_s is None else f", {gap_s:.1f} s later"
             long = gap_s is None or gap_s > detector.manifest.warmup_samples * detector.manifest.period_s
             if long:
@@ -117,8 +116,11 @@ class StateKeeper(Watcher):
                 after += "; what it remembers is kept, verdicts come again after the warm-up"
             gap = {"gap_s": gap_s, "rewarm": long}
         self._loop.say(f"resumed from {self._shown} at sample {detector.samples_seen}{after}")
-        if gap:
-            self._begin_another_stream()
+        if gap:  # from now on another stream, whose name is on disk before its first event is told
+            name, _, count = self.stream_id.partition(".")
+            self.stream_id = f"{name}.{int(count or 0) + 1}"
+            if not self._save_and_wait(START_WAIT_S):  # the next start would choose the same name again
+                self.stream_id = os.urandom(4).hex()
         self._loop.emit({"event": "resumed", "sample": detector.samples_seen, **gap})
 
     def verdict(self, verdict: Verdict, row: Row) -> None:
@@ -170,9 +172,9 @@ class StateKeeper(Watcher):
 
     def _write(self, state: SavedState) -> None:
         """The writer's part."""
-        problem = ""
         try:
             self._file.save(state)
+            problem = ""
         except OSError as error:
             problem = error.strerror or str(error)
         self._outcome = time.monotonic(), problem
@@ -202,16 +204,6 @@ class StateKeeper(Watcher):
             self._loop.say(f"the state is saved to {self._shown} again")
             self._loop.emit({"event": "state_saved_again", "failures": self.failures})
 
-    def _begin_another_stream(self) -> None:
-        """What a live source sends from now on must not be taken for what it sent before; known before the first event.
-
-        Where that cannot be saved, the next start would choose the same name again: then it is another one altogether.
-        """
-        name, _, count = self.stream_id.partition(".")
-        self.stream_id = f"{name}.{int(count or 0) + 1}"
-        if not self._save_and_wait(START_WAIT_S):
-            self.stream_id = os.urandom(4).hex()
-
     def _load(self) -> SavedState | None:
         """The state of the file, put into the detector; None for a cold start, with a word on why."""
         try:
@@ -231,19 +223,18 @@ class StateKeeper(Watcher):
 
     def _restore(self, saved: SavedState) -> None:
         """Put a state into the parts; raises StateUnusable, and changes nothing, where one of them does not take it."""
-        before = {name: part.snapshot() for name, part in self._parts.items()}
+        before = [(part, part.snapshot()) for part in self._parts.values()]
         try:
-            stream_id = saved.meta["stream_id"]
-            if not _STREAM_ID.fullmatch(stream_id):
+            if not _STREAM_ID.fullmatch(saved.meta["stream_id"]):
                 raise ValueError("its stream has no name")
             for name, part in self._parts.items():
                 part.restore(saved.meta[name])
             self._detector.restore(saved.arrays)
         except (UsageError, KeyError, TypeError, ValueError) as error:
-            for name, part in self._parts.items():
-                part.restore(before[name])
+            for part, snapshot in before:
+                part.restore(snapshot)
             raise StateUnusable(shown(str(error)), "corrupt") from None
-        self.stream_id = stream_id
+        self.stream_id = saved.meta["stream_id"]
 
     def _goes_on(self, meta: dict[str, Any]) -> bool:
         """Whether the source goes on with the very next sample, because it is a file, or one that grows."""
@@ -252,9 +243,9 @@ class StateKeeper(Watcher):
             return True
         return self._loop.source.seek_position(meta.get("position"))
 
-    @staticmethod
-    def _gap_s(meta: dict[str, Any]) -> float | None:
-        """Seconds since the state was saved, None where the machine was rebooted in between: no clock says how many."""
-        if not boot_id() or meta.get("boot_id") != boot_id():
-            return None
-        return max(0.0, boot_clock_s() - float(meta.get("boot_clock_s", 0.0)))
+
+def _gap_s(meta: dict[str, Any]) -> float | None:
+    """Seconds since the state was saved, None where the machine was rebooted in between: no clock says how many."""
+    if not boot_id() or meta.get("boot_id") != boot_id():
+        return None
+    return max(0.0, boot_clock_s() - float(meta.get("boot_clock_s", 0.0)))
