@@ -56,13 +56,12 @@ class NoSample(ValueError):
 class Tally:
     """Counts what of an input was no sample."""
 
-    def __init__(self, unit: str = "lines") -> None:
-        self.unit = unit
-        """What is counted, for people."""
-        self.bad = 0
-        """How many so far."""
-        self.last_bad = ""
-        """Why the newest of them was none."""
+    unit = "lines"
+    """What is counted, for people."""
+    bad = 0
+    """How many so far."""
+    last_bad = ""
+    """Why the newest of them was none."""
 
     def refuse(self, reason: str) -> None:
         """Count one."""

@@ -51,13 +51,9 @@ class CsvFile(Source):
         """What is not to be skipped. Before a gap the hop is filled up, so that every run counts the samples alike."""
         left: list[Row | InputEvent] = []
         for item in items:
-            if isinstance(item, Row):
-                self._count += 1
-                if self._count > self._skip:
-                    left.append(item)
-                continue
-            if item.rewarm:
+            if isinstance(item, InputEvent) and item.rewarm:
                 left += self._left([Row(self._missing)] * (-self._count % self._hop))
             if self._count >= self._skip:
                 left.append(item)
+            self._count += isinstance(item, Row)
         return left

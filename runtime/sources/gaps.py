@@ -45,7 +45,6 @@ class Gaps:
     def restart(self) -> None:
         """What comes next is not to be compared with what came before."""
         self._last = None
-        self._old_in_a_row = 0
 
     def arrange(self, rows: Iterable[Row]) -> list[Row | InputEvent]:
         """The rows without those that had been before, with what is missing between them."""

@@ -26,9 +26,10 @@ _PGM = re.compile(rb"P([25])(?:\s|#[^\n]*\n)+(\d{1,6})(?:\s|#[^\n]*\n)+(\d{1,6})
 class FrameReader(Tally):
     """Files or bytes to images of one shape, (rows, columns); counts those that were none."""
 
+    unit = "images"
+
     def __init__(self, shape: tuple[int, int], kind: str = "uint8") -> None:
         """kind: of the numbers, where images come one after the other without anything between them."""
-        super().__init__("images")
         self.shape = shape
         self._kind = KINDS[kind]
         self._size = shape[0] * shape[1] * self._kind.itemsize
@@ -61,7 +62,7 @@ class FrameReader(Tally):
         self._pending += data
         rows: list[Row | InputEvent] = []
         for at in range(0, len(self._pending) - self._size + 1, self._size):
-            image = np.frombuffer(bytes(self._pending[at : at + self._size]), self._kind).reshape(self.shape)
+            image = np.frombuffer(self._pending[at : at + self._size], self._kind).reshape(self.shape)
             rows.append(Row(image.astype(np.float32), frame=str(self._count)))
             self._count += 1
         del self._pending[: len(rows) * self._size]
@@ -123,13 +124,12 @@ class FrameFiles(Source):
 
 def parse_raw(text: str, shape: tuple[int, int]) -> str:
     """Kind of number in `ROWSxCOLUMNS[:KIND]`, as `--raw` takes it; UsageError where it is not the model's shape."""
-    found = re.fullmatch(r"(\d+)x(\d+)(?::(\w+))?", text)
-    kind = (found and found[3]) or "uint8"
-    if not found or kind not in KINDS:
+    found = re.fullmatch(rf"(\d+)x(\d+)(?::({'|'.join(KINDS)}))?", text)
+    if not found:
         raise UsageError(f"--raw {shown(text, 80)}: write rows and columns, as in 28x28 or 28x28:float32")
     if (int(found[1]), int(found[2])) != shape:
         raise UsageError(f"--raw {text}: the model takes images of {_by(shape)}; resize or crop them to it")
-    return kind
+    return found[3] or "uint8"
 
 
 def _pgm(data: bytes) -> np.ndarray:

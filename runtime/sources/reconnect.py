@@ -78,9 +78,7 @@ class Reconnecting(Source):
                 readable = parser.lines - parser.unreadable
                 reason = yield from self._read()
                 gone_since, lost = time.monotonic(), True
-                if (
-                    parser.lines - parser.unreadable > readable
-                ):  # else it may be a loose contact: wait longer every time
+                if parser.lines - parser.unreadable > readable:  # else perhaps a loose contact: wait longer every time
                     backoff.reset()
                 words = f"lost {self._shown}: {reason}; opening it again when it is back"
                 yield [self._event("input_lost", words, reason=reason)]

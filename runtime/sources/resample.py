@@ -8,16 +8,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from typing import Literal
 
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, window_samples
-from edgekd.runtime.sources.row_parser import seconds_of
+from edgekd.runtime.sources.row_parser import Rule, seconds_of
 
-Rule = Literal["mean", "last"]
 Label = Callable[[float], str | float | None]
 EDGE = 1e-3  # of a cell: 0.3 s is not in the third tenth of a second because a float says 0.29999…
 SET_BACK = 32  # values in a row that are all older than the open cell: not stragglers, the clock has been set back
@@ -103,8 +101,7 @@ class Grid:
         sample = np.full(len(self._sum), np.nan)
         np.divide(self._sum, self._count, out=sample, where=self._count > 0)
         middle_s = self._first_s + self._open * self._period_s
-        self._sum[:] = 0
-        self._count[:] = 0
+        self._sum[:] = self._count[:] = 0
         self._open += 1
         return Row(sample.astype(np.float32), self._label(middle_s))
 

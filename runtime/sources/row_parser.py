@@ -28,6 +28,7 @@ from edgekd.runtime.sources import NoSample, Row, Tally
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
 MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-", "?"))  # how loggers write "no value", lower case
 FirstLine = Literal["fits", "header fits", "anything"]
+Rule = Literal["mean", "last"]
 _CHECKED = re.compile(rb"(.+)\*([0-9a-fA-F]{2})", re.DOTALL)
 
 
@@ -43,7 +44,7 @@ class Layout:
     """One more than the largest count; None: 8, 16, 32 or 64 bits."""
     time: str | None = None
     """Column of the time label; None: one with a usual name."""
-    resample: Literal["mean", "last"] | None = None
+    resample: Rule | None = None
     """Rows do not come at the model's period: what becomes of those that share one."""
 
 
@@ -95,12 +96,11 @@ class RowParser:
     def parse(self, line: bytes) -> Row | None:
         """The row in a line; None for a header, an empty line, or one that is no row."""
         text = line.strip()
-        overlong = len(line) > self.limit
-        if not (text or overlong):
+        if not text and len(line) <= self.limit:
             return None
         self.lines += 1
         try:
-            if overlong:
+            if len(line) > self.limit:
                 raise NoSample(f"longer than {self.limit} bytes")
             if self._layout.checksum:
                 text = _without_checksum(text)
@@ -225,7 +225,9 @@ class RowParser:
             )
         numbers = _numbers([value.get(column) for column in self._columns])
         sequence = None if self._layout.sequence is None else _sequence(value.get(self._layout.sequence))
-        return Row(numbers, _label(value.get(self._time_key)) if self._time_key else None, None, sequence)
+        time = value.get(self._time_key)
+        usable = time if isinstance(time, str) else type(time) in (int, float) and abs(time) < 1e18
+        return Row(numbers, time if usable else None, None, sequence)
 
     def _array(self, value: Any) -> Row:
         sequence = None
@@ -320,8 +322,3 @@ def _time_column(fields: list[str], wanted: frozenset[str], name: str | None) ->
     lowered = [field.lower() for field in fields]
     found = (lowered.index(name) for name in TIME_NAMES if name in lowered)
     return next((i for i in found if fields[i] not in wanted), None)
-
-
-def _label(value: Any) -> str | float | None:
-    usable = value if isinstance(value, str) else type(value) in (int, float) and abs(value) < 1e18
-    return value if usable else None

@@ -40,14 +40,9 @@ class LineSplitter:
         return lines
 
     def end(self) -> list[bytes]:
-        """The input ended for good: what is left is a line (a file need not end in a newline)."""
-        tail, self._tail = self._tail, b""
+        """The input ended: what is left is a line if it did so for good (a file need not end in a newline)."""
+        tail, self._tail, self.skipping = self._tail, b"", False
         return [tail] if tail else []
-
-    def restart(self) -> bool:
-        """The input was opened again: what was left of the old one is torn. Whether anything was."""
-        self.skipping = False
-        return bool(self.end())
 
 
 class RowReader(Tally):
@@ -62,7 +57,6 @@ class RowReader(Tally):
         layout: Layout = PLAIN,
         live: bool = False,
     ) -> None:
-        super().__init__()
         self.parser = RowParser(manifest.names, columns, first_line, source, layout, self)
         self.splitter = LineSplitter(self.parser.limit)
         self.gaps: Gaps | None = None
@@ -86,7 +80,7 @@ class RowReader(Tally):
 
     def restart(self, gap: bool = False) -> None:
         """The input was opened again: what was left of a line is torn. gap: what came before is no longer recent."""
-        if self.splitter.restart():
+        if self.splitter.end():
             self.refuse("cut off when the input was lost")
         if gap and self.gaps:
             self.gaps.restart()

@@ -26,18 +26,15 @@ class Stdin(Source):
 
     def wait(self, seconds: float) -> None:
         """Until there is something to read, or the end."""
-        self._ready(seconds)
+        select.select([self._fd], [], [], seconds)
 
     def __iter__(self) -> Iterator[Items]:
         while True:
             data = b""
-            if self._ready(0):
+            if select.select([self._fd], [], [], 0)[0]:
                 with contextlib.suppress(BlockingIOError):  # the other end may have made the pipe non-blocking
                     data = os.read(self._fd, CHUNK_BYTES)
                     if not data:
                         break
             yield self.rows.feed(data)
         yield self.rows.end()
-
-    def _ready(self, seconds: float) -> bool:
-        return bool(select.select([self._fd], [], [], seconds)[0])

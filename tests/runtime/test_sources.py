@@ -84,7 +84,7 @@ def test_an_unterminated_line_is_a_line_only_at_the_very_end() -> None:
     assert splitter.feed(b"12345678901234") == [b"12345678901234"]  # its length tells that it is none
     assert splitter.feed(b"567\n8,9\n") == [b"8,9"]
     splitter.feed(b"1,")
-    splitter.restart()
+    splitter.end()
     assert splitter.feed(b"2,3\n") == [b"2,3"]
 
 

@@ -161,9 +161,10 @@ class MqttMessages(Source):
 class MessageReader(RowReader):
     """Messages to rows; counts those that are none, lines in them, and values that came too late for their sample."""
 
+    unit = "messages"
+
     def __init__(self, manifest: Manifest, columns: dict[str, str], source: str, layout: Layout = PLAIN) -> None:
         super().__init__(manifest, columns, "anything", source, layout, live=True)
-        self.unit = "messages"
         self._index = {columns.get(name, name): i for i, name in enumerate(manifest.names)}
         rule, aligned = layout.resample or "mean", layout.resample is not None
         gap = "values are missing for longer than the model looks back"
