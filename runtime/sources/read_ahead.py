@@ -53,12 +53,10 @@ class ReadAhead(Source):
 
     @property
     def lag_s(self) -> float:
-        """How long ago the oldest sample came that the detector has not seen, 0 where it has seen all."""
         since = self._in_hand_since
         return 0.0 if since is None else time.monotonic() - since
 
     def wait(self, seconds: float) -> None:
-        """Until something has come, or the input has ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ended, seconds)
 
@@ -80,7 +78,7 @@ class ReadAhead(Source):
             if self.dropped > self._dropped_told and time.monotonic() >= self._tell_due:
                 return [self._tell_dropped()]
             if self._waiting:
-                self._in_hand_since, items = self._waiting.popleft()
+                _, items = self._waiting.popleft()
                 self.backlog -= _samples(items)
                 self._phase = self._phase_after(self._samples_seen() % self._hop, items)
                 return items
@@ -131,8 +129,7 @@ class ReadAhead(Source):
                     continue
                 item = InputEvent("samples_dropped", "", rewarm=True, told=False)
             kept.append(item)
-        self._waiting.clear()
-        self._waiting.append((time.monotonic(), kept))
+        self._waiting = deque([(time.monotonic(), kept)])
         self.backlog = _samples(kept)
 
     def _phase_after(self, phase: int, items: Items) -> int:

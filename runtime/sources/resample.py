@@ -51,10 +51,9 @@ class Grid:
         self._late_in_a_row = 0
 
     def put(self, seconds: float, values: np.ndarray) -> list[Row | InputEvent]:
-        """What was said at a time: values (n,) raw units, not finite where nothing was said of a sensor.
+        """The samples of the cells that are complete now, the oldest first; NaN where a cell says nothing of a sensor.
 
-        The samples of the cells that are complete now, the oldest first; NaN where a cell says nothing
-        of a sensor.
+        values: what was said at this time, (n,) raw units, not finite where nothing was said of a sensor.
         """
         if not math.isfinite(seconds):
             self.late += 1
@@ -111,33 +110,29 @@ class Grid:
         return InputEvent("input_gap", words, {"samples": None, "reason": "time"}, rewarm=True)
 
 
-class Resampler:
-    """Rows through a Grid, by their time labels; rows of a live source without any by the monotonic clock.
+class Resampler(Grid):
+    """Aligns rows by their time labels; rows of a live source without any by the monotonic clock.
 
     A sample has the label of the newest row in it. Raises UsageError where the rows of a recording have no time labels.
     """
 
     def __init__(self, manifest: Manifest, rule: Rule, live: bool, source: str) -> None:
         gap = "the input was silent for long, or its clock was set"
-        self._grid = Grid(manifest, rule, True, gap, lambda middle_s: self._label)
+        super().__init__(manifest, rule, True, gap, lambda middle_s: self._newest)
         self._live = live
         self._source = source
         self._labeled_s: float | None = None  # time of the newest row that said one
-        self._label: str | float | None = None
+        self._newest: str | float | None = None  # label of the newest row
 
     def resample(self, rows: Iterable[Row]) -> list[Row | InputEvent]:
         """The samples that these rows complete, or that time alone does."""
         items: list[Row | InputEvent] = []
         for row in rows:
-            items += self._grid.put(self._seconds(row), row.values)
-            self._label = row.time
+            items += self.put(self._seconds(row), row.values)
+            self._newest = row.time
         if self._live and self._labeled_s is None:
-            items += self._grid.tick(time.monotonic())
+            items += self.tick(time.monotonic())
         return items
-
-    def end(self) -> list[Row | InputEvent]:
-        """The sample that was open when the input ended for good."""
-        return self._grid.end()
 
     def _seconds(self, row: Row) -> float:
         """When a row was; one that lacks its label is taken with the row before."""

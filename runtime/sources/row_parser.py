@@ -2,9 +2,6 @@
 
 Columns are matched by name where the line's source names them (a CSV header, JSON keys), by position otherwise. Other
 columns are ignored, so that a labelled recording can be replayed as it is.
-
-A CSV line of plain numbers, which nearly all are, takes a short way with the same result: what it cannot read takes
-the long one.
 """
 
 from __future__ import annotations
@@ -29,6 +26,8 @@ TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
 MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-", "?"))  # how loggers write "no value", lower case
 FirstLine = Literal["fits", "header fits", "anything"]
 Rule = Literal["mean", "last"]
+Places = tuple[Sequence[int], int | None, int | None]
+"""Where in a CSV line the sensors' values stand, the time label, and the count."""
 _CHECKED = re.compile(rb"(.+)\*([0-9a-fA-F]{2})", re.DOTALL)
 
 
@@ -83,15 +82,11 @@ class RowParser:
         self._mapped = bool(columns)
         self._rule = first_line
         self._source = source
-        self._picked: list[int] | None = None  # where each sensor stands in a CSV line; None: by position
+        self._places: Places | None = None  # by the names of a header
         self._width = 0
         self._offered = False  # the column names are from a line that may be torn
         self._layout = layout
-        self._time_at: int | None = None
-        self._sequence_at: int | None = None
         self._short_way = False  # the columns are known, as in the line before
-        self._keys: tuple[str, ...] | None = None  # of the JSON object before
-        self._time_key: str | None = None
 
     def parse(self, line: bytes) -> Row | None:
         """The row in a line; None for a header, an empty line, or one that is no row."""
@@ -108,11 +103,10 @@ class RowParser:
             if self._short_way and (row := self._quick(decoded)) is not None:
                 return row
             decoded = decoded.removeprefix("\ufeff")
-            if decoded[:1] == "{":
-                return self._object(_json(decoded))
-            if decoded[:1] == "[":
-                return self._array(_json(decoded))
-            return self._csv(_split(decoded))
+            if decoded[:1] not in ("{", "["):
+                return self._csv(_split(decoded))
+            value = _json(decoded)
+            return self._object(value) if isinstance(value, dict) else self._array(value)
         except (NoSample, UnicodeDecodeError) as error:
             reason = str(error) if isinstance(error, NoSample) else "not UTF-8 text"
         self.unreadable += 1
@@ -131,13 +125,13 @@ class RowParser:
             self._offered = self._take_header(_split(text.decode().removeprefix("\ufeff")))
 
     def _quick(self, text: str) -> Row | None:
-        """The row of a line that is all plain numbers at known places; None where it takes more to know."""
+        """A short way to the same row, for lines that are all plain numbers at known places; None for others."""
         if ";" in text or '"' in text or "_" in text:
             return None
         fields = text.split(",")
         if len(fields) != self._width:
             return None
-        picked, time_at, sequence_at = self._picked, self._time_at, self._sequence_at
+        picked, time_at, sequence_at = self._places or (None, None, None)
         try:
             numbers = map(float, fields if picked is None else [fields[i] for i in picked])
             values = np.frombuffer(array("f", numbers), np.float32)  # beyond float32 is infinite: missing
@@ -158,31 +152,30 @@ class RowParser:
                 return None
             self._refuse_header(fields)
             raise
-        self._short_way = self._picked is not None or len(fields) == self._n
+        self._short_way = self._places is not None or len(fields) == self._n
         self._width = len(fields)
         return row
 
     def _csv_row(self, fields: list[str]) -> Row:
         if self._offered and len(fields) != self._width:
-            self._picked, self._offered = None, False  # it was torn after all
-        count, n = len(fields), self._n
-        picked: Sequence[int]
-        if self._picked is not None:
+            self._places, self._offered = None, False  # it was torn after all
+        count, n, places = len(fields), self._n, self._places
+        if places:
             if count != self._width:
                 raise NoSample(f"{count} columns, the header has {self._width}")
-            picked, time_at, sequence_at = self._picked, self._time_at, self._sequence_at
         elif self._mapped or self._layout.time:
             raise NoSample(f"no header yet, and --{'map' if self._mapped else 'time'} goes by its names")
         elif self._layout.sequence:
             if count != n + 1:
                 raise NoSample(f"{count} columns and no header, the model has {n} sensors and a sequence")
-            picked, time_at, sequence_at = range(1, n + 1), None, 0
+            places = range(1, n + 1), None, 0
         elif count == n or (count == n + 1 and not fields[-1]):  # firmware that ends every line with a separator
-            picked, time_at, sequence_at = range(n), None, None
+            places = range(n), None, None
         elif count == n + 1 and not _is_number(fields[0]) and seconds_of(fields[0]) is not None:
-            picked, time_at, sequence_at = range(1, n + 1), 0, None
+            places = range(1, n + 1), 0, None
         else:
             raise NoSample(f"{count} columns and no header, the model has {n} sensors")
+        picked, time_at, sequence_at = places
         time = None if time_at is None else fields[time_at] or None
         sequence = None if sequence_at is None else _sequence(fields[sequence_at])
         return Row(_numbers([fields[i] for i in picked]), time, None, sequence)
@@ -195,11 +188,10 @@ class RowParser:
         for option, column in (("--time", self._layout.time), ("--sequence", self._layout.sequence)):
             if column is not None and column not in fields:
                 raise NoSample(f"the header lacks '{shown(column, 40)}', the column of {option}")
-        self._offered = False
-        self._picked = [fields.index(name) for name in self._columns]
-        self._width = len(fields)
-        self._time_at = _time_column(fields, self._wanted, self._layout.time)
-        self._sequence_at = None if self._layout.sequence is None else fields.index(self._layout.sequence)
+        self._offered, self._width = False, len(fields)
+        sequence_at = None if self._layout.sequence is None else fields.index(self._layout.sequence)
+        time_at = _time_column(fields, self._wanted, self._layout.time)
+        self._places = [fields.index(name) for name in self._columns], time_at, sequence_at
         return True
 
     def _refuse_header(self, fields: list[str]) -> None:
@@ -218,14 +210,10 @@ class RowParser:
     def _object(self, value: Any) -> Row:
         if self._wanted.isdisjoint(value):
             raise NoSample("the object has none of the model's sensors")
-        if self._keys != (keys := tuple(value)):  # objects of one source mostly have the same
-            self._keys = keys
-            self._time_key = self._layout.time or next(
-                (key for key in keys if key.lower() in TIME_NAMES and key not in self._wanted), None
-            )
         numbers = _numbers([value.get(column) for column in self._columns])
         sequence = None if self._layout.sequence is None else _sequence(value.get(self._layout.sequence))
-        time = value.get(self._time_key)
+        named = (key for key in value if key not in self._wanted and key.lower() in TIME_NAMES)
+        time = value.get(self._layout.time or next(named, None))
         usable = time if isinstance(time, str) else type(time) in (int, float) and abs(time) < 1e18
         return Row(numbers, time if usable else None, None, sequence)
 

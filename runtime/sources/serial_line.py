@@ -12,12 +12,13 @@ from typing import Any
 from edgekd.runtime.errors import MissingExtra
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources import TICK_S
+from edgekd.runtime.sources.reconnect import Door
 
 BY_ID = Path("/dev/serial/by-id")
 MAX_LISTED = 8
 
 
-class SerialPort:
+class SerialPort(Door):
     """The door to a serial port."""
 
     def __init__(self, device: str, baud: int) -> None:
@@ -43,18 +44,15 @@ class SerialPort:
         return self._port.read(self._port.in_waiting or 1)
 
     def close(self) -> None:
-        """May raise OSError."""
         self._port.close()
 
     def absent(self) -> bool:
-        """Whether there is no such device now."""
         try:
             return not Path(self.name).exists()
         except OSError:  # a folder that may not be looked into refuses
             return False
 
     def advice(self, error: Exception) -> str:
-        """What to do about an open that failed."""
         if getattr(error, "errno", None) == errno.EACCES:
             return " (sudo usermod -aG dialout $USER, then log in again)"
         return _ports_that_exist() if self.absent() else ""
@@ -67,10 +65,9 @@ def _ports_that_exist() -> str:
     lasting = {path.resolve(): str(path) for path in sorted(BY_ID.glob("*"))}
     ports = []
     for port in sorted(list_ports.comports()):
-        name = lasting.get(Path(port.device).resolve())
-        known = [port.device] if name else []
-        known += [port.description] if port.description not in (None, "", "n/a") else []
-        ports.append((name or port.device) + (f" ({', '.join(known)})" if known else ""))
+        name = lasting.get(Path(port.device).resolve(), port.device)
+        known = [text for text in (port.device, port.description) if text not in (name, None, "", "n/a")]
+        ports.append(name + (f" ({', '.join(known)})" if known else ""))
     if not ports:
         return "; there is no serial port here"
     more = f" and {len(ports) - MAX_LISTED} more" if len(ports) > MAX_LISTED else ""

@@ -157,6 +157,14 @@ def test_a_torn_header_is_used_only_where_it_fits() -> None:
     assert torn.parse(b"2026-01-01,1,2,3").values.tolist() == [1, 2, 3]  # type: ignore[union-attr]
 
 
+def test_of_a_header_that_was_torn_after_all_nothing_is_kept() -> None:
+    parser = RowParser(NAMES)
+    parser.offer_header(b"a,b,c,time")
+    for _ in range(2):  # the second takes the short way
+        row = parser.parse(b"1,2,3")
+        assert row is not None and row.values.tolist() == [1, 2, 3] and row.time is None
+
+
 def test_a_file_without_a_last_newline_loses_nothing_and_seek_counts_samples(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     path.write_text("s0,s1\n1,2\nnoise\n3,4\n5,6")
