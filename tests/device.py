@@ -175,11 +175,13 @@ class Port:
     """A serial port whose other end we hold; `link` is what the device opens."""
 
     def __init__(self, link: Path) -> None:
+        self._link = link
         self._master, slave = os.openpty()
+        self._name = os.ttyname(slave)
         tty.setraw(slave)  # no echo, no line discipline, before anybody opens it
         os.set_blocking(self._master, False)
         temporary = link.with_suffix(".new")
-        temporary.symlink_to(os.ttyname(slave))
+        temporary.symlink_to(self._name)
         temporary.replace(link)
         os.close(slave)
 
@@ -193,5 +195,7 @@ class Port:
                 continue
 
     def unplug(self) -> None:
-        """The adapter is gone."""
+        """The adapter is gone, and its name: the system gives the number to the next one, of whatever program."""
+        if self._link.is_symlink() and str(self._link.readlink()) == self._name:
+            self._link.unlink()
         os.close(self._master)

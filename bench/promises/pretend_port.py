@@ -36,8 +36,8 @@ class Port:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.link.unlink(missing_ok=True)  # first: the system gives its number to the next one
         os.close(self._master)
-        self.link.unlink(missing_ok=True)
 
     def write(self, line: bytes) -> None:
         """One line, as soon as the reader has room for it."""
