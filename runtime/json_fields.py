@@ -99,6 +99,13 @@ def integer(value: Any, where: str, low: int, high: int) -> int:
     return value
 
 
+def flag(value: Any, where: str) -> bool:
+    """True or false."""
+    if type(value) is not bool:
+        raise refused(where, "true or false", value)
+    return value
+
+
 def text(value: Any, where: str, limit: int = MAX_TEXT, least: int = 0) -> str:
     """Printable text on one line, `least` to `limit` characters of it."""
     if not isinstance(value, str) or not least <= len(value) <= limit or not value.isprintable():

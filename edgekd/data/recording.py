@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from edgekd.runtime.errors import RecordingError
+from edgekd.runtime.layout import Layout
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,12 @@ class Recording:
     frame: int | None = None
     """Rows of one image, where this is a recording of images: image after image, columns of pixels as sensors, and a
     window is exactly one image. None for a series."""
+    units: tuple[str, ...] = ()
+    """n units, "" where one is not known; () where none is."""
+    layout: Layout | None = None
+    """How its file was read, for a device to read the same; None where it was no table."""
+    held_samples: int = 0
+    """Samples over which a sensor that speaks more rarely than the others was held."""
     notes: tuple[str, ...] = field(default=())
     """What the reader had to mend (values held over gaps and the like), one line each, for the user."""
 

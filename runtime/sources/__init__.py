@@ -24,13 +24,17 @@ class Row:
     """One sample."""
 
     values: np.ndarray
-    """float32 (n,), raw units, NaN where a value is missing."""
+    """float32 (n,), raw units, NaN where a value is missing; float64 while steps are still to be taken."""
     time: str | float | None = None
     """The source's own time label, as it wrote it."""
     frame: str | None = None
     """Name of the image, where `values` is a whole one, float32 (hop, n)."""
     sequence: int | None = None
     """The source's own count of samples, where its layout names one."""
+    seconds: float | None = None
+    """`time` in seconds since 1970, where the layout can read it."""
+    off: bool = False
+    """The machine is in a state that the layout leaves out: neither normal nor an alarm."""
 
 
 @dataclass(frozen=True)

@@ -1,51 +1,74 @@
-"""A CSV or JSON-lines file, from its first sample or from the one after a saved state."""
+"""A recording in a file, from its first sample or from the one after a saved state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.layout import OF_THE_TEXT, PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import CHUNK_BYTES, InputEvent, Items, Row, Source
-from edgekd.runtime.sources.row_parser import PLAIN, Layout
-from edgekd.runtime.sources.row_reader import RowReader
+from edgekd.runtime.sources import InputEvent, Items, Row, Source, Tally
+from edgekd.runtime.sources.open_file import chunks
+from edgekd.runtime.sources.row_parser import RowParser
+from edgekd.runtime.sources.row_reader import LineSplitter, RowReader
 
 
 class CsvFile(Source):
-    """Reads a file once, front to back. Raises UsageError where it cannot be opened or its first line does not fit."""
+    """Reads a file once, front to back. Raises UsageError where it cannot be opened or its lines do not fit.
+
+    likely: the layout may be another file's, the one of the training: it is taken as far as it fits this one.
+    """
 
     live = False
 
-    def __init__(self, path: str | Path, manifest: Manifest, columns: dict[str, str], layout: Layout = PLAIN) -> None:
+    def __init__(
+        self, path: str | Path, manifest: Manifest, columns: dict[str, str], layout: Layout = PLAIN, likely: bool = False
+    ) -> None:
         self.name = str(path)
         self._shown = shown(self.name, 300)
+        try:
+            self._chunks = chunks(path, layout.encoding)
+            self._first = next(self._chunks, b"")
+        except OSError as error:
+            raise UsageError(f"{self._shown}: {error.strerror}; give a CSV file with the model's sensors") from None
+        if likely and not _fits(layout, manifest, columns, self._first):
+            layout = replace(layout, **{name: getattr(PLAIN, name) for name in OF_THE_TEXT})
         self.rows: RowReader = RowReader(manifest, columns, "fits", self._shown, layout)
+        self._sorted = layout.sort or bool(layout.tag)
         self._skip = 0
         self._hop = manifest.hop
         self._missing = np.full(len(manifest.sensors), np.nan, np.float32)
         self._count = 0
-        try:
-            self._file = Path(path).open("rb")  # noqa: SIM115 - open as long as the source is read
-            self._file.peek(1)
-        except OSError as error:
-            raise UsageError(f"{self._shown}: {error.strerror}; give a CSV file with the model's sensors") from None
 
     def seek(self, sample: int) -> None:
         """Leave out the first `sample` samples. They are parsed to be counted, so bad lines shift nothing."""
         self._skip = sample
 
     def __iter__(self) -> Iterator[Items]:
-        with self._file:
-            try:
-                while data := self._file.read1(CHUNK_BYTES):
-                    yield self._left(self.rows.feed(data))
-            except OSError as error:
-                raise InputLost(f"{self._shown}: cannot be read further ({error.strerror})") from None
-            yield self._left(self.rows.end())
+        rows: list[Row] = []  # of a file that is to be sorted
+        try:
+            for data in self._pieces():
+                found = self.rows.rows_of(self.rows.splitter.feed(data))
+                if self._sorted:
+                    rows += found
+                else:
+                    yield self._left(self.rows.samples_of(found))
+        except OSError as error:
+            raise InputLost(f"{self._shown}: cannot be read further ({error.strerror})") from None
+        if self._sorted:
+            rows += self.rows.rows_of(self.rows.splitter.end(), whole=False)
+            yield self._left(self.rows.samples_of(in_order(rows)))
+        yield self._left(self.rows.end())
+        self.rows.parser.require_rows()
+
+    def _pieces(self) -> Iterator[bytes]:
+        yield self._first
+        yield from self._chunks
 
     def _left(self, items: Items) -> list[Row | InputEvent]:
         """What is not to be skipped. Before a gap the hop is filled up, so that every run counts the samples alike."""
@@ -57,3 +80,21 @@ class CsvFile(Source):
                 left.append(item)
             self._count += isinstance(item, Row)
         return left
+
+
+def in_order(rows: list[Row]) -> list[Row]:
+    """Rows sorted by time, those of one moment made one; rows without a time are left out."""
+    found: dict[float, Row] = {}
+    for row in rows:
+        if row.seconds is None:
+            continue
+        first = found.setdefault(row.seconds, row)
+        if first is not row:
+            first.values = np.where(np.isnan(first.values), row.values, first.values)
+    return [found[at] for at in sorted(found)]
+
+
+def _fits(layout: Layout, manifest: Manifest, columns: dict[str, str], head: bytes) -> bool:
+    """Whether the first piece of a file holds rows of this layout."""
+    parser = RowParser(manifest.names, columns, "anything", layout=layout, tally=Tally())
+    return any(parser.parse(line) is not None for line in LineSplitter().feed(head))

@@ -14,7 +14,6 @@ import numpy as np
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, Tally, window_samples
-from edgekd.runtime.sources.row_parser import seconds_of
 
 SET_BACK = 32  # old rows one after the other: no stragglers, the sender or its clock began again
 STEADY = 32  # intervals of about the period, one after the other, before time labels are believed
@@ -46,13 +45,13 @@ class Gaps:
         """What comes next is not to be compared with what came before."""
         self._last = None
 
-    def arrange(self, rows: Iterable[Row]) -> list[Row | InputEvent]:
+    def arrange(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
         """The rows without those that had been before, with what is missing between them."""
-        return [item for row in rows for item in self._arranged(row)]
+        return [item for row in rows for item in (self._arranged(row) if isinstance(row, Row) else [row])]
 
     def _arranged(self, row: Row) -> list[Row | InputEvent]:
         label = row.time if self._by_time else row.sequence
-        at = seconds_of(row.time) if self._by_time else row.sequence
+        at = row.seconds if self._by_time else row.sequence
         if at is None:
             return [row]
         ahead = self._ahead(at)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.layout import Rule
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, window_samples
-from edgekd.runtime.sources.row_parser import Rule, seconds_of
 
 Label = Callable[[float], str | float | None]
 EDGE = 1e-3  # of a cell: 0.3 s is not in the third tenth of a second because a float says 0.29999…
@@ -102,7 +102,7 @@ class Grid:
         middle_s = self._first_s + self._open * self._period_s
         self._sum[:] = self._count[:] = 0
         self._open += 1
-        return Row(sample.astype(np.float32), self._label(middle_s))
+        return Row(sample, self._label(middle_s))
 
     def _start_anew(self) -> InputEvent:
         self._first_s = None
@@ -124,10 +124,13 @@ class Resampler(Grid):
         self._labeled_s: float | None = None  # time of the newest row that said one
         self._newest: str | float | None = None  # label of the newest row
 
-    def resample(self, rows: Iterable[Row]) -> list[Row | InputEvent]:
+    def resample(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
         """The samples that these rows complete, or that time alone does."""
         items: list[Row | InputEvent] = []
         for row in rows:
+            if isinstance(row, InputEvent):
+                items.append(row)
+                continue
             items += self.put(self._seconds(row), row.values)
             self._newest = row.time
         if self._live and self._labeled_s is None:
@@ -136,8 +139,8 @@ class Resampler(Grid):
 
     def _seconds(self, row: Row) -> float:
         """When a row was; one that lacks its label is taken with the row before."""
-        if (seconds := seconds_of(row.time)) is not None:
-            self._labeled_s = seconds
+        if row.seconds is not None:
+            self._labeled_s = row.seconds
         if self._labeled_s is not None:
             return self._labeled_s
         if self._live:

@@ -1,62 +1,53 @@
-"""One line of text to one row of samples: CSV, a JSON object, or a JSON array.
+"""One line of text to one row of samples, by the layout of its logger.
 
-Columns are matched by name where the line's source names them (a CSV header, JSON keys), by position otherwise. Other
-columns are ignored, so that a labelled recording can be replayed as it is.
+Columns are matched by name where the line's source names them (a header, the layout, JSON keys, NAME=VALUE), by position
+otherwise. Other columns are ignored, so that a labelled recording can be replayed as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
-import re
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.sources import NoSample, Row, Tally
+from edgekd.runtime.sources.cells import NAN, Boolean, Cells
+from edgekd.runtime.sources.checksum import without_checksum
+from edgekd.runtime.sources.condition import Condition
+from edgekd.runtime.sources.lines import cells_of, split
+from edgekd.runtime.sources.time_labels import TIME_NAMES, TimeLabels
 
-TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
-MISSING = frozenset(("", "nan", "na", "n/a", "null", "none", "-", "?"))  # how loggers write "no value", lower case
 FirstLine = Literal["fits", "header fits", "anything"]
-Rule = Literal["mean", "last"]
-Places = tuple[Sequence[int], int | None, int | None]
-"""Where in a CSV line the sensors' values stand, the time label, and the count."""
-_CHECKED = re.compile(rb"(.+)\*([0-9a-fA-F]{2})", re.DOTALL)
+LINES_BEFORE = 100
+"""Lines of a file that may stand before its header, or its first row."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What the lines of an input carry beside the sensors' values."""
+class Places(NamedTuple):
+    """Where in a line's cells things stand: numbers in a list, names in a dict."""
 
-    checksum: bool = False
-    """Each line ends in * and two hexadecimal digits, the XOR of what stands before (after a leading $)."""
-    sequence: str | None = None
-    """Column that counts the samples. Without names it is the first of n + 1."""
-    sequence_wraps_at: int | None = None
-    """One more than the largest count; None: 8, 16, 32 or 64 bits."""
-    time: str | None = None
-    """Column of the time label; None: one with a usual name."""
-    resample: Rule | None = None
-    """Rows do not come at the model's period: what becomes of those that share one."""
-
-
-PLAIN = Layout()
+    sensors: Sequence[Any]
+    time: Sequence[Any] = ()
+    sequence: Any = None
+    group: Any = None
+    only: Sequence[Any] = ()
+    tag: Any = None
+    value: Any = None
 
 
 class RowParser:
     """Lines of one input to rows of one model.
 
     names: n sensor names in column order. columns: sensor name -> the source's name for it, where they differ.
-    first_line says what the first line must be: "fits" (a file: a header with every sensor, or a row), "header fits"
-    (if it is a header, then one with every sensor), "anything" (a serial line, where noise comes first). UsageError
-    where it is not; every other line that is no row is counted in `tally` and skipped.
+    switches: sensors that may say ON or OFF, true or false; for all others that is no value.
+    first_line says how the input begins: "fits" (a file: a header with every sensor, or a row, perhaps after other
+    lines), "header fits" (if its first line is a header, then one with every sensor), "anything" (a serial line, where
+    noise comes first). UsageError where it does not; every other line that is no row is counted in `tally` and skipped.
     """
 
     def __init__(
@@ -67,224 +58,272 @@ class RowParser:
         source: str = "input",
         layout: Layout = PLAIN,
         tally: Tally | None = None,
+        switches: frozenset[str] = frozenset(),
     ) -> None:
         self.tally = tally or Tally()
         self.lines = 0
-        """Lines so far, empty ones not counted."""
+        """Lines so far, empty ones and comments not counted."""
         self.unreadable = 0
         """Those of them that were neither rows nor headers."""
+        self.rows = 0
+        self.times = TimeLabels(layout)
+        self.layout = layout
         self._names = tuple(names)
         self._n = len(names)
         self._columns = tuple((columns or {}).get(name, name) for name in names)
         self._wanted = frozenset(self._columns)
+        self._switch = [name in switches for name in names]
         self.limit = max(4096, sum(len(column) + 36 for column in self._columns))
         """Bytes of the longest line: 32 characters a number, and JSON repeats the names."""
         self._mapped = bool(columns)
         self._rule = first_line
         self._source = source
-        self._places: Places | None = None  # by the names of a header
+        self._cells = Cells(layout)
+        self._only = [Condition(text) for text in layout.only]
+        self._group, _, self._machine = layout.group.partition("=")
+        self._kind = "d" if layout.difference else "f"  # steps of a large count are lost in float32
+        self._comment = layout.comment.encode()
+        self._skip = layout.skip if layout.names else 0
+        self._places: Places | None = None  # by names, of a header or the layout's
         self._width = 0
         self._offered = False  # the column names are from a line that may be torn
-        self._layout = layout
-        self._short_way = False  # the columns are known, as in the line before
+        self._quick: tuple[str, Places] | None = None  # separator and places, while lines are plain numbers
+        self._why = ""  # the first line that was no row is none
+        if layout.names:
+            self._take_header(list(layout.names))
 
-    def parse(self, line: bytes) -> Row | None:
-        """The row in a line; None for a header, an empty line, or one that is no row."""
+    def parse(self, line: bytes, whole: bool = True) -> Row | None:
+        """The row in a line; None for a header, an empty line, or one that is no row.
+
+        whole: it is not the last of a file, which may be torn.
+        """
         text = line.strip()
         if not text and len(line) <= self.limit:
             return None
+        if self._comment and text.startswith(self._comment):
+            return None
         self.lines += 1
+        if self.lines <= self._skip:
+            return None
+        row: Row | None = None
         try:
             if len(line) > self.limit:
                 raise NoSample(f"longer than {self.limit} bytes")
-            if self._layout.checksum:
-                text = _without_checksum(text)
+            if self.layout.checksum:
+                text = without_checksum(text)
             decoded = text.decode()
-            if self._short_way and (row := self._quick(decoded)) is not None:
-                return row
-            decoded = decoded.removeprefix("\ufeff")
-            if decoded[:1] not in ("{", "["):
-                return self._csv(_split(decoded))
-            value = _json(decoded)
-            return self._object(value) if isinstance(value, dict) else self._array(value)
+            row = self._short_way(decoded) or self._long_way(decoded.removeprefix("\ufeff"), whole)
+            self.rows += row is not None
+            return row
         except (NoSample, UnicodeDecodeError) as error:
             reason = str(error) if isinstance(error, NoSample) else "not UTF-8 text"
         self.unreadable += 1
         self.tally.refuse(reason)
-        if self.lines == 1 and self._rule == "fits":
-            wanted = f"neither a header with the model's sensors nor a row of {self._n} numbers"
-            raise UsageError(f"{self._source}, line 1: {wanted} ({reason})")
+        self._why = self._why or f"line {self.lines}: {reason}"
+        if self._rule == "fits" and not self.rows and self.lines >= LINES_BEFORE:
+            self.require_rows()
         return None
+
+    def require_rows(self) -> None:
+        """Raise UsageError where nothing so far was a row, with what the first line lacks."""
+        if not self.rows and self._why:
+            wanted = f"neither a header with the model's sensors nor a row of {self._n} numbers"
+            raise UsageError(f"{self._source}: {wanted} ({self._why})")
 
     def offer_header(self, line: bytes) -> None:
         """A line that may be torn: take its column names if every sensor's is among them, else leave it."""
         text = line.strip()
-        if self._layout.checksum:
+        if self.layout.checksum:
             text = text.removeprefix(b"$").partition(b"*")[0]
         with contextlib.suppress(NoSample, UnicodeDecodeError):
-            self._offered = self._take_header(_split(text.decode().removeprefix("\ufeff")))
+            header = split(text.decode().removeprefix("\ufeff"), self.layout.separator)
+            self._offered = self._take_header(header)
 
-    def _quick(self, text: str) -> Row | None:
-        """A short way to the same row, for lines that are all plain numbers at known places; None for others."""
-        if ";" in text or '"' in text or "_" in text:
+    def _short_way(self, text: str) -> Row | None:
+        """The same row, quickly, where all cells are plain numbers at known places; None for others."""
+        if self._quick is None or '"' in text or "_" in text:
             return None
-        fields = text.split(",")
+        separator, places = self._quick
+        fields = text.split(separator)
         if len(fields) != self._width:
             return None
-        picked, time_at, sequence_at = self._places or (None, None, None)
         try:
-            numbers = map(float, fields if picked is None else [fields[i] for i in picked])
-            values = np.frombuffer(array("f", numbers), np.float32)  # beyond float32 is infinite: missing
-            sequence = None if sequence_at is None else _sequence(fields[sequence_at].strip())
+            values = np.frombuffer(array(self._kind, map(float, [fields[i] for i in places.sensors])), self._kind)
         except ValueError:
             return None
-        time = (fields[time_at].strip() or None) if time_at is not None else None
-        return Row(values, time, None, sequence)
+        label = fields[places.time[0]].strip() or None if places.time else None
+        seconds = self.times.seconds(label) if label else None
+        if label and seconds is None and self.layout.time_format:
+            return None
+        sequence = None if places.sequence is None else fields[places.sequence].strip()
+        if sequence is not None and not sequence.isdigit():
+            return None
+        return Row(values, label, None, None if sequence is None else _sequence(sequence), seconds)
 
-    def _csv(self, fields: list[str]) -> Row | None:
-        self._short_way = False
-        if self.lines == 1 and self._take_header(fields):  # asked first: sensors may be named 0, 1, 2 …
+    def _long_way(self, text: str, whole: bool) -> Row | None:
+        self._quick = None
+        cells = cells_of(text, self.layout, self._knows)
+        if isinstance(cells, dict):
+            if not self._knows(cells):
+                raise NoSample("none of the model's sensors is in it")
+            return self._row(cells, self._by_key(cells))
+        if self.lines == 1 and not self.layout.names and self._take_header(cells):  # sensors may be named 0, 1, 2 …
             return None
         try:
-            row = self._csv_row(fields)
+            row = self._table_row(cells, whole)
         except NoSample:
-            if self._take_header(fields):
+            if self.layout.names or not all(isinstance(cell, str) for cell in cells):
+                raise
+            if self._take_header(cells):
                 return None
-            self._refuse_header(fields)
+            self._refuse_header(cells)
             raise
-        self._short_way = self._places is not None or len(fields) == self._n
-        self._width = len(fields)
         return row
 
-    def _csv_row(self, fields: list[str]) -> Row:
-        if self._offered and len(fields) != self._width:
+    def _table_row(self, cells: list[Any], whole: bool) -> Row | None:
+        if self._offered and len(cells) != self._width:
             self._places, self._offered = None, False  # it was torn after all
-        count, n, places = len(fields), self._n, self._places
-        if places:
-            if count != self._width:
-                raise NoSample(f"{count} columns, the header has {self._width}")
-        elif self._mapped or self._layout.time:
-            raise NoSample(f"no header yet, and --{'map' if self._mapped else 'time'} goes by its names")
-        elif self._layout.sequence:
+        if self._places is None:
+            places = self._by_position(cells)
+        else:
+            places, width = self._places, self._width
+            while len(cells) > width and cells[-1] == "":
+                cells.pop()
+            short = self._rule == "fits" and whole and 2 <= len(cells) < width
+            if len(cells) != width and not short:
+                raise NoSample(f"{len(cells)} columns, the header has {width}")
+            cells += [""] * (width - len(cells))
+        row = self._row(cells, places)
+        mark = self.layout.separator or ","
+        simple = len(places.time) < 2 and places.tag is places.group is None and not self._only
+        if row is not None and simple and self._cells.plain and mark != " " and isinstance(cells[0], str):
+            self._width, self._quick = len(cells), (mark, places)
+        return row
+
+    def _row(self, cells: Any, places: Places) -> Row | None:
+        pick = cells.get if isinstance(cells, dict) else cells.__getitem__
+        if places.group is not None:
+            machine = str(pick(places.group)).strip()
+            self._machine = self._machine or machine
+            if machine != self._machine:
+                return None
+        labels = [pick(place) for place in places.time]
+        time = " ".join(map(str, labels)).strip() if len(labels) > 1 else labels[0] if labels else None
+        if time == "" or not (isinstance(time, str) or (type(time) in (int, float) and abs(time) < 1e20)):
+            time = None
+        seconds = None if time is None else self.times.seconds(time)
+        if seconds is None and self.layout.time_format not in ("", "none") and places.time:
+            raise NoSample(f"'{shown(time, 40)}' is no time of the form {self.layout.time_format}")
+        if places.tag is not None:
+            values = [NAN] * self._n
+            tag = str(pick(places.tag)).strip()
+            if tag not in self._wanted:
+                return None
+            i = self._columns.index(tag)
+            values[i] = self._number(pick(places.value), i)
+        else:
+            values = [self._number(pick(place), i) for i, place in enumerate(places.sensors)]
+        sequence = None if places.sequence is None else _sequence(pick(places.sequence))
+        numbers = np.frombuffer(array(self._kind, values), self._kind)
+        off = not all(condition.holds(pick(place)) for condition, place in zip(self._only, places.only))
+        return Row(numbers, time, None, sequence, seconds, off)
+
+    def _number(self, value: Any, i: int) -> float:
+        try:
+            return self._cells.number(value, self._switch[i])
+        except Boolean as error:
+            self.tally.refuse(f"{self._names[i]}: {error}")
+            return NAN
+
+    def _knows(self, found: dict[str, Any]) -> bool:
+        return not self._wanted.isdisjoint(found) or self.layout.tag in found
+
+    def _by_key(self, cells: dict[str, Any]) -> Places:
+        """Places in a dict: the names themselves."""
+        time: Sequence[str] = self.layout.time
+        if not time:
+            time = [key for key in cells if key not in self._wanted and key.lower() in TIME_NAMES][:1]
+        tag = self.layout.tag if self.layout.tag in cells else None
+        only = [condition.name for condition in self._only]
+        return Places(self._columns, time, self.layout.sequence or None, self._group or None, only, tag, self.layout.value)
+
+    def _by_position(self, cells: list[Any]) -> Places:
+        """Places in a line without names."""
+        count, n = len(cells), self._n
+        if self._mapped or self.layout.tag or (self.layout.time and isinstance(cells[0], str)):
+            option = "map" if self._mapped else "time"
+            raise NoSample(f"no header yet, and --{option} goes by its names")
+        if self.layout.sequence:
             if count != n + 1:
                 raise NoSample(f"{count} columns and no header, the model has {n} sensors and a sequence")
-            places = range(1, n + 1), None, 0
-        elif count == n or (count == n + 1 and not fields[-1]):  # firmware that ends every line with a separator
-            places = range(n), None, None
-        elif count == n + 1 and not _is_number(fields[0]) and seconds_of(fields[0]) is not None:
-            places = range(1, n + 1), 0, None
-        else:
-            raise NoSample(f"{count} columns and no header, the model has {n} sensors")
-        picked, time_at, sequence_at = places
-        time = None if time_at is None else fields[time_at] or None
-        sequence = None if sequence_at is None else _sequence(fields[sequence_at])
-        return Row(_numbers([fields[i] for i in picked]), time, None, sequence)
+            return Places(range(1, n + 1), (), 0)
+        if count == n + 1 and cells[-1] == "":  # firmware that ends every line with a separator
+            cells.pop()
+            return Places(range(n))
+        if count == n:
+            return Places(range(n), only=self._conditions(self._columns))
+        if count == n + 1 and isinstance(cells[0], str) and self.times.seconds(cells[0]) is not None:
+            return Places(range(1, n + 1), (0,), only=[1 + i for i in self._conditions(self._columns)])
+        raise NoSample(f"{count} columns and no header, the model has {n} sensors")
+
+    def _conditions(self, names: Sequence[str]) -> list[int]:
+        lacking = [condition.name for condition in self._only if condition.name not in names]
+        if lacking:
+            raise NoSample(f"it lacks '{shown(lacking[0], 40)}', by which rows are told apart")
+        return [names.index(condition.name) for condition in self._only]
 
     def _take_header(self, fields: list[str]) -> bool:
-        if not self._wanted <= set(fields):
+        layout = self.layout
+        wanted = {layout.tag, layout.value} if layout.tag else self._wanted
+        if not wanted <= set(fields):
             return False
-        if any(fields.count(name) > 1 for name in self._wanted):
+        if any(fields.count(name) > 1 for name in wanted):
             raise NoSample("the header names a sensor's column twice")
-        for option, column in (("--time", self._layout.time), ("--sequence", self._layout.sequence)):
-            if column is not None and column not in fields:
+        for option, column in (
+            *(("--time", name) for name in layout.time),
+            ("--sequence", layout.sequence),
+            ("group", self._group),
+        ):
+            if column and column not in fields:
                 raise NoSample(f"the header lacks '{shown(column, 40)}', the column of {option}")
         self._offered, self._width = False, len(fields)
-        sequence_at = None if self._layout.sequence is None else fields.index(self._layout.sequence)
-        time_at = _time_column(fields, self._wanted, self._layout.time)
-        self._places = [fields.index(name) for name in self._columns], time_at, sequence_at
+        at = {name: i for i, name in enumerate(fields)}
+        self._places = Places(
+            [] if layout.tag else [at[name] for name in self._columns],
+            [at[name] for name in layout.time] or _usual_time(fields, self._wanted),
+            at.get(layout.sequence) if layout.sequence else None,
+            at.get(self._group) if self._group else None,
+            self._conditions(fields),
+            at.get(layout.tag) if layout.tag else None,
+            at.get(layout.value),
+        )
         return True
 
     def _refuse_header(self, fields: list[str]) -> None:
         """Raise where a line that lacks sensors is a header, for other columns."""
-        textual = len(fields) >= max(self._n, 2) and not any(_is_number(f) or f.lower() in MISSING for f in fields)
+        textual = len(fields) >= max(self._n, 2) and not any(self._reads(field) for field in fields)
         if not textual and self._wanted.isdisjoint(fields):
             return
         lacking = [name for name, column in zip(self._names, self._columns) if column not in fields]
         listed = ", ".join(f"'{shown(name, 40)}'" for name in lacking[:5])
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
         message = f"the header lacks {listed}{more}; name its column with --map '{lacking[0]}=COLUMN'"
-        if self.lines == 1 and self._rule != "anything":
+        if self.lines == 1 and self._rule == "header fits":
             raise UsageError(f"{self._source}, line 1: {message}")
+        self._why = f"line {self.lines}: {message}"
         raise NoSample(message)
 
-    def _object(self, value: Any) -> Row:
-        if self._wanted.isdisjoint(value):
-            raise NoSample("the object has none of the model's sensors")
-        numbers = _numbers([value.get(column) for column in self._columns])
-        sequence = None if self._layout.sequence is None else _sequence(value.get(self._layout.sequence))
-        named = (key for key in value if key not in self._wanted and key.lower() in TIME_NAMES)
-        time = value.get(self._layout.time or next(named, None))
-        usable = time if isinstance(time, str) else type(time) in (int, float) and abs(time) < 1e18
-        return Row(numbers, time if usable else None, None, sequence)
-
-    def _array(self, value: Any) -> Row:
-        sequence = None
-        if self._layout.sequence is not None and value:
-            sequence, value = _sequence(value[0]), value[1:]
-        if len(value) != self._n:
-            raise NoSample(f"{len(value)} values, the model has {self._n} sensors")
-        return Row(_numbers(value), None, None, sequence)
+    def _reads(self, field: str) -> bool:
+        with contextlib.suppress(NoSample):
+            self._cells.number(field, True)
+            return True
+        return False
 
 
-def seconds_of(time: str | float | None) -> float | None:
-    """A time label as seconds (ISO 8601, or a number of s, ms or µs since the epoch), None where it is neither."""
-    if time is None:
-        return None
-    with contextlib.suppress(ValueError, OverflowError, OSError):
-        try:
-            value = float(time)
-        except ValueError:
-            return datetime.fromisoformat(str(time)).timestamp()
-        if abs(value) < 1e18:
-            # The year 5138 is 1e11 seconds away; in milliseconds that number was 1973, before anybody logged any.
-            return value if abs(value) < 1e11 else value / 1e3 if abs(value) < 1e14 else value / 1e6
-    return None
-
-
-def _split(text: str) -> list[str]:
-    """The fields of a CSV line; a semicolon anywhere makes that the separator, and a comma the decimal point."""
-    try:
-        fields = next(csv.reader([text], delimiter=";" if ";" in text else ","))
-    except (csv.Error, StopIteration):
-        raise NoSample("quotes do not match") from None
-    return [field.strip() for field in fields]
-
-
-def _numbers(values: Sequence[Any]) -> np.ndarray:
-    """float32 (n,) of CSV fields or JSON values, NaN where one says that there is none; beyond float32 is infinite."""
-    try:
-        numbers = array("f", values)  # the short way: nothing but numbers
-    except (TypeError, OverflowError):
-        numbers = array("f", map(_number, values))
-    return np.frombuffer(numbers, np.float32)
-
-
-def _number(value: Any) -> float:
-    try:
-        if not isinstance(value, str):
-            return float("nan") if value is None else float(value)
-    except (TypeError, OverflowError):
-        raise NoSample("a sensor's value is no number") from None
-    text = value.strip()
-    if text.lower() in MISSING:
-        return float("nan")
-    if "_" in text or not _is_number(text):  # the former is Python's own spelling of numbers, nobody else's
-        raise NoSample(f"'{shown(text, 40)}' is no number")
-    return float(text.replace(",", "."))
-
-
-def _is_number(text: str) -> bool:
-    with contextlib.suppress(ValueError):
-        float(text.replace(",", "."))
-        return True
-    return False
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise NoSample("neither JSON nor CSV") from None
+def _usual_time(fields: Sequence[str], wanted: frozenset[str]) -> list[int]:
+    lowered = [field.lower() for field in fields]
+    found = (lowered.index(name) for name in TIME_NAMES if name in lowered)
+    return [i for i in found if fields[i] not in wanted][:1]
 
 
 def _sequence(value: Any) -> int:
@@ -292,21 +331,3 @@ def _sequence(value: Any) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 20 and int(text) < 2**64:
         return int(text)
     raise NoSample(f"the sequence '{shown(text, 40)}' is no count")
-
-
-def _without_checksum(line: bytes) -> bytes:
-    """The line before its * and checksum; raises NoSample where that is missing or wrong."""
-    found = _CHECKED.fullmatch(line.removeprefix(b"$"))
-    if found is None:
-        raise NoSample("there is no checksum at its end, * and two hexadecimal digits")
-    if int(found[2], 16) != np.bitwise_xor.reduce(np.frombuffer(found[1], np.uint8)):
-        raise NoSample("its checksum is wrong")
-    return found[1]
-
-
-def _time_column(fields: list[str], wanted: frozenset[str], name: str | None) -> int | None:
-    if name is not None:
-        return fields.index(name)
-    lowered = [field.lower() for field in fields]
-    found = (lowered.index(name) for name in TIME_NAMES if name in lowered)
-    return next((i for i in found if fields[i] not in wanted), None)

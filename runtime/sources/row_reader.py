@@ -1,15 +1,19 @@
-"""Bytes of one input to rows: a splitter, a parser, and what puts the rows in order or at the model's rate."""
+"""Bytes of one input to samples: lines, rows, whole rows in order or at the model's rate, and what is made of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, Tally
-from edgekd.runtime.sources.row_parser import PLAIN, FirstLine, Layout, RowParser
+from edgekd.runtime.sources.row_parser import FirstLine, RowParser
 
-if TYPE_CHECKING:  # loaded where they are asked for: a plain recording needs neither
+if TYPE_CHECKING:  # loaded where they are asked for: a plain recording needs none
+    from edgekd.runtime.sources.difference import Difference
     from edgekd.runtime.sources.gaps import Gaps
+    from edgekd.runtime.sources.merge import Merger
+    from edgekd.runtime.sources.pauses import Pauses
     from edgekd.runtime.sources.resample import Resampler
 
 
@@ -57,26 +61,45 @@ class RowReader(Tally):
         layout: Layout = PLAIN,
         live: bool = False,
     ) -> None:
-        self.parser = RowParser(manifest.names, columns, first_line, source, layout, self)
+        switches = frozenset(sensor.name for sensor in manifest.sensors if 0 <= sensor.low and sensor.high <= 1)
+        self.parser = RowParser(manifest.names, columns, first_line, source, layout, self, switches)
         self.splitter = LineSplitter(self.parser.limit)
+        self.merger: Merger | None = None
         self.gaps: Gaps | None = None
         self.resampler: Resampler | None = None
+        self.pauses: Pauses | None = None
+        self.difference: Difference | None = None
+        if live or layout.merge:
+            from edgekd.runtime.sources.merge import Merger
+
+            self.merger = Merger(manifest, layout.merge or bool(layout.tag), live)
         if layout.resample:
             from edgekd.runtime.sources.resample import Resampler
 
             self.resampler = Resampler(manifest, layout.resample, live, source)
-        elif layout.sequence or live or layout.time:  # a file's scores equal those of `edgekd evaluate` unless asked
+        elif layout.sequence or live or layout.gaps:  # a file's scores equal those of `edgekd evaluate` unless asked
             from edgekd.runtime.sources.gaps import Gaps
 
-            self.gaps = Gaps(manifest, self, not layout.sequence, layout.sequence_wraps_at)
+            self.gaps = Gaps(manifest, self, not layout.sequence, layout.sequence_wraps_at or None)
+        if layout.only:
+            from edgekd.runtime.sources.pauses import Pauses
+
+            self.pauses = Pauses(manifest)
+        if layout.difference:
+            from edgekd.runtime.sources.difference import Difference
+
+            self.difference = Difference(manifest.names, layout.difference)
 
     def feed(self, data: bytes) -> list[Row | InputEvent]:
         """The rows that `data` completes, and what is to be told of them; where it is empty, what time completes."""
-        return self.rows_of(self.splitter.feed(data))
+        return self.samples_of(self.rows_of(self.splitter.feed(data)))
 
     def end(self) -> list[Row | InputEvent]:
         """The row that was left when the input ended for good."""
-        return self.rows_of(self.splitter.end()) + (self.resampler.end() if self.resampler else [])
+        items = self.samples_of(self.rows_of(self.splitter.end(), whole=False))
+        if self.merger:
+            items += self._ordered(self.merger.end())
+        return items + (self._made(self.resampler.end()) if self.resampler else [])
 
     def restart(self, gap: bool = False) -> None:
         """The input was opened again: what was left of a line is torn. gap: what came before is no longer recent."""
@@ -85,10 +108,23 @@ class RowReader(Tally):
         if gap and self.gaps:
             self.gaps.restart()
 
-    def rows_of(self, lines: list[bytes]) -> list[Row | InputEvent]:
-        """The rows in whole lines, in order and at the model's rate."""
+    def rows_of(self, lines: list[bytes], whole: bool = True) -> list[Row]:
+        """The rows in whole lines. whole: the last of them is ended by a newline."""
         parse = self.parser.parse
-        rows = [row for line in lines if (row := parse(line)) is not None]
+        return [row for line in lines if (row := parse(line, whole)) is not None]
+
+    def samples_of(self, rows: list[Row]) -> list[Row | InputEvent]:
+        """What becomes of rows: whole ones, in order and at the model's rate."""
+        merged = self.merger.merge(rows) if self.merger else rows
+        return self._ordered(merged)
+
+    def _ordered(self, rows: list[Row | InputEvent] | list[Row]) -> list[Row | InputEvent]:
         if self.gaps:
-            return self.gaps.arrange(rows)
-        return self.resampler.resample(rows) if self.resampler else [*rows]
+            return self._made(self.gaps.arrange(rows))
+        return self._made(self.resampler.resample(rows) if self.resampler else [*rows])
+
+    def _made(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
+        """What the layout makes of samples in order."""
+        if self.pauses:
+            items = self.pauses.leave_out(items)
+        return self.difference.take(items) if self.difference else items

@@ -11,7 +11,6 @@ import numpy as np
 
 from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sources import Items, Row
-from edgekd.runtime.sources.row_parser import seconds_of
 
 INTERVALS = 32  # a median over this many is not moved by a stall or a hiccup
 FACTOR = 1.5  # clocks drift by percents; a wrong unit or a forgotten decimation is a factor
@@ -39,7 +38,7 @@ class RateCheck(Watcher):
         for item in items:
             if not isinstance(item, Row):
                 self._last = None  # the input was interrupted: the next interval says nothing
-            elif (seconds := seconds_of(item.time)) is None:
+            elif (seconds := item.seconds) is None:
                 rows += 1
             else:
                 self._last = self._last if self._labeled else None

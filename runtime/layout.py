@@ -1,0 +1,120 @@
+"""The layout: what a logger's lines look like, and what becomes of its columns before a detector sees them.
+
+`edgekd look` finds it once, on the workstation. It travels in the manifest, so that a device reads the same logger the
+same way; `--layout FILE.toml` gives another one, to any command. Raw bytes become samples by it in one place only,
+`edgekd.runtime.sources`, for training and on the device.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from edgekd.runtime import json_fields as read
+from edgekd.runtime.errors import ModelRefused, UsageError
+
+FORMS = ("", "table", "json", "pairs", "line protocol")
+SEPARATORS = ("", ",", ";", "\t", "|", " ")
+RULES = ("", "mean", "last")
+Rule = Literal["mean", "last"]
+NUMBERED = ("s", "ms", "us", "ns", "excel", "matlab")
+"""Time formats that are numbers: since 1970 in these units, or days of a spreadsheet or of MATLAB."""
+MAX_NAMES = 4096
+_TIME = re.compile(rf"|none|iso|elapsed|{'|'.join(NUMBERED)}|([^%]|%[YymdbBaAHIMSfpjzZT%])*%[YymdbBHIMSfpjzZT%].*")
+_ENCODING = re.compile(r"|utf-8|utf-16|utf-16-le|utf-16-be|cp125[0-8]|latin-1|iso8859-\d\d?|cp437|cp850")
+_ZONE = re.compile(r"|[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
+_Name = (read.text, 200)
+_Names = (read.items, 0, MAX_NAMES, *_Name)
+
+
+def _one_of(value: Any, where: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise read.refused(where, f"one of {', '.join(map(repr, choices))}", value)
+    return str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How one logger writes. Every field may be left out: "" and () leave it to each line."""
+
+    encoding: Annotated[str, read.matching, _ENCODING, "an encoding such as 'cp1252'", read.OPTIONAL] = ""
+    form: Annotated[str, _one_of, FORMS, read.OPTIONAL] = ""
+    """What a line is: a "table" row, a "json" value, "pairs" (name=value), "line protocol"."""
+    separator: Annotated[str, _one_of, SEPARATORS, read.OPTIONAL] = ""
+    """Of a table's cells; a blank stands for any run of blanks."""
+    decimal: Annotated[str, _one_of, ("", ".", ","), read.OPTIONAL] = ""
+    thousands: Annotated[str, _one_of, ("", ".", ",", " ", "'"), read.OPTIONAL] = ""
+    comment: Annotated[str, read.text, 8, read.OPTIONAL] = ""
+    """A line that begins with this is none."""
+    names: Annotated[tuple[str, ...], *_Names, read.OPTIONAL] = ()
+    """Columns of a table in order, where no line of it names them; `skip` lines come before its first row."""
+    skip: Annotated[int, read.integer, 0, 10_000, read.OPTIONAL] = 0
+    time: Annotated[tuple[str, ...], read.items, 0, 2, *_Name, read.OPTIONAL] = ()
+    """Column of the time label, or two: date and time of day. (): one with a usual name."""
+    time_format: Annotated[str, read.matching, _TIME, "a time format, such as '%d.%m.%Y %H:%M:%S'", read.OPTIONAL] = ""
+    """As `datetime.strptime` takes it; "iso"; a number's unit; "elapsed": seconds or h:mm:ss without a date; "none":
+    no time at all. "": ISO 8601, or a number of s, ms, us or ns since 1970 as its size tells."""
+    timezone: Annotated[str, read.matching, _ZONE, "a time zone, such as 'Europe/Berlin'", read.OPTIONAL] = ""
+    """Of labels that say none; "" is UTC."""
+    sort: Annotated[bool, read.flag, read.OPTIONAL] = False
+    """A file's rows do not come in the order of their time."""
+    gaps: Annotated[bool, read.flag, read.OPTIONAL] = False
+    """Rows come evenly by their time: where it jumps, samples are missing."""
+    tag: Annotated[str, *_Name, read.OPTIONAL] = ""
+    """Column that names the sensor of a row, which says no more than one value."""
+    value: Annotated[str, *_Name, read.OPTIONAL] = ""
+    """Column of that value."""
+    merge: Annotated[bool, read.flag, read.OPTIONAL] = False
+    """A message holds some sensors only; those of one period make a sample."""
+    group: Annotated[str, *_Name, read.OPTIONAL] = ""
+    """COLUMN=VALUE: the rows of one machine. COLUMN: each machine for itself."""
+    only: Annotated[tuple[str, ...], read.items, 0, 16, *_Name, read.OPTIONAL] = ()
+    """Comparisons such as "pump > 0": rows where one does not hold are not for the detector."""
+    sensors: Annotated[tuple[str, ...], *_Names, read.OPTIONAL] = ()
+    """Columns that were taken in training. A device goes by its model's."""
+    missing: Annotated[tuple[str, ...], read.items, 0, 64, *_Name, read.OPTIONAL] = ()
+    """Words, and numbers, that mean no value, beside the usual ones."""
+    suffixes: Annotated[tuple[str, ...], read.items, 0, 256, read.text, 40, read.OPTIONAL] = ()
+    """Units that stand behind the numbers."""
+    difference: Annotated[tuple[str, ...], *_Names, read.OPTIONAL] = ()
+    """NAME or NAME:MODULUS: sensors that count up; the step from the sample before is taken in their place."""
+    resample: Annotated[str, _one_of, RULES, read.OPTIONAL] = ""
+    """Rows do not come at the model's period: what becomes of those that share one."""
+    checksum: Annotated[bool, read.flag, read.OPTIONAL] = False
+    """Each line ends in * and two hexadecimal digits, the XOR of what stands before (after a leading $)."""
+    sequence: Annotated[str, *_Name, read.OPTIONAL] = ""
+    """Column that counts the samples. Without names it is the first of n + 1."""
+    sequence_wraps_at: Annotated[int, read.integer, 0, 2**63 - 1, read.OPTIONAL] = 0
+    """One more than the largest count; 0: 8, 16, 32 or 64 bits."""
+
+    @staticmethod
+    def from_toml(path: str | Path) -> Layout:
+        """Read and check a file; raises UsageError naming the field."""
+        try:
+            content = tomllib.loads(Path(path).read_text("utf-8"))
+            layout: Layout = read.record(content, "", Layout)
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}; `edgekd look DATA --layout {path}` writes one") from None
+        except (ModelRefused, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{path}: {str(error).removeprefix('manifest: ')}") from None
+        return layout
+
+    def to_toml(self) -> str:
+        """What `from_toml` reads: the fields that say something, a line each."""
+        found = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return "".join(f"{name} = {_toml(value)}\n" for name, value in found if value)
+
+
+PLAIN = Layout()
+OF_THE_TEXT = ("encoding", "form", "separator", "decimal", "thousands", "comment", "names", "skip", "sort")
+"""Fields that say how a file is written; the others say what is done with its columns, wherever they come from."""
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, str):  # a basic string of TOML is one of JSON, but for the escape of DEL
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    return f"[{', '.join(map(_toml, value))}]" if isinstance(value, tuple) else str(value).lower()

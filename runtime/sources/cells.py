@@ -1,0 +1,99 @@
+"""One cell, or one value of a message, to a number."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.layout import Layout
+from edgekd.runtime.sources import NoSample
+
+NAN = float("nan")
+MISSING = frozenset(
+    (
+        *("", "nan", "na", "n/a", "#n/a", "null", "none", "nil", "-", "--", "---", "?", "*", "bad", "bad input", "no data"),
+        *("nodata", "comm fail", "i/o timeout", "error", "err", "fault", "invalid", "overload", "ovld", "overflow", "ol"),
+        *("#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!", "undef", "unknown", "missing", "unavailable", "offline"),
+        *("1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind", "1.#inf", "-1.#inf", "bad data", "not available", "n.a.", "-nan"),
+    )
+)
+"""How loggers write "no value", in lower case."""
+SWITCH = {
+    **dict.fromkeys(("true", "on", "open", "yes", "high", "running", "active", "enabled", "ein", "auf", "ja"), 1.0),
+    **dict.fromkeys(("false", "off", "closed", "close", "no", "low", "stopped", "inactive", "disabled"), 0.0),
+    **dict.fromkeys(("aus", "zu", "nein"), 0.0),
+}
+"""The two sides of a switch, in lower case."""
+_MARKS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
+_BLANK = re.compile(r"(?<=\d) (?=\d)")
+
+
+class Boolean(NoSample):
+    """A switch's word where a sensor is a number."""
+
+
+class Cells:
+    """The numbers in the cells of one layout."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._missing = MISSING | {word.lower() for word in layout.missing}
+        self._none = {number for word in layout.missing if (number := _float(word)) is not None}
+        self._suffixes = sorted(layout.suffixes, key=len, reverse=True)
+        self._thousands = layout.thousands
+        self.plain = not (self._none or layout.thousands)
+        """Whether what `float` reads is the number: no other spelling is a number of another value."""
+        self._comma = layout.decimal != "." and layout.thousands != ","
+
+    def number(self, value: Any, switch: bool = False) -> float:
+        """The value, NaN where the cell says that there is none. switch: its words are 1 and 0.
+
+        Raises NoSample where it is no number, Boolean where it is a word of a switch and the sensor none.
+        """
+        if isinstance(value, str):
+            found = self._text(value.strip())
+        elif value is None:
+            return NAN
+        elif type(value) in (int, float):
+            try:
+                found = float(value)
+            except OverflowError:
+                found = NAN
+        else:
+            found = None
+        if found is None:
+            side = SWITCH.get(str(value).strip().lower())
+            if side is None:
+                raise NoSample(f"'{shown(value, 40)}' is no number")
+            if not switch:
+                raise Boolean(f"'{shown(value, 40)}' where the sensor is a number")
+            return side
+        return NAN if found in self._none else found
+
+    def _text(self, text: str) -> float | None:
+        if text.lower() in self._missing:
+            return NAN
+        if (found := self._plain(text)) is not None:
+            return found
+        text = text.translate(_MARKS).strip()
+        for suffix in self._suffixes:
+            if text.endswith(suffix):
+                text = text.removesuffix(suffix).rstrip()
+                break
+        return NAN if text.lower() in self._missing else self._plain(text)
+
+    def _plain(self, text: str) -> float | None:
+        if self._thousands == " ":
+            text = _BLANK.sub("", text)
+        elif self._thousands:
+            text = text.replace(self._thousands, "")
+        return _float(text.replace(",", ".") if self._comma else text)
+
+
+def _float(text: str) -> float | None:
+    if "_" in text:  # Python's own spelling of numbers, nobody else's
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        return None

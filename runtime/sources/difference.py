@@ -1,0 +1,64 @@
+"""Sensors that count up (energy, volume, pieces): the step since the sample before, in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgekd.runtime.errors import UsageError
+from edgekd.runtime.sources import InputEvent, Row
+
+
+class Difference:
+    """Steps of some of n sensors, taken in float64: a large count has none left in float32.
+
+    of: NAME or NAME:MODULUS, where the count begins again at 0. Without a modulus a step back, as after a reset, is a
+    missing value, as is a step from a missing value. Names that are no sensor's are left out.
+    """
+
+    def __init__(self, names: Sequence[str], of: Sequence[str]) -> None:
+        places, moduli = [], []
+        for text in of:
+            name, modulus = parse(text, names)
+            if name in names:
+                places.append(names.index(name))
+                moduli.append(modulus)
+        self._places, self._modulus = np.array(places, np.int64), np.array(moduli)
+        self._last = np.full(len(places), np.nan)
+
+    def take(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
+        """The rows with float32 values; the first after a gap has no steps."""
+        for item in items:
+            if isinstance(item, Row):
+                item.values = self.steps(item.values)
+            elif item.rewarm:
+                self._last[:] = np.nan
+        return items
+
+    def steps(self, values: np.ndarray) -> np.ndarray:
+        """float32 (n,) of the next float64 (n,)."""
+        counts = values[self._places].astype(np.float64)
+        steps = counts - self._last
+        back = steps < 0
+        steps[back] += self._modulus[back]
+        steps[back & (self._modulus == 0)] = np.nan
+        self._last = counts
+        values = values.astype(np.float64)
+        values[self._places] = steps
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32)
+
+
+def parse(text: str, names: Sequence[str]) -> tuple[str, float]:
+    """NAME and MODULUS, 0 where there is none; a name may itself hold a colon."""
+    name, colon, modulus = text.rpartition(":")
+    if text in names or not colon:
+        return text, 0.0
+    try:
+        number = float(modulus)
+    except ValueError:
+        return text, 0.0
+    if not 0 < number < float("inf"):
+        raise UsageError(f"difference '{text}': a count that begins again at {modulus} counts nothing")
+    return name, number

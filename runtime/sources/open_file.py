@@ -1,0 +1,113 @@
+"""Any file of a logger, opened as UTF-8 lines: compressed, in another encoding, a workbook, one JSON array."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from edgekd.runtime.errors import MissingExtra, UsageError
+from edgekd.runtime.json_fields import shown
+from edgekd.runtime.sources import CHUNK_BYTES
+
+GZIP, ZIP, WORKBOOK = b"\x1f\x8b", b"PK\x03\x04", "xl/workbook.xml"
+BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def chunks(path: str | Path, encoding: str = "") -> Iterator[bytes]:
+    """The text of a file in UTF-8, piece by piece, whatever it is packed in. encoding: "" is UTF-8, or what its first
+    bytes say.
+
+    Opens the file when the first piece is asked for. Raises OSError, and UsageError for what holds no text.
+    """
+    with Path(path).open("rb") as file:
+        yield from _texts(file, shown(str(path), 300), encoding)
+
+
+def _texts(file: IO[bytes], name: str, encoding: str) -> Iterator[bytes]:
+    head = _head(file)
+    try:
+        if head.startswith(GZIP):
+            yield from _texts(io.BufferedReader(gzip.GzipFile(fileobj=file)), name, encoding)  # type: ignore[type-var]
+        elif head.startswith(ZIP):
+            yield from _packed(file, name, encoding)
+        else:
+            yield from _text(file, head, name, encoding)
+    except (EOFError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
+        raise UsageError(f"{name}: damaged ({error}); pack it again") from None
+
+
+def _head(file: IO[bytes]) -> bytes:
+    return file.peek(4096)[:4096]  # type: ignore[attr-defined,no-any-return]
+
+
+def _packed(file: IO[bytes], name: str, encoding: str) -> Iterator[bytes]:
+    with zipfile.ZipFile(file) as archive:
+        members = [member for member in archive.namelist() if not member.endswith("/")]
+        if WORKBOOK in members:
+            yield from _workbook(file, name)
+        elif len(members) == 1:
+            with archive.open(members[0]) as member:
+                yield from _texts(io.BufferedReader(member), name, encoding)  # type: ignore[type-var]
+        else:
+            raise UsageError(f"{name}: holds {len(members)} files; unpack it and name one of them")
+
+
+def _text(file: IO[bytes], head: bytes, name: str, encoding: str) -> Iterator[bytes]:
+    found = next((kind for mark, kind in BOMS.items() if head.startswith(mark)), encoding or "utf-8")
+    if not found.startswith("utf-16") and b"\0" in head:
+        raise UsageError(f"{name}: is no text; export it as CSV")
+    if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[" and found.startswith("utf-8"):
+        yield from _array(file)
+    elif found == "utf-8":
+        while data := file.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
+            yield data
+    else:
+        with io.TextIOWrapper(file, found, errors="replace", newline="") as text:
+            while part := text.read(CHUNK_BYTES):
+                yield part.encode("utf-8", "replace")
+
+
+def _array(file: IO[bytes]) -> Iterator[bytes]:
+    """A JSON array of samples as a line each; lines of arrays, `[1, 2]`, as they are."""
+    content = file.read()
+    try:
+        items = json.loads(content.decode("utf-8-sig"))
+    except ValueError:
+        items = None
+    if isinstance(items, list) and items and all(isinstance(item, (dict, list)) for item in items):
+        content = b"".join(json.dumps(item).encode() + b"\n" for item in items)
+    for at in range(0, len(content), CHUNK_BYTES):
+        yield content[at : at + CHUNK_BYTES]
+
+
+def _workbook(file: IO[bytes], name: str) -> Iterator[bytes]:
+    """The first sheet that holds anything, as CSV."""
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise MissingExtra("openpyxl", "xlsx") from error
+    try:
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+    except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f"{name}: not a readable workbook ({shown(str(error))}); save it as CSV") from None
+    for sheet in book.worksheets:
+        told = False
+        for row in sheet.iter_rows(values_only=True):
+            line = io.StringIO()
+            csv.writer(line, lineterminator="\n").writerow([_cell(value) for value in row])
+            told = told or any(value is not None for value in row)
+            yield line.getvalue().encode()
+        if told:
+            return
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else value.isoformat(" ") if isinstance(value, datetime) else str(value)

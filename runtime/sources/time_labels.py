@@ -1,0 +1,123 @@
+"""Time labels, as loggers write them, to seconds since 1970 (UTC)."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from edgekd.runtime.errors import UsageError
+from edgekd.runtime.layout import Layout
+
+TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
+HOUR_S, DAY_S = 3600.0, 86400.0
+EXCEL_EPOCH, MATLAB_EPOCH = 25569, 719529  # 1970-01-01 in days of each
+UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+
+Moment = datetime | float | None
+
+
+class TimeLabels:
+    """The labels of one input, in the order in which they come.
+
+    Local time without a zone jumps back an hour when clocks are set back: what comes after counts on, as it does past
+    midnight where labels have no date. Raises UsageError for a zone that this machine does not know.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._read = reader(layout.time_format)
+        self._ordered = not layout.sort
+        self._elapsed = layout.time_format == "elapsed"
+        self._last: float | None = None
+        self._step = self._ahead = 0.0
+        try:
+            self._zone = ZoneInfo(layout.timezone) if layout.timezone else None
+        except (ZoneInfoNotFoundError, ValueError):
+            raise UsageError(f"time zone '{layout.timezone}' is not known here; write it as Europe/Berlin") from None
+        self.set_back = 0
+        """Times that the clock was set back by an hour."""
+
+    def seconds(self, label: str | float | None) -> float | None:
+        """When it was; None where the label is no time of this format."""
+        if label is None:
+            return None
+        moment: Moment = None
+        with contextlib.suppress(ValueError, OverflowError, OSError):
+            moment = self._read(label)
+            if isinstance(moment, datetime):
+                return self._of(moment)
+        return moment if moment is None or not self._elapsed else self._past_midnight(moment)
+
+    def _of(self, moment: datetime) -> float:
+        if moment.tzinfo is not None:
+            return moment.timestamp()
+        last = self._last
+        if self._zone is not None:
+            at = moment.replace(tzinfo=self._zone).timestamp()
+            if last is not None and at < last and self._ordered:
+                at = max(at, moment.replace(tzinfo=self._zone, fold=1).timestamp())
+        else:
+            at = moment.replace(tzinfo=UTC).timestamp() + self._ahead
+            if last is not None and self._ordered and at < last and self._step > 0:
+                if abs(at + HOUR_S - last - self._step) <= self._step / 2:
+                    self._ahead += HOUR_S
+                    self.set_back += 1
+                    at += HOUR_S
+        if last is not None and at > last:
+            self._step = at - last
+        self._last = at
+        return at
+
+    def _past_midnight(self, at: float) -> float:
+        at += self._ahead
+        if self._last is not None and self._ordered and self._last - at > DAY_S / 2:
+            self._ahead += DAY_S
+            at += DAY_S
+        self._last = at
+        return at
+
+
+def reader(time_format: str) -> Callable[[Any], Moment]:
+    """What reads one label of a format; it raises ValueError, or gives None, where the label is none."""
+    if time_format == "":
+        return usual
+    if time_format == "none":
+        return lambda label: None
+    if time_format == "iso":
+        return lambda label: datetime.fromisoformat(_without_utc(str(label)))
+    if time_format == "elapsed":
+        return elapsed
+    if time_format in UNITS:
+        unit = UNITS[time_format]
+        return lambda label: float(label) * unit
+    if time_format in ("excel", "matlab"):
+        epoch = EXCEL_EPOCH if time_format == "excel" else MATLAB_EPOCH
+        return lambda label: round((float(str(label).replace(",", ".")) - epoch) * DAY_S, 3)
+    return lambda label: datetime.strptime(str(label).strip(), time_format)
+
+
+def usual(label: str | float) -> Moment:
+    """ISO 8601, or a number of s, ms, us or ns since 1970 as its size tells; None where it is neither."""
+    try:
+        value = float(label)
+    except ValueError:
+        return datetime.fromisoformat(_without_utc(str(label)))
+    # The year 5138 is 1e11 seconds away; in milliseconds that number was 1973, before anybody logged any.
+    size = abs(value)
+    limits = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9))
+    return next((value / unit for limit, unit in limits if size < limit), None)
+
+
+def elapsed(label: str | float) -> float:
+    """Seconds, or [d.]h:mm[:ss], since no date that anybody knows."""
+    days, (first, *rest) = 0.0, str(label).strip().replace(",", ".").split(":")
+    if rest and (day := first.partition("day" if "day" in first else "."))[1]:
+        days, first = float(day[0]), day[2].strip("s ,.")
+    return days * DAY_S + sum(float(part) * unit for part, unit in zip((first, *rest), (3600, 60, 1) if rest else (1,)))
+
+
+def _without_utc(text: str) -> str:
+    text = text.strip()
+    return text[:-3].rstrip() + "Z" if text.endswith(("UTC", "GMT")) else text
