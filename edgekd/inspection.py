@@ -88,6 +88,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "hop": step.hop,
         "warmup_samples": step.warmup_samples,
         "max_hold_s": None,
+        "layout": checkpoint.layout,
         "state": state,
         "state_bytes": sum(spec["bytes"] for spec in state),
         "threshold": checkpoint.threshold,
@@ -143,6 +144,8 @@ def _rows(about: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "numbers", [_numbers(about)]
     yield "cost", [_cost(about)]
     yield "rhythm", [_rhythm(about)]
+    if about["layout"]:
+        yield "layout", [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in about["layout"].items()]
     yield "sensors", _sensors(about)
     yield "state", _state(about)
     yield "threshold", _threshold(about)

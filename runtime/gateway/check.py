@@ -138,7 +138,7 @@ def _settings(stream: StreamOptions, detector: Detector) -> str:
     assembly.episodes_of(stream, detector)
     if not (stream.frames or stream.raw):
         assembly.columns_of(stream.maps, detector.manifest)
-        assembly.layout_of(stream)
+        assembly.layout_of(stream, detector.manifest)
     return f"fit the model; its threshold is {detector.threshold if stream.threshold is None else stream.threshold:g}"
 
 

@@ -33,7 +33,7 @@ GOES_WITH = {
     "give_up_after": ("serial", "tcp", "csv"),
     "idle_timeout": ("serial", "tcp"),
     **dict.fromkeys(("sequence", "checksum"), LINES),
-    **dict.fromkeys(("time", "resample"), (*LINES, "mqtt")),
+    **dict.fromkeys(("layout", "time", "resample"), (*LINES, "mqtt")),
 }
 """Keys that mean something with some inputs only."""
 

@@ -60,11 +60,11 @@ class TimeLabels:
                 at = max(at, moment.replace(tzinfo=self._zone, fold=1).timestamp())
         else:
             at = moment.replace(tzinfo=UTC).timestamp() + self._ahead
-            if last is not None and self._ordered and at < last and self._step > 0:
-                if abs(at + HOUR_S - last - self._step) <= self._step / 2:
-                    self._ahead += HOUR_S
-                    self.set_back += 1
-                    at += HOUR_S
+            back = last is not None and self._ordered and at < last
+            if back and abs(at + HOUR_S - last - self._step) <= self._step / 2:
+                self._ahead += HOUR_S
+                self.set_back += 1
+                at += HOUR_S
         if last is not None and at > last:
             self._step = at - last
         self._last = at
