@@ -200,7 +200,13 @@ def fill(table: Table) -> None:
     places, parts, times, at, filled = [], [], [], 0, 0
     for name, rows in table.parts:
         mine = table.times_s[rows]
-        ahead = np.maximum(np.round(np.diff(mine) / table.period_s), 1).astype(np.int64)
+        ahead = np.maximum(np.round(np.diff(mine) / table.period_s), 1).astype(np.int32)
+        if not (ahead > 1).any():
+            places.append(rows)
+            times.append(mine)
+            parts.append((name, np.arange(at, at + len(rows))))
+            at += len(rows)
+            continue
         new = np.flatnonzero(ahead - 1 > longest) + 1
         pieces = np.split(np.arange(len(rows)), new)
         for k, piece in enumerate(pieces, 1):

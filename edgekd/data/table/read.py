@@ -292,7 +292,7 @@ def _wrongly_counted_on(layout: Layout, one: str, passed: Pass) -> bool:
     """Whether hours or days were added to times that come in no order."""
     if not (passed.clocks[one].set_back or layout.timezone or one == "elapsed"):
         return False
-    return len(passed.times[one]) > 0 and bool((np.diff(np.concatenate(passed.times[one])) < 0).any())
+    return bool((np.diff(passed.times[one].values()) < 0).any())
 
 
 def reading_of(
@@ -313,32 +313,27 @@ def reading_of(
         passed = wide(request, passed)
         plan, roles = passed.plan, passed.plan.roles
     require_known(request, plan.layout, plan.names)
-    names, left_out = _sensors(request, plan, passed)
+    names, left_out = _sensors(request, plan, passed)  # in the order of the columns
     time_format, times = _times(plan, passed, notes)
     dated = times is not None and has_date(time_format) and (time_format not in UNITS or _is_dated(times))
-    lines = np.concatenate(passed.lines)
-    columns = {plan.names[i]: passed.numbers[i] for i in roles.sensors if plan.names[i] in names}
+    lines = passed.lines.values()
+    columns = {plan.names[i]: column for i, column in passed.numbers.items()}
     moduli = dict(parse_difference(one, plan.names) for one in plan.layout.difference)
-    values = np.empty((passed.rows, len(names)), np.float32)
-    exact = {}
-    for j, name in enumerate(names):
-        column = columns[name].values()
-        if name in moduli:
-            exact[j] = column
-        with np.errstate(over="ignore"):
-            values[:, j] = column
-    values[np.isinf(values)] = np.nan
+    values, places = passed.values.values(), [j for j, name in enumerate(columns) if name in names]
+    if len(places) < len(columns):
+        values = values[:, places]
+    exact = {names.index(plan.names[i]): column.values() for i, column in passed.exact.items() if plan.names[i] in names}
     table = axis.Table(
         path.name,
         tuple(names),
         values,
         exact,
         times,
-        np.concatenate(passed.labels) if passed.labels else None,
-        np.concatenate(passed.on) if passed.on else None,
+        passed.labels.values() if roles.label is not None else None,
+        passed.on.values() if roles.only else None,
         notes=notes,
     )
-    del values
+    del values, passed.values
     each = roles.entity is not None and plan.layout.group != "" and roles.picked is None
     if roles.entity is not None:
         codes, machines = passed.words[roles.entity].values(), passed.words[roles.entity].names()
@@ -477,7 +472,7 @@ def _why(left_out: dict[str, str]) -> str:
 
 def _times(plan: Plan, passed: Pass, notes: list[str]) -> tuple[str, np.ndarray | None]:
     """The format of the times that fits best, and float64 (T,) seconds; None where there is no time."""
-    found = {one: np.concatenate(blocks) for one, blocks in passed.times.items() if blocks}
+    found = {one: times.values() for one, times in passed.times.items()}
     if not found:
         return "none", None
     best = next(iter(found))

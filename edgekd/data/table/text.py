@@ -21,7 +21,7 @@ from edgekd.runtime.sources.open_file import chunks
 from edgekd.runtime.sources.row_reader import LineSplitter
 
 BATCH_BYTES = 1 << 18
-HEAD_LINES = 1000
+HEAD_LINES = 400
 LONGEST_LINE = 1 << 20
 SEPARATORS = (";", "\t", "|", ",", " ")
 COMMENTS = ("#", "//", "%")
