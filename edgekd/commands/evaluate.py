@@ -76,7 +76,8 @@ def command(
     DATA is [FORMAT:]PATH[#ITEM]. Every figure stands beside what random scores get, and says which threshold it took:
     VUS-PR and AUC-PR rank; events found, delay and false alarms a day are at the threshold that the model carries,
     which no label has set. An exported file is run as on a device, each entity from the cold state. A DATA without
-    labels gives alarms a day. Images have no time: their figures are per image.
+    labels gives alarms a day. Images have no time: their figures are per image. What was said of the training's file
+    (--missing, --difference, --only, --group, --resample, --sensors) holds for DATA too, unless it is said anew.
 
     \b
     Example:
@@ -86,9 +87,12 @@ def command(
         edgekd evaluate student.pt fashion-mnist:DIR#0 --teacher student-teacher.pt
     """
     from edgekd.data import load
-    from edgekd.evaluation.score_model import score_model
+    from edgekd.evaluation.score_model import score_model, trained_on
 
-    recording = load(data, PARTS[part], **reading)
+    like, period_s = trained_on(model)
+    if like is not None and like.resample and not reading["resample"] and reading["period_s"] is None:
+        reading["period_s"] = period_s
+    recording = load(data, PARTS[part], like=like, **reading)
     with click.progressbar(
         length=len(recording), label=f"scoring {recording.source}", file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as bar:

@@ -106,7 +106,7 @@ def command(
         format=kind,
         int8=int8,
         target=target,
-        labeled=None if data is None else _labeled(data, reading),
+        labeled=None if data is None else _labeled(student, data, reading),
         force=force,
         say=lambda line: click.echo(line, err=True),
     )
@@ -134,10 +134,11 @@ def _destination(student: Path, output: Path | None, kind: str | None) -> tuple[
     return found, output
 
 
-def _labeled(data: str, reading: dict[str, Any]) -> Recording:
+def _labeled(student: Path, data: str, reading: dict[str, Any]) -> Recording:
     from edgekd.data import load
+    from edgekd.evaluation.score_model import trained_on
 
-    recording = load(data, "test", **reading)
+    recording = load(data, "test", like=trained_on(student)[0], **reading)
     for note in recording.notes:
         click.echo(f"note: {note}", err=True)
     if recording.labels is None or not recording.labels.any() or recording.labels.all():

@@ -11,6 +11,9 @@ import numpy as np
 from edgekd.data.checks import require_length, require_same_sensors, same_period
 from edgekd.data.recording import Recording
 from edgekd.runtime.detector import Detector
+from edgekd.runtime.guard import admit
+from edgekd.runtime.json_fields import record
+from edgekd.runtime.layout import Layout
 from edgekd.torch_file import is_checkpoint
 
 BLOCK = 4096  # samples between two calls of `progress`
@@ -42,6 +45,17 @@ class ModelScores:
     def alarms(self) -> np.ndarray:
         """bool (V,), at the model's own threshold."""
         return self.scores > self.threshold
+
+
+def trained_on(path: Path) -> tuple[Layout | None, float]:
+    """How the table was read that the model in a file was trained on (None: it was none), and the model's period, s."""
+    if is_checkpoint(path):
+        from edgekd.checkpoint import Checkpoint
+
+        checkpoint = Checkpoint.load(path)
+        return None if checkpoint.layout is None else record(checkpoint.layout, "layout", Layout), checkpoint.period_s
+    manifest, _ = admit(path, try_first=False)
+    return manifest.layout, manifest.period_s
 
 
 def score_model(

@@ -290,9 +290,10 @@ def _revised(plan: Plan, passed: Pass) -> Plan | None:
 
 def _wrongly_counted_on(layout: Layout, one: str, passed: Pass) -> bool:
     """Whether hours or days were added to times that come in no order."""
-    if not (passed.clocks[one].set_back or layout.timezone or one == "elapsed"):
-        return False
-    return bool((np.diff(passed.times[one].values()) < 0).any())
+    ahead = np.diff(passed.times[one].values())
+    if passed.clocks[one].set_back or layout.timezone or one == "elapsed":
+        return bool((ahead < 0).any()) or bool((ahead <= 0).mean() > 0.5)  # hours that go back all fall on one
+    return False
 
 
 def reading_of(
@@ -457,7 +458,7 @@ def _sensors(request: Request, plan: Plan, passed: Pass) -> tuple[list[str], dic
             left_out[name] = "it is empty"
         elif not wanted and plain(name) in ("unnamed:_0", "__index_level_0__"):
             left_out[name] = "it is a row number"
-        elif not wanted and is_counter(name, column.ones, column.steps):
+        elif not wanted and is_counter("" if i == 0 and plan.found.unnamed else name, column.ones, column.steps):
             left_out[name] = "it counts the rows"
         else:
             found.append(name)
@@ -550,9 +551,8 @@ def _whole_enough(
         if dead is not None and total < len(missing):
             why = f"no value at all from {_where(table, lines, dead[0])} to {_where(table, lines, dead[1] - 1)}"
         if wanted:
-            raise RecordingError(
-                f"{table.source}: sensor '{name}' has {why}; leave it out of --sensors, or pass --resample with a longer period"
-            )
+            way = "cut these rows" if request.like is not None else "leave it out of --sensors"
+            raise RecordingError(f"{table.source}: sensor '{name}' has {why}; {way}, or pass --resample with a longer period")
         left_out[name] = why
     if every:
         listed = shorten([f"{name} (every {k} samples)" for name, k in every.items()])
