@@ -492,12 +492,14 @@ def _times(plan: Plan, passed: Pass, notes: list[str]) -> tuple[str, np.ndarray 
 
 
 def _regular(times: np.ndarray) -> tuple[bool, float]:
-    """How well times run: forward, and in even steps."""
+    """How well times run: in order, and in even steps."""
     ahead = np.diff(times)
     if not len(ahead):
         return True, 1.0
-    middle = float(np.median(np.abs(ahead)))
-    return bool((ahead >= 0).all() or (ahead <= 0).all()), round(float((np.abs(np.abs(ahead) - middle) <= middle / 2).mean()), 2)
+    running = bool((ahead >= 0).all() or (ahead <= 0).all())
+    ahead = np.abs(ahead) if running else np.diff(np.sort(times))
+    middle = float(np.median(ahead))
+    return running, round(float((np.abs(ahead - middle) <= middle / 2).mean()), 2)
 
 
 def _refuse_machines(path: Path, plan: Plan, passed: Pass, times: np.ndarray) -> None:

@@ -202,9 +202,9 @@ def number_or_time(cell: str) -> bool:
 
 
 def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -> Found:
-    told_line = next((found for line in head[:5] if (found := _SEP_LINE.fullmatch(line.text.strip()))), None)
+    told_line = next((found for line in head[:5] if (found := _SEP_LINE.fullmatch(line.text.strip(" \r")))), None)
     comment = layout.comment or next((c for c in COMMENTS for line in head if line.text.startswith(c)), "")
-    said = _joined([line for line in head if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip())])
+    said = _joined([line for line in head if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip(" \r"))])
     if not said:
         raise RecordingError(f"{path}: nothing but comments; a recording needs a header and at least one row")
     told = layout.separator or (told_line[1] if told_line and told_line[1] in SEPARATORS else "")
@@ -279,7 +279,8 @@ def cells_in(text: str, separator: str) -> list[str]:
 def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]]]:
     """The separator, and the cells of each line."""
     tried: dict[str, tuple[float, list[list[str]]]] = {}
-    for separator in (told,) if told else SEPARATORS:
+    tabs = any("\t" in line.text.strip() for line in lines[-5:])  # blanks would split at them, too
+    for separator in (told,) if told else SEPARATORS[: len(SEPARATORS) - tabs]:
         rows = [cells_in(line.text, separator) for line in lines]
         below = rows[min(len(rows) // 3, 30) :][:300]
         widths = Counter(map(len, below))

@@ -153,10 +153,11 @@ def _numbered(labels: Sequence[str], numbers: np.ndarray, name: str) -> list[str
     for scale, word in ((1.0, "s"), (1e3, "ms"), (1e6, "us"), (1e9, "ns")):
         if FIRST_S * scale <= size <= LAST_S * scale:
             return [word]
-    steps = np.diff(np.unique(numbers))
-    fine = len(steps) > 0 and float(np.median(steps)) < 0.5
+    steps = np.diff(np.unique(numbers)) if len(set(labels)) > 1 else np.ones(1)
+    fine = float(np.median(steps)) < 0.5
     for low, high, word in ((20_000, 80_000, "excel"), (690_000, 800_000, "matlab")):
-        if low <= size <= high and (fine or word in name.lower() or "date" in name.lower()):
+        named = word in name.lower() or "date" in name.lower()
+        if low <= numbers.min() and numbers.max() <= high and (fine or (named and float(np.median(steps)) <= 1)):
             return [word]
     found = _UNIT.search(name)
     unit = SCALES.get(found[1][0].lower()) if found and not unusable(name) else None
