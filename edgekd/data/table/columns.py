@@ -209,7 +209,9 @@ def _counts_up(cells: list[str]) -> bool:
         numbers = [float(cell) for cell in cells]
     except ValueError:
         return False
-    return len(numbers) > 1 and all(a < b for a, b in zip(numbers, numbers[1:]))
+    steps = sorted(b - a for a, b in zip(numbers, numbers[1:]))
+    middle = steps[len(steps) // 2] if steps else 0.0
+    return middle > 0 and sum(abs(step - middle) <= middle / 2 for step in steps) >= 0.8 * len(steps)
 
 
 def _counts_since_1970(cells: list[str]) -> bool:

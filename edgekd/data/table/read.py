@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -342,7 +342,7 @@ def reading_of(
     else:
         table.parts = [("", np.arange(passed.rows))]
         if times is not None and roles.picked is None and not keep_rows:
-            _refuse_machines(path, plan, passed, times)
+            _refuse_machines(path, plan, passed, table)
     source = table.source
     table.source = str(path)
     if times is not None and not dated and not keep_rows:
@@ -502,29 +502,32 @@ def _regular(times: np.ndarray) -> tuple[bool, float]:
     return running, round(float((np.abs(ahead - middle) <= middle / 2).mean()), 2)
 
 
-def _refuse_machines(path: Path, plan: Plan, passed: Pass, times: np.ndarray) -> None:
+def _refuse_machines(path: Path, plan: Plan, passed: Pass, table: axis.Table) -> None:
     """Refuse rows of several machines that take turns, or whose times repeat; a column tells them apart."""
+    times = table.times_s
+    assert times is not None
     ahead = np.diff(times)
-    if not len(ahead):
-        return
-    forward = bool((ahead > 0).all())
-    for i, words in passed.words.items():
-        machines = [word for word in words.names() if word]
-        if i not in plan.words or not 2 <= len(machines) <= FEW or words.many:
-            continue
-        codes = words.values()
-        turns = float((np.diff(codes) != 0).mean())
-        if forward and turns < 0.4:
-            continue
-        own = [np.diff(times[codes == code]) for code in np.unique(codes)]
+    running = bool((ahead > 0).all() or (ahead < 0).all())
+    for name, codes, machines in _namings(plan, passed, table, running):
+        turns = float((np.diff(codes) != 0).mean()) if len(ahead) else 0.0
+        own = [np.diff(times[codes == code]) for code in range(len(machines))]
         apart = all((steps > 0).all() or (steps < 0).all() for steps in own)
-        repeats = not forward and not (ahead <= 0).all()
-        if apart and (repeats or turns >= 0.4) and len(times) > 2 * len(machines):
-            name = plan.names[i]
+        if apart and (not running or turns >= 0.4) and len(times) > 2 * len(machines):
             raise RecordingError(
-                f"{path}: rows of {len(machines)} machines, told apart by '{name}' ({shorten(machines[:4])}"
+                f"{path}: rows of {len(machines)} machines, told apart by '{name}' ({', '.join(machines[:4])}"
                 f"{' …' * (len(machines) > 4)}); pass --group {name}={machines[0]} for one, or --group {name} for all"
             )
+
+
+def _namings(plan: Plan, passed: Pass, table: axis.Table, running: bool) -> Iterator[tuple[str, np.ndarray, list[str]]]:
+    """Columns that may name machines: words, or where times repeat whole numbers, of which there are few."""
+    for i, words in passed.words.items():
+        if i in plan.words and not words.many and 2 <= len(words.codes) <= FEW:
+            yield plan.names[i], words.values(), words.names()
+    for j, name in enumerate(table.names if not running else ()):
+        found, codes = np.unique(table.values[:, j], return_inverse=True)
+        if 2 <= len(found) <= FEW and (found == np.round(found)).all():
+            yield name, codes, [f"{number:g}" for number in found]
 
 
 def _whole_enough(

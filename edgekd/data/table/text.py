@@ -344,7 +344,7 @@ def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
             units = [cell.strip("[]()") if cell.strip("-") else "" for cell in row]
         elif not (headers and all(cell.lower() in _KINDS for cell in filled)):
             headers.append(row)
-    if len(block[0]) == 2 or len(headers) > 2:
+    if (len(block[0]) == 2 and all(headers[-1])) or len(headers) > 2:  # what stands above is no header
         headers = headers[-1:]
     names = [_clean(cell) for cell in headers[-1]]
     if len(headers) == 1:
