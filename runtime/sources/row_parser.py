@@ -179,7 +179,8 @@ class RowParser:
                 raise
             if self._take_header(cells):
                 return None
-            self._refuse_header(cells)
+            if any(mark in text for mark in ",;\t|"):  # else it is prose
+                self._refuse_header(cells)
             raise
         return row
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.layout import Layout
@@ -32,10 +31,7 @@ class TimeLabels:
         self._elapsed = layout.time_format == "elapsed"
         self._last: float | None = None
         self._step = self._ahead = 0.0
-        try:
-            self._zone = ZoneInfo(layout.timezone) if layout.timezone else None
-        except (ZoneInfoNotFoundError, ValueError):
-            raise UsageError(f"time zone '{layout.timezone}' is not known here; write it as Europe/Berlin") from None
+        self._zone = _zone(layout.timezone) if layout.timezone else None
         self.set_back = 0
         """Times that the clock was set back by an hour."""
 
@@ -77,6 +73,15 @@ class TimeLabels:
             at += DAY_S
         self._last = at
         return at
+
+
+def _zone(name: str) -> tzinfo:
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise UsageError(f"time zone '{name}' is not known here; write it as Europe/Berlin") from None
 
 
 def reader(time_format: str) -> Callable[[Any], Moment]:

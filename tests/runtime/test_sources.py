@@ -135,7 +135,7 @@ def test_sensors_may_have_numbers_for_names() -> None:
         ("a,x,y\n1,2,3", "fits", "lacks 'b', 'c'; name its column with --map 'b=COLUMN'"),
         ("x,y,z\n1,2,3", "header fits", "lacks 'a', 'b', 'c'"),
         ("1,2\n", "fits", "2 columns and no header, the model has 3 sensors"),
-        ("\x85a,1,2\n", "fits", "\\x85"),
+        ("1,\x86q,2\n", "fits", "\\x86q"),
     ],
 )
 def test_a_first_line_that_does_not_fit_is_said(text: str, rule: FirstLine, says: str) -> None:
