@@ -23,6 +23,11 @@ def teacher_path(student: Path) -> Path:
     return student.with_name(f"{student.stem}-teacher.pt")
 
 
+def work_path(student: Path) -> Path:
+    """The folder of its unfinished trainings, removed once the student is written."""
+    return student.with_name(f"{student.name}.work")
+
+
 TAUGHT_BY_ANY = ("regression",)  # methods that take any scorer as a teacher, students and several at once too
 TAUGHT_BY_STUDENTS = (*TAUGHT_BY_ANY, "anomalyllm")  # of the latter, a detector holds its teacher too
 IMAGE = "image"  # the preset, and the input, of a method that takes images
@@ -120,7 +125,7 @@ def training_device(name: str) -> str:
 
 def _workdir(output: Path) -> Path:
     """The folder of unfinished trainings, made; raises UsageError where nothing can be written, before any work."""
-    workdir = output.with_name(f"{output.name}.work")
+    workdir = work_path(output)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "writable").touch()
