@@ -133,7 +133,9 @@ def _is_recording(path: Path) -> bool:
 def _is_work(path: Path) -> bool:
     """A folder with nothing in it but what a training keeps there, see `edgekd.distillation`."""
     names = [file.name.removeprefix(".").removesuffix(".partial") for file in path.iterdir()]
-    return all(name == "writable" or name.endswith(".training") or name.startswith("scores-") for name in names)
+    return all(
+        name in ("writable", "teacher.pt") or name.endswith(".training") or name.startswith("scores-") for name in names
+    )
 
 
 STUDENT = Kind("student checkpoint", lambda path: _role(path) == "student")
