@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekd.commands.options import json_option, recording_options
+from edgekd.outputs import PLOT, Output, data_path, protect
 from edgekd.runtime.errors import GateFailed, MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def command(
     """
     if plot is not None and data is None:
         raise UsageError("--plot draws quality, which needs a labeled recording; give one with --data")
+    reads = [*(("FILES", file) for file in files), ("--teacher", teacher), ("--data", data_path(data))]
+    protect(reads, [Output("--plot", plot, PLOT)])
     if not as_json:
         _require_rich()
     from edgekd.compare.run import bench, parity_holds

@@ -10,6 +10,7 @@ import click
 
 from edgekd.commands.options import json_option, recording_options
 from edgekd.methods import METHODS
+from edgekd.outputs import STUDENT, TEACHER, WORK, Output, data_path, protect
 from edgekd.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,9 +93,17 @@ def command(
     """
     from edgekd.data import constant_sensors, load
     from edgekd.data.request import shorten
-    from edgekd.distillation import distill
+    from edgekd.distillation import distill, teacher_path, work_path
     from edgekd.progress import TrainingProgress
 
+    reads = [
+        ("DATA", data_path(data)), ("--outliers", data_path(outliers)), ("--teacher-scores", teacher_scores),
+        *(("--teacher", teacher) for teacher in teachers),
+    ]  # fmt: skip
+    beside = None if teachers else teacher_path(output)  # one that is trained on the way
+    protect(
+        reads, [Output("-o", output, STUDENT), Output("-o", beside, TEACHER), Output("-o", work_path(output), WORK)]
+    )
     values = _sugar(_parse(settings), student=student, co_learning=co_learning or None)
     recording = load(data, "train", **reading)
     foreign = None if outliers is None else load(outliers, "train")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekd.commands.options import json_option, table_options
+from edgekd.outputs import MODEL, Output, data_path, protect
 from edgekd.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def command(
         edgekd export student.pt -o plant.tflite --int8 auto --data labeled.csv
     """
     kind, output = _destination(student, output, format_)
+    protect([("STUDENT", student), ("--data", data_path(data))], [Output("-o", output, MODEL)])
     from edgekd.checkpoint import Checkpoint
     from edgekd.export import export
 

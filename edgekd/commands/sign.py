@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgekd.outputs import SIGNATURE, Output, protect
 from edgekd.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ def command(files: tuple[Path, ...], key: Path | None, new_key: Path | None) -> 
         click.echo(f"{new_key}: private, keep it; {public}: public, for edgekd-run --require-signed")
         return
     assert key is not None
+    from edgekd.runtime.guard.signature import signature_path
+
+    reads = [("--key", key), *((str(file), file) for file in files)]
+    protect(reads, [Output("a signature", signature_path(file), SIGNATURE) for file in files])
     for file in files:
         click.echo(str(_sign(file, key)))
 
