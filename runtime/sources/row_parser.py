@@ -237,7 +237,7 @@ class RowParser:
         try:
             return self._cells.number(value, self._switch[i])
         except Boolean as error:
-            self.tally.refuse(f"{self._names[i]}: {error}")
+            self.tally.refuse(f"{shown(self._columns[i], 40)}: {error}")
             return NAN
 
     def _knows(self, found: dict[str, Any]) -> bool:
