@@ -19,6 +19,7 @@ from edgekd import __version__
 from edgekd.blocks.step import StepModule
 from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, parts
 from edgekd.data.recording import Recording
+from edgekd.file_kinds import CHECKPOINT, kind_of, next_step
 from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.torch_file import first_line, load_safely, save_atomically, weights_digest
@@ -113,8 +114,9 @@ class Checkpoint:
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
         """Read a file written by `save`; anything else is refused with what it seems to be."""
-        if not path.exists():
-            raise ModelRefused(f"{path}: no such file; `edgekd distill DATA -o {path}` makes one")
+        kind = kind_of(path)
+        if kind != CHECKPOINT:
+            raise ModelRefused(next_step(path, kind))
         try:
             content = load_safely(path, mapped=True)
         except UsageError:

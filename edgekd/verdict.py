@@ -58,9 +58,9 @@ def _false_alarms(rate: dict[str, Any]) -> str:
     said = f"False alarms: {alarms or 'none'} in the {_time(rate['days'] * DAY_S)} kept aside to count them"
     if rate["measured"] >= MANY_A_DAY:
         return (
-            f"{said}; that is {_often(rate['measured'])}, which makes the detector useless. See that the recording ends in normal operation, record "
-            "longer, or tell only what lasts longer than these did: edgekd-run --min-duration "
-            f"{duration(rate['longest_s']).replace(' ', '')}."
+            f"{said}; that is {_often(rate['measured'])}, which makes the detector useless. See that the recording "
+            "ends in normal operation, record longer, or tell only what lasts longer than these did: edgekd-run "
+            f"--min-duration {duration(rate['longest_s']).replace(' ', '')}."
         )
     if alarms:
         return f"{said}; expect {_often(rate['measured'])}, at most {most} (95 % sure)."

@@ -6,6 +6,7 @@ the training early), the last 5 % counts alarms.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,11 @@ def require_windows(step: StepModule, recording: Recording) -> None:
     for part, share in ((FIT, f"first {FIT_SHARE:.0%}"), (CALIBRATE, f"next {CALIBRATE_SHARE:.0%}")):
         if not (reached == part).any():
             use = "trains" if part == FIT else "sets the threshold"
+            least = max(math.ceil(step.warmup_samples / FIT_SHARE), math.ceil(step.hop / CALIBRATE_SHARE))
             raise RecordingError(
-                f"{recording.source or 'recording'}: no window of {step.warmup_samples} samples ends in the {share} of "
-                f"it, which {use}; {len(recording)} samples are too few, record longer or choose shorter windows"
+                f"{recording.source or 'recording'}: {len(recording):,} samples are too few: no window of "
+                f"{step.warmup_samples} ends in the {share} of them, which {use}; record longer, {least:,} samples at "
+                "the very least, two weeks where you can"
             )
 
 

@@ -93,9 +93,11 @@ def command(
     from edgekd.data import constant_sensors, load
     from edgekd.data.request import shorten
     from edgekd.distillation import distill
+    from edgekd.file_kinds import require_recording
     from edgekd.progress import TrainingProgress
     from edgekd.verdict import verdict
 
+    require_recording(data, "give the recording that is to be distilled")
     values = _sugar(_parse(settings), student=student, co_learning=co_learning or None)
     recording = load(data, "train", **reading)
     foreign = None if outliers is None else load(outliers, "train")

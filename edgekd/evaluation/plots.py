@@ -278,7 +278,7 @@ def _write(figure: Figure, path: Path | str) -> None:
     try:
         figure.savefig(path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot write the plot ({error})") from None
+        raise UsageError(f"{path}: cannot write the plot ({error}); give --plot another name or place") from None
 
 
 @dataclass(frozen=True)
