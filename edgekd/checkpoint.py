@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edgekd import __version__
 from edgekd.blocks.step import StepModule
-from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, parts
+from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, evidence, parts
 from edgekd.data.recording import Recording
 from edgekd.file_kinds import CHECKPOINT, kind_of, next_step
 from edgekd.methods import METHODS, method
@@ -53,7 +53,7 @@ class Checkpoint:
     """float32: scores of normal data that did not train, for a threshold on the quantized model."""
     seed: int
     data: dict[str, Any]
-    """source, digest, samples and entities of the training recording."""
+    """source, digest, samples and entities of the training recording, and what its threshold rests on."""
     histories: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     edgekd: str = __version__
@@ -194,6 +194,7 @@ def package(
     scores = step.score(recording, part != FIT)
     kept = set(step.scaler.kept.tolist())
     replay = _replay_stretch(recording, part)
+    threshold = calibrate(scores, recording, step.hop, step.false_alarm_rate)
     low, high, fill = recording.values.min(0), recording.values.max(0), np.median(recording.values, axis=0)
     return Checkpoint(
         method=method,
@@ -209,7 +210,7 @@ def package(
         weights={name: tensor.detach().clone().contiguous() for name, tensor in step.state_dict().items()},
         replay_samples=torch.from_numpy(np.ascontiguousarray(replay.values)),
         replay_starts=list(replay.starts),
-        threshold=calibrate(scores, recording, step.hop, step.false_alarm_rate),
+        threshold=threshold,
         normal_scores=torch.from_numpy(scores.scores[-NORMAL_SCORES:].copy()),
         seed=seed,
         data={
@@ -217,6 +218,7 @@ def package(
             "digest": recording.digest(),
             "samples": len(recording),
             "entities": len(recording.starts),
+            **evidence(scores, recording, step.hop, threshold["value"]),
         },
         histories=histories,
     )

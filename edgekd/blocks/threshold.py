@@ -71,21 +71,29 @@ def calibrate(scores: Scores, recording: Recording, hop: int, false_alarm_rate: 
         return _quantile_threshold(setting, scores.scores[audit], recording.source, false_alarm_rate)
     threshold = float(MARGIN * setting.max())
     days = float(audit.sum() * hop * recording.period_s / 86400.0)
-    lengths = alarm_lengths(scores.scores[audit] > threshold, scores.samples[audit], hop)
-    alarms = len(lengths)
+    alarms = len(alarm_lengths(scores.scores[audit] > threshold, scores.samples[audit], hop))
     # exact upper bound of a Poisson rate (Garwood 1936)
     upper = float(chi2.ppf(0.95, 2 * (alarms + 1)) / 2)
     return {
         "value": threshold,
-        "scores": len(setting),
         "rule": f"{MARGIN} x the largest of {len(setting)} scores on normal data that did not train",
         "data": f"{recording.source}: the {CALIBRATE_SHARE:.0%} of each entity after the first {FIT_SHARE:.0%}",
         "alarms_per_day": {
             "measured": alarms / days if days else 0.0,
             "upper95": upper / days if days else None,
             "days": days,
-            "longest_s": float(lengths.max(initial=0) * recording.period_s),
         },
+    }
+
+
+def evidence(scores: Scores, recording: Recording, hop: int, threshold: float) -> dict[str, Any]:
+    """What else to judge a threshold by: how many scores set it, and how long the longest of its alarms lasted."""
+    part = parts(recording)[scores.samples]
+    audit = part == AUDIT
+    lengths = alarm_lengths(scores.scores[audit] > threshold, scores.samples[audit], hop)
+    return {
+        "threshold_scores": int((part == CALIBRATE).sum()),
+        "longest_alarm_s": float(lengths.max(initial=0) * recording.period_s),
     }
 
 
@@ -95,7 +103,6 @@ def _quantile_threshold(setting: np.ndarray, audit: np.ndarray, source: str, rat
     above = f"; {(audit > threshold).mean():.1%} of {len(audit)} others lie above" if len(audit) else ""
     return {
         "value": threshold,
-        "scores": len(setting),
         "rule": f"the {1.0 - rate:.4g} quantile of {len(setting)} scores on normal data that did not train{above}",
         "data": f"{source}: the {CALIBRATE_SHARE:.0%} after the first {FIT_SHARE:.0%}",
         "alarms_per_day": {"measured": 0.0, "upper95": None, "days": 0.0},
