@@ -164,10 +164,13 @@ def _fitting_teacher(path: Path, recording: Recording, method: str) -> StepModul
             f"{path}: a {checkpoint.role}, not a teacher; `edgekd distill` keeps one as STUDENT-teacher.pt"
         )
     if names != recording.sensors:
-        raise UsageError(f"{path}: the teacher was trained on other sensors ({len(names)}) than {recording.source}")
+        raise UsageError(
+            f"{path}: the teacher was trained on other sensors ({len(names)}) than {recording.source}; "
+            "leave out --teacher"
+        )
     if not same_period(checkpoint.period_s, recording.period_s):
         raise UsageError(
             f"{path}: the teacher was trained on one sample each {checkpoint.period_s:g} s, {recording.source} has one "
-            f"each {recording.period_s:g} s; train a teacher on this recording"
+            f"each {recording.period_s:g} s; leave out --teacher, or correct it with --period-s"
         )
     return checkpoint.step()

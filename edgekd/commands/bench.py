@@ -100,12 +100,14 @@ def _require_rich() -> None:
 
 def _load(data: str, must_be_labeled: bool, reading: dict[str, Any]) -> Recording:
     from edgekd.data import load
+    from edgekd.file_kinds import require_recording
 
+    require_recording(data, "--data takes a labeled recording")
     recording = load(data, "test", **reading)
     for note in recording.notes:
         click.echo(f"note: {note}", err=True)
     if must_be_labeled and (recording.labels is None or not recording.labels.any()):
-        raise UsageError(f"{data}: has no labeled anomaly, and --plot draws how well they are found")
+        raise UsageError(f"{data}: has no labeled anomaly for --plot to draw; name its column with --label-column")
     return recording
 
 

@@ -89,7 +89,9 @@ def command(
     protect(reads, [Output("--plot", plot, PLOT), Output("--scores", scores_csv, SCORES)])
     from edgekd.data import load
     from edgekd.evaluation.score_model import score_model
+    from edgekd.file_kinds import require_recording
 
+    require_recording(data, "the model comes first, then the recording: edgekd evaluate MODEL DATA")
     recording = load(data, PARTS[part], **reading)
     with click.progressbar(
         length=len(recording), label=f"scoring {recording.source}", file=sys.stderr, hidden=not sys.stderr.isatty()
@@ -169,4 +171,4 @@ def _write_scores(path: Path, found: ModelScores, threshold: float) -> None:
             for sample, score in zip(found.samples.tolist(), found.scores.tolist()):
                 file.write(f"{sample},{score:.9g},{score > threshold:d}\n".encode())  # 9 digits hold a float32
     except OSError as error:
-        raise UsageError(f"{path}: cannot write the scores ({error.strerror})") from None
+        raise UsageError(f"{path}: cannot write the scores ({error.strerror}); give --scores another place") from None

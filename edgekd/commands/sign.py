@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgekd.outputs import SIGNATURE, Output, protect
-from edgekd.runtime.errors import UsageError
+from edgekd.runtime.errors import ModelRefused, UsageError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -49,11 +49,14 @@ def command(files: tuple[Path, ...], key: Path | None, new_key: Path | None) -> 
 
 def _sign(file: Path, key: Path) -> Path:
     """Sign what the device would take; a file that it would refuse is not worth a signature."""
+    from edgekd.file_kinds import CHECKPOINT, is_checkpoint, next_step
     from edgekd.runtime.files import atomic
     from edgekd.runtime.guard import admit
     from edgekd.runtime.guard.signature import signature_path
 
     private = _private_key(key)
+    if is_checkpoint(file):
+        raise ModelRefused(next_step(file, CHECKPOINT))
     _, data = admit(file, try_first=False)
     path = signature_path(file)
     try:

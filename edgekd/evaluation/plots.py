@@ -280,7 +280,7 @@ def _write(figure: Figure, path: Path | str) -> None:
         with atomic(Path(path)) as file:
             figure.savefig(file, format=Path(path).suffix[1:] or None)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot write the plot ({error})") from None
+        raise UsageError(f"{path}: cannot write the plot ({error}); give --plot another name or place") from None
 
 
 @dataclass(frozen=True)
