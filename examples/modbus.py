@@ -113,7 +113,7 @@ def read_table(path: str) -> tuple[Table, list[Register]]:
         raise BadTable(f"{path}: give either tcp or serial")
     registers: dict[str, Register] = {}
     for i, given in enumerate(table.register, 1):
-        where = f"{path}, register {i} ({given.get('name', 'no name')})"
+        where = f"{path}, register {i} ({given.get('name', 'no name')!r})"
         register = checked(Register, {"device": table.device, **given}, where)
         if register.end > 65536:
             raise BadTable(f"{where}: {register.type} at {register.address} ends behind 65535, the last address")
@@ -128,7 +128,7 @@ def checked(cls: type, given: dict[str, Any], where: str) -> Any:
     keys = {field.name: field.default for field in fields(cls)}
     for key in [*given, *keys]:
         if key not in keys:
-            raise BadTable(f"{where}: unknown key '{key}'; there are {', '.join(keys)}")
+            raise BadTable(f"{where}: unknown key {key!r}; the keys are {', '.join(keys)}")
         types, fits, words = RULES[key]
         if key not in given and keys[key] is MISSING:
             raise BadTable(f"{where}: '{key}' is missing; give {words}")
@@ -160,7 +160,7 @@ class Poller:
         self._blocks = blocks(registers)
         self.missing: dict[str, float | None] = dict.fromkeys(register.name for register in registers)
         self._troubles = dict.fromkeys(self.missing, "")
-        self._wait_s, self._next_try, self._error = 1.0, 0.0, ""
+        self._wait_s, self._next_try, self._lost, self._logged = 1.0, 0.0, "", ""
         logging.getLogger("pymodbus.logging").addFilter(self._listen)
 
     def poll(self) -> dict[str, float | None]:
@@ -193,14 +193,15 @@ class Poller:
         for _ in range(2):
             if not self._client.connected:
                 if time.monotonic() < self._next_try:
-                    raise Failed(f"no connection: {self._error}")
+                    raise Failed(self._lost)
                 if not self._client.connect():
+                    self._lost = f"no connection: {self._logged}"
                     break
             try:
                 answer = getattr(self._client, method)(block[0].address, count=count, device_id=block[0].device)
             except ConnectionException:  # many a device hangs up when nobody asks for a while: ask again at once
                 self._client.close()
-                self._error = "it hangs up"
+                self._lost = "no connection: the device hangs up"
                 continue
             except ModbusException:
                 if self._table.tcp:  # a late answer to this request shall not meet the next one
@@ -209,17 +210,18 @@ class Poller:
             self._wait_s = 1.0
             if answer.isError():  # up to 4: it has no such register or cannot read it; above: it is busy, ...
                 raise (Refused if answer.exception_code <= 4 else Failed)(f"exception {answer.exception_code}")
-            if len(raw := getattr(answer, kept)) < count:
-                raise Failed("the answer is too short")
+            raw = getattr(answer, kept)
+            if len(raw) != (count if kept == "registers" else math.ceil(count / 8) * 8):  # bits come in whole bytes
+                raise Failed("the answer has another length")
             return raw
         self._next_try = time.monotonic() + self._wait_s
         self._wait_s = min(2 * self._wait_s, LONGEST_WAIT_S)
-        raise Failed(f"no connection: {self._error}")
+        raise Failed(self._lost)
 
     def _listen(self, record: logging.LogRecord) -> bool:
-        """Only to its log pymodbus says why it cannot connect."""
+        """Keep why pymodbus cannot connect: it tells its log alone."""
         if not record.msg.startswith("Repeating"):
-            self._error = record.msg.partition("\n")[0]
+            self._logged = record.msg.partition("\n")[0]
         return False
 
 
