@@ -47,9 +47,10 @@ NUMBERS = {
 
 
 class Plant:
-    """A Modbus device in a thread: holding and input registers 0 to 999, coils and discrete inputs 0 to 63. Device 9 holds nines.
+    """A Modbus device in a thread: holding and input registers 0 to 999, coils and discrete inputs 0 to 63.
 
-    `registers` are those of both kinds; what is in `refused` answers with an exception.
+    `registers` are those of both kinds, but for device 9, which holds nines; what is in `refused` answers with an
+    exception.
     """
 
     def __init__(self, port: int | str = 0) -> None:
@@ -117,7 +118,8 @@ class Example:
     def __init__(self, table: Path) -> None:
         pipe = subprocess.PIPE
         command = [sys.executable, str(EXAMPLE), str(table)]
-        self.process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+        environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # it flushes by itself
+        self.process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
         self.words = ""
         self.late = False
         self._lines: queue.Queue[str] = queue.Queue()
