@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from typing import Any
 
 from edgekd.runtime.errors import UsageError
@@ -12,6 +12,7 @@ from edgekd.runtime.layout import Layout
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
 HOUR_S, DAY_S = 3600.0, 86400.0
+EPOCH = datetime(1970, 1, 1)
 EXCEL_EPOCH, MATLAB_EPOCH = 25569, 719529  # 1970-01-01 in days of each
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
@@ -55,7 +56,7 @@ class TimeLabels:
             if last is not None and at < last and self._ordered:
                 at = max(at, moment.replace(tzinfo=self._zone, fold=1).timestamp())
         else:
-            at = moment.replace(tzinfo=UTC).timestamp() + self._ahead
+            at = (moment - EPOCH).total_seconds() + self._ahead
             back = last is not None and self._ordered and at < last
             if back and abs(at + HOUR_S - last - self._step) <= self._step / 2:
                 self._ahead += HOUR_S
@@ -105,6 +106,8 @@ def reader(time_format: str) -> Callable[[Any], Moment]:
 
 def usual(label: str | float) -> Moment:
     """ISO 8601, or a number of s, ms, us or ns since 1970 as its size tells; None where it is neither."""
+    if isinstance(label, str) and label[4:5] == "-":  # the usual kind, at once
+        return datetime.fromisoformat(_without_utc(label))
     try:
         value = float(label)
     except ValueError:
