@@ -68,7 +68,7 @@ class RowParser:
         self.unreadable = 0
         """Those of them that were neither rows nor headers."""
         self.rows = 0
-        self.times = TimeLabels(layout)
+        self.times = TimeLabels(layout, likely)
         self.layout = layout
         self._names = tuple(names)
         self._n = len(names)

@@ -22,11 +22,13 @@ class TimeLabels:
     """The labels of one input, in the order in which they come.
 
     Local time without a zone jumps back an hour when clocks are set back: what comes after counts on, as it does past
-    midnight where labels have no date. Raises UsageError for a zone that this machine does not know.
+    midnight where labels have no date. likely: the layout may be another input's, so usual labels are read as well.
+    Raises UsageError for a zone that this machine does not know.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, likely: bool = False) -> None:
         self._read = reader(layout.time_format)
+        self._other = usual if likely and layout.time_format not in ("", "none") else None
         self._ordered = not layout.sort
         self._elapsed = layout.time_format == "elapsed"
         self._last: float | None = None
@@ -44,7 +46,12 @@ class TimeLabels:
             if isinstance(moment, datetime):
                 return self._of(moment)
         except (ValueError, OverflowError, OSError):  # `suppress` would take a third of the time
-            return None
+            if self._other is None:
+                return None
+            readers, self._read, self._other = (self._read, self._other), self._other, None
+            if (at := self.seconds(label)) is None:
+                self._read, self._other = readers
+            return at
         return moment if moment is None or not self._elapsed else self._past_midnight(moment)
 
     def _of(self, moment: datetime) -> float:
