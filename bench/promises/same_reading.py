@@ -11,7 +11,6 @@ layout (`edgekd look --layout`). Score lines have to be equal to those of `base.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import subprocess
@@ -101,7 +100,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     expected = json.loads((given.folder / "expected.json").read_text())
     counts: dict[str, Counter[str]] = {"own model": Counter(), "base model": Counter()}
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+    with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         base = model_of(given.folder / "base.csv", [], work / "base")
         want = scores(base, given.folder / "base.csv")
