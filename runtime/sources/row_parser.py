@@ -92,8 +92,10 @@ class RowParser:
         self._offered = False  # the column names are from a line that may be torn
         self._quick: tuple[str, Places] | None = None  # separator and places, while lines are plain numbers
         self._why = self._header_lacks = ""  # why the first line that was no row is none; a header, no sensors'
-        if layout.names:
-            self._take_header(list(layout.names))
+        if layout.names and not self._take_header(list(layout.names)) and not likely:
+            lacking = next(column for column in self._columns if column not in layout.names)
+            name = f"call the column of '{shown(lacking, 40)}' so there, or name it with --map"
+            raise UsageError(f"{source}: the layout's names lack sensors of the model; {name}")
 
     def parse(self, line: bytes, whole: bool = True) -> Row | None:
         """The row in a line; None for a header, an empty line, or one that is no row.

@@ -84,6 +84,7 @@ def test_other_names_by_map(line: str, columns: dict[str, str]) -> None:
         ("pump temp_c=1,pressure_bar=2,speed_rpm=3 1740981600000000000", 1740981600.0),
         ('{"ts":1740981600000,"values":{"temp_c":1,"pressure_bar":2,"speed_rpm":3}}', 1740981600.0),
         ('{"Time":"2025-03-03T06:00:00","temp_c":1,"pressure_bar":2,"speed_rpm":3}', 1740981600.0),
+        ("2025-03-03 06:00:00 temp_c=1 pressure_bar=2 speed_rpm=3", 1740981600.0),
     ],
 )
 def test_a_message_s_own_time(line: str, seconds: float) -> None:
