@@ -10,7 +10,7 @@ import click
 
 from edgekd.commands.files import File, check_files, data_path
 from edgekd.commands.options import json_option, table_options
-from edgekd.file_kinds import CHECKPOINTS, EXPORTED, RECORDING
+from edgekd.file_kinds import CHECKPOINTS, EXPORTED, RECORDING, require
 from edgekd.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ def command(
         edgekd export student.pt --int8
         edgekd export student.pt -o plant.tflite --int8 auto --data labeled.csv
     """
+    require(student, CHECKPOINTS)
     kind, output = _destination(student, output, format_)
-    reads = [File("STUDENT", student, CHECKPOINTS), File("--data", data_path(data), (RECORDING,))]
+    reads = [File("STUDENT", student), File("--data", data_path(data), (RECORDING,))]
     check_files(reads, [File("-o", output, (EXPORTED,))])
     from edgekd.checkpoint import Checkpoint
     from edgekd.export import export

@@ -91,4 +91,4 @@ def _keep_other_kinds(output: File, path: Path, force: bool) -> None:
     if kind == RECORDING and not force:
         raise UsageError(f"{path}: is a recording, and none is written over without --force; give another name")
     if PLOT in output.kinds and path.suffix.lower() not in PLOTS:
-        raise UsageError(f"{path}: cannot write a plot by that name; give one that ends in {', '.join(PLOTS)}")
+        raise UsageError(f"{path}: cannot write a plot by that name; give one that ends in .png, .svg or .pdf")

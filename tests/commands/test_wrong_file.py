@@ -39,6 +39,7 @@ def here(
     ("words", "says"),
     [
         ("export plant.csv", "plant.csv is a recording; distill it first: edgekd distill plant.csv"),
+        ("export plant.csv -o plant.csv", "plant.csv is a recording; distill it first"),
         ("export plant.parquet", "plant.parquet is a recording"),
         ("export plant.pt", "plant.pt is a recording"),
         ("export x.onnx", "x.onnx is an exported detector already; run it with edgekd-run --model x.onnx"),
