@@ -81,6 +81,8 @@ class RowParser:
         self._rule = first_line
         self._likely = likely
         self._source = source
+        self.aliases: dict[str, str] = {}
+        """Column -> the name that takes its place in messages that lack it."""
         self._cells = Cells(layout)
         self._only = [Condition(text) for text in layout.only]
         self._group, _, self._machine = layout.group.partition("=")
@@ -169,6 +171,7 @@ class RowParser:
         self._quick = None
         cells = cells_of(text, self.layout, self._knows)
         if isinstance(cells, dict):
+            cells = {column: cells[name] for column, name in self.aliases.items() if name in cells} | cells
             if not self._knows(cells):
                 raise NoSample("none of the model's sensors is in it")
             return self._row(cells, self._by_key(cells))
@@ -243,7 +246,8 @@ class RowParser:
             return NAN
 
     def _knows(self, found: dict[str, Any]) -> bool:
-        return not self._wanted.isdisjoint(found) or (self.layout.tag or None) in found
+        names = (*self._columns, *self.aliases.values(), self.layout.tag)
+        return any(name in found for name in names if name)
 
     def _by_key(self, cells: dict[str, Any]) -> Places:
         """Places in a dict: the names themselves."""
@@ -274,7 +278,7 @@ class RowParser:
         if count == n:
             return Places(range(n), only=self._conditions(self._columns))
         first = cells[0] if cells else None
-        labeled = isinstance(first, str) and not self._reads(first) and self.times.seconds(first) is not None
+        labeled = isinstance(first, str) and not self.reads(first) and self.times.seconds(first) is not None
         if count == n + 1 and labeled:
             return Places(range(1, n + 1), (0,), only=[1 + i for i in self._conditions(self._columns)])
         raise NoSample(f"{count} columns and no header, the model has {n} sensors")
@@ -312,7 +316,7 @@ class RowParser:
 
     def _refuse_header(self, fields: list[str]) -> None:
         """Raise where a line that lacks sensors is a header, for other columns."""
-        textual = len(fields) >= max(self._n, 2) and not any(self._reads(field) for field in fields)
+        textual = len(fields) >= max(self._n, 2) and not any(self.reads(field) for field in fields)
         if not textual and self._wanted.isdisjoint(fields):
             return
         lacking = [name for name, column in zip(self._names, self._columns) if column not in fields]
@@ -324,7 +328,8 @@ class RowParser:
         self._header_lacks = message
         raise NoSample(message)
 
-    def _reads(self, field: str) -> bool:
+    def reads(self, field: str) -> bool:
+        """Whether a cell is a value, or says that there is none."""
         with contextlib.suppress(NoSample):
             self._cells.number(field, True)
             return True
