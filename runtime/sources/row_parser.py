@@ -214,8 +214,11 @@ class RowParser:
         if places.group is not None:
             machine = str(pick(places.group)).strip()
             self._machine = self._machine or machine
-            if machine != self._machine:
+            if machine != self._machine and "=" in self.layout.group:
                 return None
+            if machine != self._machine:
+                way = f"give a --layout group = '{self._group}={shown(self._machine, 40)}'"
+                raise NoSample(f"'{shown(machine, 40)}' is another machine than the first; {way}")
         labels = [pick(place) for place in places.time]
         time = " ".join(map(str, labels)).strip() if len(labels) > 1 else labels[0] if labels else None
         if time == "" or not (isinstance(time, str) or (type(time) in (int, float) and abs(time) < 1e20)):
@@ -255,10 +258,10 @@ class RowParser:
         if not time or (self._likely and time[0] not in cells):
             time = [key for key in cells if key not in self._wanted and key.lower() in TIME_NAMES][:1]
         tag = self.layout.tag if self.layout.tag and self.layout.tag in cells else None
+        self._conditions(list(cells))
         only = [condition.name for condition in self._only]
-        return Places(
-            self._columns, time, self.layout.sequence or None, self._group or None, only, tag, self.layout.value
-        )
+        group = self._group if self._group in cells else None
+        return Places(self._columns, time, self.layout.sequence or None, group, only, tag, self.layout.value)
 
     def _by_position(self, cells: list[Any]) -> Places:
         """Places in a line without names."""
