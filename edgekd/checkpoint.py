@@ -17,8 +17,9 @@ from torch import Tensor
 
 from edgekd import __version__
 from edgekd.blocks.step import StepModule
-from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, parts
+from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, evidence, parts
 from edgekd.data.recording import Recording
+from edgekd.file_kinds import CHECKPOINTS, require
 from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.json_fields import record
@@ -55,7 +56,7 @@ class Checkpoint:
     """float32: scores of normal data that did not train, for a threshold on the quantized model."""
     seed: int
     data: dict[str, Any]
-    """source, digest, samples and entities of the training recording."""
+    """source, digest, samples and entities of the training recording, and what its threshold rests on."""
     layout: dict[str, Any] | None = None
     """How the training's file was read (`edgekd.runtime.layout`); None where it was no table."""
     held_samples: int = 0
@@ -120,8 +121,7 @@ class Checkpoint:
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
         """Read a file written by `save`; anything else is refused with what it seems to be."""
-        if not path.exists():
-            raise ModelRefused(f"{path}: no such file; `edgekd distill DATA -o {path}` makes one")
+        require(path, CHECKPOINTS)
         try:
             content = load_safely(path, mapped=True)
         except UsageError:
@@ -202,6 +202,7 @@ def package(
     kept = set(step.scaler.kept.tolist())
     replay = _replay_stretch(recording, part)
     units = recording.units or [""] * recording.n_sensors
+    threshold = calibrate(scores, recording, step.hop, step.false_alarm_rate)
     low, high, fill = recording.values.min(0), recording.values.max(0), np.median(recording.values, axis=0)
     return Checkpoint(
         method=method,
@@ -217,7 +218,7 @@ def package(
         weights={name: tensor.detach().clone().contiguous() for name, tensor in step.state_dict().items()},
         replay_samples=torch.from_numpy(np.ascontiguousarray(replay.values)),
         replay_starts=list(replay.starts),
-        threshold=calibrate(scores, recording, step.hop, step.false_alarm_rate),
+        threshold=threshold,
         normal_scores=torch.from_numpy(scores.scores[-NORMAL_SCORES:].copy()),
         seed=seed,
         data={
@@ -225,6 +226,7 @@ def package(
             "digest": recording.digest(),
             "samples": len(recording),
             "entities": len(recording.starts),
+            **evidence(scores, recording, step.hop, threshold["value"]),
         },
         layout=None if recording.layout is None else recording.layout.to_json(),
         held_samples=recording.held_samples,

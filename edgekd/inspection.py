@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekd.file_kinds import is_checkpoint
 from edgekd.runtime.container import format_of
 from edgekd.runtime.duration import duration
 from edgekd.runtime.guard import admit
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import STATE_DTYPES
-from edgekd.torch_file import is_checkpoint
 
 if TYPE_CHECKING:
     from edgekd.checkpoint import Checkpoint

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.files import identity
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.loop import Loop, Say, Watcher
 from edgekd.runtime.manifest import Manifest
@@ -36,7 +37,7 @@ GOES_WITH = {"raw": ("stdin",), **dict.fromkeys(OF_LINES, ("serial", "csv", "std
 def check(
     options: Options, inputs: Mapping[str, str] = INPUTS, goes_with: Mapping[str, tuple[str, ...]] = GOES_WITH
 ) -> None:
-    """Raise UsageError for options that do not go together. inputs: of these one must be given."""
+    """Raise UsageError for options that do not go together, or destroy a file. inputs: of these one must be given."""
     given = [name for name in inputs if getattr(options, name)]
     if len(given) != 1:
         found = f"got {' and '.join(f'--{name}' for name in given)}" if given else "got none"
@@ -55,6 +56,16 @@ def check(
             raise UsageError("--record writes rows of a series; images are files already")
         if options.min_duration or options.cooldown or options.hysteresis != 1:
             raise UsageError("--min-duration, --cooldown, --hysteresis go with a series; images are judged one by one")
+    stdin, lock = "/dev/stdin" if options.stdin else None, f"{options.state}.lock" if options.state else None
+    reads = (("--model", options.model), ("--csv", options.csv), ("--serial", options.serial), ("--stdin", stdin))
+    taken = {identity(path): name for name, path in reads if path}
+    for name, path in (("--state", options.state), ("the lock of --state", lock), ("--record", options.record)):
+        if path and (other := taken.setdefault(identity(path), name)) != name:
+            raise UsageError(f"{name} would write over the file of {other}; give one of them another name")
+    if options.state:
+        from edgekd.runtime.state import require_state
+
+        require_state(options.state)
 
 
 def open_source(options: Options, detector: Detector) -> Source:

@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekd.commands.files import File, check_files, data_path
 from edgekd.commands.options import json_option, recording_options
+from edgekd.file_kinds import CHECKPOINTS, MODELS, PLOT, RECORDING
 from edgekd.runtime.errors import GateFailed, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from edgekd.data import Recording
 
-MODEL = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("bench", short_help="Measure size, latency, memory and quality side by side.")
-@click.argument("files", nargs=-1, required=True, type=MODEL)
-@click.option("--teacher", type=MODEL, help="Teacher to compare with.  [default: FILE-teacher.pt, if it is there]")
+@click.argument("files", nargs=-1, required=True, type=FILE)
+@click.option("--teacher", type=FILE, help="Teacher to compare with.  [default: FILE-teacher.pt, if it is there]")
 @click.option("--data", metavar="DATA", help="Labeled recording: adds VUS-PR, events found and false alarms a day.")
-@click.option("--plot", type=MODEL, help="With --data: draw quality against microseconds a sample (.png, .svg, .pdf).")
+@click.option("--plot", type=FILE, help="With --data: draw quality against microseconds a sample (.png, .svg, .pdf).")
 @click.option("--rounds", type=click.IntRange(1), default=60, show_default=True, help="Rounds in which all take turns.")
 @click.option(
     "--steps",
@@ -59,11 +61,13 @@ def command(
     """
     if plot is not None and data is None:
         raise UsageError("--plot draws quality, which needs a labeled recording; give one with --data")
+    models = [*(File("FILES", file, MODELS) for file in files), File("--teacher", teacher, CHECKPOINTS)]
+    check_files([*models, File("--data", data_path(data), (RECORDING,))], [File("--plot", plot, (PLOT,))])
     if not as_json:
         _require_rich()
     from edgekd.compare.run import bench, parity_holds
 
-    recording = None if data is None else _load(data, plot is not None, reading)
+    recording = None if data is None else _load(data, files[0], plot is not None, reading)
     result = bench(
         list(dict.fromkeys(files)),
         teacher=teacher,
@@ -95,14 +99,15 @@ def _require_rich() -> None:
         raise MissingExtra("rich (which the tables need; --json does without)", "workstation") from None
 
 
-def _load(data: str, must_be_labeled: bool, reading: dict[str, Any]) -> Recording:
+def _load(data: str, model: Path, must_be_labeled: bool, reading: dict[str, Any]) -> Recording:
     from edgekd.data import load
+    from edgekd.evaluation.score_model import reading_for
 
-    recording = load(data, "test", **reading)
+    recording = load(data, "test", **reading_for(model, reading))
     for note in recording.notes:
         click.echo(f"note: {note}", err=True)
     if must_be_labeled and (recording.labels is None or not recording.labels.any()):
-        raise UsageError(f"{data}: has no labeled anomaly, and --plot draws how well they are found")
+        raise UsageError(f"{data}: has no labeled anomaly for --plot to draw; name its column with --label-column")
     return recording
 
 

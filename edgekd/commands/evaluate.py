@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekd.commands.files import File, check_files, data_path, open_text
 from edgekd.commands.options import json_option, recording_options
+from edgekd.file_kinds import CHECKPOINTS, MODELS, PLOT, RECORDING, SCORES, SCORES_HEADER
 
 if TYPE_CHECKING:
     from edgekd.data import Recording
@@ -86,13 +87,16 @@ def command(
         edgekd evaluate student.onnx plant.csv --threshold 3.5 --json
         edgekd evaluate student.pt fashion-mnist:DIR#0 --teacher student-teacher.pt
     """
+    reads = [
+        File("DATA", data_path(data), (RECORDING,), "the model comes first: edgekd evaluate MODEL DATA"),
+        File("MODEL", model, MODELS),
+        File("--teacher", teacher, CHECKPOINTS),
+    ]
+    check_files(reads, [File("--plot", plot, (PLOT,)), File("--scores", scores_csv, (SCORES,))])
     from edgekd.data import load
-    from edgekd.evaluation.score_model import score_model, trained_on
+    from edgekd.evaluation.score_model import reading_for, score_model
 
-    like, period_s = trained_on(model)
-    if like is not None and like.resample and not reading["resample"] and reading["period_s"] is None:
-        reading["period_s"] = period_s
-    recording = load(data, PARTS[part], like=like, **reading)
+    recording = load(data, PARTS[part], **reading_for(model, reading))
     with click.progressbar(
         length=len(recording), label=f"scoring {recording.source}", file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as bar:
@@ -151,7 +155,7 @@ def _fidelity(path: Path, recording: Recording, found: ModelScores, one_stream: 
 
     from edgekd.checkpoint import Checkpoint
     from edgekd.evaluation.fidelity import fidelity
-    from edgekd.evaluation.score_model import score_model
+    from edgekd.evaluation.score_model import reading_for, score_model
 
     normal = Checkpoint.load(path).normal_scores.numpy()
     taught = score_model(path, recording, one_stream=one_stream)
@@ -165,10 +169,9 @@ def _write_scores(path: Path, found: ModelScores, threshold: float) -> None:
     from edgekd.runtime.errors import UsageError
 
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(("sample", "score", "anomaly"))
+        with open_text(path) as file:
+            file.write(SCORES_HEADER + b"\n")
             for sample, score in zip(found.samples.tolist(), found.scores.tolist()):
-                rows.writerow((sample, f"{score:.9g}", int(score > threshold)))  # 9 digits hold a float32
+                file.write(f"{sample},{score:.9g},{score > threshold:d}\n".encode())  # 9 digits hold a float32
     except OSError as error:
-        raise UsageError(f"{path}: cannot write the scores ({error.strerror})") from None
+        raise UsageError(f"{path}: cannot write the scores ({error.strerror}); give --scores another place") from None

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekd.commands.files import File, check_files, data_path
 from edgekd.commands.options import data_options, json_option
+from edgekd.file_kinds import CHECKPOINTS, EXPORTED, RECORDING, require
 from edgekd.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,7 +98,10 @@ def command(
         edgekd export student.pt --int8
         edgekd export student.pt -o plant.tflite --int8 auto --data labeled.csv
     """
+    require(student, CHECKPOINTS)
     kind, output = _destination(student, output, format_)
+    reads = [File("STUDENT", student), File("--data", data_path(data), (RECORDING,))]
+    check_files(reads, [File("-o", output, (EXPORTED,))])
     from edgekd.checkpoint import Checkpoint
     from edgekd.export import export
 
@@ -106,7 +111,7 @@ def command(
         format=kind,
         int8=int8,
         target=target,
-        labeled=None if data is None else _labeled(student, data, reading),
+        labeled=None if data is None else _labeled(data, student, reading),
         force=force,
         say=lambda line: click.echo(line, err=True),
     )
@@ -134,15 +139,15 @@ def _destination(student: Path, output: Path | None, kind: str | None) -> tuple[
     return found, output
 
 
-def _labeled(student: Path, data: str, reading: dict[str, Any]) -> Recording:
+def _labeled(data: str, student: Path, reading: dict[str, Any]) -> Recording:
     from edgekd.data import load
-    from edgekd.evaluation.score_model import trained_on
+    from edgekd.evaluation.score_model import reading_for
 
-    recording = load(data, "test", like=trained_on(student)[0], **reading)
+    recording = load(data, "test", **reading_for(student, reading))
     for note in recording.notes:
         click.echo(f"note: {note}", err=True)
     if recording.labels is None or not recording.labels.any() or recording.labels.all():
-        raise UsageError(f"{data}: has no labeled anomaly; --data measures how well they are found")
+        raise UsageError(f"{data}: has no labeled anomaly for --data to measure; name its column with --label-column")
     return recording
 
 

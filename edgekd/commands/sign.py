@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgekd.commands.files import File, check_files
+from edgekd.file_kinds import EXPORTED, SIGNATURE
 from edgekd.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ def command(files: tuple[Path, ...], key: Path | None, new_key: Path | None) -> 
         click.echo(f"{new_key}: private, keep it; {public}: public, for edgekd-run --require-signed")
         return
     assert key is not None
+    from edgekd.runtime.guard.signature import signature_path
+
+    reads = [File("--key", key), *(File(str(file), file, (EXPORTED,)) for file in files)]
+    check_files(reads, [File("a signature", signature_path(file), (SIGNATURE,)) for file in files])
     for file in files:
         click.echo(str(_sign(file, key)))
 

@@ -60,15 +60,16 @@ class CsvFile(Source):
                 found = self.rows.rows_of(self.rows.splitter.feed(data))
                 if self._sorted:
                     rows += found
-                else:
+                elif self.rows.parser.rows:  # else nothing is to be said but why there are none
                     yield self._left(self.rows.samples_of(found))
         except OSError as error:
             raise InputLost(f"{self._shown}: cannot be read further ({error.strerror})") from None
         if self._sorted:
             rows += self.rows.rows_of(self.rows.splitter.end(), whole=False)
             yield self._left(self.rows.samples_of(in_order(rows)))
-        yield self._left(self.rows.end())
+        last = self.rows.end()
         self.rows.parser.require_rows()
+        yield self._left(last)
 
     def _pieces(self) -> Iterator[bytes]:
         yield self._first
