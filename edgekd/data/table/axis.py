@@ -176,7 +176,7 @@ def period(table: Table, asked_s: float | None, resampled: bool, keep_rows: bool
         if asked_s is None:
             table.notes.append("a single sample has no period: taken as 1 s; --period-s sets it")
         return
-    own_s = round(float(np.median(ahead)), 6)
+    own_s = _step(ahead)
     if own_s <= 0 and asked_s is None:
         raise RecordingError(f"{table.source}: most timestamps repeat the one before; give the period with --period-s")
     table.period_s = asked_s or own_s
@@ -196,6 +196,14 @@ def period(table: Table, asked_s: float | None, resampled: bool, keep_rows: bool
             f"{1 - table.even:.0%} of the steps in time differ from the period of {table.period_s:g} s (longest "
             f"{duration(float(ahead.max()))}); rows are taken as evenly spaced; --resample mean aligns them"
         )
+
+
+def _step(ahead: np.ndarray) -> float:
+    """The period of steps in time: the usual one; where none is, as with jitter, the mean of those about the middle."""
+    middle = float(np.median(ahead))
+    if (np.abs(ahead - middle) <= 0.01 * middle).mean() < EVEN:
+        middle = float(ahead[np.abs(ahead - middle) <= middle / 2].mean())
+    return round(middle, 6)
 
 
 def fill(table: Table) -> None:

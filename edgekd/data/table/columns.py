@@ -43,8 +43,10 @@ TIME_NAMES = (
     ),
 )
 """Names of clocks, the likelier first."""
-WEAK = ("t", "ts", "utc", "epoch", "unix", "unix_time", "seconds", "elapsed")
+WEAK = ("t", "ts", "utc", "epoch", "unix", "unix_time", "seconds", "elapsed", "x_value")
 """Names that may be those of other things: clocks only if they count up."""
+MIDNIGHT = " 00:00:00"
+"""Behind a day in a workbook."""
 DATES, CLOCKS = ("date", "datum", "day"), ("time", "uhrzeit", "zeit", "clock", "hour")
 LABEL_NAMES = (
     *("label", "labels", "anomaly", "is_anomaly", "anomalous"),
@@ -70,6 +72,7 @@ TAG_NAMES = (
     "name",
     "item",
 )
+TAG_WORDS = ("tag", "sensor", "channel", "variable", "parameter", "signal", "point", "metric", "quantity", "kanal")
 VALUE_NAMES = ("value", "_value", "val", "wert", "reading", "numeric_value", "vvalue")
 COUNTER_NAMES = (
     "recno",
@@ -264,7 +267,7 @@ def _clocks(
     sure = [i for i in named if filled[i] and (i in texts or not (bare(names[i]) in WEAK or _is_word(filled[i])))]
     sure = list(dict.fromkeys([*sure, *texts]))
     sure.sort(key=lambda i: len(filled[i]) > 2 and len(set(filled[i])) == 1)
-    sure = sure or [i for i in named if _counts_up(filled[i])][:1]
+    sure = sure or [i for i in named if _counts_up(filled[i]) or _since_1970(filled[i])][:1]
     return sure[:1], sure[1:]
 
 
@@ -278,15 +281,23 @@ def _counts_up(cells: list[str]) -> bool:
     return middle > 0 and sum(abs(step - middle) <= middle / 2 for step in steps) >= 0.8 * len(steps)
 
 
-def _counts_since_1970(cells: list[str]) -> bool:
-    """Whether whole numbers run on in even steps, and are seconds, or parts of one, of the years 2001 to 2039."""
-    if len(cells) < 3 or not all(cell.isdigit() for cell in cells):
+def _since_1970(cells: list[str]) -> bool:
+    """Whether whole numbers that do not fall are seconds, or parts of one, of the years 2001 to 2039."""
+    if not cells or not all(cell.isdigit() for cell in cells):
         return False
     numbers = [int(cell) for cell in cells]
-    scale = next((scale for scale in (1, 10**3, 10**6, 10**9) if 1e9 * scale <= numbers[0] < 2.2e9 * scale), 0)
+    rising = all(a <= b for a, b in pairwise(numbers))
+    return rising and any(1e9 * scale <= numbers[0] < 2.2e9 * scale for scale in (1, 10**3, 10**6, 10**9))
+
+
+def _counts_since_1970(cells: list[str]) -> bool:
+    """The same in even steps."""
+    if len(cells) < 3 or not _since_1970(cells):
+        return False
+    numbers = [int(cell) for cell in cells]
     steps = sorted(b - a for a, b in pairwise(numbers))
     middle = steps[len(steps) // 2]
-    return bool(scale and middle) and sum(step == middle for step in steps) >= 0.8 * len(steps)
+    return middle > 0 and sum(step == middle for step in steps) >= 0.8 * len(steps)
 
 
 def _is_word(cells: list[str]) -> bool:
@@ -300,7 +311,7 @@ def _date_and_time(found: int, others: list[int], filled: list[list[str]], names
             continue
         for day, clock in ((found, other), (other, found)):
             days, clocks = filled[day][:50], filled[clock][:50]
-            if days and clocks and _most(days, lambda cell: ":" not in cell and len(cell) >= 6):
+            if days and clocks and _most(days, lambda cell: len(cell) >= 6 and ":" not in cell.removesuffix(MIDNIGHT)):
                 if _most(clocks, lambda cell: ":" in cell and len(cell.split(":")[0]) <= 2):
                     return [day, clock]
                 digits = _most(clocks, lambda cell: cell.isdigit() and len(cell) in (4, 6))
@@ -318,6 +329,9 @@ def _long(names: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[int |
     known = [plain(name) for name in names]
     tag = next((known.index(name) for name in TAG_NAMES if name in known), None)
     value = next((known.index(name) for name in VALUE_NAMES if name in known), None)
+    if value is None or tag is None:
+        value = next((i for i, name in enumerate(known) if "value" in name or "wert" in name), value)
+        tag = next((i for i, name in enumerate(known) if i != value and any(word in name for word in TAG_WORDS)), tag)
     if tag is None or value is None:
         return None, None
     tags = [str(row[tag]) for row in rows if tag < len(row)]

@@ -28,6 +28,8 @@ COMMENTS = ("#", "//", "%")
 ENCODINGS = [*(f"cp125{i}" for i in range(9)), "cp850", "cp437", "iso8859-2", "iso8859-5", "iso8859-15"]
 USUAL = frozenset("°µμ²³äöüÄÖÜßéèêëàâáíìîóòôúùûñçÇÉ±·–…×ØøåÅæÆ½¼¾‰€“”„’´\u00a0")
 """What is not ASCII in a header of Western Europe."""
+_ODD = re.compile(r"\w[\u2013-\u2122\u2026]\w|\bø[CF]\b")
+"""What other encodings look like when they are read as Windows-1252."""
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.I)
 _BASE = (
     r"(?:°\s?[CFKR]?|deg\s?[CFK]?|ohm|Ω|[munµμkMGTdchp]?(?:m|g|s|A|V|W|Hz|Pa|bar|J|N|Nm|l|L|Wh|VA|VAh|var|varh|S|F|H|T|"
@@ -117,7 +119,8 @@ def head_of(path: Path, encoding: str) -> tuple[str, list[Line], bool]:
     """
     raw: list[bytes] = []
     whole = True
-    for lines, _ in _opened(path, encoding):
+    told, opened = _opened(path, encoding)
+    for lines, _ in opened:
         raw += lines
         if len(raw) > HEAD_LINES:
             whole = False
@@ -127,6 +130,7 @@ def head_of(path: Path, encoding: str) -> tuple[str, list[Line], bool]:
         encoding = encoding_of(content)
         if encoding not in ("", "utf-8"):
             return head_of(path, encoding)
+    encoding = told or encoding
     texts = content.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
     head = [Line(i, text) for i, text in enumerate(texts, 1) if text.strip()]
     if not head:
@@ -134,8 +138,8 @@ def head_of(path: Path, encoding: str) -> tuple[str, list[Line], bool]:
     return encoding, head, whole
 
 
-def _opened(path: Path, encoding: str) -> Iterator[tuple[list[bytes], bool]]:
-    """`batches`, or those of UTF-16 without its mark."""
+def _opened(path: Path, encoding: str) -> tuple[str, Iterator[tuple[list[bytes], bool]]]:
+    """The encoding as far as it is known, and `batches`: it may be UTF-16 without its mark."""
     try:
         first = next(found := batches(path, encoding))
     except RecordingError as error:
@@ -145,9 +149,9 @@ def _opened(path: Path, encoding: str) -> Iterator[tuple[list[bytes], bool]]:
             lines = list(batches(path, kind))
             content = b"\n".join(chain.from_iterable(batch for batch, _ in lines)).decode()
             if content and sum(map(str.isascii, content)) > 0.9 * len(content) and "\0" not in content:
-                return iter(lines)
+                return kind, iter(lines)
         raise RecordingError(f"{path}: not a text file; export it as CSV") from error
-    return chain([first], found)
+    return encoding, chain([first], found)
 
 
 def encoding_of(content: bytes) -> str:
@@ -158,8 +162,8 @@ def encoding_of(content: bytes) -> str:
     except UnicodeDecodeError as error:
         if error.reason == "unexpected end of data":
             return ""
-    odd = bytes(byte for byte in content if byte > 127)
-    if not set(odd.decode("cp1252", "replace")) <= USUAL:
+    western = content.decode("cp1252", "replace")
+    if not {c for c in western if not c.isascii()} <= USUAL or _ODD.search(western):
         from charset_normalizer import from_bytes
 
         best = from_bytes(content, cp_isolation=ENCODINGS).best()
@@ -363,8 +367,9 @@ def _first_row(rows: list[list[str]], width: int) -> int | None:
         fits = [is_label(cell) if kind == "time" else suffix_of(cell) is not None for kind, cell in asked]
         empty = [cell.lower() in MISSING for _, cell in asked]
         words = sum(not fit and not none for fit, none in zip(fits, empty))
+        enough = 2 * sum(fits) >= sum(map(bool, kinds)) or 2 * sum(empty) >= len(row)
         time_fits = all(fit for (kind, _), fit in zip(asked, fits) if kind == "time")
-        if any(fits) and 2 * words < len(asked) and time_fits:
+        if any(fits) and enough and 2 * words < len(asked) and time_fits:
             return i
     return None
 

@@ -89,6 +89,9 @@ def _proposed(label: str) -> list[str]:
         return ["elapsed"]
     if _CLOCK.fullmatch(label):
         return [_clock_format(label.upper())]
+    day, midnight, clock = label.partition(" 00:00:00 ")
+    if midnight:  # a day and a time of day as a workbook has them
+        return [one.replace(" %H", " 00:00:00 %H", 1) for one in _proposed(f"{day} {clock}")]
     found = _LABEL.fullmatch(label)
     if found is None:
         return []
