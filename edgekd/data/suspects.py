@@ -33,6 +33,8 @@ RARE = 0.05
 """Share of the samples that a number of no known meaning may have."""
 LEVELS = 12
 """Different values, and steps up, that a sensor has at least; a set point or a state has fewer."""
+RESETS = 0.01
+"""Steps down that a total has at most, of its steps up: a tank that is filled and emptied has more."""
 SPIKE, SPIKES = 4.0, 10
 """How far a spike is from the median, in distances of the farthest other sample, and how many they may be."""
 STUCK, STUCK_SAMPLES = 10, 30
@@ -71,8 +73,8 @@ KINDS = {
     "empty": "mostly empty",
     "late": "begins late",
     "out of step": "says something more rarely than the others and is held between",
-    "constant": "constant, so any change will be an alarm",
-    "switch": "a switch that never switches, so any change will be an alarm",
+    "constant": "constant, which teaches nothing",
+    "switch": "never switches, which teaches nothing",
     "counter": "counts samples or time",
     "float32": "too large for its small steps, which float32 loses",
     "grows": "only grows, so that every later day will be an alarm",
@@ -144,7 +146,7 @@ class _Sensor:
         alike = next(filter(None, (self._counter(steps), self._beyond_float32(), self._grows(steps))), None)
         if alike is not None:
             yield alike
-        elif len(np.unique(self._values[:: 1 + len(self._values) // 5000])) >= LEVELS:
+        elif _levels(self._values) >= LEVELS:
             yield from filter(None, (self._stuck(steps), self._spikes(steps), self._level()))
 
     def _suspect(
@@ -179,7 +181,7 @@ class _Sensor:
             found = [
                 value
                 for value, gap in ((low, least - float(low)), (high, float(high) - most))
-                if self._is_sentinel(value, gap, most - least)
+                if self._is_sentinel(value, gap, rest)
             ]
             for value in found:
                 same = self._values == value
@@ -191,15 +193,16 @@ class _Sensor:
             if not found:
                 return
 
-    def _is_sentinel(self, value: np.float32, gap: float, spread: float) -> bool:
+    def _is_sentinel(self, value: np.float32, gap: float, rest: np.ndarray) -> bool:
         known = any(np.float32(each) == value for each in SENTINELS)
-        if gap <= (FAR if known else FAR_UNKNOWN) * spread or (spread == 0 and not known):
+        if gap <= (FAR if known else FAR_UNKNOWN) * float(np.ptp(rest)):
             return False
         same = self._values == value
         times = int(same.sum())
         if known:
             return times > 1
-        return times > 2 and value != 0 and times <= RARE * len(same) and times <= 3 * len(true_runs(same))
+        brief = 2 < times <= RARE * len(same) and times <= 3 * len(true_runs(same))
+        return brief and value != 0 and _levels(rest) >= LEVELS
 
     def _counter(self, steps: np.ndarray) -> Suspect | None:
         """Steps up of one size, and down from the top to the bottom only."""
@@ -231,7 +234,7 @@ class _Sensor:
     def _grows(self, steps: np.ndarray) -> Suspect | None:
         """A total: never less than before, but where it begins anew."""
         up, down = np.flatnonzero(steps > 0), np.flatnonzero(steps < 0)
-        if len(up) < LEVELS or len(down) > len(up) / 20 or self._steps_taken:
+        if len(up) < LEVELS or len(down) > RESETS * len(up) or self._steps_taken:
             return None
         low, high = float(self._values.min()), float(self._values.max())
         if len(down) and float(self._values[down + 1].max()) > low + 0.02 * (high - low):
@@ -310,6 +313,11 @@ def _change(values: np.ndarray) -> tuple[int, float, float] | None:
     if abs(after - before) <= JUMP * inside or sudden < 0.7 * abs(after - before):
         return None
     return at, before, after
+
+
+def _levels(values: np.ndarray) -> int:
+    """Different values among some thousand."""
+    return len(np.unique(values[:: 1 + len(values) // 5000]))
 
 
 def _number(value: float) -> str:
