@@ -108,7 +108,7 @@ def options_of(found: Sequence[Suspect]) -> list[str]:
         option, value = suspect.option
         if option and value not in values.setdefault(option, []):
             values[option].append(value)
-    return [shlex.join((option, value)) for option, each in values.items() for value in each]
+    return [shlex.join((option, ",".join(each))) for option, each in values.items()]
 
 
 def suspects(reading: Reading) -> list[Suspect]:
@@ -207,12 +207,10 @@ class _Sensor:
     def _counter(self, steps: np.ndarray) -> Suspect | None:
         """Steps up of one size, and down from the top to the bottom only."""
         up, down = steps[steps > 0], steps[steps < 0]
-        if len(up) < LEVELS or self._steps_taken:
+        if len(up) < LEVELS or len(down) > len(up) / 6 or self._steps_taken:
             return None
         low, high = float(self._values.min()), float(self._values.max())
         step, slack = float(np.median(up)), 2 * float(np.spacing(np.float32(max(abs(low), abs(high)))))
-        if high - low < 6 * step - slack or len(up) * step < 0.9 * (high - low):
-            return None
         whole = len(up) >= 0.98 * len(steps)  # each sample one more, or each second, minute, hour
         period = self._reading.period_s
         of_time = any(abs(step - period / unit) <= 1e-3 * step + slack for unit in (1e-3, 1, 60, 3600, 86400))
@@ -247,7 +245,7 @@ class _Sensor:
     def _stuck(self, steps: np.ndarray) -> Suspect | None:
         ends = np.flatnonzero(np.append(steps != 0, True))
         lengths = np.diff(ends, prepend=-1)
-        usual = max(1.0, float(np.quantile(lengths, 0.995)))
+        usual = 1 + int(np.searchsorted(np.cumsum(np.bincount(lengths)[1:]), 0.995 * len(lengths)))
         long = np.flatnonzero(lengths > max(STUCK_SAMPLES, STUCK * usual))
         if len(lengths) < len(self._values) / 3 and lengths[long].sum() < len(self._values) / 2:  # it seldom moves
             return None
@@ -263,9 +261,11 @@ class _Sensor:
     def _spikes(self, steps: np.ndarray) -> Suspect | None:
         if len(self._values) < SHORTEST or (steps == 0).mean() > 0.8:  # what rests most of the time, moves in bursts
             return None
-        middle = float(np.median(self._values))
+        middle = float(np.median(_some(self._values)))
         distance = np.abs(self._values - np.float32(middle))
         most = min(SPIKES, len(distance) // SHORTEST)
+        if distance.max() <= SPIKE * np.sort(_some(distance))[-most - 1]:  # sorting all takes long, and finds no less
+            return None
         order = np.argpartition(distance, -most - 1)[-most - 1 :]
         order = order[np.argsort(-distance[order])]
         far = np.flatnonzero(distance[order[:-1]] > SPIKE * distance[order[1:]])
@@ -285,7 +285,7 @@ class _Sensor:
                 at, before, after = change
                 sample = int(self._at[a + at])
                 words = f"about {_number(before)}, from {self._when(sample)} on {_number(after)}"
-                return self._suspect("level", words, ranges=[(sample, end)])
+                return self._suspect("level", words, ranges=[(sample, sample + 1)])
         return None
 
     def _ranges(self, same: np.ndarray) -> list[Range]:
@@ -301,23 +301,34 @@ class _Sensor:
 
 def _change(values: np.ndarray) -> tuple[int, float, float] | None:
     """Where the mean changes most, and both means, if both sides are quiet beside the change and it is sudden."""
-    count = len(values)
-    centered = np.cumsum(values - values.mean(dtype=np.float64))
+    stride = _stride(values)
+    some = values[::stride].astype(float)
+    count = len(some)
     left = np.arange(1, count)
-    between = centered[:-1] ** 2 / (left * (count - left) / count)
+    between = np.cumsum(some - some.mean())[:-1] ** 2 / (left * (count - left) / count)
     edge = max(NEAR, count // 20)
     at = edge + int(np.argmax(between[edge - 1 : count - edge]))
-    before, after = float(values[:at].mean(dtype=np.float64)), float(values[at:].mean(dtype=np.float64))
-    inside = max(float(values.var(dtype=np.float64)) - float(between[at - 1]) / count, 0.0) ** 0.5
-    sudden = abs(float(np.median(values[at : at + NEAR])) - float(np.median(values[at - NEAR : at])))
-    if abs(after - before) <= JUMP * inside or sudden < 0.7 * abs(after - before):
+    before, after = float(some[:at].mean()), float(some[at:].mean())
+    inside = max(float(some.var()) - float(between[at - 1]) / count, 0.0) ** 0.5
+    if abs(after - before) <= JUMP * inside:
         return None
-    return at, before, after
+    first, last = (at - 1) * stride + 1, at * stride  # it is between these
+    sudden = np.median(values[last : last + NEAR]) - np.median(values[max(0, first - NEAR) : first])
+    return (last, before, after) if abs(sudden) >= 0.7 * abs(after - before) else None
+
+
+def _stride(values: np.ndarray) -> int:
+    """Step that leaves some ten thousand of many values."""
+    return 1 + len(values) // 10_000
+
+
+def _some(values: np.ndarray) -> np.ndarray:
+    return values[:: _stride(values)]
 
 
 def _levels(values: np.ndarray) -> int:
-    """Different values among some thousand."""
-    return len(np.unique(values[:: 1 + len(values) // 5000]))
+    """Different values, as far as some thousand show."""
+    return len(np.unique(_some(values)))
 
 
 def _number(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.patches import Patch
 
 from edgekd.data.gaps import true_runs
 from edgekd.data.reading import Reading
-from edgekd.data.suspects import KINDS, Suspect
+from edgekd.data.suspects import Suspect
 from edgekd.evaluation.plots import FAINT, INK, LABEL, RED, SCORE, clock_ticks, short, write
 
 BINS = 1000
@@ -23,7 +24,8 @@ GAP_SHARE, GAPS_SHARE = 0.03, 0.2
 """Of the width that one gap may take, and all of them: a week without data is drawn no wider."""
 OUTLIERS = ("sentinel", "spike")
 """Kinds whose values would flatten all others."""
-GRAY = "#d9d9d9"
+TICKS = 8
+GRAY, PINK = "#d9d9d9", "#f2b5ae"
 
 
 def plot_sensors(path: Path | str, reading: Reading, found: Sequence[Suspect]) -> None:
@@ -31,11 +33,11 @@ def plot_sensors(path: Path | str, reading: Reading, found: Sequence[Suspect]) -
     sensors = len(reading.columns)
     across = 1 if sensors <= ONE_COLUMN else 2
     down = -(-sensors // across)
-    height, width, top, bottom, gap = (1.15 if across == 1 else 0.75), 15.0, 0.75, 0.4, 0.32
+    height, width, top, bottom, gap = (1.15 if across == 1 else 0.75), 15.0, 0.6, 0.35, 0.32
     total = top + down * height + (down - 1) * gap + bottom
     figure = Figure(figsize=(width, total), dpi=110)
     axes = figure.subplots(
-        down, across, sharex=True, squeeze=False,
+        down, across, squeeze=False,
         gridspec_kw={
             "left": 0.05, "right": 0.985, "top": 1 - top / total, "bottom": bottom / total, "hspace": gap / height,
             "wspace": 0.12,
@@ -48,8 +50,8 @@ def plot_sensors(path: Path | str, reading: Reading, found: Sequence[Suspect]) -
         _draw(ax, over_time, values, column.every, wrong, reading.labels)
         name = short(column.name, 40) + (f" [{short(column.unit, 12)}]" if column.unit else "")
         ax.set_title(name, loc="left", fontsize=8, color=INK, pad=3)
-        words = "; ".join(KINDS[s.kind] + f" ({s.detail})" * bool(s.detail) for s in wrong)
-        ax.set_title(short(words, 150 if across == 1 else 70), loc="right", fontsize=7.5, color=RED, pad=3)
+        words = "; ".join(f"{s.kind}: {s.detail}" for s in wrong)
+        ax.set_title(short(words, 160 if across == 1 else 75), loc="right", fontsize=7.5, color=RED, pad=3)
     for ax in panels[sensors:]:
         ax.set_visible(False)
     over_time.label(panels[:sensors], down)
@@ -95,15 +97,23 @@ class _TimeAxis:
         return [(left - max(0.0, least - width) / 2, max(width, least)) for left, width in bars]
 
     def label(self, panels: np.ndarray, down: int) -> None:
-        reading = self._reading
-        times_s = reading.times_s if reading.dated else None
-        at, labels = clock_ticks(len(reading.values), reading.period_s, times_s)
-        inside = [min(int(sample), len(self._shift) - 1) for sample in at]
-        panels[0].set_xlim(0, self.width)
-        panels[0].set_xticks(np.array(at) + self._shift[inside], labels)
+        """Time under the last panel of each column."""
+        at, labels = self._ticks()
         for i, ax in enumerate(panels):
             last = i == len(panels) - 1 or (i + 1) % down == 0
-            ax.tick_params(axis="x", colors=INK, labelsize=7, length=2, labelbottom=last)
+            ax.set_xlim(0, self.width)
+            ax.set_xticks(at, labels if last else [""] * len(at))
+            ax.tick_params(axis="x", colors=INK, labelsize=7, length=2)
+
+    def _ticks(self) -> tuple[np.ndarray, list[str]]:
+        reading = self._reading
+        times_s = reading.times_s if reading.dated else None
+        if times_s is None or not self.gaps:
+            at, labels = clock_ticks(len(self._shift), reading.period_s, times_s)
+            return np.array(at), labels
+        samples = np.unique(np.linspace(0, len(times_s) - 1, TICKS).astype(int))  # full hours may all be in the gaps
+        moments = [datetime.fromtimestamp(float(times_s[i]), UTC).strftime("%Y-%m-%d %H:%M") for i in samples]
+        return samples + self._shift[samples], moments
 
 
 def _draw(
@@ -118,7 +128,7 @@ def _draw(
         (axis.gaps, GRAY),
         (axis.bars(np.isnan(values), whole=True) if every == 1 else [], GRAY),
         (axis.bars(labels) if labels is not None else [], LABEL),
-        (axis.bars(marked), "#f2b5ae"),
+        (axis.bars(marked), PINK),
     ):
         ax.broken_barh(bars, (0, 1), transform=ax.get_xaxis_transform(), color=color, linewidth=0, zorder=0)
     low, high = axis.envelope(values)
@@ -144,5 +154,5 @@ def _heading(figure: Figure, reading: Reading, found: Sequence[Suspect], at: flo
     if reading.labels is not None and reading.labels.any():
         handles.append(Patch(color=LABEL, label="labeled anomaly"))
     if any(s.ranges for s in found):
-        handles.append(Patch(color="#f2b5ae", label="what is wrong"))
+        handles.append(Patch(color=PINK, label="what is wrong"))
     figure.legend(handles=handles, loc="center right", bbox_to_anchor=(0.99, at), ncols=3, frameon=False, fontsize=8)
