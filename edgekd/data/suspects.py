@@ -45,8 +45,8 @@ NEAR = 20
 """Samples within which it happens."""
 SHORTEST = 100
 """Samples from which on a recording can show a change."""
-FLOAT32_LEVELS = 4096
-"""Steps of float32 in a sensor's range: with fewer, less is left than a 12-bit converter gives."""
+FLOAT32_LEVELS = 256
+"""Steps of float32 in a sensor's range: with fewer, less is left than an int8 model sees."""
 
 
 @dataclass(frozen=True)
@@ -222,11 +222,11 @@ class _Sensor:
 
     def _beyond_float32(self) -> Suspect | None:
         """Steps as they were written, of which float32 shows none."""
-        held = float(np.spacing(np.float32(self._column.largest)))
-        spread = float(self._values.max()) - float(self._values.min())
+        low, high = float(self._values.min()), float(self._values.max())
+        held, spread = float(np.spacing(np.float32(max(abs(low), abs(high))))), high - low
         if self._steps_taken or not 0 < self._column.least_step < held or spread > FLOAT32_LEVELS * held:
             return None
-        words = f"up to {self._column.largest:.15g} in steps of {self._column.least_step:.3g}, of which {held:g} is left"
+        words = f"{_number(low)} to {_number(high)} in steps of {self._column.least_step:.3g}, float32 has {held:g}"
         return self._suspect("float32", words, "--difference")
 
     def _grows(self, steps: np.ndarray) -> Suspect | None:

@@ -111,7 +111,7 @@ class _TimeAxis:
         if times_s is None or not self.gaps:
             at, labels = clock_ticks(len(self._shift), reading.period_s, times_s)
             return np.array(at), labels
-        samples = np.unique(np.linspace(0, len(times_s) - 1, TICKS).astype(int))  # full hours may all be in the gaps
+        samples = np.unique((np.arange(TICKS) + 0.5) * len(times_s) / TICKS).astype(int)  # full hours may all be in the gaps
         moments = [datetime.fromtimestamp(float(times_s[i]), UTC).strftime("%Y-%m-%d %H:%M") for i in samples]
         return samples + self._shift[samples], moments
 
@@ -131,14 +131,14 @@ def _draw(
         (axis.bars(marked), PINK),
     ):
         ax.broken_barh(bars, (0, 1), transform=ax.get_xaxis_transform(), color=color, linewidth=0, zorder=0)
+    if any(s.kind in OUTLIERS for s in wrong):
+        values = np.where(marked, np.nan, values)
     low, high = axis.envelope(values)
-    there = np.flatnonzero(np.isfinite(low)) if every > 1 else np.arange(len(low))
-    ax.fill_between(axis.at[there], low[there], high[there], color=SCORE, alpha=0.35, linewidth=0)
-    ax.plot(axis.at[there], (low[there] + high[there]) / 2, color=SCORE, linewidth=0.8)
-    usual = values[~marked] if any(s.kind in OUTLIERS for s in wrong) else values
-    usual = usual[np.isfinite(usual)]
-    if len(usual):
-        least, most = float(usual.min()), float(usual.max())
+    shown = np.flatnonzero(np.isfinite(low)) if every > 1 else np.arange(len(low))
+    ax.fill_between(axis.at[shown], low[shown], high[shown], color=SCORE, alpha=0.35, linewidth=0)
+    ax.plot(axis.at[shown], (low[shown] + high[shown]) / 2, color=SCORE, linewidth=0.8)
+    if len(there := low[np.isfinite(low)]):
+        least, most = float(there.min()), float(np.nanmax(high))
         room = 0.08 * (most - least) or max(1.0, 0.05 * abs(most))
         ax.set_ylim(least - room, most + room)
         ax.set_yticks(*zip(*((v, f"{v:.4g}") for v in dict.fromkeys((least, most)))))
