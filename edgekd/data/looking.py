@@ -15,7 +15,7 @@ from rich.text import Text
 
 from edgekd.data.gaps import true_runs
 from edgekd.data.reading import Reading
-from edgekd.data.suspects import KINDS, Suspect, options_of, sentences
+from edgekd.data.suspects import KINDS, Suspect, options_of, remedy, sentences
 from edgekd.runtime.duration import duration
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import Layout
@@ -122,7 +122,9 @@ def _about_time(reading: Reading) -> list[str]:
         lines.append(f"time: {reading.even:.1%} of the steps are {duration(reading.period_s)}")
     if reading.gaps:
         longest = sorted(reading.gaps, key=lambda gap: -gap.seconds)[:LISTED]
-        words = [f"{duration(gap.seconds)} before sample {gap.sample:,}" for gap in sorted(longest, key=lambda g: g.sample)]
+        words = [
+            f"{duration(gap.seconds)} before sample {gap.sample:,}" for gap in sorted(longest, key=lambda g: g.sample)
+        ]
         lines.append(f"gaps: {len(reading.gaps):,}: {', '.join(words)}{' …' * (len(reading.gaps) > LISTED)}")
     return lines
 
@@ -162,10 +164,7 @@ def _table(reading: Reading, found: Sequence[Suspect]) -> Table:
 
 def _wrong(found: Sequence[Suspect]) -> str:
     """What is wrong with one sensor."""
-    return "; ".join(
-        f"{KINDS[s.kind]}{f' ({s.detail})' if s.detail else ''}{f': {options_of([s])[0]}' if s.option[0] else ''}"
-        for s in found
-    )
+    return ". ".join(f"{KINDS[s.kind]}{f' ({s.detail})' if s.detail else ''}{remedy([s])}" for s in found)
 
 
 def _range(values: np.ndarray) -> tuple[float | None, float | None, float | None, float]:

@@ -15,11 +15,14 @@ import numpy as np
 
 from edgekd.data.gaps import MAX_SHARE, true_runs
 from edgekd.data.reading import Column, Reading
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources.difference import parse
 
 Range = tuple[int, int]
-LISTED = 5
-"""Sensors that a sentence names before it only counts: the words of all kinds together stay short."""
+LISTED = 4
+"""Sensors that a sentence names before it only counts."""
+NOTES_CHARACTERS = 1400
+"""Of all notes together: more is not read."""
 SENTINELS = (
     *(-99999, -9999, -9999.9, -9999.99, -999, -999.9, -999.99, -99, -99.9, -99.99, 999, 999.9, 999.99, 9999, 9999.9),
     *(9999.99, 99999, 6999, -6999, 7999, -7999, 65535, 65534, 32767, 32766, -32768, 6553.5, 3276.7, -3276.8),
@@ -84,6 +87,12 @@ KINDS = {
     "level": "changes its level for good",
 }
 """Each kind in words that follow a sensor's name."""
+REMEDIES = {
+    "--ignore": "leave out with {}",
+    "--difference": "take the steps with {}",
+    "--missing": "if it means none, {}",
+    "--resample": "one rate for all with {}",
+}
 
 
 def sentences(found: Sequence[Suspect]) -> list[str]:
@@ -93,22 +102,40 @@ def sentences(found: Sequence[Suspect]) -> list[str]:
         mine = [s for s in found if s.kind == kind]
         if not mine:
             continue
-        names = list(dict.fromkeys(s.sensor for s in mine))
+        names = [shown(name, 40) for name in dict.fromkeys(s.sensor for s in mine)]
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         detail = f" ({mine[0].detail})" if len(mine) == 1 and mine[0].detail else ""
-        options = "; if so: " * bool(mine[0].option[0]) + " ".join(options_of(mine[:LISTED]))
-        lines.append(f"{', '.join(names[:LISTED])}{more}: {words}{detail}{options}")
+        lines.append(f"{', '.join(names[:LISTED])}{more}: {words}{detail}{remedy(mine)}")
     return lines
 
 
+def remedy(found: Sequence[Suspect]) -> str:
+    """What to do about one kind, to follow its words; "" where no option mends it."""
+    option = found[0].option[0]
+    if not option:
+        return ""
+    named = options_of(found) if len(found) == 1 or option == "--missing" else [option]  # their names stand before it
+    return f"; {REMEDIES[option].format(' '.join(named))}"
+
+
+def all_notes(notes: Sequence[str], found: Sequence[Suspect]) -> list[str]:
+    """The reader's notes and what is wrong, few enough to be read."""
+    lines = [*notes, *sentences(found)]
+    fit = int(np.searchsorted(np.cumsum([len(line) + 1 for line in lines]), NOTES_CHARACTERS))
+    return lines if fit == len(lines) else [*lines[:fit], f"{len(lines) - fit} more notes; `edgekd look` tells them"]
+
+
 def options_of(found: Sequence[Suspect]) -> list[str]:
-    """Words of a command line that mend what can be mended."""
+    """Options of a command line that mend what can be mended."""
     values: dict[str, list[str]] = {}
     for suspect in found:
         option, value = suspect.option
         if option and value not in values.setdefault(option, []):
             values[option].append(value)
-    return [shlex.join((option, ",".join(each))) for option, each in values.items()]
+    lists = {
+        option: [",".join(each)] if option in ("--ignore", "--missing") else each for option, each in values.items()
+    }
+    return [shlex.join((option, value)) for option, each in lists.items() for value in each]
 
 
 def suspects(reading: Reading) -> list[Suspect]:
@@ -142,7 +169,8 @@ class _Sensor:
         if len(self._values) < LEVELS:
             return
         steps = np.diff(self._values)
-        steps[np.searchsorted(self._at, [s for s in self._reading.starts[1:] if self._at[0] < s <= self._at[-1]]) - 1] = 0
+        borders = np.searchsorted(self._at, self._reading.starts[1:])
+        steps[borders[(borders > 0) & (borders < len(self._at))] - 1] = 0
         alike = next(filter(None, (self._counter(steps), self._beyond_float32(), self._grows(steps))), None)
         if alike is not None:
             yield alike
@@ -162,8 +190,10 @@ class _Sensor:
         expected = (self._samples - first) // every
         missing = 1 - len(self._at) / max(1, self._samples // every)
         if every > 1:
-            yield self._suspect("out of step", f"every {every} samples", "--resample", f"{every * self._reading.period_s:g}s")
-        if 0 < len(self._at) and first > MAX_SHARE * self._samples and len(self._at) > (1 - MAX_SHARE) * expected:
+            yield self._suspect(
+                "out of step", f"every {every} samples", "--resample", f"{every * self._reading.period_s:g}s"
+            )
+        if len(self._at) > 0 and first > MAX_SHARE * self._samples and len(self._at) > (1 - MAX_SHARE) * expected:
             yield self._suspect("late", f"at {self._when(first)}", "--ignore", ranges=[(0, first)])
         elif missing > MAX_SHARE:
             gone = np.ones(self._samples, bool)
@@ -334,4 +364,4 @@ def _levels(values: np.ndarray) -> int:
 def _number(value: float) -> str:
     """As a person would write it: a known sentinel in full, else the shortest text of the float32."""
     known = next((each for each in SENTINELS if np.float32(each) == np.float32(value)), None)
-    return f"{known:.15g}" if known is not None else f"{float(str(np.float32(value))):.7g}"
+    return f"{known:.15g}" if known is not None else f"{float(str(np.float32(value))):.9g}"

@@ -111,7 +111,9 @@ class _TimeAxis:
         if times_s is None or not self.gaps:
             at, labels = clock_ticks(len(self._shift), reading.period_s, times_s)
             return np.array(at), labels
-        samples = np.unique((np.arange(TICKS) + 0.5) * len(times_s) / TICKS).astype(int)  # full hours may all be in the gaps
+        samples = np.unique((np.arange(TICKS) + 0.5) * len(times_s) / TICKS).astype(
+            int
+        )  # full hours may all be in the gaps
         moments = [datetime.fromtimestamp(float(times_s[i]), UTC).strftime("%Y-%m-%d %H:%M") for i in samples]
         return samples + self._shift[samples], moments
 

@@ -13,7 +13,7 @@ import pytest
 
 from edgekd.data import Recording, load
 from edgekd.data.reading import Column, Reading
-from edgekd.data.suspects import KINDS, Suspect, sentences, suspects
+from edgekd.data.suspects import KINDS, Suspect, all_notes, sentences, suspects
 from edgekd.runtime.layout import PLAIN
 from edgekd.simulation.simulate import simulate
 
@@ -23,7 +23,9 @@ FLOW = 12 + np.sin(STEPS / 200) + RNG.normal(0, 0.2, SAMPLES).round(2)
 
 
 def reading(recording: Recording) -> Reading:
-    columns = tuple(Column(name, largest=float(np.nanmax(np.abs(x)))) for name, x in zip(recording.sensors, recording.values.T))
+    columns = tuple(
+        Column(name, largest=float(np.nanmax(np.abs(x)))) for name, x in zip(recording.sensors, recording.values.T)
+    )
     return Reading(
         recording.source, PLAIN, columns, recording.values, recording.period_s, recording.times_s,
         recording.times_s is not None, None, recording.starts,
@@ -116,11 +118,19 @@ def test_the_public_pump_testbed_is_left_in_peace() -> None:
 
 def test_steps_that_were_taken_grow_no_more() -> None:
     total = np.abs(FLOW)
-    made = Reading("made.csv", replace(PLAIN, difference=("x:1000",)), (Column("x", largest=1e9),), total[:, None].astype(np.float32), 60.0)
+    made = Reading(
+        "made.csv",
+        replace(PLAIN, difference=("x:1000",)),
+        (Column("x", largest=1e9),),
+        total[:, None].astype(np.float32),
+        60.0,
+    )
     assert suspects(made) == []
 
 
 def test_the_words_about_many_sensors_stay_few() -> None:
-    many = [Suspect(f"line{i}_a_rather_long_name", kind, "", ("--ignore", f"line{i}_a_rather_long_name")) for kind in KINDS for i in range(200)]
-    lines = sentences(many)
-    assert len(lines) == len(KINDS) and all("195 more" in line for line in lines)
+    names = [f"line{i}_a_rather_long_name" for i in range(200)]
+    found = [Suspect(name, kind, "", ("--ignore", name)) for kind in KINDS for name in names]
+    assert all("196 more" in line for line in sentences(found))
+    notes = all_notes(["a note of the reader"] * 20, found)
+    assert len(" ".join(notes)) <= 1500 and "`edgekd look`" in notes[-1]
