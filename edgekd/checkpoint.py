@@ -17,14 +17,18 @@ from torch import Tensor
 
 from edgekd import __version__
 from edgekd.blocks.step import StepModule
-from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, parts
+from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, evidence, parts
 from edgekd.data.recording import Recording
+from edgekd.file_kinds import CHECKPOINT, kind_of, next_step
 from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
+from edgekd.runtime.json_fields import record
+from edgekd.runtime.layout import Layout
 from edgekd.torch_file import first_line, load_safely, save_atomically, weights_digest
 
 FORMAT = 1
 REPLAY_LIMIT_BYTES = 4 * 2**20  # the replay stretch that calibrates int8 and proves parity
+MAX_HELD = 10**6
 NORMAL_SCORES = 4096  # at most so many scores of normal data are kept
 
 
@@ -52,7 +56,11 @@ class Checkpoint:
     """float32: scores of normal data that did not train, for a threshold on the quantized model."""
     seed: int
     data: dict[str, Any]
-    """source, digest, samples and entities of the training recording."""
+    """source, digest, samples and entities of the training recording, and what its threshold rests on."""
+    layout: dict[str, Any] | None = None
+    """How the training's file was read (`edgekd.runtime.layout`); None where it was no table."""
+    held_samples: int = 0
+    """Samples over which a sensor was held in training because it speaks more rarely than the others."""
     histories: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     edgekd: str = __version__
@@ -113,8 +121,9 @@ class Checkpoint:
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
         """Read a file written by `save`; anything else is refused with what it seems to be."""
-        if not path.exists():
-            raise ModelRefused(f"{path}: no such file; `edgekd distill DATA -o {path}` makes one")
+        kind = kind_of(path)
+        if kind != CHECKPOINT:
+            raise ModelRefused(next_step(path, kind))
         try:
             content = load_safely(path, mapped=True)
         except UsageError:
@@ -131,7 +140,7 @@ class Checkpoint:
         for name, fits in CHECKS.items():
             try:
                 whole = bool(fits(content))
-            except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError):
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, ModelRefused):
                 whole = False
             if not whole:
                 raise ModelRefused(f"{path}: a damaged checkpoint, '{name}' is missing or wrong; distill it again")
@@ -180,6 +189,8 @@ CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "threshold": lambda c: _threshold(c["threshold"]),
     "normal_scores": lambda c: c["normal_scores"].dim() == 1 and bool(c["normal_scores"].isfinite().all()),
     "seed": lambda c: isinstance(c["seed"], int),
+    "layout": lambda c: c.get("layout") is None or bool(record(c["layout"], "layout", Layout)),
+    "held_samples": lambda c: c.get("held_samples", 0) in range(MAX_HELD),
     "data": lambda c: isinstance(dict(c["data"])["source"] + c["data"]["digest"], str),
 }
 
@@ -192,6 +203,8 @@ def package(
     scores = step.score(recording, part != FIT)
     kept = set(step.scaler.kept.tolist())
     replay = _replay_stretch(recording, part)
+    units = recording.units or [""] * recording.n_sensors
+    threshold = calibrate(scores, recording, step.hop, step.false_alarm_rate)
     low, high, fill = recording.values.min(0), recording.values.max(0), np.median(recording.values, axis=0)
     return Checkpoint(
         method=method,
@@ -199,7 +212,7 @@ def package(
         preset=preset,
         config=step.config.to_json(),
         sensors=[
-            {"name": name, "unit": "", "low": float(low[i]), "high": float(high[i]), "fill": float(fill[i])}
+            {"name": name, "unit": units[i], "low": float(low[i]), "high": float(high[i]), "fill": float(fill[i])}
             for i, name in enumerate(recording.sensors)
         ],
         dropped=[name for i, name in enumerate(recording.sensors) if i not in kept],
@@ -207,7 +220,7 @@ def package(
         weights={name: tensor.detach().clone().contiguous() for name, tensor in step.state_dict().items()},
         replay_samples=torch.from_numpy(np.ascontiguousarray(replay.values)),
         replay_starts=list(replay.starts),
-        threshold=calibrate(scores, recording, step.hop, step.false_alarm_rate),
+        threshold=threshold,
         normal_scores=torch.from_numpy(scores.scores[-NORMAL_SCORES:].copy()),
         seed=seed,
         data={
@@ -215,7 +228,10 @@ def package(
             "digest": recording.digest(),
             "samples": len(recording),
             "entities": len(recording.starts),
+            **evidence(scores, recording, step.hop, threshold["value"]),
         },
+        layout=None if recording.layout is None else recording.layout.to_json(),
+        held_samples=recording.held_samples,
         histories=histories,
     )
 

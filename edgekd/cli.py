@@ -69,3 +69,7 @@ def main() -> None:
             raise
         click.echo(f"edgekd: {MissingExtra(error.name or str(error), 'workstation')}", err=True)
         sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,12 @@ def teacher_path(student: Path) -> Path:
     return student.with_name(f"{student.stem}-teacher.pt")
 
 
+def work_path(student: Path) -> Path:
+    """The folder of its unfinished trainings, removed once the student is written."""
+    return student.with_name(f"{student.name}.work")
+
+
+KEPT_TEACHER = "teacher.pt"  # in that folder
 TAUGHT_BY_ANY = ("regression",)  # methods that take any scorer as a teacher, students and several at once too
 TAUGHT_BY_STUDENTS = (*TAUGHT_BY_ANY, "anomalyllm")  # of the latter, a detector holds its teacher too
 IMAGE = "image"  # the preset, and the input, of a method that takes images
@@ -74,7 +80,7 @@ def distill(
     def keep_teacher(step: StepModule) -> None:
         package(
             step, recording, method=method, role="teacher", preset=preset, seed=seed, histories={}
-        ).save(teacher_path(output))  # fmt: skip
+        ).save(workdir / KEPT_TEACHER)  # fmt: skip
 
     how = Training(
         seed=seed, workdir=workdir, resume=resume, device=training_device(device), teacher=given[0] if given else None,
@@ -89,6 +95,8 @@ def distill(
     checkpoint = package(
         trained.step, recording, method=method, role="student", preset=preset, seed=seed, histories=trained.histories
     )
+    with contextlib.suppress(FileNotFoundError):  # none was trained
+        (workdir / KEPT_TEACHER).replace(teacher_path(output))  # not before: an interrupted training changes neither
     checkpoint.save(output)
     shutil.rmtree(workdir, ignore_errors=True)
     return checkpoint
@@ -120,7 +128,7 @@ def training_device(name: str) -> str:
 
 def _workdir(output: Path) -> Path:
     """The folder of unfinished trainings, made; raises UsageError where nothing can be written, before any work."""
-    workdir = output.with_name(f"{output.name}.work")
+    workdir = work_path(output)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         (workdir / "writable").touch()
@@ -156,10 +164,13 @@ def _fitting_teacher(path: Path, recording: Recording, method: str) -> StepModul
             f"{path}: a {checkpoint.role}, not a teacher; `edgekd distill` keeps one as STUDENT-teacher.pt"
         )
     if names != recording.sensors:
-        raise UsageError(f"{path}: the teacher was trained on other sensors ({len(names)}) than {recording.source}")
+        raise UsageError(
+            f"{path}: the teacher was trained on other sensors ({len(names)}) than {recording.source}; "
+            "leave out --teacher"
+        )
     if not same_period(checkpoint.period_s, recording.period_s):
         raise UsageError(
             f"{path}: the teacher was trained on one sample each {checkpoint.period_s:g} s, {recording.source} has one "
-            f"each {recording.period_s:g} s; train a teacher on this recording"
+            f"each {recording.period_s:g} s; leave out --teacher, or correct it with --period-s"
         )
     return checkpoint.step()

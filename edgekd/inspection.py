@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekd.file_kinds import is_checkpoint
 from edgekd.runtime.container import format_of
 from edgekd.runtime.duration import duration
 from edgekd.runtime.guard import admit
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import STATE_DTYPES
-from edgekd.torch_file import is_checkpoint
 
 if TYPE_CHECKING:
     from edgekd.checkpoint import Checkpoint
@@ -88,6 +88,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "hop": step.hop,
         "warmup_samples": step.warmup_samples,
         "max_hold_s": None,
+        "layout": checkpoint.layout,
         "state": state,
         "state_bytes": sum(spec["bytes"] for spec in state),
         "threshold": checkpoint.threshold,
@@ -143,6 +144,8 @@ def _rows(about: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "numbers", [_numbers(about)]
     yield "cost", [_cost(about)]
     yield "rhythm", [_rhythm(about)]
+    if about["layout"]:
+        yield "layout", [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in about["layout"].items()]
     yield "sensors", _sensors(about)
     yield "state", _state(about)
     yield "threshold", _threshold(about)

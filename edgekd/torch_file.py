@@ -8,26 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekd.runtime.errors import ModelRefused, UsageError
+from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import atomic
 from edgekd.runtime.json_fields import shown
 
 if TYPE_CHECKING:
     import torch
 
-MAGIC = b"PK\x03\x04"  # torch writes zip archives
 SAFE_TORCH = (2, 10)
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a file is a torch checkpoint; anything else is taken for an exported one.
-
-    Raises ModelRefused where there is no such file.
-    """
-    if not path.is_file():
-        raise ModelRefused(f"{path}: no such file; `edgekd distill` makes a .pt, `edgekd export` an .onnx of it")
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
 
 
 def load_safely(path: Path, mapped: bool = False) -> Any:

@@ -65,7 +65,8 @@ def _make_plant(out: Path) -> tuple[Event, ...]:
         ("normal.csv", TRAIN_SAMPLES, "--fault-free", "--seed", TRAIN_SEED),
         ("faulty.csv", TEST_SAMPLES, "--seed", TEST_SEED),
     ):
-        _run(out, "simulate", name, "--samples", samples, "--sensors", SENSORS, *more)
+        again = ["--force"] if (out / name).exists() else []
+        _run(out, "simulate", name, "--samples", samples, "--sensors", SENSORS, *more, *again)
     return simulate(samples=TEST_SAMPLES, sensors=SENSORS, seed=TEST_SEED).events  # the same seed, the same plant
 
 

@@ -14,6 +14,8 @@ from edgekd.export.scheme import Scheme
 from edgekd.export.threshold import in_words
 from edgekd.methods import method
 from edgekd.runtime.engines import Engine
+from edgekd.runtime.json_fields import record
+from edgekd.runtime.layout import Layout
 from edgekd.runtime.manifest import (
     AlarmRate,
     DigestSpec,
@@ -49,7 +51,8 @@ def described(checkpoint: Checkpoint, step: StepModule) -> Manifest:
         period_s=checkpoint.period_s,
         hop=step.hop,
         warmup_samples=step.warmup_samples,
-        max_hold_s=max(HOLD_S, HOLD_SAMPLES * checkpoint.period_s),
+        max_hold_s=max(HOLD_S, max(HOLD_SAMPLES, checkpoint.held_samples) * checkpoint.period_s),
+        layout=None if checkpoint.layout is None else record(checkpoint.layout, "layout", Layout),
         state=tuple(StateSpec(name, tuple(shape), "float32") for name, shape in step.state_shapes().items()),
         threshold=ThresholdSpec(
             value=checkpoint.threshold["value"],

@@ -42,7 +42,10 @@ def embed(model: bytes, manifest: Manifest) -> bytes:
 def to_json(manifest: Manifest) -> str:
     """The manifest as compact JSON; raises ModelRefused where the reader would."""
     try:
-        text = json.dumps(asdict(manifest), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        layout = None if manifest.layout is None else manifest.layout.to_json()
+        text = json.dumps(
+            asdict(manifest) | {"layout": layout}, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        )
     except (TypeError, ValueError) as error:
         raise ModelRefused(f"manifest cannot be written as JSON: {shown(error)}") from None
     Manifest.from_json(text)

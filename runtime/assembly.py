@@ -6,17 +6,20 @@ import contextlib
 import math
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.files import identity
+from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.loop import Loop, Say, Watcher
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.options import Options
 from edgekd.runtime.sinks import JsonLines, Sink
 from edgekd.runtime.sources import Source
-from edgekd.runtime.sources.row_parser import Layout
+from edgekd.runtime.sources.row_reader import RowReader
 from edgekd.runtime.watchers.bad_lines import BadLines
 from edgekd.runtime.watchers.rate import RateCheck
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:  # with what they stand on, memory that most runs do not need
     from edgekd.runtime.watchers.state_keeper import Part, StateKeeper
 
 INPUTS = {"frames": "DIR", "serial": "DEV", "csv": "FILE", "stdin": ""}
-OF_LINES = ("sequence", "checksum", "time", "resample")
+OF_LINES = ("layout", "sequence", "checksum", "time", "resample")
 GOES_WITH = {"raw": ("stdin",), **dict.fromkeys(OF_LINES, ("serial", "csv", "stdin"))}
 """Options that mean something with some inputs only."""
 
@@ -34,7 +37,7 @@ GOES_WITH = {"raw": ("stdin",), **dict.fromkeys(OF_LINES, ("serial", "csv", "std
 def check(
     options: Options, inputs: Mapping[str, str] = INPUTS, goes_with: Mapping[str, tuple[str, ...]] = GOES_WITH
 ) -> None:
-    """Raise UsageError for options that do not go together. inputs: of these one must be given."""
+    """Raise UsageError for options that do not go together, or destroy a file. inputs: of these one must be given."""
     given = [name for name in inputs if getattr(options, name)]
     if len(given) != 1:
         found = f"got {' and '.join(f'--{name}' for name in given)}" if given else "got none"
@@ -53,13 +56,27 @@ def check(
             raise UsageError("--record writes rows of a series; images are files already")
         if options.min_duration or options.cooldown or options.hysteresis != 1:
             raise UsageError("--min-duration, --cooldown, --hysteresis go with a series; images are judged one by one")
+    stdin, lock = "/dev/stdin" if options.stdin else None, f"{options.state}.lock" if options.state else None
+    reads = (("--model", options.model), ("--csv", options.csv), ("--serial", options.serial), ("--stdin", stdin))
+    taken = {identity(path): name for name, path in reads if path}
+    for name, path in (("--state", options.state), ("the lock of --state", lock), ("--record", options.record)):
+        if path and (other := taken.setdefault(identity(path), name)) != name:
+            raise UsageError(f"{name} would write over the file of {other}; give one of them another name")
+    if options.state:
+        from edgekd.runtime.state import require_state
+
+        require_state(options.state)
 
 
 def open_source(options: Options, detector: Detector) -> Source:
     """The input that the options name. Raises UsageError where it cannot be read."""
     if options.frames or options.raw:
         return _images(options, detector)
-    manifest, columns, layout = detector.manifest, columns_of(options.maps, detector.manifest), layout_of(options)
+    manifest, columns, layout = (
+        detector.manifest,
+        columns_of(options.maps, detector.manifest),
+        layout_of(options, detector.manifest),
+    )
     if options.serial:
         from edgekd.runtime.sources.serial_line import SerialPort
 
@@ -67,33 +84,49 @@ def open_source(options: Options, detector: Detector) -> Source:
     if options.csv:
         from edgekd.runtime.sources.csv_file import CsvFile
 
-        return CsvFile(options.csv, manifest, columns, layout)
-    from edgekd.runtime.sources.row_reader import RowReader
+        return CsvFile(options.csv, manifest, columns, layout, likely=options.layout is None)
     from edgekd.runtime.sources.stdin import Stdin
 
-    return Stdin(RowReader(manifest, columns, "header fits", Stdin.name, layout, live=True))
+    rows = RowReader(manifest, columns, "header fits", Stdin.name, layout, True, options.layout is None)
+    return Stdin(rows)
 
 
 def connection(door: Door, options: Options, detector: Detector) -> Source:
     """Lines from something that may be lost and comes back, read while the detector computes."""
     from edgekd.runtime.sources.read_ahead import ReadAhead
     from edgekd.runtime.sources.reconnect import Reconnecting
-    from edgekd.runtime.sources.row_reader import RowReader
 
     manifest = detector.manifest
-    columns, layout = columns_of(options.maps, manifest), layout_of(options)
-    rows = RowReader(manifest, columns, "anything", door.name, layout, live=True)
+    columns, layout = columns_of(options.maps, manifest), layout_of(options, manifest)
+    rows = RowReader(manifest, columns, "anything", door.name, layout, True, options.layout is None)
     return ReadAhead(Reconnecting(door, rows, manifest), manifest, lambda: detector.samples_seen)
 
 
-def layout_of(options: Options) -> Layout:
-    """What the lines carry; `--sequence COLUMN:N` says where the count wraps."""
+def layout_of(options: Options, manifest: Manifest) -> Layout:
+    """What the lines carry: the layout given, else the training's, as far as options do not say otherwise.
+
+    `--sequence COLUMN:N` says where the count wraps. A live input is not written as a file was.
+    """
+    if options.layout:
+        layout = Layout.from_toml(options.layout)
+    else:
+        layout = manifest.layout or PLAIN
+        layout = layout if options.csv else layout.without_text()
     column, colon, wraps = (options.sequence or "").rpartition(":")
-    wraps_at = int(wraps) if colon and wraps.isascii() and wraps.isdigit() and len(wraps) <= 20 else None
+    wraps_at = int(wraps) if colon and wraps.isascii() and wraps.isdigit() and len(wraps) <= 19 else None
     if wraps_at is not None and wraps_at < 2:
         raise UsageError(f"--sequence {options.sequence}: a count that wraps at {wraps_at} counts nothing")
-    sequence = options.sequence if wraps_at is None else column
-    return Layout(options.checksum is not None, sequence, wraps_at, options.time, options.resample)
+    if options.sequence:
+        sequence = options.sequence if wraps_at is None else column
+        layout = replace(layout, sequence=sequence, sequence_wraps_at=wraps_at or 0)
+    if options.time and (options.time,) != layout.time:
+        layout = replace(layout, time=(options.time,), time_format="")
+    return replace(
+        layout,
+        gaps=layout.gaps or bool(options.time),
+        checksum=layout.checksum or options.checksum is not None,
+        resample=options.resample or layout.resample,
+    )
 
 
 def columns_of(maps: Iterable[str], manifest: Manifest) -> dict[str, str]:
@@ -150,7 +183,8 @@ def lock_of(options: Options, say: Say) -> contextlib.AbstractContextManager[Non
 def watchers_of(options: Options, loop: Loop) -> list[Watcher]:
     """What looks on in every run, but for what keeps the state."""
     watchers: list[Watcher] = []
-    if not (options.frames or options.raw or options.resample):  # else they need not come at the model's period
+    rows = loop.source.rows
+    if isinstance(rows, RowReader) and not rows.resampler:  # else they need not come at the model's period
         watchers.append(RateCheck(loop))
     watchers.append(BadLines(loop))
     if options.record:

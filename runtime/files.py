@@ -19,6 +19,14 @@ def state_folder() -> Path | None:
         return None
 
 
+def identity(path: str | Path) -> object:
+    """The same for every name of one file, through whatever links, also where it is yet to be made."""
+    try:
+        return Path(path).stat().st_dev, Path(path).stat().st_ino
+    except OSError:
+        return os.path.realpath(path)
+
+
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends well.

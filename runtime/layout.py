@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -91,6 +91,10 @@ class Layout:
     sequence_wraps_at: Annotated[int, read.integer, 0, 2**63 - 1, read.OPTIONAL] = 0
     """One more than the largest count; 0: 8, 16, 32 or 64 bits."""
 
+    def without_text(self) -> Layout:
+        """What is done with the columns, for an input that is written in another way."""
+        return replace(self, **{name: getattr(PLAIN, name) for name in OF_THE_TEXT})
+
     @staticmethod
     def from_toml(path: str | Path) -> Layout:
         """Read and check a file; raises UsageError naming the field."""
@@ -103,18 +107,18 @@ class Layout:
             raise UsageError(f"{path}: {str(error).removeprefix('manifest: ')}") from None
         return layout
 
-    def to_toml(self) -> str:
-        """What `from_toml` reads: the fields that say something, a line each."""
+    def to_json(self) -> dict[str, Any]:
+        """The fields that say something."""
         found = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return "".join(f"{name} = {_toml(value)}\n" for name, value in found if value)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in found if value}
+
+    def to_toml(self) -> str:
+        """What `from_toml` reads."""
+        # a basic string of TOML is one of JSON, but for the escape of DEL; so are lists, numbers, true and false
+        lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in self.to_json().items())
+        return "".join(lines).replace("\x7f", "\\u007F")
 
 
 PLAIN = Layout()
 OF_THE_TEXT = ("encoding", "form", "separator", "decimal", "thousands", "comment", "names", "skip", "sort")
 """Fields that say how a file is written; the others say what is done with its columns, wherever they come from."""
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, str):  # a basic string of TOML is one of JSON, but for the escape of DEL
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-    return f"[{', '.join(map(_toml, value))}]" if isinstance(value, tuple) else str(value).lower()

@@ -88,6 +88,9 @@ class Loop:
             self.end()
             raise
         self.end()
+        rows = self.source.rows
+        if self.source.live and rows.bad and not (self.samples or self.stopped):
+            raise InputLost(f"{self.source.name}: none of its {rows.bad} {rows.unit} is a sample ({rows.last_bad})")
         if not (self.detector.samples_seen or self.source.live):
             raise UsageError(f"{shown(self.source.name, 300)}: holds no samples")
 

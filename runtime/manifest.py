@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from edgekd.runtime import json_fields as read
 from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.layout import Layout
 
 FORMAT = 1
 MAX_BYTES = 2**20  # of the manifest
@@ -155,6 +156,8 @@ class Manifest:
     """The published system that this is or descends from, in one line."""
     dropped: Annotated[tuple[str, ...], read.items, 0, MAX_SENSORS, read.text, 200, read.OPTIONAL] = ()
     """Sensors that were constant in training: columns of the samples, but without a part in the score."""
+    layout: Annotated[Layout | None, read.or_null, read.record, Layout, read.OPTIONAL] = None
+    """How the training's file was read; None in files of earlier versions, and where it was no table."""
     parity: Annotated[dict[str, Any], read.free, read.OPTIONAL] = field(default_factory=dict)
     metrics: Annotated[dict[str, Any], read.free, read.OPTIONAL] = field(default_factory=dict)
     cost: Annotated[dict[str, Any], read.free, read.OPTIONAL] = field(default_factory=dict)

@@ -74,6 +74,9 @@ class Options:
     maps: tuple[str, ...] = declare(
         LINES, "Sensor NAME is COLUMN in the input.", "--map", metavar="NAME=COLUMN", multiple=True
     )
+    layout: str | None = declare(
+        LINES, "How it is written, from edgekd look; else as the training's.", metavar="FILE", type=click.Path()
+    )
     time: str | None = declare(LINES, "Column or JSON key of the time label; gaps in it are noticed.", metavar="COLUMN")
     sequence: str | None = declare(LINES, "Column that counts samples, up to N - 1.", metavar="COLUMN[:N]")
     checksum: str | None = declare(

@@ -166,6 +166,17 @@ def _unpacked(payload: memoryview) -> SavedState:
     return SavedState(arrays, meta)
 
 
+def require_state(path: str) -> None:
+    """Raise UsageError where something is that never was a state; one that is damaged, or all zeros, was."""
+    with contextlib.suppress(OSError):  # which is told later, and stops nothing
+        half, fits = Path(path).stat().st_size // 2, False
+        if Path(path).is_file():
+            with Path(path).open("rb") as file:
+                fits = MAGIC.startswith(file.read(8).strip(b"\0")) or os.pread(file.fileno(), 8, half) == MAGIC
+        if not fits:
+            raise UsageError(f"{shown(path, 300)}: is no state file, and would be written over; give another name")
+
+
 @contextlib.contextmanager
 def lock_state(path: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold `PATH.lock`, which stays there with our process id in it. Raises UsageError where another process holds it.

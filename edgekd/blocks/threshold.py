@@ -6,6 +6,7 @@ the training early), the last 5 % counts alarms.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -38,16 +39,18 @@ def require_windows(step: StepModule, recording: Recording) -> None:
     for part, share in ((FIT, f"first {FIT_SHARE:.0%}"), (CALIBRATE, f"next {CALIBRATE_SHARE:.0%}")):
         if not (reached == part).any():
             use = "trains" if part == FIT else "sets the threshold"
+            least = max(math.ceil(step.warmup_samples / FIT_SHARE), math.ceil(step.hop / CALIBRATE_SHARE))
             raise RecordingError(
-                f"{recording.source or 'recording'}: no window of {step.warmup_samples} samples ends in the {share} of "
-                f"it, which {use}; {len(recording)} samples are too few, record longer or choose shorter windows"
+                f"{recording.source or 'recording'}: {len(recording):,} samples are too few: no window of "
+                f"{step.warmup_samples} ends in the {share} of them, which {use}; record longer, {least:,} samples at "
+                "the very least, two weeks where you can"
             )
 
 
-def count_alarms(anomalous: np.ndarray, samples: np.ndarray, hop: int) -> int:
-    """Episodes: runs of anomalous verdicts (V,) at `samples` (V,), a hop apart."""
+def alarm_lengths(anomalous: np.ndarray, samples: np.ndarray, hop: int) -> np.ndarray:
+    """int (E,), in samples: length of each episode, a run of anomalous verdicts (V,) at `samples` (V,), a hop apart."""
     starts = anomalous & ~np.concatenate([[False], anomalous[:-1] & (np.diff(samples) == hop)])
-    return int(starts.sum())
+    return np.bincount(np.cumsum(starts)[anomalous])[1:] * hop
 
 
 def calibrate(scores: Scores, recording: Recording, hop: int, false_alarm_rate: float | None = None) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def calibrate(scores: Scores, recording: Recording, hop: int, false_alarm_rate: 
         return _quantile_threshold(setting, scores.scores[audit], recording.source, false_alarm_rate)
     threshold = float(MARGIN * setting.max())
     days = float(audit.sum() * hop * recording.period_s / 86400.0)
-    alarms = count_alarms(scores.scores[audit] > threshold, scores.samples[audit], hop)
+    alarms = len(alarm_lengths(scores.scores[audit] > threshold, scores.samples[audit], hop))
     # exact upper bound of a Poisson rate (Garwood 1936)
     upper = float(chi2.ppf(0.95, 2 * (alarms + 1)) / 2)
     return {
@@ -80,6 +83,17 @@ def calibrate(scores: Scores, recording: Recording, hop: int, false_alarm_rate: 
             "upper95": upper / days if days else None,
             "days": days,
         },
+    }
+
+
+def evidence(scores: Scores, recording: Recording, hop: int, threshold: float) -> dict[str, Any]:
+    """What else to judge a threshold by: how many scores set it, and how long the longest of its alarms lasted."""
+    part = parts(recording)[scores.samples]
+    audit = part == AUDIT
+    lengths = alarm_lengths(scores.scores[audit] > threshold, scores.samples[audit], hop)
+    return {
+        "threshold_scores": int((part == CALIBRATE).sum()),
+        "longest_alarm_s": float(lengths.max(initial=0) * recording.period_s),
     }
 
 

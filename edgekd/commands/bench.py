@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekd.commands.options import json_option, recording_options
+from edgekd.outputs import PLOT, Output, data_path, protect
 from edgekd.runtime.errors import GateFailed, MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def command(
     """
     if plot is not None and data is None:
         raise UsageError("--plot draws quality, which needs a labeled recording; give one with --data")
+    reads = [*(("FILES", file) for file in files), ("--teacher", teacher), ("--data", data_path(data))]
+    protect(reads, [Output("--plot", plot, PLOT)])
     if not as_json:
         _require_rich()
     from edgekd.compare.run import bench, parity_holds
@@ -97,12 +100,14 @@ def _require_rich() -> None:
 
 def _load(data: str, must_be_labeled: bool, reading: dict[str, Any]) -> Recording:
     from edgekd.data import load
+    from edgekd.file_kinds import require_recording
 
+    require_recording(data, "--data takes a labeled recording")
     recording = load(data, "test", **reading)
     for note in recording.notes:
         click.echo(f"note: {note}", err=True)
     if must_be_labeled and (recording.labels is None or not recording.labels.any()):
-        raise UsageError(f"{data}: has no labeled anomaly, and --plot draws how well they are found")
+        raise UsageError(f"{data}: has no labeled anomaly for --plot to draw; name its column with --label-column")
     return recording
 
 

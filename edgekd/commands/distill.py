@@ -10,6 +10,7 @@ import click
 
 from edgekd.commands.options import json_option, recording_options
 from edgekd.methods import METHODS
+from edgekd.outputs import STUDENT, TEACHER, WORK, Output, data_path, protect
 from edgekd.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -92,9 +93,20 @@ def command(
     """
     from edgekd.data import constant_sensors, load
     from edgekd.data.request import shorten
-    from edgekd.distillation import distill
+    from edgekd.distillation import distill, teacher_path, work_path
+    from edgekd.file_kinds import require_recording
     from edgekd.progress import TrainingProgress
+    from edgekd.verdict import verdict
 
+    reads = [
+        ("DATA", data_path(data)), ("--outliers", data_path(outliers)), ("--teacher-scores", teacher_scores),
+        *(("--teacher", teacher) for teacher in teachers),
+    ]  # fmt: skip
+    beside = None if teachers else teacher_path(output)  # one that is trained on the way
+    protect(
+        reads, [Output("-o", output, STUDENT), Output("-o", beside, TEACHER), Output("-o", work_path(output), WORK)]
+    )
+    require_recording(data, "give the recording that is to be distilled")
     values = _sugar(_parse(settings), student=student, co_learning=co_learning or None)
     recording = load(data, "train", **reading)
     foreign = None if outliers is None else load(outliers, "train")
@@ -117,9 +129,11 @@ def command(
             click.echo("the same command with --resume goes on after the last whole epoch", err=True)
             raise
     if as_json:
-        click.echo(json.dumps({"student": str(output), **checkpoint.summary()}))
-    else:
-        click.echo(f"{output}: {_words(checkpoint)}")
+        click.echo(json.dumps({"student": str(output), **checkpoint.summary(), "verdict": verdict(checkpoint)}))
+        return
+    click.echo(f"{output}: {_words(checkpoint)}")
+    for line in verdict(checkpoint):
+        click.echo(line, err=True)
 
 
 def _sugar(settings: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -133,16 +147,10 @@ def _sugar(settings: dict[str, Any], **options: Any) -> dict[str, Any]:
 
 def _words(checkpoint: Checkpoint) -> str:
     """What was made, in a line."""
-    threshold, rate = checkpoint.threshold, checkpoint.threshold["alarms_per_day"]
-    words = (
+    threshold = checkpoint.threshold
+    return (
         f"{checkpoint.method}/{checkpoint.preset}, {checkpoint.step().parameters_learned:,} parameters, threshold "
         f"{threshold['value']:.4g} ({threshold['rule']})"
-    )
-    if not rate["days"]:
-        return words
-    return (
-        f"{words}; on {rate['days']:.2f} other normal days {rate['measured']:.2f} alarms a day (95 % bound "
-        f"{rate['upper95']:.2f})"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekd.commands.options import json_option, recording_options
+from edgekd.outputs import PLOT, SCORES, SCORES_HEADER, Output, data_path, protect
 
 if TYPE_CHECKING:
     from edgekd.data import Recording
@@ -85,9 +85,13 @@ def command(
         edgekd evaluate student.onnx plant.csv --threshold 3.5 --json
         edgekd evaluate student.pt fashion-mnist:DIR#0 --teacher student-teacher.pt
     """
+    reads = [("MODEL", model), ("DATA", data_path(data)), ("--teacher", teacher)]
+    protect(reads, [Output("--plot", plot, PLOT), Output("--scores", scores_csv, SCORES)])
     from edgekd.data import load
     from edgekd.evaluation.score_model import score_model
+    from edgekd.file_kinds import require_recording
 
+    require_recording(data, "the model comes first, then the recording: edgekd evaluate MODEL DATA")
     recording = load(data, PARTS[part], **reading)
     with click.progressbar(
         length=len(recording), label=f"scoring {recording.source}", file=sys.stderr, hidden=not sys.stderr.isatty()
@@ -159,12 +163,12 @@ def _fidelity(path: Path, recording: Recording, found: ModelScores, one_stream: 
 def _write_scores(path: Path, found: ModelScores, threshold: float) -> None:
     """One row for each verdict; `sample` is the 0-based index of the newest sample that it has seen."""
     from edgekd.runtime.errors import UsageError
+    from edgekd.runtime.files import atomic
 
     try:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(("sample", "score", "anomaly"))
+        with atomic(path) as file:
+            file.write(f"{','.join(SCORES_HEADER)}\n".encode())
             for sample, score in zip(found.samples.tolist(), found.scores.tolist()):
-                rows.writerow((sample, f"{score:.9g}", int(score > threshold)))  # 9 digits hold a float32
+                file.write(f"{sample},{score:.9g},{score > threshold:d}\n".encode())  # 9 digits hold a float32
     except OSError as error:
-        raise UsageError(f"{path}: cannot write the scores ({error.strerror})") from None
+        raise UsageError(f"{path}: cannot write the scores ({error.strerror}); give --scores another place") from None

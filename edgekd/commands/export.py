@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekd.commands.options import json_option, table_options
+from edgekd.outputs import MODEL, Output, data_path, protect
 from edgekd.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def command(
         edgekd export student.pt -o plant.tflite --int8 auto --data labeled.csv
     """
     kind, output = _destination(student, output, format_)
+    protect([("STUDENT", student), ("--data", data_path(data))], [Output("-o", output, MODEL)])
     from edgekd.checkpoint import Checkpoint
     from edgekd.export import export
 
@@ -136,12 +138,14 @@ def _destination(student: Path, output: Path | None, kind: str | None) -> tuple[
 
 def _labeled(data: str, reading: dict[str, Any]) -> Recording:
     from edgekd.data import load
+    from edgekd.file_kinds import require_recording
 
+    require_recording(data, "--data takes a labeled recording")
     recording = load(data, "test", **reading)
     for note in recording.notes:
         click.echo(f"note: {note}", err=True)
     if recording.labels is None or not recording.labels.any() or recording.labels.all():
-        raise UsageError(f"{data}: has no labeled anomaly; --data measures how well they are found")
+        raise UsageError(f"{data}: has no labeled anomaly for --data to measure; name its column with --label-column")
     return recording
 
 

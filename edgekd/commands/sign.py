@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekd.runtime.errors import UsageError
+from edgekd.outputs import SIGNATURE, Output, protect
+from edgekd.runtime.errors import ModelRefused, UsageError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -38,17 +39,24 @@ def command(files: tuple[Path, ...], key: Path | None, new_key: Path | None) -> 
         click.echo(f"{new_key}: private, keep it; {public}: public, for edgekd-run --require-signed")
         return
     assert key is not None
+    from edgekd.runtime.guard.signature import signature_path
+
+    reads = [("--key", key), *((str(file), file) for file in files)]
+    protect(reads, [Output("a signature", signature_path(file), SIGNATURE) for file in files])
     for file in files:
         click.echo(str(_sign(file, key)))
 
 
 def _sign(file: Path, key: Path) -> Path:
     """Sign what the device would take; a file that it would refuse is not worth a signature."""
+    from edgekd.file_kinds import CHECKPOINT, is_checkpoint, next_step
     from edgekd.runtime.files import atomic
     from edgekd.runtime.guard import admit
     from edgekd.runtime.guard.signature import signature_path
 
     private = _private_key(key)
+    if is_checkpoint(file):
+        raise ModelRefused(next_step(file, CHECKPOINT))
     _, data = admit(file, try_first=False)
     path = signature_path(file)
     try:

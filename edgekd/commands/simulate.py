@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from edgekd.outputs import RECORDING, Output, protect
 
 if TYPE_CHECKING:
     from edgekd.simulation.simulate import Simulation
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     "two that no short window shows, slow-leak and cycle-drift.",
 )
 @click.option("--seed", default=0, show_default=True, help="The same seed gives the same file, byte for byte.")
+@click.option("--force", is_flag=True, help="Write over a recording that is there already.")
 @click.option("--json", "as_json", is_flag=True, help="Print what is in the file as JSON on stdout.")
 def command(
     out: str,
@@ -36,6 +40,7 @@ def command(
     faults: bool,
     kinds: tuple[str, ...],
     seed: int,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Write OUT, a .csv or .parquet recording of a simulated plant: rates, loads, temperatures that follow them,
@@ -47,6 +52,7 @@ def command(
         edgekd simulate plant.csv --seed 2
         edgekd simulate leaks.parquet --fault slow-leak --json
     """
+    protect([], [Output("OUT", Path(out), RECORDING)], force)
     from edgekd.data import save
     from edgekd.runtime.errors import UsageError
     from edgekd.simulation.simulate import KINDS, simulate

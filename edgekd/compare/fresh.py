@@ -58,7 +58,7 @@ def peak_bytes() -> int:
 
 def _steps(path: Path, count: int) -> None:
     """Load the model; `count` steps, the first of them announced."""
-    from edgekd.torch_file import is_checkpoint
+    from edgekd.file_kinds import is_checkpoint
 
     if is_checkpoint(path):
         import torch

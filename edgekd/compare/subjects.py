@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgekd.data.recording import Recording
+from edgekd.file_kinds import is_checkpoint
 from edgekd.runtime.container import format_of
 from edgekd.runtime.engines import load_engine
 from edgekd.runtime.errors import GateFailed, MissingExtra, ModelRefused, UsageError
 from edgekd.runtime.guard import admit
 from edgekd.runtime.manifest import STATE_DTYPES
 from edgekd.runtime.selftest import check_self_test, self_test_samples
-from edgekd.torch_file import is_checkpoint
 
 if TYPE_CHECKING:
     from edgekd.checkpoint import Checkpoint

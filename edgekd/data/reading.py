@@ -1,4 +1,4 @@
-"""What was read of a table, before it becomes a recording: `edgekd look` tells it, `Reading.recording` is trained on."""
+"""What was read of a table, before it becomes a recording: `edgekd look` tells it, methods train on it."""
 
 from __future__ import annotations
 

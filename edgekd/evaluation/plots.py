@@ -23,6 +23,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from edgekd.data.recording import Recording
 from edgekd.evaluation.events import Events, check_verdicts, find_events, runs, verdict_points
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.files import atomic
 
 COLUMNS = 1400  # time bins, about one for each pixel of the plotted width
 TOP_SENSORS = 6  # rows of the strip, as many as a glance takes in
@@ -281,9 +282,10 @@ def write(figure: Figure, path: Path | str) -> None:
     """Save a figure in the format of the path's suffix; raises UsageError where it cannot be."""
     FigureCanvasAgg(figure)
     try:
-        figure.savefig(path)
+        with atomic(Path(path)) as file:
+            figure.savefig(file, format=Path(path).suffix[1:] or None)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot write the plot ({error})") from None
+        raise UsageError(f"{path}: cannot write the plot ({error}); give --plot another name or place") from None
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def evaluate_scores(
     if hop < 1:
         raise UsageError(f"hop is {hop}; a verdict speaks for at least one sample")
     if not math.isfinite(threshold):
-        raise UsageError(f"threshold is {threshold}; give a finite number")
+        raise UsageError(f"--threshold {threshold}: give a finite number")
     samples, scores = check_verdicts(verdict_samples, verdict_scores, len(recording))
     positive = scores > threshold
     labels = recording.labels

@@ -10,8 +10,8 @@ import numpy as np
 
 from edgekd.data.checks import require_length, require_same_sensors, same_period
 from edgekd.data.recording import Recording
+from edgekd.file_kinds import is_checkpoint
 from edgekd.runtime.detector import Detector
-from edgekd.torch_file import is_checkpoint
 
 BLOCK = 4096  # samples between two calls of `progress`
 

@@ -37,6 +37,8 @@ def format_of(data: bytes) -> str:
     # onnxruntime would take the second of these for its own format, whatever else it is
     if data[:1] == b"\x08" and data[4:8] != b"ORTM":  # every ONNX writer puts ir_version (field 1, varint) first
         return "onnx"
+    if data[:4] == b"PK\x03\x04":  # torch's archives
+        raise ModelRefused("this is a student, not exported yet; export it first: edgekd export STUDENT.pt")
     raise ModelRefused("this is neither an ONNX nor a TFLite file; give a file written by edgekd export")
 
 

@@ -31,6 +31,7 @@ from edgekd.runtime.gateway.config import read_config
 from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources.reconnect import Door, reason_of
+from edgekd.runtime.sources.row_reader import RowReader
 
 if TYPE_CHECKING:  # most files name no broker
     from paho.mqtt.client import Client
@@ -138,7 +139,7 @@ def _settings(stream: StreamOptions, detector: Detector) -> str:
     assembly.episodes_of(stream, detector)
     if not (stream.frames or stream.raw):
         assembly.columns_of(stream.maps, detector.manifest)
-        assembly.layout_of(stream)
+        assembly.layout_of(stream, detector.manifest)
     return f"fit the model; its threshold is {detector.threshold if stream.threshold is None else stream.threshold:g}"
 
 
@@ -171,7 +172,10 @@ def _files(stream: StreamOptions, detector: Detector | None) -> str:
     """A recording or images: the first of them is read, and has to fit the model where that is known."""
     name = shown(stream.csv or stream.frames or "", 300)
     if detector is not None:
-        next(iter(assembly.open_source(stream, detector)), None)
+        source = assembly.open_source(stream, detector)
+        next(iter(source), None)
+        if isinstance(source.rows, RowReader):
+            source.rows.parser.require_rows()
         return f"{name} fits the model"
     try:
         if stream.csv:

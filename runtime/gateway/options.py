@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.files import identity
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.options import DURATION, MODEL, Options, declare, declared
 
@@ -33,7 +34,7 @@ GOES_WITH = {
     "give_up_after": ("serial", "tcp", "csv"),
     "idle_timeout": ("serial", "tcp"),
     **dict.fromkeys(("sequence", "checksum"), LINES),
-    **dict.fromkeys(("time", "resample"), (*LINES, "mqtt")),
+    **dict.fromkeys(("layout", "time", "resample"), (*LINES, "mqtt")),
 }
 """Keys that mean something with some inputs only."""
 
@@ -137,6 +138,10 @@ def check(options: GatewayOptions) -> None:
             _check_stream(stream)
         except UsageError as error:
             raise UsageError(f"{stream_named(stream.name)}{error}") from None
+        outbox = identity(options.outbox or f"{stream.state}.outbox")
+        for key in ("model", "csv", "frames", "state", "record"):
+            if (path := getattr(stream, key)) and identity(path) == outbox:
+                raise UsageError(f"the outbox would be what {key} names; give it a folder of its own")
 
 
 def _check_stream(options: StreamOptions) -> None:

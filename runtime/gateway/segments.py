@@ -73,7 +73,7 @@ def scan(folder: Path) -> tuple[list[Segment], int]:
     Raises OSError where the folder cannot be listed; a file that cannot be read counts as damaged.
     """
     segments, damaged = [], 0
-    for path in sorted(folder.glob("*.events")):
+    for path in sorted(folder.glob(f"{'[0-9]' * 16}.events")):
         try:
             data = path.read_bytes()
         except OSError:

@@ -102,16 +102,17 @@ def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detect
 
             door = IdleTimeout(door, stream.idle_timeout)
         return assembly.connection(door, stream, detector)
-    columns, layout = assembly.columns_of(stream.maps, manifest), assembly.layout_of(stream)
+    columns, layout = assembly.columns_of(stream.maps, manifest), assembly.layout_of(stream, manifest)
+    likely = stream.layout is None
     if stream.csv and stream.follow:
         from edgekd.runtime.gateway.sources.growing_file import GrowingFile
 
-        return GrowingFile(stream.csv, manifest, columns, layout, stream.give_up_after)
+        return GrowingFile(stream.csv, manifest, columns, layout, stream.give_up_after, likely)
     if stream.mqtt:
         from edgekd.runtime.gateway.mqtt.connection import parse_url
         from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
 
-        return MqttMessages(parse_url(stream.mqtt, "mqtt"), options.secrets, manifest, columns, layout)
+        return MqttMessages(parse_url(stream.mqtt, "mqtt"), options.secrets, manifest, columns, layout, likely)
     return assembly.open_source(stream, detector)
 
 

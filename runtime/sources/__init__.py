@@ -35,6 +35,8 @@ class Row:
     """`time` in seconds since 1970, where the layout can read it."""
     off: bool = False
     """The machine is in a state that the layout leaves out: neither normal nor an alarm."""
+    partial: bool = False
+    """It came in a message that does not name all sensors."""
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.layout import OF_THE_TEXT, PLAIN, Layout
+from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Items, Row, Source, Tally
 from edgekd.runtime.sources.open_file import chunks
@@ -27,7 +26,12 @@ class CsvFile(Source):
     live = False
 
     def __init__(
-        self, path: str | Path, manifest: Manifest, columns: dict[str, str], layout: Layout = PLAIN, likely: bool = False
+        self,
+        path: str | Path,
+        manifest: Manifest,
+        columns: dict[str, str],
+        layout: Layout = PLAIN,
+        likely: bool = False,
     ) -> None:
         self.name = str(path)
         self._shown = shown(self.name, 300)
@@ -37,8 +41,8 @@ class CsvFile(Source):
         except OSError as error:
             raise UsageError(f"{self._shown}: {error.strerror}; give a CSV file with the model's sensors") from None
         if likely and not _fits(layout, manifest, columns, self._first):
-            layout = replace(layout, **{name: getattr(PLAIN, name) for name in OF_THE_TEXT})
-        self.rows: RowReader = RowReader(manifest, columns, "fits", self._shown, layout)
+            layout = layout.without_text()
+        self.rows: RowReader = RowReader(manifest, columns, "fits", self._shown, layout, likely=likely)
         self._sorted = layout.sort or bool(layout.tag)
         self._skip = 0
         self._hop = manifest.hop
@@ -56,15 +60,16 @@ class CsvFile(Source):
                 found = self.rows.rows_of(self.rows.splitter.feed(data))
                 if self._sorted:
                     rows += found
-                else:
+                elif self.rows.parser.rows:  # else nothing is to be said but why there are none
                     yield self._left(self.rows.samples_of(found))
         except OSError as error:
             raise InputLost(f"{self._shown}: cannot be read further ({error.strerror})") from None
         if self._sorted:
             rows += self.rows.rows_of(self.rows.splitter.end(), whole=False)
             yield self._left(self.rows.samples_of(in_order(rows)))
-        yield self._left(self.rows.end())
+        last = self.rows.end()
         self.rows.parser.require_rows()
+        yield self._left(last)
 
     def _pieces(self) -> Iterator[bytes]:
         yield self._first

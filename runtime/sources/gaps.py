@@ -37,6 +37,7 @@ class Gaps:
         self._wraps_at = self._wrapped = wraps_at
         self._largest = 0
         self._steady = 0
+        self._told = False  # that a time cannot be read
         self._old_in_a_row = 0
         self._last: float | None = None  # count or seconds of the newest row
         self._last_label: object = None
@@ -53,7 +54,7 @@ class Gaps:
         label = row.time if self._by_time else row.sequence
         at = row.seconds if self._by_time else row.sequence
         if at is None:
-            return [row]
+            return [row] if label is None or not self._by_time or self._told else [self._unreadable(label), row]
         ahead = self._ahead(at)
         reason = f"{'time' if self._by_time else 'sequence'} {shown(label, 40)} after {shown(self._last_label, 40)}"
         if ahead <= 0:
@@ -68,6 +69,11 @@ class Gaps:
         what = "the sender or its clock began again" if missing is None else f"{missing} samples are missing"
         words = f"{what} ({reason}); verdicts come again after the warm-up"
         return [InputEvent("input_gap", words, {"samples": missing, "reason": reason}, rewarm=True), row]
+
+    def _unreadable(self, label: object) -> InputEvent:
+        self._told = True
+        words = f"the time '{shown(label, 40)}' cannot be read, so gaps are not noticed; give its time_format in a --layout"
+        return InputEvent("time_unreadable", words, {"time": shown(label, 40)})
 
     def _ahead(self, at: float) -> int:
         """How many samples after the last: 1 for the next, 0 for the same, below for older."""

@@ -67,7 +67,7 @@ def pairs(text: str) -> dict[str, Any]:
 
 
 def line_protocol(text: str) -> dict[str, Any] | None:
-    """`measurement,tag=x field=1,other=2 1740981600000000000`: tags, fields, and `time`; None where it is no such line."""
+    """`measurement,tag=x a=1,b=2 1740981600000000000`: tags, fields, and `time`; None where it is no such line."""
     parts = _UNESCAPED.split(text)
     if not 2 <= len(parts) <= 3 or "=" not in parts[1] or (len(parts) == 3 and not parts[2].lstrip("-").isdigit()):
         return None

@@ -45,12 +45,12 @@ class Merger:
 
     def _decide(self, row: Row, done: list[Row | InputEvent]) -> bool:
         """Whether to go on with this row; else it waits for the next, or rows pass as they are from it on."""
-        missing = np.isnan(row.values)
-        if self._open is None and missing.any() and not missing.all():
+        said = ~np.isnan(row.values)
+        if self._open is None and row.partial:
             self._open = row
             return False
         waiting, self._open = self._open, None
-        if waiting is not None and missing.any() and (missing | np.isnan(waiting.values)).all() and not missing.all():
+        if waiting is not None and row.partial and np.isnan(waiting.values[said]).all():
             self._merging = True
             words = "messages hold some of the sensors only: those of one period are merged"
             done += [InputEvent("merging", words), *self._put(waiting)]

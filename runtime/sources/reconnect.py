@@ -114,7 +114,7 @@ class Reconnecting(Source):
                 if first and lines:
                     first = False
                     self.rows.parser.offer_header(lines.pop(0))  # of use even where its first character is missing
-                items = self.rows.rows_of(lines)
+                items = self.rows.samples_of(self.rows.rows_of(lines))
                 if garbled.observe():
                     words = f"most of what {self._shown} says is no sample: {self._door.garbled}"
                     items.append(self._event("input_garbled", words, check=self._door.garbled))

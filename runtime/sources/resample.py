@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,12 @@ class Grid:
     gap: words for starting anew. label: the time label of a sample, by the middle of its cell.
     """
 
+    kind: type[np.floating[Any]] = np.float32
+    """Of the samples' values."""
+
     def __init__(self, manifest: Manifest, rule: Rule, aligned: bool, gap: str, label: Label) -> None:
+        self.off = False
+        """The open cell held a row that is not for the detector."""
         self.late = 0
         """Values dropped because their cell was over."""
         self._period_s = manifest.period_s
@@ -100,9 +106,13 @@ class Grid:
         sample = np.full(len(self._sum), np.nan)
         np.divide(self._sum, self._count, out=sample, where=self._count > 0)
         middle_s = self._first_s + self._open * self._period_s
+        said = bool(self._count.any())
         self._sum[:] = self._count[:] = 0
         self._open += 1
-        return Row(sample, self._label(middle_s))
+        off, self.off = self.off and not said, False
+        label = self._label(middle_s)
+        seconds = label if isinstance(label, float) else None
+        return Row(sample.astype(self.kind), label, seconds=seconds, off=off)
 
     def _start_anew(self) -> InputEvent:
         self._first_s = None
@@ -131,7 +141,8 @@ class Resampler(Grid):
             if isinstance(row, InputEvent):
                 items.append(row)
                 continue
-            items += self.put(self._seconds(row), row.values)
+            items += self.put(self._seconds(row), np.full_like(row.values, np.nan) if row.off else row.values)
+            self.off = self.off or row.off
             self._newest = row.time
         if self._live and self._labeled_s is None:
             items += self.tick(time.monotonic())

@@ -1,7 +1,7 @@
 """One line of text to one row of samples, by the layout of its logger.
 
-Columns are matched by name where the line's source names them (a header, the layout, JSON keys, NAME=VALUE), by position
-otherwise. Other columns are ignored, so that a labelled recording can be replayed as it is.
+Columns are matched by name where the line's source names them (a header, the layout, JSON keys, NAME=VALUE), else by
+position. Other columns are ignored, so that a labelled recording can be replayed as it is.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class RowParser:
 
     names: n sensor names in column order. columns: sensor name -> the source's name for it, where they differ.
     switches: sensors that may say ON or OFF, true or false; for all others that is no value.
+    likely: the layout is that of the training: this input may lack its time or tag columns.
     first_line says how the input begins: "fits" (a file: a header with every sensor, or a row, perhaps after other
     lines), "header fits" (if its first line is a header, then one with every sensor), "anything" (a serial line, where
     noise comes first). UsageError where it does not; every other line that is no row is counted in `tally` and skipped.
@@ -59,6 +60,7 @@ class RowParser:
         layout: Layout = PLAIN,
         tally: Tally | None = None,
         switches: frozenset[str] = frozenset(),
+        likely: bool = False,
     ) -> None:
         self.tally = tally or Tally()
         self.lines = 0
@@ -77,6 +79,7 @@ class RowParser:
         """Bytes of the longest line: 32 characters a number, and JSON repeats the names."""
         self._mapped = bool(columns)
         self._rule = first_line
+        self._likely = likely
         self._source = source
         self._cells = Cells(layout)
         self._only = [Condition(text) for text in layout.only]
@@ -88,7 +91,7 @@ class RowParser:
         self._width = 0
         self._offered = False  # the column names are from a line that may be torn
         self._quick: tuple[str, Places] | None = None  # separator and places, while lines are plain numbers
-        self._why = ""  # the first line that was no row is none
+        self._why = self._header_lacks = ""  # why the first line that was no row is none; a header, no sensors'
         if layout.names:
             self._take_header(list(layout.names))
 
@@ -128,7 +131,7 @@ class RowParser:
         """Raise UsageError where nothing so far was a row, with what the first line lacks."""
         if not self.rows and self._why:
             wanted = f"neither a header with the model's sensors nor a row of {self._n} numbers"
-            raise UsageError(f"{self._source}: {wanted} ({self._why})")
+            raise UsageError(f"{self._source}: {self._header_lacks or f'{wanted} ({self._why})'}")
 
     def offer_header(self, line: bytes) -> None:
         """A line that may be torn: take its column names if every sensor's is among them, else leave it."""
@@ -153,7 +156,7 @@ class RowParser:
             return None
         label = fields[places.time[0]].strip() or None if places.time else None
         seconds = self.times.seconds(label) if label else None
-        if label and seconds is None and self.layout.time_format:
+        if label and seconds is None:
             return None
         sequence = None if places.sequence is None else fields[places.sequence].strip()
         if sequence is not None and not sequence.isdigit():
@@ -176,7 +179,8 @@ class RowParser:
                 raise
             if self._take_header(cells):
                 return None
-            self._refuse_header(cells)
+            if any(mark in text for mark in ",;\t|"):  # else it is prose
+                self._refuse_header(cells)
             raise
         return row
 
@@ -212,7 +216,7 @@ class RowParser:
         if time == "" or not (isinstance(time, str) or (type(time) in (int, float) and abs(time) < 1e20)):
             time = None
         seconds = None if time is None else self.times.seconds(time)
-        if seconds is None and self.layout.time_format not in ("", "none") and places.time:
+        if seconds is None and time is not None and self.layout.time_format not in ("", "none") and not self._likely:
             raise NoSample(f"'{shown(time, 40)}' is no time of the form {self.layout.time_format}")
         if places.tag is not None:
             values = [NAN] * self._n
@@ -226,33 +230,38 @@ class RowParser:
         sequence = None if places.sequence is None else _sequence(pick(places.sequence))
         numbers = np.frombuffer(array(self._kind, values), self._kind)
         off = not all(condition.holds(pick(place)) for condition, place in zip(self._only, places.only))
-        return Row(numbers, time, None, sequence, seconds, off)
+        partial = places.tag is not None or (isinstance(cells, dict) and not all(name in cells for name in self._columns))
+        return Row(numbers, time, None, sequence, seconds, off, partial)
 
     def _number(self, value: Any, i: int) -> float:
         try:
             return self._cells.number(value, self._switch[i])
         except Boolean as error:
-            self.tally.refuse(f"{self._names[i]}: {error}")
+            self.tally.refuse(f"{shown(self._columns[i], 40)}: {error}")
             return NAN
 
     def _knows(self, found: dict[str, Any]) -> bool:
-        return not self._wanted.isdisjoint(found) or self.layout.tag in found
+        return not self._wanted.isdisjoint(found) or (self.layout.tag or None) in found
 
     def _by_key(self, cells: dict[str, Any]) -> Places:
         """Places in a dict: the names themselves."""
         time: Sequence[str] = self.layout.time
-        if not time:
+        if not time or (self._likely and time[0] not in cells):
             time = [key for key in cells if key not in self._wanted and key.lower() in TIME_NAMES][:1]
-        tag = self.layout.tag if self.layout.tag in cells else None
+        tag = self.layout.tag if self.layout.tag and self.layout.tag in cells else None
         only = [condition.name for condition in self._only]
-        return Places(self._columns, time, self.layout.sequence or None, self._group or None, only, tag, self.layout.value)
+        return Places(
+            self._columns, time, self.layout.sequence or None, self._group or None, only, tag, self.layout.value
+        )
 
     def _by_position(self, cells: list[Any]) -> Places:
         """Places in a line without names."""
         count, n = len(cells), self._n
-        if self._mapped or self.layout.tag or (self.layout.time and isinstance(cells[0], str)):
-            option = "map" if self._mapped else "time"
-            raise NoSample(f"no header yet, and --{option} goes by its names")
+        if self._header_lacks and self._rule == "fits":  # a file of other columns
+            raise NoSample(self._header_lacks)
+        if self._mapped or ((self.layout.tag or self.layout.time) and isinstance(cells[0], str) and not self._likely):
+            option = "--map" if self._mapped else "--time" if self.layout.time else "tag"
+            raise NoSample(f"no header yet, and {option} goes by its names")
         if self.layout.sequence:
             if count != n + 1:
                 raise NoSample(f"{count} columns and no header, the model has {n} sensors and a sequence")
@@ -262,7 +271,8 @@ class RowParser:
             return Places(range(n))
         if count == n:
             return Places(range(n), only=self._conditions(self._columns))
-        if count == n + 1 and isinstance(cells[0], str) and self.times.seconds(cells[0]) is not None:
+        first = cells[0] if cells else None
+        if count == n + 1 and isinstance(first, str) and not self._reads(first) and self.times.seconds(first) is not None:
             return Places(range(1, n + 1), (0,), only=[1 + i for i in self._conditions(self._columns)])
         raise NoSample(f"{count} columns and no header, the model has {n} sensors")
 
@@ -274,27 +284,25 @@ class RowParser:
 
     def _take_header(self, fields: list[str]) -> bool:
         layout = self.layout
-        wanted = {layout.tag, layout.value} if layout.tag else self._wanted
+        tag = layout.tag if layout.tag in fields or not self._likely else ""
+        wanted = {tag, layout.value} if tag else self._wanted
         if not wanted <= set(fields):
             return False
         if any(fields.count(name) > 1 for name in wanted):
             raise NoSample("the header names a sensor's column twice")
-        for option, column in (
-            *(("--time", name) for name in layout.time),
-            ("--sequence", layout.sequence),
-            ("group", self._group),
-        ):
+        optional = [("--time", name) for name in layout.time] + [("group", self._group)]
+        for option, column in [("--sequence", layout.sequence), *([] if self._likely else optional)]:
             if column and column not in fields:
                 raise NoSample(f"the header lacks '{shown(column, 40)}', the column of {option}")
         self._offered, self._width = False, len(fields)
         at = {name: i for i, name in enumerate(fields)}
         self._places = Places(
-            [] if layout.tag else [at[name] for name in self._columns],
-            [at[name] for name in layout.time] or _usual_time(fields, self._wanted),
-            at.get(layout.sequence) if layout.sequence else None,
+            [] if tag else [at[name] for name in self._columns],
+            [at[name] for name in layout.time if name in at] or _usual_time(fields, self._wanted),
+            at[layout.sequence] if layout.sequence else None,
             at.get(self._group) if self._group else None,
             self._conditions(fields),
-            at.get(layout.tag) if layout.tag else None,
+            at[tag] if tag else None,
             at.get(layout.value),
         )
         return True
@@ -310,7 +318,7 @@ class RowParser:
         message = f"the header lacks {listed}{more}; name its column with --map '{lacking[0]}=COLUMN'"
         if self.lines == 1 and self._rule == "header fits":
             raise UsageError(f"{self._source}, line 1: {message}")
-        self._why = f"line {self.lines}: {message}"
+        self._header_lacks = message
         raise NoSample(message)
 
     def _reads(self, field: str) -> bool:

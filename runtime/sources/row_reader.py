@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, Tally
@@ -60,9 +62,10 @@ class RowReader(Tally):
         source: str = "input",
         layout: Layout = PLAIN,
         live: bool = False,
+        likely: bool = False,
     ) -> None:
-        switches = frozenset(sensor.name for sensor in manifest.sensors if 0 <= sensor.low and sensor.high <= 1)
-        self.parser = RowParser(manifest.names, columns, first_line, source, layout, self, switches)
+        switches = frozenset(sensor.name for sensor in manifest.sensors if sensor.low >= 0 and sensor.high <= 1)
+        self.parser = RowParser(manifest.names, columns, first_line, source, layout, self, switches, likely)
         self.splitter = LineSplitter(self.parser.limit)
         self.merger: Merger | None = None
         self.gaps: Gaps | None = None
@@ -89,6 +92,8 @@ class RowReader(Tally):
             from edgekd.runtime.sources.difference import Difference
 
             self.difference = Difference(manifest.names, layout.difference)
+            if self.resampler:
+                self.resampler.kind = np.float64
 
     def feed(self, data: bytes) -> list[Row | InputEvent]:
         """The rows that `data` completes, and what is to be told of them; where it is empty, what time completes."""

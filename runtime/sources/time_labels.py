@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.layout import Layout
@@ -32,10 +31,7 @@ class TimeLabels:
         self._elapsed = layout.time_format == "elapsed"
         self._last: float | None = None
         self._step = self._ahead = 0.0
-        try:
-            self._zone = ZoneInfo(layout.timezone) if layout.timezone else None
-        except (ZoneInfoNotFoundError, ValueError):
-            raise UsageError(f"time zone '{layout.timezone}' is not known here; write it as Europe/Berlin") from None
+        self._zone = _zone(layout.timezone) if layout.timezone else None
         self.set_back = 0
         """Times that the clock was set back by an hour."""
 
@@ -60,11 +56,11 @@ class TimeLabels:
                 at = max(at, moment.replace(tzinfo=self._zone, fold=1).timestamp())
         else:
             at = moment.replace(tzinfo=UTC).timestamp() + self._ahead
-            if last is not None and self._ordered and at < last and self._step > 0:
-                if abs(at + HOUR_S - last - self._step) <= self._step / 2:
-                    self._ahead += HOUR_S
-                    self.set_back += 1
-                    at += HOUR_S
+            back = last is not None and self._ordered and at < last
+            if back and abs(at + HOUR_S - last - self._step) <= self._step / 2:
+                self._ahead += HOUR_S
+                self.set_back += 1
+                at += HOUR_S
         if last is not None and at > last:
             self._step = at - last
         self._last = at
@@ -77,6 +73,15 @@ class TimeLabels:
             at += DAY_S
         self._last = at
         return at
+
+
+def _zone(name: str) -> tzinfo:
+    from zoneinfo import ZoneInfo
+
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise UsageError(f"time zone '{name}' is not known here; write it as Europe/Berlin") from None
 
 
 def reader(time_format: str) -> Callable[[Any], Moment]:

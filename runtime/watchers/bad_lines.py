@@ -30,4 +30,4 @@ class BadLines(Watcher):
         if count:
             self._due = time.monotonic() + EVERY_S
             self._loop.emit({"event": "bad_lines", "count": count, "total": total, "reason": reason})
-            self._loop.say(f"skipped {count} {rows.unit} that are no samples ({reason})")
+            self._loop.say(f"{count} {rows.unit} hold no sample, or no number where one should be ({reason})")

@@ -113,8 +113,8 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "arrays.npz", a=np.zeros(3))
     for name, says in (
         ("changed.onnx", "changed after export"),
-        ("table.csv", "neither an ONNX nor a TFLite file"),
-        ("arrays.npz", "not a student checkpoint"),
+        ("table.csv", "is a recording; distill it first"),
+        ("arrays.npz", "is a recording; distill it first"),
         ("missing.onnx", "no such file"),
     ):
         with pytest.raises(ModelRefused, match=says):

@@ -195,7 +195,7 @@ def test_command_tells_people_on_stderr(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["simulate", out, "--samples", "900", "--fault", "spike-burst", "--sensors", "3"])
     assert result.stdout == ""
     assert f"{out}: 900 samples of 3 sensors, 15.0 hours," in result.stderr and "spike-burst" in result.stderr
-    result = CliRunner().invoke(cli, ["simulate", out, "--samples", "50", "--fault-free"])
+    result = CliRunner().invoke(cli, ["simulate", out, "--samples", "50", "--fault-free", "--force"])
     assert "no faults" in result.stderr
     recording = load(out)
     assert recording.labels is not None and not recording.labels.any()

@@ -27,7 +27,7 @@ from edgekd.runtime.gateway.mqtt.publish import Publisher
 from edgekd.runtime.gateway.mqtt.subscribe import MessageReader, MqttMessages
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.sources import InputEvent, Row
-from edgekd.runtime.sources.row_parser import Layout
+from edgekd.runtime.layout import Layout
 
 pytest.importorskip("paho.mqtt.client")
 N, COUNT = 3, 240
@@ -152,7 +152,7 @@ def test_one_sensor_a_topic_is_aligned_by_time() -> None:
 def test_a_time_of_another_name_and_another_rate_than_the_models() -> None:
     rows: dict[str, list[Any]] = {"whole": [], "single": []}
     for kind, found in rows.items():
-        reader = MessageReader(step_manifest(2, 1), {}, "x", Layout(time="Measured", resample="mean"))
+        reader = MessageReader(step_manifest(2, 1), {}, "x", Layout(time=("Measured",), resample="mean"))
         for at in range(9):  # four a second
             time_ = f'"Measured": {1e9 + at / 4}, "time": 1'
             if kind == "whole":

@@ -152,7 +152,7 @@ def test_killed_and_resumed_it_is_the_uninterrupted_student(data: Path, tmp_path
         (["--method", "linear", "--set", "detector=best"], "is none of mahalanobis"),
         (["--method", "linear", "--teacher", "STUDENT"], "not a teacher"),
         (["--teacher", "missing.pt"], "missing.pt: no such file"),
-        (["--teacher", "DATA"], "not a student checkpoint"),
+        (["--teacher", "DATA"], "is a recording; distill it first"),
         (["--teacher", "STUDENT"], "a student, not a teacher"),
         (["-o", "DATA/student.pt"], "cannot be written"),
         (["--period-s", "-1"], "give a number of seconds above 0"),
@@ -310,7 +310,7 @@ def test_a_checkpoint_cut_anywhere_is_refused_in_one_line(tmp_path: Path, tiny_s
             Checkpoint.load(cut)
         assert len(str(error.value).splitlines()) == 1
     cut.write_bytes(b"t,a,b\n0,1,2\n")
-    with pytest.raises(ModelRefused, match="not a student checkpoint"):
+    with pytest.raises(ModelRefused, match="is a recording"):
         Checkpoint.load(cut)
 
 

@@ -14,7 +14,8 @@ from step_models import step_file, step_manifest, step_samples
 from edgekd.runtime.sources import InputEvent, Row
 from edgekd.runtime.sources.csv_file import CsvFile
 from edgekd.runtime.sources.gaps import SET_BACK, STEADY
-from edgekd.runtime.sources.row_parser import Layout, RowParser
+from edgekd.runtime.layout import Layout
+from edgekd.runtime.sources.row_parser import RowParser
 from edgekd.runtime.sources.row_reader import RowReader
 
 WINDOW = 8
@@ -125,7 +126,7 @@ def test_a_checksum_refuses_what_was_damaged() -> None:
 
 
 def test_the_named_columns_are_found_wherever_they_stand() -> None:
-    layout = Layout(sequence="n", time="when")
+    layout = Layout(sequence="n", time=("when",))
     parser = RowParser(("a", "b"), layout=layout)
     assert parser.parse(b"b,when,n,a,time") is None
     for text in (b"2,noon,7,1,x", b'2,"noon",7,1,x', b'{"n":"7","a":1,"when":"noon","b":2,"ts":1}'):

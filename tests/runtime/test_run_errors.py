@@ -45,9 +45,9 @@ def folder(folder: Path) -> Path:
         (
             "--model m.onnx --csv two.csv",
             2,
-            "two.csv, line 1: the header lacks 's2'; name its column with --map 's2=COLUMN'",
+            "two.csv: the header lacks 's2'; name its column with --map 's2=COLUMN'",
         ),
-        ("--model m.onnx --csv m.onnx", 2, "m.onnx, line 1: neither a header"),
+        ("--model m.onnx --csv m.onnx", 2, "m.onnx: is no text"),
         ("--model m.onnx --csv header.csv", 2, "header.csv: holds no samples"),
         (
             "--model m.onnx --csv x.csv --map t=s1",

@@ -9,7 +9,7 @@ import pytest
 from bench.promises import loaded_lines
 from bench.promises.loaded_lines import BOUNDS, CSV, LIBRARY, LOOP, RUNTIME, SERIAL
 
-REACHED = {**BOUNDS, RUNTIME: 5457}  # of all the runtime its bound is still to be reached: it does not grow meanwhile
+REACHED = {**BOUNDS, RUNTIME: 5487}  # of all the runtime its bound is still to be reached: it does not grow meanwhile
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,9 @@ def train(recording: Recording, config: AnomalyLLMConfig, how: Training) -> Trai
     if full is not None and config.tier != MINI:
         raise UsageError("AnomalyLLM trains its teacher with the student; leave out --teacher, or --set tier=mini")
     if full is not None and (not isinstance(full, AnomalyLLMStep) or full.config.tier != FULL):
-        raise UsageError("the given teacher is no full detector of AnomalyLLM, which a mini-teacher is made of")
+        raise UsageError(
+            "a mini-teacher is made of a full detector; leave out --teacher, or give one of --method anomalyllm"
+        )
     if full is None:
         full, histories["student"] = train_both(recording, config, how)
         if config.tier == FULL:

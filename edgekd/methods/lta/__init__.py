@@ -22,11 +22,14 @@ def train(recording: Recording, config: LTAConfig, how: Training) -> Trained:
     teacher, histories = how.teacher, {}
     _, kept = untrained(recording, config)  # a student that cannot be is refused before the teacher is trained
     if teacher is not None and not isinstance(teacher, LTAStep):
-        raise UsageError("the given teacher is of another method; LTA distills from an LTA teacher")
+        raise UsageError(
+            "the given teacher is of another method; leave out --teacher, or --method regression takes any"
+        )
     if teacher is not None and teacher.scaler.kept.tolist() != kept.tolist():
         raise UsageError(
             f"the given teacher looks at {teacher.m} sensors, this student at {len(kept)} others or more or fewer: "
-            "other sensors were constant in its training; train a teacher on this recording, or --set drop_constant"
+            "other sensors were constant in its training; leave out --teacher, or --set drop_constant="
+            f"{str(not config.drop_constant).lower()}"
         )
     if teacher is None and config.distill:
         teacher, histories["teacher"] = train_teacher(recording, config, how)

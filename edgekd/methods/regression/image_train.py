@@ -138,11 +138,13 @@ def _require(recording: Recording, config: RegressionConfig, how: Training) -> N
             raise UsageError(f"{how.outliers.source}: a single outlier; give at least two, one of them validates")
     given = len(how.teachers) or int(how.teacher is not None)
     if how.teacher_scores is not None:
-        raise UsageError("scores in a file teach a series; images are taught by an autoencoder or another image model")
+        raise UsageError(
+            "--teacher-scores teaches a series; for images leave it out, or give an image model by --teacher"
+        )
     if config.co_learning and given:
-        raise UsageError("co-learning trains its own teacher beside the student; leave out the given one")
+        raise UsageError("co-learning trains its own teacher beside the student; leave out --teacher")
     if given > 1:
-        raise UsageError(f"{given} teachers were given; images are taught by one")
+        raise UsageError(f"{given} teachers were given; images are taught by one; leave out all but one --teacher")
 
 
 def _given(how: Training, recording: Recording, scaler: SampleScaler) -> tuple[Teach | None, str]:
@@ -151,7 +153,7 @@ def _given(how: Training, recording: Recording, scaler: SampleScaler) -> tuple[T
     if teacher is None:
         return None, ""
     if not isinstance(teacher, ImageModule) or teacher.shape[2] != recording.n_sensors:
-        raise UsageError("the given teacher is not of images of this shape; leave it out, or train one on these images")
+        raise UsageError("the given teacher is not of images of this shape; leave out --teacher")
     ratio = float(scaler.scale[0] / teacher.scaler.scale[0])
     shift = float((scaler.offset[0] - teacher.scaler.offset[0]) / teacher.scaler.scale[0])
     teacher.to(how.device)

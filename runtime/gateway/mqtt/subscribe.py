@@ -22,11 +22,13 @@ import numpy as np
 
 from edgekd.runtime.gateway.mqtt.connection import KEEPALIVE_S, Address, Connection, Secrets, stable_client_id
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import END_S, InputEvent, Items, Row, Source, window_samples
+from edgekd.runtime.sources.cells import Cells
 from edgekd.runtime.sources.resample import Grid
-from edgekd.runtime.sources.row_parser import MISSING, PLAIN, TIME_NAMES, Layout, seconds_of
 from edgekd.runtime.sources.row_reader import RowReader
+from edgekd.runtime.sources.time_labels import TIME_NAMES
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -45,10 +47,11 @@ class MqttMessages(Source):
         manifest: Manifest,
         columns: dict[str, str],
         layout: Layout = PLAIN,
+        likely: bool = False,
         keepalive_s: int = KEEPALIVE_S,
     ) -> None:
         self.name = str(address)
-        self.rows: MessageReader = MessageReader(manifest, columns, self.name, layout)
+        self.rows: MessageReader = MessageReader(manifest, columns, self.name, layout, likely)
         self.reconnects: int = 0  # times that the broker came back
         self._window_s = window_samples(manifest) * manifest.period_s
         name = secrets.client_id or stable_client_id(str(address), manifest.digests.file, "in")
@@ -163,13 +166,16 @@ class MessageReader(RowReader):
 
     unit = "messages"
 
-    def __init__(self, manifest: Manifest, columns: dict[str, str], source: str, layout: Layout = PLAIN) -> None:
-        super().__init__(manifest, columns, "anything", source, layout, live=True)
+    def __init__(
+        self, manifest: Manifest, columns: dict[str, str], source: str, layout: Layout = PLAIN, likely: bool = False
+    ) -> None:
+        super().__init__(manifest, columns, "anything", source, layout, True, likely)
         self._index = {columns.get(name, name): i for i, name in enumerate(manifest.names)}
-        rule, aligned = layout.resample or "mean", layout.resample is not None
+        rule, aligned = layout.resample or "mean", bool(layout.resample)
         gap = "values are missing for longer than the model looks back"
         self._grid = Grid(manifest, rule, aligned, gap, lambda middle_s: middle_s if self._labeled else None)
-        self._time_key = layout.time
+        self._time_key = layout.time[0] if layout.time else None
+        self._numbers = Cells(layout)
         self._values = np.full(len(manifest.names), np.nan)
         self._labeled: bool | None = None
         self._newest_s = 0.0
@@ -182,13 +188,14 @@ class MessageReader(RowReader):
             return self.feed(payload + b"\n")
         try:
             value, label = _value(payload, self._time_key)
+            number = self._numbers.number(value)
         except ValueError as error:
             self.refuse(f"{shown(topic, 60)}: {error}")
             return []
         self._open = True
-        self._values[index] = value
+        self._values[index] = number
         late = self._grid.late
-        samples = self._grid.put(self._time_of(seconds_of(label)), self._values)
+        samples = self._grid.put(self._time_of(self.parser.times.seconds(label)), self._values)
         if self._grid.late > late:
             self.refuse("values come too late")
         self._values[index] = np.nan
@@ -212,11 +219,11 @@ class MessageReader(RowReader):
         return self._newest_s
 
 
-def _value(payload: bytes, time_key: str | None) -> tuple[float, str | float | None]:
+def _value(payload: bytes, time_key: str | None) -> tuple[Any, str | float | None]:
     """A value and its time label in a message of one sensor; ValueError where there is none."""
     text = payload.decode(errors="replace").strip()
     if text[:1] != "{":
-        return _float(text), None
+        return text, None
     try:
         found = json.loads(text)
         if "value" not in found:
@@ -225,15 +232,4 @@ def _value(payload: bytes, time_key: str | None) -> tuple[float, str | float | N
         raise ValueError('neither a number nor {"value": …}') from None
     label = found.get(time_key or next((key for key in found if key.lower() in TIME_NAMES), None))
     usable = isinstance(label, (int, float, str)) and not isinstance(label, bool)
-    return _float(found["value"]), label if usable else None
-
-
-def _float(value: Any) -> float:
-    if value is None or (isinstance(value, str) and value.lower() in MISSING):
-        return float("nan")
-    try:
-        if isinstance(value, (int, float, str)) and "_" not in str(value):
-            return float(value)
-    except (ValueError, OverflowError):
-        pass
-    raise ValueError(f"'{shown(str(value), 40)}' is no number")
+    return found["value"], label if usable else None

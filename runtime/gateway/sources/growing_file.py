@@ -17,9 +17,9 @@ from typing import Any
 
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, Items, Row, Source
-from edgekd.runtime.sources.row_parser import PLAIN, Layout
 from edgekd.runtime.sources.row_reader import RowReader
 
 TAIL_BYTES = 65536  # a line ends in it
@@ -37,11 +37,12 @@ class GrowingFile(Source):
         columns: dict[str, str],
         layout: Layout = PLAIN,
         give_up_after_s: float | None = None,
+        likely: bool = False,
     ) -> None:
         """give_up_after_s: raise InputLost where the file has been gone for so long."""
         self.name = str(path)
         self._shown = shown(self.name, 200)
-        self.rows: RowReader = RowReader(manifest, columns, "anything", self._shown, layout, live=True)
+        self.rows: RowReader = RowReader(manifest, columns, "anything", self._shown, layout, True, likely)
         self.reconnects: int = 0  # times that the file was rotated
         self._path = Path(path)
         self._give_up_after_s = give_up_after_s
