@@ -36,8 +36,8 @@ RARE = 0.05
 """Share of the samples that a number of no known meaning may have."""
 LEVELS = 12
 """Different values, and steps up, that a sensor has at least; a set point or a state has fewer."""
-RESETS = 0.01
-"""Steps down that a total has at most, of its steps up: a tank that is filled and emptied has more."""
+RESETS = 3
+"""Times that a total begins anew at most; what does so more often, as a tank that is filled, is learned as it is."""
 SPIKE, SPIKES = 4.0, 10
 """How far a spike is from the median, in distances of the farthest other sample, and how many they may be."""
 STUCK, STUCK_SAMPLES = 10, 30
@@ -245,7 +245,7 @@ class _Sensor:
         period = self._reading.period_s
         of_time = any(abs(step - period / unit) <= 1e-3 * step + slack for unit in (1e-3, 1, 60, 3600, 86400))
         even = (np.abs(up - step) <= slack).mean() > 0.98
-        wraps = len(down) > 0 and bool((np.abs(down + high - low) <= slack).all())
+        wraps = high - low > (LEVELS - 2) * step and len(down) > 0 and bool((np.abs(down + high - low) <= slack).all())
         if even and (wraps or (not len(down) and (step == 1 or of_time) and whole)):
             return self._suspect("counter", f"{_number(low)} to {_number(high)}", "--ignore")
         return None
@@ -262,14 +262,14 @@ class _Sensor:
     def _grows(self, steps: np.ndarray) -> Suspect | None:
         """A total: never less than before, but where it begins anew."""
         up, down = np.flatnonzero(steps > 0), np.flatnonzero(steps < 0)
-        if len(up) < LEVELS or len(down) > RESETS * len(up) or self._steps_taken:
+        if len(up) < LEVELS or len(down) > RESETS or self._steps_taken:
             return None
         low, high = float(self._values.min()), float(self._values.max())
         if len(down) and float(self._values[down + 1].max()) > low + 0.02 * (high - low):
             return None
         if len(np.unique(up * 4 // len(steps))) < 4 and not len(down):  # a warm-up ends
             return None
-        resets = f", {len(down)} times from the beginning" if len(down) else ""
+        resets = f", anew {len(down)} times" if len(down) else ""
         return self._suspect("grows", f"{_number(low)} to {_number(high)}{resets}", "--difference")
 
     def _stuck(self, steps: np.ndarray) -> Suspect | None:
