@@ -15,7 +15,7 @@ from rich.text import Text
 
 from edgekd.data.gaps import true_runs
 from edgekd.data.reading import Reading
-from edgekd.data.suspects import KINDS, Suspect, options_of, remedy, sentences
+from edgekd.data.suspects import KINDS, Suspect, all_notes, options_of, remedy
 from edgekd.runtime.duration import duration
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import Layout
@@ -60,7 +60,7 @@ def to_json(reading: Reading, found: Sequence[Suspect], following: str) -> dict[
         "left_out": reading.left_out,
         "labels": None if labels is None else {"events": len(true_runs(labels)), "share": round(float(labels.mean()), 6)},
         "layout": {f.name: value for f in fields(Layout) if (value := getattr(reading.layout, f.name))},
-        "notes": [*reading.notes, *sentences(found)],
+        "notes": all_notes(reading.notes, found),
         "suspects": [
             {"sensor": s.sensor, "kind": s.kind, "words": s.words, "ranges": s.ranges[:RANGES]} for s in found
         ],
@@ -125,7 +125,8 @@ def _about_time(reading: Reading) -> list[str]:
         words = [
             f"{duration(gap.seconds)} before sample {gap.sample:,}" for gap in sorted(longest, key=lambda g: g.sample)
         ]
-        lines.append(f"gaps: {len(reading.gaps):,}: {', '.join(words)}{' …' * (len(reading.gaps) > LISTED)}")
+        count = len(reading.gaps)
+        lines.append(f"{count:,} gap{'s' * (count > 1)}: {', '.join(words)}{' …' * (count > LISTED)}")
     return lines
 
 
@@ -135,8 +136,7 @@ def _about_rows(reading: Reading) -> list[str]:
     entities = _entities(reading)
     if len(entities) > 1:
         words = [f"{shown(name) or f'from sample {a:,}'} ({b - a:,})" for name, a, b in entities[:LISTED]]
-        kind = "machines" if len(set(reading.entities)) > 1 else "parts between gaps"
-        lines.append(f"{kind}: {len(entities):,}: {', '.join(words)}{' …' * (len(entities) > LISTED)}")
+        lines.append(f"{len(entities):,} entities: {', '.join(words)}{' …' * (len(entities) > LISTED)}")
     if reading.labels is not None:
         share = float(reading.labels.mean())
         lines.append(f"labels: {len(true_runs(reading.labels)):,} anomalies, {share:.1%} of the samples")

@@ -77,7 +77,7 @@ KINDS = {
     "late": "begins late",
     "out of step": "says something more rarely than the others and is held between",
     "constant": "constant, which teaches nothing",
-    "switch": "never switches, which teaches nothing",
+    "switch": "like a switch that never switches, which teaches nothing",
     "counter": "counts samples or time",
     "float32": "too large for its small steps, which float32 loses",
     "grows": "only grows, so that every later day will be an alarm",
