@@ -35,7 +35,13 @@ OWN = ("data", "output", "plot", "force", "as_json")
 @json_option
 @click.pass_context
 def command(
-    context: click.Context, data: str, output: Path | None, plot: Path | None, force: bool, as_json: bool, **options: Any
+    context: click.Context,
+    data: str,
+    output: Path | None,
+    plot: Path | None,
+    force: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Say what is read of DATA, before any training: how it is written, its times and gaps, its sensors and what is
     wrong with them, and the command to go on with.
@@ -50,9 +56,7 @@ def command(
     from edgekd.data.looking import next_command, render, to_json
     from edgekd.data.suspects import suspects
 
-    protect(
-        [("DATA", data_path(data))], [Output("-o", output, RECORDING), Output("--plot", plot, PLOT)], force
-    )
+    protect([("DATA", data_path(data))], [Output("-o", output, RECORDING), Output("--plot", plot, PLOT)], force)
     reading = look(data, **options)
     found = suspects(reading)
     following = next_command(data, _given(context), reading, found)
