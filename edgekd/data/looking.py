@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgekd.data.gaps import true_runs
-from edgekd.data.reading import Reading
+from edgekd.data.reading import Column, Reading
 from edgekd.data.suspects import KINDS, Suspect, all_notes, options_of, remedy
 from edgekd.runtime.duration import duration
 from edgekd.runtime.json_fields import shown
@@ -53,12 +53,9 @@ def to_json(reading: Reading, found: Sequence[Suspect], following: str) -> dict[
         "start": _start(reading),
         "gaps": [{"sample": gap.sample, "seconds": gap.seconds} for gap in reading.gaps],
         "entities": [{"name": name, "start": a, "samples": b - a} for name, a, b in _entities(reading)],
-        "sensors": [
-            {"name": c.name, "unit": c.unit, "min": low, "median": middle, "max": high, "missing": missing, "every": c.every}
-            for c, (low, middle, high, missing) in zip(reading.columns, map(_range, reading.values.T))
-        ],
+        "sensors": [_sensor(column, values) for column, values in zip(reading.columns, reading.values.T)],
         "left_out": reading.left_out,
-        "labels": None if labels is None else {"events": len(true_runs(labels)), "share": round(float(labels.mean()), 6)},
+        "labels": None if labels is None else {"events": len(true_runs(labels)), "share": float(labels.mean())},
         "layout": {f.name: value for f in fields(Layout) if (value := getattr(reading.layout, f.name))},
         "notes": all_notes(reading.notes, found),
         "suspects": [
@@ -66,6 +63,12 @@ def to_json(reading: Reading, found: Sequence[Suspect], following: str) -> dict[
         ],
         "next": following,
     }  # fmt: skip
+
+
+def _sensor(column: Column, values: np.ndarray) -> dict[str, Any]:
+    low, middle, high, missing = _range(values)
+    facts = {"min": low, "median": middle, "max": high, "missing": missing, "every": column.every}
+    return {"name": column.name, "unit": column.unit, **facts}
 
 
 def render(reading: Reading, found: Sequence[Suspect], following: str) -> Group:

@@ -1,7 +1,7 @@
 """What is wrong with the sensors that were read, told before anything is trained on them.
 
-Each check is silent on healthy data: bounds were set on the public recordings (SKAB, SMD, NAB, MSL, SMAP, ASD, UCR), where
-what they find can be seen by eye.
+Each check is silent on healthy data: bounds were set on the public recordings (SKAB, SMD, NAB, MSL, SMAP, ASD, UCR),
+where what they find can be seen by eye.
 """
 
 from __future__ import annotations
@@ -285,7 +285,8 @@ class _Sensor:
             return None
         ranges = [(int(self._at[ends[i] - lengths[i] + 1]), int(self._at[ends[i]]) + 1) for i in inside]
         start, end = max(ranges, key=lambda r: r[1] - r[0])
-        words = f"{_number(self._values[np.searchsorted(self._at, start)])} for {end - start:,} samples from {self._when(start)}"
+        value = _number(self._values[np.searchsorted(self._at, start)])
+        words = f"{value} for {end - start:,} samples from {self._when(start)}"
         return self._suspect("stuck", words, ranges=ranges)
 
     def _spikes(self, steps: np.ndarray) -> Suspect | None:
