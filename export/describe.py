@@ -9,6 +9,7 @@ import numpy as np
 from edgekd import __version__
 from edgekd.blocks.step import StepModule, multiply_adds
 from edgekd.checkpoint import Checkpoint
+from edgekd.data.gaps import HOLD_S, HOLD_SAMPLES
 from edgekd.export.parity import Parity
 from edgekd.export.scheme import Scheme
 from edgekd.export.threshold import in_words
@@ -32,8 +33,6 @@ from edgekd.runtime.selftest import MAX_TOLERANCE_INT8, self_test_scores
 SELF_TEST_STEPS = 12  # enough to run every state through; a start on a device pays for them
 SELF_TEST_SEED = 1
 SELF_TEST_TOLERANCE = 1e-3
-HOLD_S = 5.0  # a missing sensor is held for this long ...
-HOLD_SAMPLES = 5  # ... or for so many samples, whichever is longer
 
 
 def described(checkpoint: Checkpoint, step: StepModule) -> Manifest:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.commands.options import json_option, table_options
+from edgekd.commands.options import data_options, json_option
 from edgekd.outputs import MODEL, Output, data_path, protect
 from edgekd.runtime.errors import UsageError
 
@@ -69,7 +69,7 @@ def _means_a_scheme(word: str) -> bool:
 )
 @click.option("--data", metavar="DATA", help="Labeled recording: compare what float and int8 detect, too.")
 @click.option("--force", is_flag=True, help="Write the file even where the gate does not let it through.")
-@table_options
+@data_options
 @json_option
 def command(
     student: Path,

@@ -1,4 +1,4 @@
-"""`edgekd look`: what is read of a file, and what is wrong with it, before anything is trained."""
+"""`edgekd look`: what a file holds and what is wrong with it, before anything is trained."""
 
 from __future__ import annotations
 
@@ -10,20 +10,27 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from edgekd.commands.options import json_option, recording_options
+from edgekd.commands.options import format_option, json_option, table_options
 from edgekd.outputs import PLOT, RECORDING, Output, data_path, protect
+from edgekd.runtime.errors import UsageError
 
-OWN = ("data", "output", "plot", "force", "as_json")
-"""Parameters that are not about the reading."""
+OWN = ("data", "output", "layout", "plot", "force", "as_json")
+"""Parameters that other commands do not take."""
 
 
-@click.command("look", short_help="Say what is read of a file, and what is wrong with it.")
+@click.command("look", short_help="Say what a file holds, and what is wrong with it.")
 @click.argument("data")
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write what was read, a row a sample (.csv, .parquet).",
+    help="Write what was read, .csv or .parquet: time, sensors, a row a sample, empty where a value is missing.",
+)
+@click.option(
+    "--layout",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the layout here, as TOML; read by it where the file is there already.",
 )
 @click.option(
     "--plot",
@@ -31,45 +38,55 @@ OWN = ("data", "output", "plot", "force", "as_json")
     help="Draw each sensor over time, gaps shaded and what is wrong marked (.png, .svg, .pdf).",
 )
 @click.option("--force", is_flag=True, help="Let -o write over a recording.")
-@recording_options
+@format_option
+@table_options
 @json_option
 @click.pass_context
 def command(
-    context: click.Context,
-    data: str,
-    output: Path | None,
-    plot: Path | None,
-    force: bool,
-    as_json: bool,
-    **options: Any,
-) -> None:
-    """Say what is read of DATA, before any training: how it is written, its times and gaps, its sensors and what is
-    wrong with them, and the command to go on with.
+    context: click.Context, data: str, output: Path | None, layout: Path | None, plot: Path | None, force: bool,
+    as_json: bool, **reading: Any,
+) -> None:  # fmt: skip
+    """Say what DATA, a file of a logger, holds: how it is written, its times and gaps, its sensors and what is wrong
+    with them, and the command to go on with.
+
+    The layout is found: separator, decimal sign, encoding, header, time format, words for missing values. --layout
+    FILE.toml writes it where there is no such file yet, and reads by it where there is one.
 
     \b
     Example:
-        edgekd look plant.csv
         edgekd look plant.csv --plot plant.png
-        edgekd look logger.dat --missing -9999 -o clean.csv
+        edgekd look plant.csv --layout plant.toml
+        edgekd look plant.csv --missing -9999 --json -o clean.csv
     """
-    from edgekd.data.formats import look
+    from edgekd.data import look
     from edgekd.data.looking import next_command, render, to_json
+    from edgekd.data.save import save_reading
     from edgekd.data.suspects import suspects
+    from edgekd.runtime.layout import Layout
 
     protect([("DATA", data_path(data))], [Output("-o", output, RECORDING), Output("--plot", plot, PLOT)], force)
-    reading = look(data, **options)
-    found = suspects(reading)
-    following = next_command(data, _given(context), reading, found)
+    known = layout is not None and layout.exists()
+    found = look(data, layout=Layout.from_toml(layout) if layout is not None and known else None, **reading)
+    if layout is not None and not known:
+        try:
+            layout.write_text(found.layout.to_toml(), "utf-8")
+        except OSError as error:
+            raise UsageError(f"{layout}: cannot be written ({error.strerror}); choose another place") from None
+    wrong = suspects(found)
+    given = _given(context) + ([f"--layout {shlex.quote(str(layout))}"] if known else [])
+    following = next_command(data, given, found, wrong)
+    if output is not None:
+        save_reading(found, output)
     if plot is not None:
         from edgekd.evaluation.sensor_plot import plot_sensors
 
-        plot_sensors(plot, reading, found)
+        plot_sensors(plot, found, wrong)
     if as_json:
-        click.echo(json.dumps(to_json(reading, found, following), allow_nan=False))
+        click.echo(json.dumps(to_json(found, wrong, following), allow_nan=False))
         return
     from rich.console import Console
 
-    Console(highlight=False).print(render(reading, found, following))
+    Console(highlight=False).print(render(found, wrong, following))
 
 
 def _given(context: click.Context) -> list[str]:

@@ -4,8 +4,9 @@
 """
 
 from edgekd.data.checks import constant_sensors, require_length, require_same_sensors
-from edgekd.data.formats import FORMATS, load
+from edgekd.data.formats import FORMATS, load, look
+from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
 from edgekd.data.save import save
 
-__all__ = ["FORMATS", "Recording", "constant_sensors", "load", "require_length", "require_same_sensors", "save"]
+__all__ = ["FORMATS", "Reading", "Recording", "constant_sensors", "load", "look", "require_length", "require_same_sensors", "save"]

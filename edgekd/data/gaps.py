@@ -8,10 +8,19 @@ import numpy as np
 
 from edgekd.runtime.errors import RecordingError
 
+HOLD_S = 5.0
+"""A missing sensor is held for this long on a device ..."""
+HOLD_SAMPLES = 5
+"""... or for so many samples, whichever is longer; a longer gap in time begins a new entity."""
 MAX_RUN = 100
 """Samples that may be held: a longer straight line would teach the detector that a stuck sensor is normal."""
 MAX_SHARE = 0.1
 """Share of one sensor's samples that may be held in all, for the same reason."""
+
+
+def hold_samples(period_s: float) -> int:
+    """Samples in a row that may be missing before a new entity begins."""
+    return max(HOLD_SAMPLES, int(HOLD_S / period_s + 1e-9))
 
 
 def to_float32(
@@ -62,19 +71,34 @@ def _hold(
             f"{where(longest[0])} to {where(longest[1] - 1)}; leave the sensor out, or cut these rows"
         )
     for start, end in bounds:
-        good = np.flatnonzero(~missing[start:end])
-        if len(good) == 0:
+        if missing[start:end].all():
             raise RecordingError(
                 f"{source}: sensor '{sensor}' has no value at all from {where(start)} to {where(end - 1)}; "
                 "leave the sensor out, or cut these rows"
             )
-        # index of the last good sample before each one; before the first good one, that first one
-        last = np.searchsorted(good, np.arange(end - start), side="right") - 1
-        column[start:end] = column[start:end][good[np.maximum(last, 0)]]
+        _fill(column[start:end], missing[start:end])
     return (
         f"sensor '{sensor}': {total} missing value{'s' * (total > 1)} held from the last good one "
         f"(longest run {longest[1] - longest[0]}, at {where(longest[0])})"
     )
+
+
+def hold(values: np.ndarray, starts: Sequence[int]) -> None:
+    """Fill the missing values of float32 (T, n) in place from the last good one, or the first, of the same entity."""
+    bounds = list(zip(starts, (*starts[1:], len(values))))
+    for column in values.T:
+        missing = np.isnan(column)
+        for start, end in bounds if missing.any() else ():
+            _fill(column[start:end], missing[start:end])
+
+
+def _fill(column: np.ndarray, missing: np.ndarray) -> None:
+    good = np.flatnonzero(~missing)
+    if len(good) == len(column):
+        return
+    # index of the last good sample before each one; before the first good one, that first one
+    last = np.searchsorted(good, np.arange(len(column)), side="right") - 1
+    column[:] = column[good[np.maximum(last, 0)]]
 
 
 def true_runs(flags: np.ndarray) -> list[tuple[int, int]]:

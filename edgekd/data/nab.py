@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from edgekd.data import gaps, npz
-from edgekd.data.clock import median_step
 from edgekd.data.recording import Recording
 from edgekd.data.request import Request, pick
 
@@ -39,7 +38,7 @@ def load(request: Request) -> Recording:
     source = f"{path.name}#{name}"
     values, notes = gaps.to_float32(arrays[f"{key}__x"][:, None], ("value",), source)
     times_s = arrays[f"{key}__t"].astype(np.float64)
-    period_s, said = median_step(times_s, source)
+    period_s, said = _median_step(times_s)
     whole = Recording(
         values=values,
         sensors=("value",),
@@ -54,3 +53,16 @@ def load(request: Request) -> Recording:
         return whole
     probation = max(1, min(int(PROBATION_SHARE * len(whole)), PROBATION_ROWS))
     return whole.slice(0, probation) if request.part == "train" else whole.slice(probation, len(whole))
+
+
+def _median_step(times_s: np.ndarray) -> tuple[float, list[str]]:
+    """The period, and a note where the steps in time are uneven."""
+    steps = np.diff(times_s)
+    period_s = round(float(np.median(steps)), 6)
+    uneven = int((np.abs(steps - period_s) > period_s / 2).sum())
+    if not uneven:
+        return period_s, []
+    return period_s, [
+        f"{uneven} of {len(steps)} steps in time differ from the period of {period_s:g} s (longest "
+        f"{steps.max():g} s); samples are taken as evenly spaced"
+    ]

@@ -1,18 +1,22 @@
-"""Parquet: the same table as a CSV, with typed columns."""
+"""Parquet: the same table as in text, with typed columns."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgekd.data import clock
-from edgekd.data.columns import TIME_NAMES, Table, assemble, find_roles, parse_labels, plain
+from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
 from edgekd.data.request import Request
+from edgekd.data.suspects import recording_of
+from edgekd.data.table.read import plan_of, reading_of, told_of
+from edgekd.data.table.rows import Pass
+from edgekd.data.table.text import HEAD_LINES, Found
+from edgekd.data.table_file import entity_of
 from edgekd.runtime.errors import MissingExtra, RecordingError
+from edgekd.runtime.layout import PLAIN
 
 SUFFIXES = (".parquet", ".pq")
 
@@ -25,8 +29,13 @@ def matches(path: Path) -> bool:
 def load(request: Request) -> Recording:
     """All rows of a file, whatever part is asked for.
 
-    Raises RecordingError naming row and column of what cannot be used.
+    Raises RecordingError naming what cannot be used.
     """
+    return entity_of(request, recording_of(look(request)))
+
+
+def look(request: Request) -> Reading:
+    """All rows of a file, as they were read."""
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -37,55 +46,35 @@ def load(request: Request) -> Recording:
     except (OSError, pa.ArrowException) as error:
         said = str(error).splitlines()[0]
         raise RecordingError(f"{request.path}: not a readable Parquet file ({said}); write it again") from error
-    names = table.column_names
-    if request.time_column is None and not any(plain(name) in TIME_NAMES for name in names):
-        typed = [n for n, t in zip(names, table.schema.types) if pa.types.is_timestamp(t)]
-        request = replace(request, time_column=typed[0] if typed else None)
-    roles = find_roles(names, request)
-    values = np.empty((table.num_rows, len(roles.sensors)))
-    for column, i in enumerate(roles.sensors):
-        values[:, column] = _numbers(table.column(i), names[i], request.path)
-
-    def where(i: int) -> str:
-        return f"row {i + 1}"
-
-    def texts(i: int) -> list[str]:
-        return ["" if v is None else str(v) for v in table.column(i).to_pylist()]
-
-    source = str(request.path)
-    columns = Table(
-        names=names,
-        roles=roles,
-        values=values,
-        times_s=_times(table, roles.time, source, where, texts) if roles.time else None,
-        labels=parse_labels(texts(roles.label), source, where) if roles.label is not None else None,
-        entities=texts(roles.entity) if roles.entity is not None else None,
-        elapsed_s=_numbers(table.column(roles.elapsed), names[roles.elapsed], request.path)
-        if roles.elapsed is not None
-        else None,
-    )
-    return assemble(request, columns, where)
+    names = tuple(str(name).strip() for name in table.column_names)
+    columns = [_column(table.column(i)) for i in range(len(names))]
+    told, rule, period_s = told_of(request)
+    head = [list(row) for row in zip(*(_texts(column[:HEAD_LINES]) for column in columns))]
+    if not head:
+        raise RecordingError(f"{request.path}: a header but no rows; a recording needs at least one sample")
+    plan = plan_of(request, told, Found(PLAIN), names, head)
+    passed = Pass(plan)
+    cells = [
+        column if i in passed.numbers and column.dtype != object else _texts(column) for i, column in enumerate(columns)
+    ]
+    passed.take(cells, np.arange(1, table.num_rows + 1))
+    return reading_of(request, plan, passed, rule, period_s, keep_rows=False)
 
 
-def _numbers(column: Any, name: str, path: Path) -> np.ndarray:
-    """float64 (T,) of an Arrow column, NaN for null."""
+def _column(column: Any) -> np.ndarray:
+    """An Arrow column as float64 with NaN for null, or as objects: text, None for null."""
     import pyarrow as pa
 
     kind = column.type
-    if not (
-        pa.types.is_floating(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_decimal(kind)
-    ):
-        raise RecordingError(f"{path}: column '{name}' holds {kind}, not numbers; drop the column if it is no sensor")
-    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
+        return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+    if pa.types.is_timestamp(kind):
+        return np.array([None if at is None else at.isoformat() for at in column.cast(pa.timestamp("us", kind.tz)).to_pylist()], object)
+    return np.array([None if value is None else str(value) for value in column.to_pylist()], object)
 
 
-def _times(table: Any, time: tuple[int, ...], source: str, where: Any, texts: Any) -> np.ndarray:
-    import pyarrow as pa
-
-    column = table.column(time[0])
-    if len(time) == 1 and pa.types.is_timestamp(column.type) and column.null_count == 0:
-        return column.cast(pa.timestamp("us")).cast(pa.int64()).to_numpy() / 1e6
-    return clock.parse_times([" ".join(parts) for parts in zip(*(texts(i) for i in time))], source, where)
+def _texts(column: np.ndarray) -> list[Any]:
+    """Cells as a table of text would have them."""
+    if column.dtype == object:
+        return column.tolist()  # type: ignore[no-any-return]
+    return ["" if value != value else str(int(value)) if value == int(value) else repr(value) for value in column.tolist()]

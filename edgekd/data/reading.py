@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from edgekd.data.gaps import hold
+from edgekd.data.recording import Recording
 from edgekd.runtime.layout import Layout
 
 
@@ -60,3 +62,22 @@ class Reading:
     """Column: why it is no sensor."""
     notes: list[str] = field(default_factory=list)
     """What was guessed, mended or left out, a line each. An ordinary file has none."""
+
+    def recording(self) -> Recording:
+        """What methods train on: missing values are held, within an entity. `values` is filled in place."""
+        hold(self.values, self.starts)
+        every = max(column.every for column in self.columns)
+        return Recording(
+            values=self.values,
+            sensors=tuple(column.name for column in self.columns),
+            period_s=self.period_s,
+            labels=self.labels,
+            starts=self.starts,
+            entities=self.entities,
+            times_s=self.times_s if self.dated else None,
+            source=self.source,
+            units=tuple(column.unit for column in self.columns) if any(column.unit for column in self.columns) else (),
+            layout=self.layout,
+            held_samples=every if every > 1 else 0,
+            notes=tuple(self.notes),
+        )

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekd.data.recording import Recording
 from edgekd.runtime.errors import RecordingError
+from edgekd.runtime.layout import Layout
 
 PARTS = ("train", "test")
 LISTED = 12
@@ -32,6 +33,28 @@ class Request:
     """Column with the clock; None finds it by name, "none" leaves the clock out."""
     label_column: str | None = None
     """Column with the labels; None finds it by name, "none" leaves the labels out."""
+    time_format: str | None = None
+    """As `datetime.strptime` takes it, or a word of `Layout.time_format`; None finds it."""
+    timezone: str | None = None
+    """Of times that say none; None is UTC."""
+    sensors: tuple[str, ...] = ()
+    """Columns that are taken, all others left out; patterns such as `temp_*`. (): all that are sensors."""
+    ignore: tuple[str, ...] = ()
+    """Columns that are left out; patterns."""
+    missing: tuple[str, ...] = ()
+    """Words and numbers that mean no value, beside the usual ones."""
+    difference: tuple[str, ...] = ()
+    """NAME or NAME:MODULUS of sensors that count up: their steps are taken."""
+    only: tuple[str, ...] = ()
+    """Comparisons such as `pump > 0`: other rows are left out."""
+    group: str | None = None
+    """COLUMN=VALUE takes the rows of one machine; COLUMN makes each machine an entity."""
+    resample: str | None = None
+    """`mean`, `last`, a length of time, or RULE:LENGTH: rows of one period become one sample."""
+    layout: Layout | None = None
+    """How the file is written and read, as far as this says it; what stands above overrules it."""
+    like: Layout | None = None
+    """How another file was read, of the same sensors: what was made of its columns is made of these."""
 
     def at(self, path: Path) -> Request:
         """The same request of another file."""

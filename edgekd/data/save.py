@@ -9,17 +9,35 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.data.columns import ELAPSED_NAME, ENTITY_NAME, LABEL_NAMES, TIME_NAMES, plain
+from edgekd.data.table.columns import ELAPSED_NAME, ENTITY_NAME, LABEL_NAMES, TIME_NAMES, plain
 from edgekd.data.parquet_file import SUFFIXES as PARQUET
+from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
 from edgekd.runtime.errors import MissingExtra, UsageError
 
 TIME_NAME, LABEL_NAME = "timestamp", "label"
+LOOKED_AT = "time"
+"""The clock's name in what `edgekd look` writes."""
 BLOCK = 4096
 """Rows turned into text at a time: faster than one by one, and the texts of a long recording would fill the memory."""
 
 
-def save(recording: Recording, path: str | os.PathLike[str]) -> None:
+def save_reading(reading: Reading, path: str | os.PathLike[str]) -> None:
+    """The same for a reading: `time`, and empty cells where a value is missing."""
+    recording = Recording(
+        values=reading.values,
+        sensors=tuple(column.name for column in reading.columns),
+        period_s=reading.period_s,
+        labels=reading.labels,
+        starts=reading.starts,
+        entities=reading.entities,
+        times_s=reading.times_s if reading.dated else None,
+        source=reading.source,
+    )
+    save(recording, path, LOOKED_AT)
+
+
+def save(recording: Recording, path: str | os.PathLike[str], time_name: str = TIME_NAME) -> None:
     """Write timestamp (or elapsed_s where there is no clock), entity (where there are several), sensors, and label.
 
     `load` gives back the same values, names, period, labels and borders. Raises UsageError for another suffix than
@@ -34,7 +52,7 @@ def save(recording: Recording, path: str | os.PathLike[str]) -> None:
         raise UsageError(f"{path}: a sensor is named '{clash[0]}', which `load` takes for no sensor; rename it")
     temporary = path.with_name(f".{path.name}.part")  # an interrupted write leaves the old file as it was
     try:
-        (_write_parquet if path.suffix.lower() in PARQUET else _write_csv)(recording, temporary)
+        (_write_parquet if path.suffix.lower() in PARQUET else _write_csv)(recording, temporary, time_name)
         temporary.replace(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror or error}); choose another place") from error
@@ -51,10 +69,10 @@ def _elapsed_s(recording: Recording) -> np.ndarray:
     return steps * recording.period_s
 
 
-def _write_csv(recording: Recording, path: Path) -> None:
+def _write_csv(recording: Recording, path: Path, time_name: str) -> None:
     several = len(recording.starts) > 1
     if recording.times_s is not None:
-        first_name, first = TIME_NAME, [_iso(t) for t in recording.times_s]
+        first_name, first = time_name, [_iso(t) for t in recording.times_s]
     else:
         first_name, first = ELAPSED_NAME, [f"{t:.10g}" for t in _elapsed_s(recording)]
     entities = _entity_of_rows(recording) if several else []
@@ -66,6 +84,7 @@ def _write_csv(recording: Recording, path: Path) -> None:
         for at in range(0, len(recording), BLOCK):
             # the shortest texts that read back as the same float32
             for i, cells in enumerate(recording.values[at : at + BLOCK].astype(str).tolist(), at):
+                cells = ["" if cell == "nan" else cell for cell in cells] if "nan" in cells else cells
                 label = [str(int(recording.labels[i]))] if recording.labels is not None else []
                 writer.writerow([first[i], *entities[i : i + 1], *cells, *label])
 
@@ -75,7 +94,7 @@ def _iso(seconds: float) -> str:
     return text.replace(".000000+00:00", "Z").replace("+00:00", "Z")
 
 
-def _write_parquet(recording: Recording, path: Path) -> None:
+def _write_parquet(recording: Recording, path: Path, time_name: str) -> None:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -84,13 +103,13 @@ def _write_parquet(recording: Recording, path: Path) -> None:
     columns: dict[str, pa.Array] = {}
     if recording.times_s is not None:
         microseconds = np.round(recording.times_s * 1e6).astype(np.int64)
-        columns[TIME_NAME] = pa.array(microseconds, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
+        columns[time_name] = pa.array(microseconds, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
     else:
         columns[ELAPSED_NAME] = pa.array(_elapsed_s(recording))
     if len(recording.starts) > 1:
         columns[ENTITY_NAME] = pa.array(_entity_of_rows(recording))
     columns |= {
-        name: pa.array(np.ascontiguousarray(recording.values[:, i])) for i, name in enumerate(recording.sensors)
+        name: pa.array(np.ascontiguousarray(recording.values[:, i]), from_pandas=True) for i, name in enumerate(recording.sensors)
     }
     if recording.labels is not None:
         columns[LABEL_NAME] = pa.array(recording.labels)

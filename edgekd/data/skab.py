@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.data import csv_file, gaps, npz
+from edgekd.data import gaps, npz, table_file
 from edgekd.data.recording import Recording
 from edgekd.data.request import Request, no_item, pick
 from edgekd.runtime.errors import RecordingError
@@ -35,7 +35,7 @@ def matches(path: Path) -> bool:
         return (path / "SKAB.npz").is_file() or bool(_runs(path))
     if path.suffix == ".npz":
         return {"columns", "files", f"{NORMAL_KEY}__x"} <= set(npz.keys(path))
-    return path.suffix == ".csv" and CHANGE_POINT in csv_file.header(path)
+    return path.suffix == ".csv" and CHANGE_POINT in table_file.header(path)
 
 
 def load(request: Request) -> Recording:
@@ -60,7 +60,7 @@ def _runs(folder: Path) -> dict[str, Path]:
     found = {}
     for base in (folder, folder / "data"):
         for file in sorted(base.glob("*/*.csv")):
-            if file.parent.name == NORMAL or CHANGE_POINT in csv_file.header(file):
+            if file.parent.name == NORMAL or CHANGE_POINT in table_file.header(file):
                 found[NORMAL if file.parent.name == NORMAL else f"{file.parent.name}/{file.stem}"] = file
     return found
 
@@ -107,6 +107,6 @@ def _from_archive(request: Request, path: Path, sensors: tuple[str, ...], name: 
 
 def _from_csv(request: Request, path: Path, name: str) -> Recording:
     period_s = request.period_s or PERIOD_S
-    run = csv_file.load(replace(request.at(path), item=None, period_s=period_s), ignore=(CHANGE_POINT,))
+    run = table_file.load(replace(request.at(path), item=None, period_s=period_s), (CHANGE_POINT,), keep_rows=True)
     labels = np.zeros(len(run), bool) if run.labels is None else run.labels
     return replace(run, labels=labels, entities=(name,), source=f"SKAB#{name}")

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 
 from edgekd.data.gaps import MAX_SHARE, true_runs
 from edgekd.data.reading import Column, Reading
+from edgekd.data.recording import Recording
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources.difference import parse
 
@@ -125,6 +126,12 @@ def all_notes(notes: Sequence[str], found: Sequence[Suspect]) -> list[str]:
     return lines if fit == len(lines) else [*lines[:fit], f"{len(lines) - fit} more notes; `edgekd look` tells them"]
 
 
+def recording_of(reading: Reading) -> Recording:
+    """What methods train on, with what is wrong among its notes; the reading's values are filled in place."""
+    notes = all_notes(reading.notes, suspects(reading))  # before missing values are held, which would look stuck
+    return replace(reading.recording(), notes=tuple(notes))
+
+
 def options_of(found: Sequence[Suspect]) -> list[str]:
     """Options of a command line that mend what can be mended."""
     values: dict[str, list[str]] = {}
@@ -132,10 +139,7 @@ def options_of(found: Sequence[Suspect]) -> list[str]:
         option, value = suspect.option
         if option and value not in values.setdefault(option, []):
             values[option].append(value)
-    lists = {
-        option: [",".join(each)] if option in ("--ignore", "--missing") else each for option, each in values.items()
-    }
-    return [shlex.join((option, value)) for option, each in lists.items() for value in each]
+    return [shlex.join((option, ",".join(each))) for option, each in values.items()]
 
 
 def suspects(reading: Reading) -> list[Suspect]:

@@ -66,7 +66,7 @@ SWITCH = {
     **dict.fromkeys(("aus", "zu", "nein"), 0.0),
 }
 """The two sides of a switch, in lower case."""
-_MARKS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
+MARKS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
 _BLANK = re.compile(r"(?<=\d) (?=\d)")
 
 
@@ -79,10 +79,10 @@ class Cells:
 
     def __init__(self, layout: Layout) -> None:
         self._missing = MISSING | {word.lower() for word in layout.missing}
-        self._none = {number for word in layout.missing if (number := _float(word)) is not None}
+        self.none = {number for word in layout.missing if (number := _float(word)) is not None}
         self._suffixes = sorted(layout.suffixes, key=len, reverse=True)
         self._thousands = layout.thousands
-        self.plain = not (self._none or layout.thousands)
+        self.plain = not (self.none or layout.thousands)
         """Whether what `float` reads is the number: no other spelling is a number of another value."""
         self._comma = layout.decimal != "." and layout.thousands != ","
 
@@ -109,14 +109,14 @@ class Cells:
             if not switch:
                 raise Boolean(f"'{shown(value, 40)}' where the sensor is a number")
             return side
-        return NAN if found in self._none else found
+        return NAN if found in self.none else found
 
     def _text(self, text: str) -> float | None:
         if text.lower() in self._missing:
             return NAN
         if (found := self._plain(text)) is not None:
             return found
-        text = text.translate(_MARKS).strip()
+        text = text.translate(MARKS).strip()
         for suffix in self._suffixes:
             if text.endswith(suffix):
                 text = text.removesuffix(suffix).rstrip()

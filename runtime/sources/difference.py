@@ -39,15 +39,18 @@ class Difference:
     def steps(self, values: np.ndarray) -> np.ndarray:
         """float32 (n,) of the next float64 (n,)."""
         counts = values[self._places].astype(np.float64)
-        steps = counts - self._last
-        back = steps < 0
-        steps[back] += self._modulus[back]
-        steps[back & (self._modulus == 0)] = np.nan
+        found = steps(self._last, counts, self._modulus)
         self._last = counts
         values = values.astype(np.float64)
-        values[self._places] = steps
+        values[self._places] = found
         with np.errstate(over="ignore"):
             return values.astype(np.float32)
+
+
+def steps(before: np.ndarray, counts: np.ndarray, modulus: np.ndarray) -> np.ndarray:
+    """From one count to the next; over the modulus, or NaN where there is none (0), where it went back."""
+    found = counts - before
+    return np.where(found < 0, np.where(modulus > 0, found + modulus, np.nan), found)
 
 
 def parse(text: str, names: Sequence[str]) -> tuple[str, float]:

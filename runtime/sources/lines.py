@@ -16,7 +16,7 @@ Cells = list[Any] | dict[str, Any]
 Knows = Callable[[dict[str, Any]], bool]
 """Whether names that were found are any that are wanted."""
 MAX_DEPTH = 8
-_NOISE = re.compile(r"\x1b\[[0-9;?]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")  # ANSI colors, STX and ETX
+NOISE = re.compile(r"\x1b\[[0-9;?]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")  # ANSI colors, STX and ETX
 _PAIR = re.compile(r"([^\s,;=:][^,;=:]*?)\s*[=:]\s*(\"[^\"]*\"|[^\s,;=]*)(?:[\s,;]+|\Z)")
 _SDI_12 = re.compile(r"[0-9A-Za-z]?(?:[+-]\d+(?:\.\d*)?){2,}")
 _SIGNED = re.compile(r"[+-]\d+(?:\.\d*)?")
@@ -31,7 +31,7 @@ def cells_of(text: str, layout: Layout, knows: Knows) -> Cells:
     A name is taken apart from its value (`a=1 b=2`, line protocol) only where `knows` says so, or the layout does.
     Raises NoSample where the line has no such form.
     """
-    text = _NOISE.sub("", text).strip()
+    text = NOISE.sub("", text).strip()
     form = layout.form
     if form == "json" or (not form and text[:1] in ("{", "[")):
         return _json(text)

@@ -1,0 +1,372 @@
+"""How a file is written: its encoding and form, the separator, what stands above its rows, and the names of its columns."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+from edgekd.data.table.numbers import suffix_of
+from edgekd.data.table.times import is_label
+from edgekd.runtime.errors import RecordingError, UsageError
+from edgekd.runtime.layout import Layout
+from edgekd.runtime.sources import NoSample
+from edgekd.runtime.sources.cells import MISSING, SWITCH
+from edgekd.runtime.sources.lines import NOISE, line_protocol, pairs, split
+from edgekd.runtime.sources.open_file import chunks
+from edgekd.runtime.sources.row_reader import LineSplitter
+
+BATCH_BYTES = 1 << 18
+HEAD_LINES = 1000
+LONGEST_LINE = 1 << 20
+SEPARATORS = (";", "\t", "|", ",", " ")
+COMMENTS = ("#", "//", "%")
+ENCODINGS = [*(f"cp125{i}" for i in range(9)), "cp850", "cp437", "iso8859-2", "iso8859-5", "iso8859-15"]
+USUAL = frozenset("°µμ²³äöüÄÖÜßéèêëàâáíìîóòôúùûñçÇÉ±·–…×ØøåÅæÆ½¼¾‰€“”„’´\u00a0")
+"""What is not ASCII in a header of Western Europe."""
+_SEP_LINE = re.compile(r'"?sep=(.)"?', re.I)
+_BASE = (
+    r"(?:°\s?[CFKR]?|deg\s?[CFK]?|ohm|Ω|[munµμkMGTdchp]?(?:m|g|s|A|V|W|Hz|Pa|bar|J|N|Nm|l|L|Wh|VA|VAh|var|varh|S|F|H|T|eV|mol|"
+    r"rad|B|dB|b|t|Ah|C|K|Vs|psi|lx|lm|cd|Bq|Sv)|%(?:\s?RH|\s?rel)?|rpm|RPM|U|h|min|d|yr?|ppm|ppb|inch|in|ft|gal|lbs?|mi|mph|"
+    r"psi[ag]?|barg|bara|mmHg|inHg|mH2O|VDC|VAC|kn|NTU|pH|Nm3|Nl|pcs|count|counts|lux|1|EUR|cfm|gpm|scfm|dBA|dBm|TS|RN)"
+)
+_UNIT = re.compile(rf"[\[(]?{_BASE}(?:[²³23]|\^?-?[1-4])?(?:\s?[/·*. ]\s?{_BASE}(?:[²³23]|\^?-?[1-4])?)*[\])]?|-+|n/?a|")
+_NAMED_UNIT = re.compile(r"[\[(]([^\])]{1,15})[\])]\s*$|\s(°[CFK]|%)$")
+_KINDS = frozenset(
+    (
+        *("avg", "smp", "min", "max", "std", "tot", "mean", "sum", "sample", "med", "inst", "raw", "scaled"),
+        *("float", "double", "int", "long", "real", "bool", "string", "number", "text", "boolean", "integer", "datetime"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """How a file is written."""
+
+    layout: Layout
+    """Its fields of the text."""
+    names: tuple[str, ...] = ()
+    """Of a table's columns, in order; () where each line names its own."""
+    header: tuple[str, ...] = ()
+    """Cells of the line of names, which may come again; () where there is none."""
+    first: int = 0
+    """Lines before the first row."""
+    units: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that says something."""
+
+    number: int
+    """From 1."""
+    text: str
+
+
+def batches(path: Path, encoding: str) -> Iterator[tuple[list[bytes], bool]]:
+    """The lines of a file, some thousand at once, and whether each is ended; UTF-8.
+
+    Raises RecordingError where it cannot be read.
+    """
+    splitter, batch, size = LineSplitter(LONGEST_LINE), [], 0
+    try:
+        for piece in chunks(path, encoding):
+            batch.append(piece)
+            size += len(piece)
+            if size >= BATCH_BYTES and not piece.endswith(b"\r"):
+                yield splitter.feed(b"".join(batch).replace(b"\r\n", b"\n")), True
+                batch, size = [], 0
+        yield splitter.feed(b"".join(batch).replace(b"\r\n", b"\n")), True
+        yield splitter.end(), False
+    except OSError as error:
+        raise RecordingError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+    except UsageError as error:
+        raise RecordingError(str(error)) from error
+
+
+def head_of(path: Path, encoding: str) -> tuple[str, list[Line], bool]:
+    """The encoding of a file, its first lines that say something, and whether they are all.
+
+    Raises RecordingError where it cannot be read, or holds nothing.
+    """
+    raw: list[bytes] = []
+    whole = True
+    for lines, _ in _opened(path, encoding):
+        raw += lines
+        if len(raw) > HEAD_LINES:
+            whole = False
+            break
+    content = b"\n".join(raw)
+    if not encoding:
+        encoding = encoding_of(content)
+        if encoding not in ("", "utf-8"):
+            return head_of(path, encoding)
+    texts = content.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
+    head = [Line(i, text) for i, text in enumerate(texts, 1) if text.strip()]
+    if not head:
+        raise RecordingError(f"{path}: empty; a recording needs a header and at least one row")
+    return encoding, head, whole
+
+
+def _opened(path: Path, encoding: str) -> Iterator[tuple[list[bytes], bool]]:
+    """`batches`, or those of UTF-16 without its mark."""
+    try:
+        first = next(found := batches(path, encoding))
+    except RecordingError as error:
+        if encoding or "is no text" not in str(error):
+            raise
+        for kind in ("utf-16-le", "utf-16-be"):
+            lines = list(batches(path, kind))
+            content = b"\n".join(chain.from_iterable(batch for batch, _ in lines)).decode()
+            if content and sum(map(str.isascii, content)) > 0.9 * len(content) and "\0" not in content:
+                return iter(lines)
+        raise RecordingError(f"{path}: not a text file; export it as CSV") from error
+    return chain([first], found)
+
+
+def encoding_of(content: bytes) -> str:
+    """"" for UTF-8, else what the bytes are likeliest to be."""
+    try:
+        content.decode()
+        return ""
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":
+            return ""
+    odd = bytes(byte for byte in content if byte > 127)
+    if not set(odd.decode("cp1252", "replace")) <= USUAL:
+        from charset_normalizer import from_bytes
+
+        best = from_bytes(content, cp_isolation=ENCODINGS).best()
+        if best is not None:
+            return best.encoding.replace("_", "-")
+    return "cp1252"
+
+
+def find(path: Path, head: Sequence[Line], told: Layout, encoding: str) -> Found:
+    """How a file is written, from its first lines and what was told.
+
+    Raises RecordingError where it holds no table.
+    """
+    notes = [f"not UTF-8: read as {'Windows-1252' if encoding == 'cp1252' else encoding}"] if encoding.startswith(("cp", "iso")) and not told.encoding else []
+    layout = replace(told, encoding=encoding)
+    form = told.form or _form([line.text.strip() for line in head])
+    if form != "table":
+        return Found(replace(layout, form=form), notes=tuple(notes))
+    return _table(path, head, replace(layout, form="table"), notes)
+
+
+def _form(lines: list[str]) -> str:
+    said = [line for line in lines[len(lines) // 3 :] if not line.startswith(COMMENTS)][:50] or lines[-1:]
+    share = lambda holds: sum(map(holds, said)) >= 0.9 * len(said)  # noqa: E731
+    if share(lambda line: line[:1] in "{[" and _is_json(line)):
+        return "json"
+    if share(lambda line: "=" in line and line_protocol(line) is not None):
+        return "line protocol"
+    if share(lambda line: ("=" in line or ":" in line) and _is_pairs(line)):
+        return "pairs"
+    return "table"
+
+
+def _is_json(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line.rstrip(",")), (dict, list))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_pairs(line: str) -> bool:
+    found = pairs(line)
+    return bool(found) and all(re.match(r"[^\W\d]", name) for name in found) and any(suffix_of(str(value)) is not None for value in found.values())
+
+
+def means_something(cell: str) -> bool:
+    """Whether a cell is a number, a time, a switch, or says that there is none."""
+    return number_or_time(cell) or cell.lower() in MISSING or cell.lower() in SWITCH
+
+
+def number_or_time(cell: str) -> bool:
+    """Whether a cell is a number, perhaps with a unit, or a time."""
+    return suffix_of(cell) is not None or is_label(cell)
+
+
+def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -> Found:
+    told_line = next((found for line in head[:5] if (found := _SEP_LINE.fullmatch(line.text.strip()))), None)
+    comment = layout.comment or next((c for c in COMMENTS for line in head if line.text.startswith(c)), "")
+    said = [line for line in head if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip())]
+    if not said:
+        raise RecordingError(f"{path}: nothing but comments; a recording needs a header and at least one row")
+    told = layout.separator or (told_line[1] if told_line and told_line[1] in SEPARATORS else "")
+    separator, rows = _separated(said, told)
+    widths = Counter(len(row) for row in rows[len(rows) // 3 :] if row)
+    width = max(widths, key=lambda w: (widths[w], w))
+    layout = replace(layout, separator=separator, comment=comment)
+    if layout.names:
+        return Found(layout, layout.names, (), said[layout.skip].number - 1 if layout.skip < len(said) else 0, {}, tuple(notes))
+    at = _first_row(rows, width)
+    if at is None:
+        raise RecordingError(
+            f"{path}: a header but no rows; a recording needs at least one sample"
+            if len(rows) == 1
+            else f"{path}: no rows of numbers are found in it; `edgekd look` with --layout says how a file is written"
+        )
+    block = _block(rows, at, width)
+    first = said[at].number - 1
+    if not block and comment:  # gnuplot's way: the names are a comment
+        above = [line for line in head if line.number <= first and line.text.startswith(comment)]
+        names = cells_in(above[-1].text.removeprefix(comment).strip(), separator) if above else []
+        if len(names) == width and not any(number_or_time(name) for name in names):
+            return Found(replace(layout, names=tuple(names), skip=at), tuple(names), (), first, _units(names), tuple(notes))
+    if not block:
+        names = _made_up(rows[at:], width)
+        shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
+        notes.append(f"no header: columns are named {shown}; add a line of names, or give them in a layout")
+        return Found(replace(layout, names=tuple(names), skip=at), tuple(names), (), first, {}, tuple(notes))
+    names, units, plain, note = _names(block)
+    if note:
+        notes.append(note)
+    if len(names) == width - 1 and not all(row[-1] == "" for row in rows[at:] if len(row) == width):
+        if is_label(names[0]) or any("time" in name.lower() or "date" in name.lower() for name in names):
+            raise RecordingError(
+                f"{path}: line {said[at].number} has {width} cells, the header {len(names)} names; name each column, "
+                f"or give another separator than '{separator}' in a layout"
+            )
+        names, plain = ["", *names], False  # R's way: the row names have none
+    names = names[:width] + [""] * (width - len(names))
+    used = [name for name in names if name]
+    if len(set(used)) < len(used):
+        names, plain = _unique(names), False
+        again = [name for name, count in Counter(used).items() if count > 1]
+        notes.append(f"several columns are named {', '.join(again[:3])}: from the second on they are {again[0]}_2 and so on")
+    units = {**_units(names), **{name: unit for name, unit in zip(names, units) if unit and name}}
+    if not plain:
+        layout = replace(layout, names=tuple(names), skip=at)
+    return Found(layout, tuple(names), tuple(block[-1]) if plain else (), first, units, tuple(notes))
+
+
+def cells_in(text: str, separator: str) -> list[str]:
+    """The cells of a table's line; the line itself where its quotes do not match."""
+    try:
+        return split(NOISE.sub("", text).strip(" "), separator)
+    except NoSample:
+        return [text]
+
+
+def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]]]:
+    """The separator, and the cells of each line."""
+    tried: dict[str, tuple[float, list[list[str]]]] = {}
+    for separator in (told,) if told else SEPARATORS:
+        rows = [cells_in(line.text, separator) for line in lines]
+        below = rows[min(len(rows) // 3, 30) :][:300]
+        widths = Counter(map(len, below))
+        width = max(widths, key=lambda w: (widths[w], w))
+        cells = [cell for row in below if len(row) == width for cell in row]
+        meaning = sum(map(means_something, cells)) / len(cells)
+        fits = sum(count for w, count in widths.items() if 1 < w <= width) / len(below)
+        tried[separator] = (fits * (0.1 + meaning) if width > 1 else 0.0, rows)
+    best = max(tried, key=lambda separator: tried[separator][0])
+    if not told and tried[best][0] == 0.0:
+        best = ","
+    return best, tried[best][1]
+
+
+def _first_row(rows: list[list[str]], width: int) -> int | None:
+    """The first line that is a row: most cells are what those below in their columns are."""
+    below = [row for row in rows[len(rows) // 3 :] if len(row) == width] or rows[-1:]
+    kinds = []
+    for column in zip(*below):
+        filled = [cell for cell in column if cell.lower() not in MISSING]
+        times = sum(map(is_label, filled))
+        numbers = sum(suffix_of(cell) is not None for cell in filled)
+        kinds.append("time" if 2 * times > len(filled) else "number" if 2 * numbers >= len(filled) > 0 else "")
+    if not any(kinds):
+        return None
+    for i, row in enumerate(rows):
+        if not (2 <= len(row) <= width or len(row) == width):
+            continue
+        asked = [(kind, cell) for kind, cell in zip(kinds, row) if kind]
+        fits = [is_label(cell) if kind == "time" else suffix_of(cell) is not None for kind, cell in asked]
+        empty = [cell.lower() in MISSING for _, cell in asked]
+        words = sum(not fit and not none for fit, none in zip(fits, empty))
+        time_fits = all(fit for (kind, _), fit in zip(asked, fits) if kind == "time")
+        if any(fits) and 2 * words < len(asked) and time_fits:
+            return i
+    return None
+
+
+def _block(rows: list[list[str]], at: int, width: int) -> list[list[str]]:
+    """The lines of names, units and the like directly above the first row."""
+    block: list[list[str]] = []
+    for row in reversed(rows[:at]):
+        filled = row
+        while filled and filled[-1] == "":
+            filled = filled[:-1]
+        if not filled or len(row) > width or (len(row) < width - 1 and len(filled) < width - 1):
+            if not block and filled and len(row) < width and width - len(row) <= 2 and len(row) > 1:
+                return [row]
+            break
+        block.insert(0, row)
+    return block
+
+
+def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
+    """Names, units, whether the names are one plain line, and what is to be said of it."""
+    headers, units = [], [""] * len(block[0])
+    for row in block:
+        filled = [cell for cell in row if cell]
+        if headers and sum(_UNIT.fullmatch(cell) is not None for cell in filled) > 0.6 * len(filled):
+            units = [cell.strip("[]()") if cell.strip("-") else "" for cell in row]
+        elif not (headers and all(cell.lower() in _KINDS for cell in filled)):
+            headers.append(row)
+    if len(block[0]) == 2 or len(headers) > 2:
+        headers = headers[-1:]
+    names = [_clean(cell) for cell in headers[-1]]
+    if len(headers) == 1:
+        return names, units, all(a == b for a, b in zip(names, headers[0])), ""
+    above = [_clean(cell) for cell in headers[0]] + [""] * len(names)
+    filled = [name for name in names if name]
+    if len(set(filled)) < len(filled):  # groups above, the same names below each
+        group = ""
+        for i, name in enumerate(names):
+            group = above[i] or group
+            names[i] = f"{group} {name}".strip()
+    else:
+        names = [name or upper for name, upper in zip(names, above)]
+    return names, units, False, f"the header has two lines: columns are named {', '.join(names[:4])}{' …' * (len(names) > 4)}"
+
+
+def _clean(cell: str) -> str:
+    return "".join(c for c in cell.strip().strip('"').strip() if c.isprintable())[:200]
+
+
+def _units(names: Sequence[str]) -> dict[str, str]:
+    """Units that names end in, `flow [l/min]`."""
+    found = {name: match for name in names if (match := _NAMED_UNIT.search(name))}
+    return {name: match[1] or match[2] for name, match in found.items()}
+
+
+def _made_up(rows: list[list[str]], width: int) -> list[str]:
+    """Names for columns that have none: time, s1, s2 …"""
+    row = next((row for row in rows if len(row) == width), rows[0])
+    names = ["time"] if width > 1 and is_label(row[0]) else []
+    return names + [f"s{i}" for i in range(1, width + 1 - len(names))]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """The names, with _2, _3 … behind those that have been before."""
+    taken = set(names)
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += bool(name)
+        if seen[name] > 1:
+            while (other := f"{name}_{seen[name]}") in taken:
+                seen[name] += 1
+            taken.add(name := other)
+        found.append(name)
+    return found
