@@ -88,6 +88,8 @@ KINDS = {
     "level": "changes its level for good",
 }
 """Each kind in words that follow a sensor's name."""
+STILL = ("constant", "switch")
+"""Kinds of which training tells by itself, whatever a recording came from."""
 REMEDIES = {
     "--ignore": "leave out with {}",
     "--difference": "take the steps with {}",
@@ -128,8 +130,9 @@ def all_notes(notes: Sequence[str], found: Sequence[Suspect]) -> list[str]:
 
 def recording_of(reading: Reading) -> Recording:
     """What methods train on, with what is wrong among its notes; the reading's values are filled in place."""
-    notes = all_notes(reading.notes, suspects(reading))  # before missing values are held, which would look stuck
-    return replace(reading.recording(), notes=tuple(notes))
+    found = suspects(reading)  # before missing values are held, which would look stuck
+    moving = [s for s in found if s.kind not in STILL]
+    return replace(reading.recording(), notes=tuple(all_notes(reading.notes, moving)))
 
 
 def options_of(found: Sequence[Suspect]) -> list[str]:

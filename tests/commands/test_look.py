@@ -80,7 +80,7 @@ def alarm_share(edgekd: Any, folder: Path, columns: dict[str, Cells], options: S
         write(folder / "next.csv", columns, slice(DAY, 2 * DAY)),
     )
     _, said = edgekd("distill", day, "--method", "linear", "-o", folder / "s.pt", *options)
-    out, _ = edgekd("evaluate", folder / "s.pt", next_day, "--json")
+    out, _ = edgekd("evaluate", folder / "s.pt", next_day, "--json", *options)
     return float(json.loads(out)["alarm_share"]), said
 
 
@@ -119,9 +119,11 @@ def test_the_command_that_is_offered_mends_what_was_found(wrong: Path, tmp_path:
     for words in ("--difference total_m3", "--ignore turns", "--missing -9999"):
         assert words in following
     _, said = edgekd(*command[1:-1], tmp_path / "s.pt", "--method", "linear")
-    assert [line.split(":")[1].strip() for line in said.splitlines() if line.startswith("note:")] == ["spare"]
+    notes = [line for line in said.splitlines() if line.startswith("note:")]
+    assert len(notes) == 2 and "held" in notes[0] and notes[1] == "note: 1 constant sensors: spare"
     look = json.loads(edgekd("look", *command[2:-2], "--json")[0])
-    assert look["next"] == following and {s["kind"] for s in look["suspects"]} == {"constant"}
+    assert sorted(shlex.split(look["next"])) == sorted(command)
+    assert [(s["sensor"], s["kind"]) for s in look["suspects"]] == [("spare", "constant")]
 
 
 def test_people_see_each_sensor_and_programs_all_of_it(
