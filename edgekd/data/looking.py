@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,7 +20,7 @@ from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import Layout
 
 LISTED = 4
-"""Gaps, entities or columns that a line names before it only counts."""
+"""Gaps, entities or words that a line names before it only counts."""
 RANGES = 100
 """Ranges of one suspect that JSON gives."""
 EVEN = 0.9
@@ -56,7 +55,7 @@ def to_json(reading: Reading, found: Sequence[Suspect], following: str) -> dict[
         "sensors": [_sensor(column, values) for column, values in zip(reading.columns, reading.values.T)],
         "left_out": reading.left_out,
         "labels": None if labels is None else {"events": len(true_runs(labels)), "share": float(labels.mean())},
-        "layout": {f.name: value for f in fields(Layout) if (value := getattr(reading.layout, f.name))},
+        "layout": reading.layout.to_json(),
         "notes": all_notes(reading.notes, found),
         "suspects": [
             {"sensor": s.sensor, "kind": s.kind, "words": s.words, "ranges": s.ranges[:RANGES]} for s in found
@@ -93,7 +92,9 @@ def in_words(layout: Layout) -> str:
     if layout.skip:
         words.append(f"{layout.skip} lines above the rows")
     if layout.time:
-        words.append(f"time in {' and '.join(map(repr, layout.time))} as {layout.time_format or 'ISO 8601'}")
+        words.append(
+            f"time in {' and '.join(map(repr, layout.time))} as {'ISO 8601' if layout.time_format in ('', 'iso') else layout.time_format}"
+        )
         words += [layout.timezone] * bool(layout.timezone)
     if layout.sort:
         words.append("rows not in order")
@@ -134,7 +135,7 @@ def _about_time(reading: Reading) -> list[str]:
 
 
 def _about_rows(reading: Reading) -> list[str]:
-    """Machines, labels, and columns that are none."""
+    """Machines, or parts between gaps, and labels."""
     lines = []
     entities = _entities(reading)
     if len(entities) > 1:
@@ -143,9 +144,6 @@ def _about_rows(reading: Reading) -> list[str]:
     if reading.labels is not None:
         share = float(reading.labels.mean())
         lines.append(f"labels: {len(true_runs(reading.labels)):,} anomalies, {share:.1%} of the samples")
-    if reading.left_out:
-        words = [f"{shown(name)} ({shown(why)})" for name, why in list(reading.left_out.items())[: 2 * LISTED]]
-        lines.append(f"left out: {', '.join(words)}{' …' * (len(reading.left_out) > len(words))}")
     return lines
 
 
@@ -180,7 +178,9 @@ def _range(values: np.ndarray) -> tuple[float | None, float | None, float | None
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.5g}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if 1e5 <= abs(value) < 1e10 else f"{value:,.5g}"
 
 
 def _entities(reading: Reading) -> list[tuple[str, int, int]]:

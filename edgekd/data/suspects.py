@@ -89,7 +89,9 @@ KINDS = {
 }
 """Each kind in words that follow a sensor's name."""
 STILL = ("constant", "switch")
-"""Kinds of which training tells by itself, whatever a recording came from."""
+"""Kinds that training tells by itself, whatever a recording came from."""
+READ = ("out of step",)
+"""Kinds that the reader has noted."""
 REMEDIES = {
     "--ignore": "leave out with {}",
     "--difference": "take the steps with {}",
@@ -123,7 +125,7 @@ def remedy(found: Sequence[Suspect]) -> str:
 
 def all_notes(notes: Sequence[str], found: Sequence[Suspect]) -> list[str]:
     """The reader's notes and what is wrong, few enough to be read."""
-    lines = [*notes, *sentences(found)]
+    lines = [*notes, *sentences([s for s in found if s.kind not in READ])]
     fit = int(np.searchsorted(np.cumsum([len(line) + 1 for line in lines]), NOTES_CHARACTERS))
     return lines if fit == len(lines) else [*lines[:fit], f"{len(lines) - fit} more notes; `edgekd look` tells them"]
 
