@@ -11,6 +11,7 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,7 +25,6 @@ Rule = Literal["mean", "last"]
 NUMBERED = ("s", "ms", "us", "ns", "excel", "matlab")
 """Time formats that are numbers: since 1970 in these units, or days of a spreadsheet or of MATLAB."""
 MAX_NAMES = 4096
-_TIME = re.compile(rf"|none|iso|elapsed|{'|'.join(NUMBERED)}|([^%]|%[YymdbBaAHIMSfpjzZT%])*%[YymdbBHIMSfpjzZT%].*")
 _ENCODING = re.compile(r"|utf-8|utf-16|utf-16-le|utf-16-be|cp125[0-8]|latin-1|iso8859-\d\d?|cp437|cp850")
 _ZONE = re.compile(r"|[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 _Name = (read.text, 200)
@@ -35,6 +35,18 @@ def _one_of(value: Any, where: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise read.refused(where, f"one of {', '.join(map(repr, choices))}", value)
     return str(value)
+
+
+def _time_format(value: Any, where: str) -> str:
+    if value in ("", *NUMBERED, "iso", "elapsed", "none"):
+        return str(value)
+    try:  # as `strptime` itself takes it
+        written = datetime(2025, 3, 3, tzinfo=UTC).strftime(read.text(value, where, 60))
+        if written != value and datetime.strptime(written, value):
+            return str(value)
+    except (ValueError, re.error):
+        pass
+    raise read.refused(where, "a time format, such as '%d.%m.%Y %H:%M:%S'", value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +67,7 @@ class Layout:
     skip: Annotated[int, read.integer, 0, 10_000, read.OPTIONAL] = 0
     time: Annotated[tuple[str, ...], read.items, 0, 2, *_Name, read.OPTIONAL] = ()
     """Column of the time label, or two: date and time of day. (): one with a usual name."""
-    time_format: Annotated[str, read.matching, _TIME, "a time format, such as '%d.%m.%Y %H:%M:%S'", read.OPTIONAL] = ""
+    time_format: Annotated[str, _time_format, read.OPTIONAL] = ""
     """As `datetime.strptime` takes it; "iso"; a number's unit; "elapsed": seconds or h:mm:ss without a date; "none":
     no time at all. "": ISO 8601, or a number of s, ms, us or ns since 1970 as its size tells."""
     timezone: Annotated[str, read.matching, _ZONE, "a time zone, such as 'Europe/Berlin'", read.OPTIONAL] = ""

@@ -66,7 +66,7 @@ def command(
         _require_rich()
     from edgekd.compare.run import bench, parity_holds
 
-    recording = None if data is None else _load(data, plot is not None, reading)
+    recording = None if data is None else _load(data, files[0], plot is not None, reading)
     result = bench(
         list(dict.fromkeys(files)),
         teacher=teacher,
@@ -98,12 +98,13 @@ def _require_rich() -> None:
         raise MissingExtra("rich (which the tables need; --json does without)", "workstation") from None
 
 
-def _load(data: str, must_be_labeled: bool, reading: dict[str, Any]) -> Recording:
+def _load(data: str, model: Path, must_be_labeled: bool, reading: dict[str, Any]) -> Recording:
     from edgekd.data import load
+    from edgekd.evaluation.score_model import reading_for
     from edgekd.file_kinds import require_recording
 
     require_recording(data, "--data takes a labeled recording")
-    recording = load(data, "test", **reading)
+    recording = load(data, "test", **reading_for(model, reading))
     for note in recording.notes:
         click.echo(f"note: {note}", err=True)
     if must_be_labeled and (recording.labels is None or not recording.labels.any()):

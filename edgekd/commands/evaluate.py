@@ -88,11 +88,11 @@ def command(
     reads = [("MODEL", model), ("DATA", data_path(data)), ("--teacher", teacher)]
     protect(reads, [Output("--plot", plot, PLOT), Output("--scores", scores_csv, SCORES)])
     from edgekd.data import load
-    from edgekd.evaluation.score_model import score_model
+    from edgekd.evaluation.score_model import reading_for, score_model
     from edgekd.file_kinds import require_recording
 
     require_recording(data, "the model comes first, then the recording: edgekd evaluate MODEL DATA")
-    recording = load(data, PARTS[part], **reading)
+    recording = load(data, PARTS[part], **reading_for(model, reading))
     with click.progressbar(
         length=len(recording), label=f"scoring {recording.source}", file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as bar:
@@ -151,7 +151,7 @@ def _fidelity(path: Path, recording: Recording, found: ModelScores, one_stream: 
 
     from edgekd.checkpoint import Checkpoint
     from edgekd.evaluation.fidelity import fidelity
-    from edgekd.evaluation.score_model import score_model
+    from edgekd.evaluation.score_model import reading_for, score_model
 
     normal = Checkpoint.load(path).normal_scores.numpy()
     taught = score_model(path, recording, one_stream=one_stream)

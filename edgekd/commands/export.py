@@ -108,7 +108,7 @@ def command(
         format=kind,
         int8=int8,
         target=target,
-        labeled=None if data is None else _labeled(data, reading),
+        labeled=None if data is None else _labeled(data, student, reading),
         force=force,
         say=lambda line: click.echo(line, err=True),
     )
@@ -136,12 +136,13 @@ def _destination(student: Path, output: Path | None, kind: str | None) -> tuple[
     return found, output
 
 
-def _labeled(data: str, reading: dict[str, Any]) -> Recording:
+def _labeled(data: str, student: Path, reading: dict[str, Any]) -> Recording:
     from edgekd.data import load
+    from edgekd.evaluation.score_model import reading_for
     from edgekd.file_kinds import require_recording
 
     require_recording(data, "--data takes a labeled recording")
-    recording = load(data, "test", **reading)
+    recording = load(data, "test", **reading_for(student, reading))
     for note in recording.notes:
         click.echo(f"note: {note}", err=True)
     if recording.labels is None or not recording.labels.any() or recording.labels.all():

@@ -72,7 +72,10 @@ def data_options(command: Command) -> Command:
 
 
 layout_option = click.option(
-    "--layout", type=_LayoutFile(), metavar="FILE", help="Read DATA by this layout, from `edgekd look DATA --layout FILE`."
+    "--layout",
+    type=_LayoutFile(),
+    metavar="FILE",
+    help="Read DATA by this layout, from `edgekd look DATA --layout FILE`.",
 )
 format_option = click.option("--format", metavar="NAME", help="Format of DATA, where it is not to be detected.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")

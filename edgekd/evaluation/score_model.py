@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from edgekd.data.checks import require_length, require_same_sensors, same_period
 from edgekd.data.recording import Recording
 from edgekd.file_kinds import is_checkpoint
 from edgekd.runtime.detector import Detector
+from edgekd.runtime.guard import admit
+from edgekd.runtime.json_fields import record
+from edgekd.runtime.layout import PLAIN, Layout
 
 BLOCK = 4096  # samples between two calls of `progress`
 
@@ -42,6 +46,25 @@ class ModelScores:
     def alarms(self) -> np.ndarray:
         """bool (V,), at the model's own threshold."""
         return self.scores > self.threshold
+
+
+def reading_for(path: Path, told: dict[str, Any]) -> dict[str, Any]:
+    """How a recording is read for a model, as arguments of `edgekd.data.load`: like the one that it was trained on.
+
+    told: what the user says of it, which is stronger. Raises ModelRefused for a file that is no model.
+    """
+    if is_checkpoint(path):
+        from edgekd.checkpoint import Checkpoint
+
+        checkpoint = Checkpoint.load(path)
+        names, period_s = tuple(sensor["name"] for sensor in checkpoint.sensors), checkpoint.period_s
+        layout = None if checkpoint.layout is None else record(checkpoint.layout, "layout", Layout)
+    else:
+        manifest, _ = admit(path, try_first=False)
+        names, period_s, layout = manifest.names, manifest.period_s, manifest.layout
+    like = replace(layout or PLAIN, sensors=names)
+    found: dict[str, Any] = {"like": like, "period_s": period_s} if like.resample else {"like": like}
+    return found | {name: value for name, value in told.items() if value}
 
 
 def score_model(

@@ -72,7 +72,7 @@ class Gaps:
 
     def _unreadable(self, label: object) -> InputEvent:
         self._told = True
-        words = f"the time '{shown(label, 40)}' cannot be read, so gaps are not noticed; give its time_format in a --layout"
+        words = f"the time '{shown(label, 40)}' cannot be read, gaps are not noticed: give a --layout its time_format"
         return InputEvent("time_unreadable", words, {"time": shown(label, 40)})
 
     def _ahead(self, at: float) -> int:

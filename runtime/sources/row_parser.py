@@ -68,7 +68,7 @@ class RowParser:
         self.unreadable = 0
         """Those of them that were neither rows nor headers."""
         self.rows = 0
-        self.times = TimeLabels(layout)
+        self.times = TimeLabels(layout, likely)
         self.layout = layout
         self._names = tuple(names)
         self._n = len(names)
@@ -230,7 +230,7 @@ class RowParser:
         sequence = None if places.sequence is None else _sequence(pick(places.sequence))
         numbers = np.frombuffer(array(self._kind, values), self._kind)
         off = not all(condition.holds(pick(place)) for condition, place in zip(self._only, places.only))
-        partial = places.tag is not None or (isinstance(cells, dict) and not all(name in cells for name in self._columns))
+        partial = places.tag is not None or (isinstance(cells, dict) and not self._wanted <= cells.keys())
         return Row(numbers, time, None, sequence, seconds, off, partial)
 
     def _number(self, value: Any, i: int) -> float:
@@ -272,7 +272,8 @@ class RowParser:
         if count == n:
             return Places(range(n), only=self._conditions(self._columns))
         first = cells[0] if cells else None
-        if count == n + 1 and isinstance(first, str) and not self._reads(first) and self.times.seconds(first) is not None:
+        labeled = isinstance(first, str) and not self._reads(first) and self.times.seconds(first) is not None
+        if count == n + 1 and labeled:
             return Places(range(1, n + 1), (0,), only=[1 + i for i in self._conditions(self._columns)])
         raise NoSample(f"{count} columns and no header, the model has {n} sensors")
 

@@ -26,32 +26,31 @@ def refusal(*args: object, **kwargs: object) -> str:
 BAD_CSV = {
     "empty file": ("", ["empty"]),
     "header only": ("a,b\n", ["no rows"]),
-    "no header": ("1,2\n3,4\n", ["no header", "sensor names"]),
-    "ragged row": (LONG + "1,2,3\n1,2\n", ["line 102 has 3 values", "2 names"]),
-    "cut-off last row": (LONG + "1", ["line 102 has 1 values"]),
-    "text in a number": (LONG + "1,oops\n", ["line 102", "column 'b'", "'oops' is no number"]),
-    "text after a quoted newline": ('a,"b\nb2"\n1,2\n', ["column 2", "printable name"]),
-    "decimal comma with comma": ("a;b\n1,5;2\n1.234,5;3\n", ["line 3", "column 'a'", "'1.234,5'"]),
-    "duplicate name": ("flow,temp,flow\n1,2,3\n", ["'flow'", "1 and 3", "rename"]),
-    "nameless sensor": ("a,,b\n1,2,3\n", ["column 2", "name it"]),
-    "long gap": (
-        "a,b\n" + "\n".join(ROWS),
-        ["sensor 'b'", "101 of 2000", "line 152 to line 252", "leave the sensor out"],
-    ),
-    "many gaps": ("a,b\n" + "1,2\n1,\n" * 20, ["sensor 'b'", "20 of 40"]),
-    "dead sensor": ("a,b\n" + "1,nan\n" * 20, ["sensor 'b'", "20 of 20"]),
     "dead in one entity": (
         "entity,a\n" + "x,1\n" * 40 + "y,\ny,\n",
-        ["sensor 'a'", "no value at all", "line 42 to line 43"],
+        ["a (no value at all from line 42 to line 43)", "--sensors"],
     ),
-    "too large for float32": ("a,b\n1,1e39\n", ["sensor 'b'"]),
     "no sensors": ("time,label\n0,1\n", ["no sensor columns"]),
     "unreadable time": ("time,a\n0,1\nyesterday,2\n", ["'yesterday'", "line 3", "--time-column none"]),
-    "clock without a value": ("time,a\n0,1\nnan,2\n", ["time 'nan' at line 3"]),
-    "time runs backward": ("time,a\n0,1\n2,1\n1,1\n", ["backward at line 4", "sort the rows"]),
+    "clock without a value": ("time,a\n0,1\nnan,2\n", ["line 3: 'nan,2' is no row", "--time-format"]),
+    "many lines that are no rows": (LONG + "1,2,3\n" * 4, ["line 102: '1,2,3' is no row, as are 4 of 104", "--layout"]),
     "clock that stands still": ("time,a\n5,1\n5,1\n5,2\n", ["repeat", "--period-s"]),
     "unknown label word": ("a,label\n1,0\n1,maybe\n", ["label 'maybe'", "line 3", "--label-column none"]),
     "negative label": ("a,label\n1,1\n1,-1\n", ["label '-1'", "line 3"]),
+    "only words": ("a,b\nx,y\nz,w\n", ["no rows of numbers"]),
+}
+MENDED = {
+    "no header": ("1,2\n3,4\n", "no header: columns are named s1, s2"),
+    "ragged row": (LONG + "1,2,3\n1,2\n", "line 102: no row, left out: '1,2,3'"),
+    "cut-off last row": (LONG + "1", "line 102: no row"),
+    "text in a number": (LONG + "1,oops\n", "sensor 'b': 1 missing value held from the last good one (longest run 1, at line 102); words for it: 'oops'"),
+    "duplicate name": ("flow,temp,flow\n1,2,3\n", "named flow: from the second on they are flow_2"),
+    "nameless sensor": ("a,,b\n1,2,3\n", "column 2 left out: it has no name"),
+    "long gap": ("a,b\n" + "\n".join(ROWS), "column 'b' left out: no value in 101 of 2000 samples, the longest run from line 152 to line 252"),
+    "many gaps": ("a,b\n" + "1,2\n1,\n1,\n2,4\n" * 20, "column 'b' left out"),
+    "dead sensor": ("a,b\n" + "1,nan\n" * 20, "column 'b' left out: it is empty"),
+    "too large for float32": ("a,b\n1,1e39\n", "column 'b' left out"),
+    "time runs backward": ("time,a\n0,1\n2,1\n1,1\n", "sorted by time"),
 }
 
 
@@ -66,10 +65,26 @@ def test_bad_csv(tmp_path: Path, fault: str) -> None:
         assert part in message
 
 
-@pytest.mark.parametrize("raw", [b"\x00\x01\x02", b"PAR1\x00\x00", b"PK\x03\x04\x00"])
-def test_binary_file_called_csv(tmp_path: Path, raw: bytes) -> None:
+@pytest.mark.parametrize("fault", MENDED)
+def test_what_is_mended_is_said(tmp_path: Path, fault: str) -> None:
+    text, said = MENDED[fault]
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    assert said in " ".join(load(path).notes)
+
+
+def test_a_sensor_that_was_asked_for_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("a,b\n" + "\n".join(ROWS))
+    assert "sensor 'b' has no value in 101 of 2000" in refusal(tmp_path / "bad.csv", sensors=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [(b"\x00\x01\x02", "not a text file"), (b"PAR1\x00\x00", "not a text file"), (b"PK\x03\x04\x00", "damaged")],
+)
+def test_binary_file_called_csv(tmp_path: Path, raw: bytes, said: str) -> None:
     (tmp_path / "bad.csv").write_bytes(raw)
-    assert "not a text file" in refusal(tmp_path / "bad.csv")
+    assert said in refusal(tmp_path / "bad.csv")
 
 
 @settings(max_examples=150, deadline=None)
@@ -108,7 +123,7 @@ def test_folder_with_nothing_known_says_what_was_looked_for(tmp_path: Path) -> N
     assert "not of format smd, which looks for train" in refusal(f"smd:{tmp_path}")
     assert "is a folder" in refusal(f"csv:{tmp_path}")
     (tmp_path / "plant.xlsx").write_text("")
-    assert "put the format before it" in refusal(tmp_path / "plant.xlsx")
+    assert "empty" in refusal(tmp_path / "plant.xlsx")
 
 
 def test_wrong_or_missing_item_lists_what_there_is(tmp_path: Path) -> None:
@@ -165,6 +180,6 @@ def test_ucr_positions_that_do_not_fit(tmp_path: Path) -> None:
 
 
 def test_what_is_quoted_of_a_file_stays_on_one_line(tmp_path: Path) -> None:
-    (tmp_path / "bad.csv").write_bytes(b'a,b\n1,"\x01\n\x1b[2J"\n')
+    (tmp_path / "bad.csv").write_bytes(b"time,a\n1,1\n\x1b]0;x\x07\xc2\x85y,2\n")
     message = refusal(tmp_path / "bad.csv")
-    assert message.isprintable() and r"\x01\n\x1b[2J" in message
+    assert message.isprintable() and r"]0;x\x85y" in message

@@ -84,7 +84,7 @@ def test_pandas_index_blank_lines_and_windows_text(tmp_path: Path) -> None:
     assert recording.values.tolist() == [[1, 2], [3, 4]]
     assert recording.period_s == 1
     assert {note.split(":")[0] for note in recording.notes} == {
-        *("column 1 has no name", "not UTF-8", "no timestamps"),
+        *("column 1 left out", "not UTF-8", "no timestamps"),
     }
 
 

@@ -26,8 +26,8 @@ from edgekd.runtime.gateway.mqtt.connection import Secrets, check_topic, parse_u
 from edgekd.runtime.gateway.mqtt.publish import Publisher
 from edgekd.runtime.gateway.mqtt.subscribe import MessageReader, MqttMessages
 from edgekd.runtime.gateway.outbox import Outbox
-from edgekd.runtime.sources import InputEvent, Row
 from edgekd.runtime.layout import Layout
+from edgekd.runtime.sources import InputEvent, Row
 
 pytest.importorskip("paho.mqtt.client")
 N, COUNT = 3, 240

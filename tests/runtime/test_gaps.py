@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from step_models import step_file, step_manifest, step_samples
 
+from edgekd.runtime.layout import Layout
 from edgekd.runtime.sources import InputEvent, Row
 from edgekd.runtime.sources.csv_file import CsvFile
 from edgekd.runtime.sources.gaps import SET_BACK, STEADY
-from edgekd.runtime.layout import Layout
 from edgekd.runtime.sources.row_parser import RowParser
 from edgekd.runtime.sources.row_reader import RowReader
 

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from step_models import step_manifest
 
 from edgekd.runtime import UsageError
+from edgekd.runtime.layout import PLAIN
 from edgekd.runtime.sources import Row
 from edgekd.runtime.sources.csv_file import CsvFile
-from edgekd.runtime.layout import PLAIN
 from edgekd.runtime.sources.row_parser import FirstLine, RowParser
-from edgekd.runtime.sources.time_labels import TimeLabels
 from edgekd.runtime.sources.row_reader import LineSplitter, RowReader
+from edgekd.runtime.sources.time_labels import TimeLabels
 from edgekd.runtime.watchers.rate import RateCheck
 from edgekd.runtime.watchers.record import Recorder
 

@@ -19,6 +19,8 @@ EVEN = 0.9
 """Share of the steps in time that must be about the period for time to say where samples are missing."""
 COARSE = 0.05
 """Share of rows of which the clock is too coarse to tell them apart: above it they are samples of their own."""
+RESTARTS = 0.02
+"""Share of the steps in time that may go back where a logger starts again; above it the rows are out of order."""
 
 
 @dataclass
@@ -68,6 +70,19 @@ class Table:
     def starts(self) -> list[int]:
         """First sample of each entity, once `parts` are what follows one after the other."""
         return [int(rows[0]) for _, rows in self.parts]
+
+
+def begin_anew(table: Table) -> None:
+    """A new entity wherever a time that no date tells goes back, as when a logger starts again."""
+    assert table.times_s is not None
+    parts = []
+    for name, rows in table.parts:
+        back = np.flatnonzero(np.diff(table.times_s[rows]) < 0) + 1
+        pieces = np.split(rows, back) if len(back) <= RESTARTS * len(rows) else [rows]
+        parts += [(_numbered(name, k, len(pieces)), piece) for k, piece in enumerate(pieces, 1)]
+    if len(parts) > len(table.parts):
+        table.notes.append(f"time begins anew in {len(parts) - len(table.parts)} places: a new entity begins there")
+        table.parts = parts
 
 
 def order(table: Table, keep_rows: bool) -> None:

@@ -34,6 +34,7 @@ from edgekd.runtime.layout import PLAIN, RULES, Layout
 from edgekd.runtime.sources import NoSample
 from edgekd.runtime.sources.cells import MISSING, SWITCH
 from edgekd.runtime.sources.difference import parse as parse_difference
+from edgekd.runtime.sources.time_labels import UNITS
 
 PASSES = 6
 BAD_SHARE, BAD_LINES = 0.01, 3
@@ -274,6 +275,8 @@ def _revised(plan: Plan, passed: Pass) -> Plan | None:
         style = style_of([*odd, *(["1.5"] * (layout.decimal == ".") if any("." in word for word in odd) or layout.decimal == "," else [])])
         if (style.decimal, style.thousands) != (layout.decimal, layout.thousands):
             layout = replace(layout, decimal=style.decimal, thousands=style.thousands)
+    if not layout.sort and any(_wrongly_counted_on(layout, one, passed) for one in passed.times):
+        layout = replace(layout, sort=True)
     layout = replace(layout, suffixes=tuple(sorted({*layout.suffixes, *suffixes.values()})))
     better = replace(
         plan,
@@ -283,6 +286,13 @@ def _revised(plan: Plan, passed: Pass) -> Plan | None:
         suffixes=tuple(sorted(suffixes.items())),
     )
     return None if better == plan else better
+
+
+def _wrongly_counted_on(layout: Layout, one: str, passed: Pass) -> bool:
+    """Whether hours or days were added to times that come in no order."""
+    if not (passed.clocks[one].set_back or layout.timezone or one == "elapsed"):
+        return False
+    return len(passed.times[one]) > 0 and bool((np.diff(np.concatenate(passed.times[one])) < 0).any())
 
 
 def reading_of(
@@ -305,7 +315,7 @@ def reading_of(
     require_known(request, plan.layout, plan.names)
     names, left_out = _sensors(request, plan, passed)
     time_format, times = _times(plan, passed, notes)
-    dated = times is not None and has_date(time_format) and _is_dated(times)
+    dated = times is not None and has_date(time_format) and (time_format not in UNITS or _is_dated(times))
     lines = np.concatenate(passed.lines)
     columns = {plan.names[i]: passed.numbers[i] for i in roles.sensors if plan.names[i] in names}
     moduli = dict(parse_difference(one, plan.names) for one in plan.layout.difference)
@@ -339,6 +349,8 @@ def reading_of(
             _refuse_machines(path, plan, passed, times)
     source = table.source
     table.source = str(path)
+    if times is not None and not dated and not keep_rows:
+        axis.begin_anew(table)
     axis.order(table, keep_rows)
     axis.period(table, period_s, bool(rule), keep_rows)
     if rule:
@@ -355,7 +367,7 @@ def reading_of(
     kept, every = _whole_enough(request, table, names, left_out, lines, wanted)
     if len(kept) < len(names):
         table.values = np.ascontiguousarray(table.values[:, kept])
-    _tell_missing(table, [names[j] for j in kept], passed, plan, lines, notes)
+    _tell_missing(table, [names[j] for j in kept], every, passed, plan, lines, notes)
     if left_out and not wanted:
         _tell_left_out(left_out, notes)
     sensors = [names[j] for j in kept]
@@ -474,9 +486,8 @@ def _times(plan: Plan, passed: Pass, notes: list[str]) -> tuple[str, np.ndarray 
         top = max(fits, key=lambda one: fits[one])
         if fits[top] > fits[best]:
             best = top
-        same = [one for one in found if fits[one] == fits[best] and not np.array_equal(found[one], found[best])]
-        if len(same) > 1:
-            other = next(one for one in same if one != best)
+        same = (one for one in found if fits[one] == fits[best] and not np.array_equal(found[one], found[best]))
+        if other := next(same, None):
             notes.append(f"times are read as {best}, and could be {other}; --time-format '{other}' reads them so")
     if passed.clocks[best].set_back:
         count = passed.clocks[best].set_back
@@ -572,7 +583,13 @@ def _where(table: axis.Table, lines: np.ndarray, sample: int) -> str:
 
 
 def _tell_missing(
-    table: axis.Table, names: list[str], passed: Pass, plan: Plan, lines: np.ndarray, notes: list[str]
+    table: axis.Table,
+    names: list[str],
+    every: dict[str, int],
+    passed: Pass,
+    plan: Plan,
+    lines: np.ndarray,
+    notes: list[str],
 ) -> None:
     """Notes of missing values, and of the words that said so."""
     told = []
@@ -581,7 +598,7 @@ def _tell_missing(
     moduli = {parse_difference(one, plan.names)[0] for one in plan.layout.difference}
     missing = np.isnan(table.values)
     for j, name in enumerate(names):
-        if not missing[:, j].any():
+        if name in every or not missing[:, j].any():
             continue
         column = missing[:, j]
         total = int(column.sum()) - (sum(bool(column[a]) for a in starts) if name in moduli else 0)

@@ -114,7 +114,8 @@ class NumberColumn:
         """Keep what was parsed."""
         for _, word in odd:
             self._count(word)
-        self.blocks.append(values.astype(self._kind))
+        with np.errstate(over="ignore"):
+            self.blocks.append(values.astype(self._kind))
         finite = values[~np.isnan(values)]
         self.blank += len(values) - len(finite)
         if not len(finite):

@@ -67,6 +67,8 @@ class Line:
     number: int
     """From 1."""
     text: str
+    count: int = 1
+    """Lines that it takes: a name in quotes may hold line breaks."""
 
 
 def batches(path: Path, encoding: str) -> Iterator[tuple[list[bytes], bool]]:
@@ -182,7 +184,9 @@ def _is_json(line: str) -> bool:
 
 def _is_pairs(line: str) -> bool:
     found = pairs(line)
-    return bool(found) and all(re.match(r"[^\W\d]", name) for name in found) and any(suffix_of(str(value)) is not None for value in found.values())
+    covered = 3 * len(found) >= len(re.split(r"[\s,;]+", line))
+    named = covered and all(re.match(r"[^\W\d]", name) for name in found)
+    return named and any(suffix_of(str(value)) is not None for value in found.values())
 
 
 def means_something(cell: str) -> bool:
@@ -198,17 +202,17 @@ def number_or_time(cell: str) -> bool:
 def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -> Found:
     told_line = next((found for line in head[:5] if (found := _SEP_LINE.fullmatch(line.text.strip()))), None)
     comment = layout.comment or next((c for c in COMMENTS for line in head if line.text.startswith(c)), "")
-    said = [line for line in head if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip())]
+    said = _joined([line for line in head if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip())])
     if not said:
         raise RecordingError(f"{path}: nothing but comments; a recording needs a header and at least one row")
     told = layout.separator or (told_line[1] if told_line and told_line[1] in SEPARATORS else "")
     separator, rows = _separated(said, told)
-    widths = Counter(len(row) for row in rows[len(rows) // 3 :] if row)
+    widths = Counter(len(row) for row in rows[len(rows) // 3 :])
     width = max(widths, key=lambda w: (widths[w], w))
     layout = replace(layout, separator=separator, comment=comment)
     if layout.names:
         return Found(layout, layout.names, (), said[layout.skip].number - 1 if layout.skip < len(said) else 0, {}, tuple(notes))
-    at = _first_row(rows, width)
+    at = _first_row(rows, width) if width else None
     if at is None:
         raise RecordingError(
             f"{path}: a header but no rows; a recording needs at least one sample"
@@ -237,6 +241,8 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
                 f"or give another separator than '{separator}' in a layout"
             )
         names, plain = ["", *names], False  # R's way: the row names have none
+    plain = plain and all(line.count == 1 for line in said[:at])
+    skip = sum(line.count for line in said[:at])
     names = names[:width] + [""] * (width - len(names))
     used = [name for name in names if name]
     if len(set(used)) < len(used):
@@ -245,8 +251,19 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
         notes.append(f"several columns are named {', '.join(again[:3])}: from the second on they are {again[0]}_2 and so on")
     units = {**_units(names), **{name: unit for name, unit in zip(names, units) if unit and name}}
     if not plain:
-        layout = replace(layout, names=tuple(names), skip=at)
+        layout = replace(layout, names=tuple(names), skip=skip)
     return Found(layout, tuple(names), tuple(block[-1]) if plain else (), first, units, tuple(notes))
+
+
+def _joined(lines: Sequence[Line]) -> list[Line]:
+    """Lines with those that go on within quotes, as one."""
+    found: list[Line] = []
+    for line in lines:
+        if found and found[-1].text.count('"') % 2 and found[-1].count < 8 and len(found) < 20:
+            before = found.pop()
+            line = Line(before.number, f"{before.text} {line.text}", line.number - before.number + 1)
+        found.append(line)
+    return found
 
 
 def cells_in(text: str, separator: str) -> list[str]:
@@ -266,7 +283,7 @@ def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]]]:
         widths = Counter(map(len, below))
         width = max(widths, key=lambda w: (widths[w], w))
         cells = [cell for row in below if len(row) == width for cell in row]
-        meaning = sum(map(means_something, cells)) / len(cells)
+        meaning = sum(map(means_something, cells)) / max(1, len(cells))
         fits = sum(count for w, count in widths.items() if 1 < w <= width) / len(below)
         tried[separator] = (fits * (0.1 + meaning) if width > 1 else 0.0, rows)
     best = max(tried, key=lambda separator: tried[separator][0])
