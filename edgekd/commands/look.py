@@ -56,7 +56,7 @@ def command(
     Example:
         edgekd look plant.csv --plot plant.png
         edgekd look plant.csv --layout plant.toml
-        edgekd look plant.csv --missing -9999 --json -o clean.csv
+        edgekd look plant.csv --json -o clean.csv
     """
     from edgekd.data import look
     from edgekd.data.looking import next_command, render, to_json

@@ -148,7 +148,7 @@ def options_of(found: Sequence[Suspect]) -> list[str]:
 
 
 def suspects(reading: Reading) -> list[Suspect]:
-    """All that is wrong with the sensors of a reading, sensor by sensor."""
+    """All that is wrong with the sensors of a reading, sensor by sensor, but for what is labeled anomalous."""
     counted = {parse(text, [c.name for c in reading.columns])[0] for text in reading.layout.difference}
     found: list[Suspect] = []
     for column, values in zip(reading.columns, reading.values.T):
@@ -168,6 +168,9 @@ class _Sensor:
 
     def suspects(self) -> Iterator[Suspect]:
         yield from self._presence()
+        if self._reading.labels is not None:  # what is labeled anomalous is known to be wrong
+            normal = ~self._reading.labels[self._at]
+            self._at, self._values = self._at[normal], self._values[normal]
         if len(self._values) < 2:
             return
         low, high = float(self._values.min()), float(self._values.max())
@@ -179,7 +182,7 @@ class _Sensor:
             return
         steps = np.diff(self._values)
         borders = np.searchsorted(self._at, self._reading.starts[1:])
-        steps[borders[(borders > 0) & (borders < len(self._at))] - 1] = 0
+        steps[borders[(borders > 0) & (borders < len(self._at))] - 1] = np.nan  # neither up nor down, nor a rest
         alike = next(filter(None, (self._counter(steps), self._beyond_float32(), self._grows(steps))), None)
         if alike is not None:
             yield alike
@@ -374,4 +377,4 @@ def _levels(values: np.ndarray) -> int:
 def _number(value: float) -> str:
     """As a person would write it: a known sentinel in full, else the shortest text of the float32."""
     known = next((each for each in SENTINELS if np.float32(each) == np.float32(value)), None)
-    return f"{known:.15g}" if known is not None else f"{float(str(np.float32(value))):.9g}"
+    return f"{float(str(np.float32(value))) if known is None else known:.15g}"
