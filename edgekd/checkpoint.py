@@ -19,7 +19,7 @@ from edgekd import __version__
 from edgekd.blocks.step import StepModule
 from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, evidence, parts
 from edgekd.data.recording import Recording
-from edgekd.file_kinds import CHECKPOINT, kind_of, next_step
+from edgekd.file_kinds import CHECKPOINTS, require
 from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.json_fields import record
@@ -121,9 +121,7 @@ class Checkpoint:
     @classmethod
     def load(cls, path: Path) -> Checkpoint:
         """Read a file written by `save`; anything else is refused with what it seems to be."""
-        kind = kind_of(path)
-        if kind != CHECKPOINT:
-            raise ModelRefused(next_step(path, kind))
+        require(path, CHECKPOINTS)
         try:
             content = load_safely(path, mapped=True)
         except UsageError:

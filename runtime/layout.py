@@ -65,8 +65,8 @@ class Layout:
     names: Annotated[tuple[str, ...], *_Names, read.OPTIONAL] = ()
     """Columns of a table in order, where no line of it names them; `skip` lines come before its first row."""
     skip: Annotated[int, read.integer, 0, 10_000, read.OPTIONAL] = 0
-    time: Annotated[tuple[str, ...], read.items, 0, 2, *_Name, read.OPTIONAL] = ()
-    """Column of the time label, or two: date and time of day. (): one with a usual name."""
+    time: Annotated[tuple[str, ...], read.items, 0, 6, *_Name, read.OPTIONAL] = ()
+    """Column of the time label, or several: date and time of day, year, month, day. (): one with a usual name."""
     time_format: Annotated[str, _time_format, read.OPTIONAL] = ""
     """As `datetime.strptime` takes it; "iso"; a number's unit; "elapsed": seconds or h:mm:ss without a date; "none":
     no time at all. "": ISO 8601, or a number of s, ms, us or ns since 1970 as its size tells."""

@@ -9,21 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekd.commands.files import File, check_files, data_path
 from edgekd.commands.options import json_option, recording_options
-from edgekd.outputs import PLOT, Output, data_path, protect
+from edgekd.file_kinds import CHECKPOINTS, MODELS, PLOT, RECORDING
 from edgekd.runtime.errors import GateFailed, MissingExtra, UsageError
 
 if TYPE_CHECKING:
     from edgekd.data import Recording
 
-MODEL = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("bench", short_help="Measure size, latency, memory and quality side by side.")
-@click.argument("files", nargs=-1, required=True, type=MODEL)
-@click.option("--teacher", type=MODEL, help="Teacher to compare with.  [default: FILE-teacher.pt, if it is there]")
+@click.argument("files", nargs=-1, required=True, type=FILE)
+@click.option("--teacher", type=FILE, help="Teacher to compare with.  [default: FILE-teacher.pt, if it is there]")
 @click.option("--data", metavar="DATA", help="Labeled recording: adds VUS-PR, events found and false alarms a day.")
-@click.option("--plot", type=MODEL, help="With --data: draw quality against microseconds a sample (.png, .svg, .pdf).")
+@click.option("--plot", type=FILE, help="With --data: draw quality against microseconds a sample (.png, .svg, .pdf).")
 @click.option("--rounds", type=click.IntRange(1), default=60, show_default=True, help="Rounds in which all take turns.")
 @click.option(
     "--steps",
@@ -60,8 +61,8 @@ def command(
     """
     if plot is not None and data is None:
         raise UsageError("--plot draws quality, which needs a labeled recording; give one with --data")
-    reads = [*(("FILES", file) for file in files), ("--teacher", teacher), ("--data", data_path(data))]
-    protect(reads, [Output("--plot", plot, PLOT)])
+    models = [*(File("FILES", file, MODELS) for file in files), File("--teacher", teacher, CHECKPOINTS)]
+    check_files([*models, File("--data", data_path(data), (RECORDING,))], [File("--plot", plot, (PLOT,))])
     if not as_json:
         _require_rich()
     from edgekd.compare.run import bench, parity_holds
@@ -101,9 +102,7 @@ def _require_rich() -> None:
 def _load(data: str, model: Path, must_be_labeled: bool, reading: dict[str, Any]) -> Recording:
     from edgekd.data import load
     from edgekd.evaluation.score_model import reading_for
-    from edgekd.file_kinds import require_recording
 
-    require_recording(data, "--data takes a labeled recording")
     recording = load(data, "test", **reading_for(model, reading))
     for note in recording.notes:
         click.echo(f"note: {note}", err=True)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekd.commands.files import File, check_files, data_path
 from edgekd.commands.options import json_option, recording_options
+from edgekd.file_kinds import CHECKPOINTS, RECORDING, STUDENT, TEACHER, WORK
 from edgekd.methods import METHODS
-from edgekd.outputs import STUDENT, TEACHER, WORK, Output, data_path, protect
 from edgekd.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -94,19 +95,19 @@ def command(
     from edgekd.data import constant_sensors, load
     from edgekd.data.request import shorten
     from edgekd.distillation import distill, teacher_path, work_path
-    from edgekd.file_kinds import require_recording
     from edgekd.progress import TrainingProgress
     from edgekd.verdict import verdict
 
     reads = [
-        ("DATA", data_path(data)), ("--outliers", data_path(outliers)), ("--teacher-scores", teacher_scores),
-        *(("--teacher", teacher) for teacher in teachers),
-    ]  # fmt: skip
+        File("DATA", data_path(data), (RECORDING,)),
+        File("--outliers", data_path(outliers), (RECORDING,)),
+        File("--teacher-scores", teacher_scores),
+        *(File("--teacher", teacher, CHECKPOINTS) for teacher in teachers),
+    ]
     beside = None if teachers else teacher_path(output)  # one that is trained on the way
-    protect(
-        reads, [Output("-o", output, STUDENT), Output("-o", beside, TEACHER), Output("-o", work_path(output), WORK)]
+    check_files(
+        reads, [File("-o", output, (STUDENT,)), File("-o", beside, (TEACHER,)), File("-o", work_path(output), (WORK,))]
     )
-    require_recording(data, "give the recording that is to be distilled")
     values = _sugar(_parse(settings), student=student, co_learning=co_learning or None)
     recording = load(data, "train", **reading)
     foreign = None if outliers is None else load(outliers, "train")

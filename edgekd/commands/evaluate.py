@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekd.commands.files import File, check_files, data_path, open_text
 from edgekd.commands.options import json_option, recording_options
-from edgekd.outputs import PLOT, SCORES, SCORES_HEADER, Output, data_path, protect
+from edgekd.file_kinds import CHECKPOINTS, MODELS, PLOT, RECORDING, SCORES, SCORES_HEADER
 
 if TYPE_CHECKING:
     from edgekd.data import Recording
@@ -76,7 +77,8 @@ def command(
     DATA is [FORMAT:]PATH[#ITEM]. Every figure stands beside what random scores get, and says which threshold it took:
     VUS-PR and AUC-PR rank; events found, delay and false alarms a day are at the threshold that the model carries,
     which no label has set. An exported file is run as on a device, each entity from the cold state. A DATA without
-    labels gives alarms a day. Images have no time: their figures are per image.
+    labels gives alarms a day. Images have no time: their figures are per image. What was said of the training's file
+    (--missing, --difference, --only, --group, --resample, --sensors) holds for DATA too, unless it is said anew.
 
     \b
     Example:
@@ -85,13 +87,15 @@ def command(
         edgekd evaluate student.onnx plant.csv --threshold 3.5 --json
         edgekd evaluate student.pt fashion-mnist:DIR#0 --teacher student-teacher.pt
     """
-    reads = [("MODEL", model), ("DATA", data_path(data)), ("--teacher", teacher)]
-    protect(reads, [Output("--plot", plot, PLOT), Output("--scores", scores_csv, SCORES)])
+    reads = [
+        File("DATA", data_path(data), (RECORDING,), "the model comes first: edgekd evaluate MODEL DATA"),
+        File("MODEL", model, MODELS),
+        File("--teacher", teacher, CHECKPOINTS),
+    ]
+    check_files(reads, [File("--plot", plot, (PLOT,)), File("--scores", scores_csv, (SCORES,))])
     from edgekd.data import load
     from edgekd.evaluation.score_model import reading_for, score_model
-    from edgekd.file_kinds import require_recording
 
-    require_recording(data, "the model comes first, then the recording: edgekd evaluate MODEL DATA")
     recording = load(data, PARTS[part], **reading_for(model, reading))
     with click.progressbar(
         length=len(recording), label=f"scoring {recording.source}", file=sys.stderr, hidden=not sys.stderr.isatty()
@@ -163,11 +167,10 @@ def _fidelity(path: Path, recording: Recording, found: ModelScores, one_stream: 
 def _write_scores(path: Path, found: ModelScores, threshold: float) -> None:
     """One row for each verdict; `sample` is the 0-based index of the newest sample that it has seen."""
     from edgekd.runtime.errors import UsageError
-    from edgekd.runtime.files import atomic
 
     try:
-        with atomic(path) as file:
-            file.write(f"{','.join(SCORES_HEADER)}\n".encode())
+        with open_text(path) as file:
+            file.write(SCORES_HEADER + b"\n")
             for sample, score in zip(found.samples.tolist(), found.scores.tolist()):
                 file.write(f"{sample},{score:.9g},{score > threshold:d}\n".encode())  # 9 digits hold a float32
     except OSError as error:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgekd.commands.files import File, check_files, data_path
 from edgekd.commands.options import data_options, json_option
-from edgekd.outputs import MODEL, Output, data_path, protect
+from edgekd.file_kinds import CHECKPOINTS, EXPORTED, RECORDING, require
 from edgekd.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,8 +98,10 @@ def command(
         edgekd export student.pt --int8
         edgekd export student.pt -o plant.tflite --int8 auto --data labeled.csv
     """
+    require(student, CHECKPOINTS)
     kind, output = _destination(student, output, format_)
-    protect([("STUDENT", student), ("--data", data_path(data))], [Output("-o", output, MODEL)])
+    reads = [File("STUDENT", student), File("--data", data_path(data), (RECORDING,))]
+    check_files(reads, [File("-o", output, (EXPORTED,))])
     from edgekd.checkpoint import Checkpoint
     from edgekd.export import export
 
@@ -139,9 +142,7 @@ def _destination(student: Path, output: Path | None, kind: str | None) -> tuple[
 def _labeled(data: str, student: Path, reading: dict[str, Any]) -> Recording:
     from edgekd.data import load
     from edgekd.evaluation.score_model import reading_for
-    from edgekd.file_kinds import require_recording
 
-    require_recording(data, "--data takes a labeled recording")
     recording = load(data, "test", **reading_for(student, reading))
     for note in recording.notes:
         click.echo(f"note: {note}", err=True)

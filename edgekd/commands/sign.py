@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekd.outputs import SIGNATURE, Output, protect
-from edgekd.runtime.errors import ModelRefused, UsageError
+from edgekd.commands.files import File, check_files
+from edgekd.file_kinds import EXPORTED, SIGNATURE
+from edgekd.runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -41,22 +42,19 @@ def command(files: tuple[Path, ...], key: Path | None, new_key: Path | None) -> 
     assert key is not None
     from edgekd.runtime.guard.signature import signature_path
 
-    reads = [("--key", key), *((str(file), file) for file in files)]
-    protect(reads, [Output("a signature", signature_path(file), SIGNATURE) for file in files])
+    reads = [File("--key", key), *(File(str(file), file, (EXPORTED,)) for file in files)]
+    check_files(reads, [File("a signature", signature_path(file), (SIGNATURE,)) for file in files])
     for file in files:
         click.echo(str(_sign(file, key)))
 
 
 def _sign(file: Path, key: Path) -> Path:
     """Sign what the device would take; a file that it would refuse is not worth a signature."""
-    from edgekd.file_kinds import CHECKPOINT, is_checkpoint, next_step
     from edgekd.runtime.files import atomic
     from edgekd.runtime.guard import admit
     from edgekd.runtime.guard.signature import signature_path
 
     private = _private_key(key)
-    if is_checkpoint(file):
-        raise ModelRefused(next_step(file, CHECKPOINT))
     _, data = admit(file, try_first=False)
     path = signature_path(file)
     try:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgekd.outputs import RECORDING, Output, protect
+from edgekd.commands.files import File, check_files
+from edgekd.file_kinds import RECORDING
 
 if TYPE_CHECKING:
     from edgekd.simulation.simulate import Simulation
@@ -52,7 +53,7 @@ def command(
         edgekd simulate plant.csv --seed 2
         edgekd simulate leaks.parquet --fault slow-leak --json
     """
-    protect([], [Output("OUT", Path(out), RECORDING)], force)
+    check_files([], [File("OUT", Path(out), (RECORDING,))], force)
     from edgekd.data import save
     from edgekd.runtime.errors import UsageError
     from edgekd.simulation.simulate import KINDS, simulate

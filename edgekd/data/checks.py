@@ -32,7 +32,7 @@ def require_length(recording: Recording, n: int) -> None:
         stretch = "it has" if len(recording.starts) == 1 else f"the longest of its {len(recording.starts)} entities has"
         raise RecordingError(
             f"{recording.source or 'recording'}: shorter than one window of {n} samples; {stretch} {longest}; "
-            "record longer, or choose a preset with shorter windows"
+            "record longer, or distill with shorter windows: --set 'lengths=[3,6,12]' (anomalyllm: --set window=32)"
         )
 
 

@@ -283,7 +283,7 @@ def write(figure: Figure, path: Path | str) -> None:
     FigureCanvasAgg(figure)
     try:
         with atomic(Path(path)) as file:
-            figure.savefig(file, format=Path(path).suffix[1:] or None)
+            figure.savefig(file, format=Path(path).suffix[1:])
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot write the plot ({error}); give --plot another name or place") from None
 

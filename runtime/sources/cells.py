@@ -11,63 +11,16 @@ from edgekd.runtime.sources import NoSample
 
 NAN = float("nan")
 MISSING = frozenset(
-    (
-        *(
-            "",
-            "nan",
-            "na",
-            "n/a",
-            "#n/a",
-            "null",
-            "none",
-            "nil",
-            "-",
-            "--",
-            "---",
-            "?",
-            "*",
-            "bad",
-            "bad input",
-            "no data",
-        ),
-        *(
-            "nodata",
-            "comm fail",
-            "i/o timeout",
-            "error",
-            "err",
-            "fault",
-            "invalid",
-            "overload",
-            "ovld",
-            "overflow",
-            "ol",
-        ),
-        *(
-            "#value!",
-            "#ref!",
-            "#div/0!",
-            "#num!",
-            "#name?",
-            "#null!",
-            "undef",
-            "unknown",
-            "missing",
-            "unavailable",
-            "offline",
-        ),
-        *("1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind", "1.#inf", "-1.#inf", "bad data", "not available", "n.a.", "-nan"),
-    )
+    "|nan|-nan|na|n/a|n.a.|#n/a|null|none|nil|undef|-|--|---|?|*|missing|bad|bad input|bad data|no data|nodata|error|err"
+    "|fault|invalid|unknown|offline|unavailable|not available|comm fail|i/o timeout|overload|ovld|overflow|ol|#value!"
+    "|#ref!|#div/0!|#num!|#name?|#null!|1.#qnan|-1.#qnan|1.#ind|-1.#ind|1.#inf|-1.#inf".split("|")
 )
 """How loggers write "no value", in lower case."""
-SWITCH = {
-    **dict.fromkeys(("true", "on", "open", "yes", "high", "running", "active", "enabled", "ein", "auf", "ja"), 1.0),
-    **dict.fromkeys(("false", "off", "closed", "close", "no", "low", "stopped", "inactive", "disabled"), 0.0),
-    **dict.fromkeys(("aus", "zu", "nein"), 0.0),
-}
+ON = "true on open yes high running active enabled ein auf ja".split()
+OFF = "false off closed close no low stopped inactive disabled aus zu nein".split()
+SWITCH = dict.fromkeys(ON, 1.0) | dict.fromkeys(OFF, 0.0)
 """The two sides of a switch, in lower case."""
 MARKS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
-_BLANK = re.compile(r"(?<=\d) (?=\d)")
 
 
 class Boolean(NoSample):
@@ -81,7 +34,8 @@ class Cells:
         self._missing = MISSING | {word.lower() for word in layout.missing}
         self.none = {number for word in layout.missing if (number := _float(word)) is not None}
         self._suffixes = sorted(layout.suffixes, key=len, reverse=True)
-        self._thousands = layout.thousands
+        mark = re.escape(layout.thousands)
+        self._thousands = re.compile(rf"(?<=\d){mark}(?=\d{{3}}(?!\d))") if mark else None
         self.plain = not (self.none or layout.thousands)
         """Whether what `float` reads is the number: no other spelling is a number of another value."""
         self._comma = layout.decimal != "." and layout.thousands != ","
@@ -124,10 +78,8 @@ class Cells:
         return NAN if text.lower() in self._missing else self._plain(text)
 
     def _plain(self, text: str) -> float | None:
-        if self._thousands == " ":
-            text = _BLANK.sub("", text)
-        elif self._thousands:
-            text = text.replace(self._thousands, "")
+        if self._thousands:
+            text = self._thousands.sub("", text)
         return _float(text.replace(",", ".") if self._comma else text)
 
 

@@ -15,9 +15,10 @@ class Difference:
 
     of: NAME or NAME:MODULUS, where the count begins again at 0. Without a modulus a step back, as after a reset, is a
     missing value, as is a step from a missing value. Names that are no sensor's are left out.
+    fill: what stands in for the steps of n sensors in a row that has none before it, at the start and after a gap.
     """
 
-    def __init__(self, names: Sequence[str], of: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], of: Sequence[str], fill: Sequence[float]) -> None:
         places, moduli = [], []
         for text in of:
             name, modulus = parse(text, names)
@@ -25,21 +26,22 @@ class Difference:
                 places.append(names.index(name))
                 moduli.append(modulus)
         self._places, self._modulus = np.array(places, np.int64), np.array(moduli)
-        self._last = np.full(len(places), np.nan)
+        self._fill = np.array(fill)[self._places]
+        self._last: np.ndarray | None = None
 
     def take(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
-        """The rows with float32 values; the first after a gap has no steps."""
+        """The rows with float32 values."""
         for item in items:
             if isinstance(item, Row):
                 item.values = self.steps(item.values)
             elif item.rewarm:
-                self._last[:] = np.nan
+                self._last = None
         return items
 
     def steps(self, values: np.ndarray) -> np.ndarray:
         """float32 (n,) of the next float64 (n,)."""
         counts = values[self._places].astype(np.float64)
-        found = steps(self._last, counts, self._modulus)
+        found = self._fill if self._last is None else steps(self._last, counts, self._modulus)
         self._last = counts
         values = values.astype(np.float64)
         values[self._places] = found

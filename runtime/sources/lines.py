@@ -18,6 +18,7 @@ Knows = Callable[[dict[str, Any]], bool]
 MAX_DEPTH = 8
 NOISE = re.compile(r"\x1b\[[0-9;?]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")  # ANSI colors, STX and ETX
 _PAIR = re.compile(r"([^\s,;=:][^,;=:]*?)\s*[=:]\s*(\"[^\"]*\"|[^\s,;=]*)(?:[\s,;]+|\Z)")
+_STAMP = re.compile(r"(\d[-\d/.:T ]*\d(?:[.,]\d+)?Z?)[\s,;]+(?=[^\W\d])")
 _SDI_12 = re.compile(r"[0-9A-Za-z]?(?:[+-]\d+(?:\.\d*)?){2,}")
 _SIGNED = re.compile(r"[+-]\d+(?:\.\d*)?")
 _FIELD = re.compile(r"((?:\\.|[^,=\\])+)=(\"(?:\\.|[^\"\\])*\"|[^,]*)(?:,|\Z)")
@@ -62,8 +63,10 @@ def split(text: str, separator: str) -> list[str]:
 
 
 def pairs(text: str) -> dict[str, Any]:
-    """`a=1 b=2`, `a:1,b:2`, `a = 1; b = 2`."""
-    return {name.strip(): value.strip('"') for name, value in _PAIR.findall(text)}
+    """`a=1 b=2`, `a:1,b:2`, `a = 1; b = 2`; what stands before them may be the `time`."""
+    stamp = _STAMP.match(text)
+    found = {"time": stamp[1]} if stamp else {}
+    return found | {name.strip(): value.strip('"') for name, value in _PAIR.findall(text[stamp.end() if stamp else 0 :])}
 
 
 def line_protocol(text: str) -> dict[str, Any] | None:

@@ -3,77 +3,91 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import numpy as np
 
+from edgekd.runtime.layout import Layout
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources import InputEvent, Row, Tally
+from edgekd.runtime.sources.resample import Resampler
 
 
-class Merger:
-    """Takes the newest value of each sensor; a sample is whole when all have spoken, or a period is over.
+class Merger(Resampler):
+    """Takes the newest value of each sensor; a sample is whole when all have spoken, and has its first message's label.
 
-    Time goes by the messages' own labels, else by the monotonic clock of a live input. What a sensor has not said in
-    a period is missing: the detector holds its last value, for as long as it may. told: the layout says that messages
-    are partial. Else two that begin an input and share no sensor show it; otherwise a key that is absent is a missing
-    value, and rows pass as they are.
+    One that stays in part ends a period after the last, when a sensor speaks again, half a period later in any case.
+    Time is the messages' own, else a live input's clock; a file without any goes by who speaks again. What a sensor has
+    not said is missing: the detector holds its last value, for as long as it may.
+
+    Unless it is told that messages hold parts (`aligns`), two that begin an input and share no sensor show it. Where
+    they share some, or one holds all, an absent sensor is a missing value, and rows pass as they are.
     """
 
-    def __init__(self, manifest: Manifest, told: bool, live: bool) -> None:
-        self._period_s = manifest.period_s
-        self._live = live
-        self._merging: bool | None = True if told else None
-        self._open: Row | None = None
-        self._began_s: float | None = None
-        self._said = False
+    slack = 1
 
-    def merge(self, rows: list[Row]) -> list[Row | InputEvent]:
+    def __init__(self, manifest: Manifest, layout: Layout, live: bool, tally: Tally) -> None:
+        super().__init__(manifest, "last", live, aligned=False)
+        self.aligns = None
+        self.kind = np.float64 if layout.difference else np.float32
+        self._tally = tally
+        self._held: list[Row] = []  # the first message, while nobody knows what it is
+        self._first: np.ndarray | None = None  # sensors that it holds
+
+    def resample(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
         """The samples that these messages complete, or that time alone does."""
-        if self._merging is False:
-            return [*rows]
-        done: list[Row | InputEvent] = []
-        for i, row in enumerate(rows):
-            if self._merging is None and not self._decide(row, done):
-                return done + ([*rows[i:]] if self._merging is False else self.merge(rows[i + 1 :]))
-            done += self._put(row)
-        return done + (self._if_over(time.monotonic()) if self._live and self._merging else [])
+        items: list[Row | InputEvent] = []
+        if self.aligns:
+            rows, self._held = [*self._held, *rows], []
+        for row in rows:
+            if isinstance(row, InputEvent) or self.aligns is False:
+                items.append(row)
+            else:
+                items += self._add(row) if self.aligns else self._decide(row)
+        if self._live and self._labeled_s is None and self._count.any():  # silence is no sample
+            items += self.tick(time.monotonic())
+        return items
 
     def end(self) -> list[Row | InputEvent]:
-        """The sample that is open: nothing more will come."""
-        row, self._open = self._open, None
-        return [] if row is None else [row]
+        """What is left: nothing more will come."""
+        return [*self._held, *super().end()]
 
-    def _decide(self, row: Row, done: list[Row | InputEvent]) -> bool:
-        """Whether to go on with this row; else it waits for the next, or rows pass as they are from it on."""
-        said = ~np.isnan(row.values)
-        if self._open is None and row.partial:
-            self._open = row
-            return False
-        waiting, self._open = self._open, None
-        if waiting is not None and row.partial and np.isnan(waiting.values[said]).all():
-            self._merging = True
+    def _decide(self, row: Row) -> list[Row | InputEvent]:
+        says = ~np.isnan(row.values)
+        if self._first is None:
+            self._held, self._first = [row], says
+            return []
+        if row.partial and says.any() and not (says & self._first).any():
+            self.aligns = True
             words = "messages hold some of the sensors only: those of one period are merged"
-            done += [InputEvent("merging", words), *self._put(waiting)]
-            return True
-        self._merging = False
-        done += [] if waiting is None else [waiting]
-        return False
+            return [InputEvent("merging", words), *self.resample([row])]
+        if not row.partial or (says.any() and (says != self._first).any()):
+            self.aligns = False
+        held, self._held = self._held, []
+        return [*held, row]
 
-    def _put(self, row: Row) -> list[Row | InputEvent]:
-        at = row.seconds if row.seconds is not None else time.monotonic() if self._live else None
-        said = ~np.isnan(row.values)
-        done = [] if at is None else self._if_over(at)
-        if self._open is not None and at is None and not np.isnan(self._open.values[said]).all():
-            done += self.end()
-        if self._open is None:
-            self._began_s = at
-            self._open = Row(row.values.copy(), row.time, None, row.sequence, row.seconds, row.off)
-        else:
-            self._open.values[said] = row.values[said]
-            self._open.time, self._open.seconds = row.time, row.seconds
-            self._open.off = row.off
-        return done + (self.end() if not np.isnan(self._open.values).any() else [])
+    def _add(self, row: Row) -> list[Row | InputEvent]:
+        seconds = self._seconds(row)
+        values = np.full_like(row.values, np.nan) if row.off else row.values
+        if self._first_s is None:
+            self._first_s, self._open, self._empty = seconds + self._period_s / 2, 0, 0
+        done = self.tick(seconds)
+        if self._first_s is not None and seconds >= self._middle_s() and self._count[np.isfinite(values)].any():
+            done.append(self._close())
+        if not self._count.any():
+            self._newest = row
+        late = self.late
+        done += self.put(seconds, values)
+        if self.late > late:
+            self._tally.refuse("values come too late")
+            return done
+        self.off = self.off or row.off
+        if self._count.all() or not row.partial:
+            done.append(self._close())
+            self._first_s = seconds - (self._open - 1) * self._period_s  # the next is due in a period
+        return done
 
-    def _if_over(self, at: float) -> list[Row | InputEvent]:
-        over = self._open is not None and self._began_s is not None and at - self._began_s >= self._period_s
-        return self.end() if over else []
+    def _seconds(self, row: Row) -> float:
+        if self._live or row.seconds is not None or self._labeled_s is not None:
+            return super()._seconds(row)
+        return 0.0 if self._first_s is None else self._middle_s()

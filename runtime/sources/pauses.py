@@ -27,7 +27,7 @@ class Pauses:
             if isinstance(item, Row) and self._left_out:
                 if self._left_out > self._hold and self._began:
                     words = f"back after {self._left_out} samples in another state; verdicts come after the warm-up"
-                    left.append(InputEvent("resumed", words, {"samples": self._left_out}, rewarm=True))
+                    left.append(InputEvent("pause_over", words, {"samples": self._left_out}, rewarm=True))
                 elif self._began:
                     left += [Row(self._missing) for _ in range(self._left_out)]
                 self._left_out = 0

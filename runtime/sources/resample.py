@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from edgekd.runtime.layout import Rule
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, window_samples
 
-Label = Callable[[float], str | float | None]
 EDGE = 1e-3  # of a cell: 0.3 s is not in the third tenth of a second because a float says 0.29999…
 SET_BACK = 32  # values in a row that are all older than the open cell: not stragglers, the clock has been set back
 
@@ -32,13 +31,14 @@ class Grid:
     aligned: cells begin at whole periods of the clock, as 12:00 begins a minute, which suits values that come many to
     a cell. Else the first value lies in the middle of the first cell, so that those that come one to a cell may jitter
     by half a period before two share one.
-    gap: words for starting anew. label: the time label of a sample, by the middle of its cell.
     """
 
     kind: type[np.floating[Any]] = np.float32
     """Of the samples' values."""
+    slack = 0
+    """Cells that are over and whose values still count, in the open one."""
 
-    def __init__(self, manifest: Manifest, rule: Rule, aligned: bool, gap: str, label: Label) -> None:
+    def __init__(self, manifest: Manifest, rule: Rule, aligned: bool) -> None:
         self.off = False
         """The open cell held a row that is not for the detector."""
         self.late = 0
@@ -47,8 +47,6 @@ class Grid:
         self._last_wins = rule == "last"
         self._longest_gap = window_samples(manifest)
         self._aligned = aligned
-        self._gap = gap
-        self._label = label
         self._sum = np.zeros(len(manifest.names))  # (n,) of what was said in the open cell
         self._count = np.zeros(len(manifest.names), np.int64)
         self._first_s: float | None = None  # middle of cell 0; None: nothing was said yet
@@ -66,7 +64,7 @@ class Grid:
             return []
         done = self.tick(seconds)
         behind = 0 if self._first_s is None else self._open - self._cell(seconds)
-        if behind > 0:
+        if behind > self.slack:
             self._late_in_a_row += 1
             if behind <= self._longest_gap and self._late_in_a_row <= SET_BACK:
                 self.late += 1
@@ -100,23 +98,23 @@ class Grid:
         assert self._first_s is not None
         return math.floor((seconds - self._first_s) / self._period_s + 0.5 + EDGE)
 
+    def _middle_s(self) -> float:
+        assert self._first_s is not None
+        return self._first_s + self._open * self._period_s
+
     def _close(self) -> Row:
         """The open cell's sample; the next cell is open then."""
-        assert self._first_s is not None
         sample = np.full(len(self._sum), np.nan)
         np.divide(self._sum, self._count, out=sample, where=self._count > 0)
-        middle_s = self._first_s + self._open * self._period_s
-        said = bool(self._count.any())
+        said, middle_s = bool(self._count.any()), self._middle_s()
         self._sum[:] = self._count[:] = 0
         self._open += 1
         off, self.off = self.off and not said, False
-        label = self._label(middle_s)
-        seconds = label if isinstance(label, float) else None
-        return Row(sample.astype(self.kind), label, seconds=seconds, off=off)
+        return Row(sample.astype(self.kind), middle_s, off=off)
 
     def _start_anew(self) -> InputEvent:
         self._first_s = None
-        words = f"{self._gap}; verdicts come again after the warm-up"
+        words = "the input was silent for long, or its clock was set; verdicts come again after the warm-up"
         return InputEvent("input_gap", words, {"samples": None, "reason": "time"}, rewarm=True)
 
 
@@ -126,13 +124,15 @@ class Resampler(Grid):
     A sample has the label of the newest row in it. Raises UsageError where the rows of a recording have no time labels.
     """
 
-    def __init__(self, manifest: Manifest, rule: Rule, live: bool, source: str) -> None:
-        gap = "the input was silent for long, or its clock was set"
-        super().__init__(manifest, rule, True, gap, lambda middle_s: self._newest)
+    aligns: bool | None = True
+    """Whether rows become samples in another way than one by one; None: not known yet."""
+
+    def __init__(self, manifest: Manifest, rule: Rule, live: bool, source: str = "", aligned: bool = True) -> None:
+        super().__init__(manifest, rule, aligned)
         self._live = live
         self._source = source
         self._labeled_s: float | None = None  # time of the newest row that said one
-        self._newest: str | float | None = None  # label of the newest row
+        self._newest: Row | None = None
 
     def resample(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
         """The samples that these rows complete, or that time alone does."""
@@ -143,10 +143,15 @@ class Resampler(Grid):
                 continue
             items += self.put(self._seconds(row), np.full_like(row.values, np.nan) if row.off else row.values)
             self.off = self.off or row.off
-            self._newest = row.time
+            self._newest = row
         if self._live and self._labeled_s is None:
             items += self.tick(time.monotonic())
         return items
+
+    def _close(self) -> Row:
+        sample = super()._close()
+        sample.time, sample.seconds = (self._newest.time, self._newest.seconds) if self._newest else (None, None)
+        return sample
 
     def _seconds(self, row: Row) -> float:
         """When a row was; one that lacks its label is taken with the row before."""

@@ -81,6 +81,8 @@ class RowParser:
         self._rule = first_line
         self._likely = likely
         self._source = source
+        self.aliases: dict[str, str] = {}
+        """Column -> the name that takes its place in messages that lack it."""
         self._cells = Cells(layout)
         self._only = [Condition(text) for text in layout.only]
         self._group, _, self._machine = layout.group.partition("=")
@@ -92,8 +94,10 @@ class RowParser:
         self._offered = False  # the column names are from a line that may be torn
         self._quick: tuple[str, Places] | None = None  # separator and places, while lines are plain numbers
         self._why = self._header_lacks = ""  # why the first line that was no row is none; a header, no sensors'
-        if layout.names:
-            self._take_header(list(layout.names))
+        if layout.names and not self._take_header(list(layout.names)) and not likely:
+            lacking = next(column for column in self._columns if column not in layout.names)
+            name = f"call the column of '{shown(lacking, 40)}' so there, or name it with --map"
+            raise UsageError(f"{source}: the layout's names lack sensors of the model; {name}")
 
     def parse(self, line: bytes, whole: bool = True) -> Row | None:
         """The row in a line; None for a header, an empty line, or one that is no row.
@@ -167,6 +171,7 @@ class RowParser:
         self._quick = None
         cells = cells_of(text, self.layout, self._knows)
         if isinstance(cells, dict):
+            cells = {column: cells[name] for column, name in self.aliases.items() if name in cells} | cells
             if not self._knows(cells):
                 raise NoSample("none of the model's sensors is in it")
             return self._row(cells, self._by_key(cells))
@@ -209,8 +214,11 @@ class RowParser:
         if places.group is not None:
             machine = str(pick(places.group)).strip()
             self._machine = self._machine or machine
-            if machine != self._machine:
+            if machine != self._machine and "=" in self.layout.group:
                 return None
+            if machine != self._machine:
+                way = f"give a --layout group = '{self._group}={shown(self._machine, 40)}'"
+                raise NoSample(f"'{shown(machine, 40)}' is another machine than the first; {way}")
         labels = [pick(place) for place in places.time]
         time = " ".join(map(str, labels)).strip() if len(labels) > 1 else labels[0] if labels else None
         if time == "" or not (isinstance(time, str) or (type(time) in (int, float) and abs(time) < 1e20)):
@@ -241,7 +249,8 @@ class RowParser:
             return NAN
 
     def _knows(self, found: dict[str, Any]) -> bool:
-        return not self._wanted.isdisjoint(found) or (self.layout.tag or None) in found
+        names = (*self._columns, *self.aliases.values(), self.layout.tag)
+        return any(name in found for name in names if name)
 
     def _by_key(self, cells: dict[str, Any]) -> Places:
         """Places in a dict: the names themselves."""
@@ -249,10 +258,10 @@ class RowParser:
         if not time or (self._likely and time[0] not in cells):
             time = [key for key in cells if key not in self._wanted and key.lower() in TIME_NAMES][:1]
         tag = self.layout.tag if self.layout.tag and self.layout.tag in cells else None
+        self._conditions(list(cells))
         only = [condition.name for condition in self._only]
-        return Places(
-            self._columns, time, self.layout.sequence or None, self._group or None, only, tag, self.layout.value
-        )
+        group = self._group if self._group in cells else None
+        return Places(self._columns, time, self.layout.sequence or None, group, only, tag, self.layout.value)
 
     def _by_position(self, cells: list[Any]) -> Places:
         """Places in a line without names."""
@@ -272,7 +281,7 @@ class RowParser:
         if count == n:
             return Places(range(n), only=self._conditions(self._columns))
         first = cells[0] if cells else None
-        labeled = isinstance(first, str) and not self._reads(first) and self.times.seconds(first) is not None
+        labeled = isinstance(first, str) and not self.reads(first) and self.times.seconds(first) is not None
         if count == n + 1 and labeled:
             return Places(range(1, n + 1), (0,), only=[1 + i for i in self._conditions(self._columns)])
         raise NoSample(f"{count} columns and no header, the model has {n} sensors")
@@ -310,7 +319,7 @@ class RowParser:
 
     def _refuse_header(self, fields: list[str]) -> None:
         """Raise where a line that lacks sensors is a header, for other columns."""
-        textual = len(fields) >= max(self._n, 2) and not any(self._reads(field) for field in fields)
+        textual = len(fields) >= max(self._n, 2) and not any(self.reads(field) for field in fields)
         if not textual and self._wanted.isdisjoint(fields):
             return
         lacking = [name for name, column in zip(self._names, self._columns) if column not in fields]
@@ -322,7 +331,8 @@ class RowParser:
         self._header_lacks = message
         raise NoSample(message)
 
-    def _reads(self, field: str) -> bool:
+    def reads(self, field: str) -> bool:
+        """Whether a cell is a value, or says that there is none."""
         with contextlib.suppress(NoSample):
             self._cells.number(field, True)
             return True

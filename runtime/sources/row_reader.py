@@ -14,7 +14,6 @@ from edgekd.runtime.sources.row_parser import FirstLine, RowParser
 if TYPE_CHECKING:  # loaded where they are asked for: a plain recording needs none
     from edgekd.runtime.sources.difference import Difference
     from edgekd.runtime.sources.gaps import Gaps
-    from edgekd.runtime.sources.merge import Merger
     from edgekd.runtime.sources.pauses import Pauses
     from edgekd.runtime.sources.resample import Resampler
 
@@ -67,19 +66,18 @@ class RowReader(Tally):
         switches = frozenset(sensor.name for sensor in manifest.sensors if sensor.low >= 0 and sensor.high <= 1)
         self.parser = RowParser(manifest.names, columns, first_line, source, layout, self, switches, likely)
         self.splitter = LineSplitter(self.parser.limit)
-        self.merger: Merger | None = None
         self.gaps: Gaps | None = None
         self.resampler: Resampler | None = None
         self.pauses: Pauses | None = None
         self.difference: Difference | None = None
-        if live or layout.merge:
-            from edgekd.runtime.sources.merge import Merger
-
-            self.merger = Merger(manifest, layout.merge or bool(layout.tag), live)
+        self._whole: bool | None = None if live else True  # rows hold all sensors, as the first of a live input tells
+        self._merger = manifest, layout, live, self
         if layout.resample:
             from edgekd.runtime.sources.resample import Resampler
 
             self.resampler = Resampler(manifest, layout.resample, live, source)
+        elif layout.merge or layout.tag:
+            self.merge(told=True)
         elif layout.sequence or live or layout.gaps:  # a file's scores equal those of `edgekd evaluate` unless asked
             from edgekd.runtime.sources.gaps import Gaps
 
@@ -91,7 +89,7 @@ class RowReader(Tally):
         if layout.difference:
             from edgekd.runtime.sources.difference import Difference
 
-            self.difference = Difference(manifest.names, layout.difference)
+            self.difference = Difference(manifest.names, layout.difference, [sensor.fill for sensor in manifest.sensors])
             if self.resampler:
                 self.resampler.kind = np.float64
 
@@ -102,8 +100,6 @@ class RowReader(Tally):
     def end(self) -> list[Row | InputEvent]:
         """The row that was left when the input ended for good."""
         items = self.samples_of(self.rows_of(self.splitter.end(), whole=False))
-        if self.merger:
-            items += self._ordered(self.merger.end())
         return items + (self._made(self.resampler.end()) if self.resampler else [])
 
     def restart(self, gap: bool = False) -> None:
@@ -120,16 +116,24 @@ class RowReader(Tally):
 
     def samples_of(self, rows: list[Row]) -> list[Row | InputEvent]:
         """What becomes of rows: whole ones, in order and at the model's rate."""
-        merged = self.merger.merge(rows) if self.merger else rows
-        return self._ordered(merged)
-
-    def _ordered(self, rows: list[Row | InputEvent] | list[Row]) -> list[Row | InputEvent]:
-        if self.gaps:
-            return self._made(self.gaps.arrange(rows))
+        if self._whole is None and rows:
+            self._whole = not rows[0].partial
+            if not self._whole:
+                self.merge(told=False)
         return self._made(self.resampler.resample(rows) if self.resampler else [*rows])
 
+    def merge(self, told: bool) -> None:
+        """Rows may be parts of samples from now on. told: they are."""
+        if self.resampler is None:
+            from edgekd.runtime.sources.merge import Merger
+
+            self.resampler = Merger(*self._merger)
+        self.resampler.aligns = told or self.resampler.aligns
+
     def _made(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
-        """What the layout makes of samples in order."""
+        """What the layout makes of samples."""
+        if self.gaps and not (self.resampler and self.resampler.aligns):
+            items = self.gaps.arrange(items)
         if self.pauses:
             items = self.pauses.leave_out(items)
         return self.difference.take(items) if self.difference else items

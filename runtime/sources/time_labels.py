@@ -104,7 +104,7 @@ def reader(time_format: str) -> Callable[[Any], Moment]:
         return elapsed
     if time_format in UNITS:
         unit = UNITS[time_format]
-        return lambda label: float(label) * unit
+        return lambda label: float(str(label).replace(",", ".")) * unit
     if time_format in ("excel", "matlab"):
         epoch = EXCEL_EPOCH if time_format == "excel" else MATLAB_EPOCH
         return lambda label: round((float(str(label).replace(",", ".")) - epoch) * DAY_S, 3)

@@ -17,7 +17,7 @@ NAN = float("nan")
 
 
 def grid_of(n: int, period_s: float, rule: Rule = "mean", longest_gap: int = 600, aligned: bool = False) -> Grid:
-    return Grid(step_manifest(n, 1, warmup=longest_gap, period_s=period_s), rule, aligned, "a gap", float)
+    return Grid(step_manifest(n, 1, warmup=longest_gap, period_s=period_s), rule, aligned)
 
 
 def fed(grid: Grid, *said: tuple[float, list[float]]) -> list:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -290,9 +290,10 @@ def _revised(plan: Plan, passed: Pass) -> Plan | None:
 
 def _wrongly_counted_on(layout: Layout, one: str, passed: Pass) -> bool:
     """Whether hours or days were added to times that come in no order."""
-    if not (passed.clocks[one].set_back or layout.timezone or one == "elapsed"):
-        return False
-    return len(passed.times[one]) > 0 and bool((np.diff(np.concatenate(passed.times[one])) < 0).any())
+    ahead = np.diff(passed.times[one].values())
+    if passed.clocks[one].set_back or layout.timezone or one == "elapsed":
+        return bool((ahead < 0).any()) or bool((ahead <= 0).mean() > 0.5)  # hours that go back all fall on one
+    return False
 
 
 def reading_of(
@@ -313,32 +314,27 @@ def reading_of(
         passed = wide(request, passed)
         plan, roles = passed.plan, passed.plan.roles
     require_known(request, plan.layout, plan.names)
-    names, left_out = _sensors(request, plan, passed)
+    names, left_out = _sensors(request, plan, passed)  # in the order of the columns
     time_format, times = _times(plan, passed, notes)
     dated = times is not None and has_date(time_format) and (time_format not in UNITS or _is_dated(times))
-    lines = np.concatenate(passed.lines)
-    columns = {plan.names[i]: passed.numbers[i] for i in roles.sensors if plan.names[i] in names}
+    lines = passed.lines.values()
+    columns = {plan.names[i]: column for i, column in passed.numbers.items()}
     moduli = dict(parse_difference(one, plan.names) for one in plan.layout.difference)
-    values = np.empty((passed.rows, len(names)), np.float32)
-    exact = {}
-    for j, name in enumerate(names):
-        column = columns[name].values()
-        if name in moduli:
-            exact[j] = column
-        with np.errstate(over="ignore"):
-            values[:, j] = column
-    values[np.isinf(values)] = np.nan
+    values, places = passed.values.values(), [j for j, name in enumerate(columns) if name in names]
+    if len(places) < len(columns):
+        values = values[:, places]
+    exact = {names.index(plan.names[i]): column.values() for i, column in passed.exact.items() if plan.names[i] in names}
     table = axis.Table(
         path.name,
         tuple(names),
         values,
         exact,
         times,
-        np.concatenate(passed.labels) if passed.labels else None,
-        np.concatenate(passed.on) if passed.on else None,
+        passed.labels.values() if roles.label is not None else None,
+        passed.on.values() if roles.only else None,
         notes=notes,
     )
-    del values
+    del values, passed.values
     each = roles.entity is not None and plan.layout.group != "" and roles.picked is None
     if roles.entity is not None:
         codes, machines = passed.words[roles.entity].values(), passed.words[roles.entity].names()
@@ -346,7 +342,7 @@ def reading_of(
     else:
         table.parts = [("", np.arange(passed.rows))]
         if times is not None and roles.picked is None and not keep_rows:
-            _refuse_machines(path, plan, passed, times)
+            _refuse_machines(path, plan, passed, table)
     source = table.source
     table.source = str(path)
     if times is not None and not dated and not keep_rows:
@@ -462,7 +458,7 @@ def _sensors(request: Request, plan: Plan, passed: Pass) -> tuple[list[str], dic
             left_out[name] = "it is empty"
         elif not wanted and plain(name) in ("unnamed:_0", "__index_level_0__"):
             left_out[name] = "it is a row number"
-        elif not wanted and is_counter(name, column.ones, column.steps):
+        elif not wanted and is_counter("" if i == 0 and plan.found.unnamed else name, column.ones, column.steps):
             left_out[name] = "it counts the rows"
         else:
             found.append(name)
@@ -477,7 +473,7 @@ def _why(left_out: dict[str, str]) -> str:
 
 def _times(plan: Plan, passed: Pass, notes: list[str]) -> tuple[str, np.ndarray | None]:
     """The format of the times that fits best, and float64 (T,) seconds; None where there is no time."""
-    found = {one: np.concatenate(blocks) for one, blocks in passed.times.items() if blocks}
+    found = {one: times.values() for one, times in passed.times.items()}
     if not found:
         return "none", None
     best = next(iter(found))
@@ -496,37 +492,42 @@ def _times(plan: Plan, passed: Pass, notes: list[str]) -> tuple[str, np.ndarray 
 
 
 def _regular(times: np.ndarray) -> tuple[bool, float]:
-    """How well times run: forward, and in even steps."""
+    """How well times run: in order, and in even steps."""
     ahead = np.diff(times)
     if not len(ahead):
         return True, 1.0
-    middle = float(np.median(np.abs(ahead)))
-    return bool((ahead >= 0).all() or (ahead <= 0).all()), round(float((np.abs(np.abs(ahead) - middle) <= middle / 2).mean()), 2)
+    running = bool((ahead >= 0).all() or (ahead <= 0).all())
+    ahead = np.abs(ahead) if running else np.diff(np.sort(times))
+    middle = float(np.median(ahead))
+    return running, round(float((np.abs(ahead - middle) <= middle / 2).mean()), 2)
 
 
-def _refuse_machines(path: Path, plan: Plan, passed: Pass, times: np.ndarray) -> None:
+def _refuse_machines(path: Path, plan: Plan, passed: Pass, table: axis.Table) -> None:
     """Refuse rows of several machines that take turns, or whose times repeat; a column tells them apart."""
+    times = table.times_s
+    assert times is not None
     ahead = np.diff(times)
-    if not len(ahead):
-        return
-    forward = bool((ahead > 0).all())
-    for i, words in passed.words.items():
-        machines = [word for word in words.names() if word]
-        if i not in plan.words or not 2 <= len(machines) <= FEW or words.many:
-            continue
-        codes = words.values()
-        turns = float((np.diff(codes) != 0).mean())
-        if forward and turns < 0.4:
-            continue
-        own = [np.diff(times[codes == code]) for code in np.unique(codes)]
+    running = bool((ahead > 0).all() or (ahead < 0).all())
+    for name, codes, machines in _namings(plan, passed, table, running):
+        turns = float((np.diff(codes) != 0).mean()) if len(ahead) else 0.0
+        own = [np.diff(times[codes == code]) for code in range(len(machines))]
         apart = all((steps > 0).all() or (steps < 0).all() for steps in own)
-        repeats = not forward and not (ahead <= 0).all()
-        if apart and (repeats or turns >= 0.4) and len(times) > 2 * len(machines):
-            name = plan.names[i]
+        if apart and (not running or turns >= 0.4) and len(times) > 2 * len(machines):
             raise RecordingError(
-                f"{path}: rows of {len(machines)} machines, told apart by '{name}' ({shorten(machines[:4])}"
+                f"{path}: rows of {len(machines)} machines, told apart by '{name}' ({', '.join(machines[:4])}"
                 f"{' …' * (len(machines) > 4)}); pass --group {name}={machines[0]} for one, or --group {name} for all"
             )
+
+
+def _namings(plan: Plan, passed: Pass, table: axis.Table, running: bool) -> Iterator[tuple[str, np.ndarray, list[str]]]:
+    """Columns that may name machines: words, or where times repeat whole numbers, of which there are few."""
+    for i, words in passed.words.items():
+        if i in plan.words and not words.many and 2 <= len(words.codes) <= FEW:
+            yield plan.names[i], words.values(), words.names()
+    for j, name in enumerate(table.names if not running else ()):
+        found, codes = np.unique(table.values[:, j], return_inverse=True)
+        if 2 <= len(found) <= FEW and (found == np.round(found)).all():
+            yield name, codes, [f"{number:g}" for number in found]
 
 
 def _whole_enough(
@@ -555,9 +556,8 @@ def _whole_enough(
         if dead is not None and total < len(missing):
             why = f"no value at all from {_where(table, lines, dead[0])} to {_where(table, lines, dead[1] - 1)}"
         if wanted:
-            raise RecordingError(
-                f"{table.source}: sensor '{name}' has {why}; leave it out of --sensors, or pass --resample with a longer period"
-            )
+            way = "cut these rows" if request.like is not None else "leave it out of --sensors"
+            raise RecordingError(f"{table.source}: sensor '{name}' has {why}; {way}, or pass --resample with a longer period")
         left_out[name] = why
     if every:
         listed = shorten([f"{name} (every {k} samples)" for name, k in every.items()])

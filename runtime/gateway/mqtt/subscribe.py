@@ -1,9 +1,8 @@
-"""An MQTT subscription: whole samples, or one sensor a topic.
+"""An MQTT subscription: whole samples, parts of them, or one sensor a topic.
 
-Where the last level of a message's topic is one of the model's sensors (`plant/pump_a`, from `--mqtt …/plant/+`), its
-payload is that sensor's value: a number, or {"value": 12.5, "time": …}. Such values are aligned by time into samples of
-the model's period. Every other payload is one sample or several lines of them, CSV or JSON, as on a serial line.
-Either may come at another rate than the model's (`--resample`), and call its time as it likes (`--time`).
+Where parts of a message's topic are one of the model's sensors (`plant/pump_a/state`, from `--mqtt …/plant/#`), its
+payload is that sensor's value: a number, or {"value": 12.5, "time": …}. Every other payload is one sample, or a part,
+or several lines of them, as on a serial line; a column may be TOPIC.KEY. A sensor's values come from one topic.
 
 Retained messages are left out: they say what was, not what is. The session is kept by the broker (QoS 1, the same
 client id at every start), so what it has queued while this end was away is scored after it is back.
@@ -12,6 +11,7 @@ client id at every start), so what it has queued while this end was away is scor
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections import deque
@@ -25,16 +25,15 @@ from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import END_S, InputEvent, Items, Row, Source, window_samples
-from edgekd.runtime.sources.cells import Cells
-from edgekd.runtime.sources.resample import Grid
 from edgekd.runtime.sources.row_reader import RowReader
-from edgekd.runtime.sources.time_labels import TIME_NAMES
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
 
 MAX_QUEUED = 1000  # messages; then the broker keeps the rest, until these are scored
+BYTES_SHOWN = 16
 SENT_AGAIN = 64  # messages that a broker may send twice: more than it has under way at any time
+_BINARY = re.compile("[\\x00\\x01\\x04-\\x08\\x0e-\\x1a\\x1c-\\x1f\\ufffd]")  # no text, whatever its encoding
 
 
 class MqttMessages(Source):
@@ -82,7 +81,7 @@ class MqttMessages(Source):
                 found: list[Row | InputEvent] = []
                 for item in items:
                     found += [item] if isinstance(item, InputEvent) else self.rows.message(*item)
-                yield [*found, *self.rows.tick()]
+                yield [*found, *self.rows.feed(b"")]
         finally:
             self._connection.stop(END_S)
 
@@ -162,7 +161,7 @@ class MqttMessages(Source):
 
 
 class MessageReader(RowReader):
-    """Messages to rows; counts those that are none, lines in them, and values that came too late for their sample."""
+    """Messages to rows; counts those that are none, lines in them, and those of another machine."""
 
     unit = "messages"
 
@@ -170,66 +169,48 @@ class MessageReader(RowReader):
         self, manifest: Manifest, columns: dict[str, str], source: str, layout: Layout = PLAIN, likely: bool = False
     ) -> None:
         super().__init__(manifest, columns, "anything", source, layout, True, likely)
-        self._index = {columns.get(name, name): i for i, name in enumerate(manifest.names)}
-        rule, aligned = layout.resample or "mean", bool(layout.resample)
-        gap = "values are missing for longer than the model looks back"
-        self._grid = Grid(manifest, rule, aligned, gap, lambda middle_s: middle_s if self._labeled else None)
-        self._time_key = layout.time[0] if layout.time else None
-        self._numbers = Cells(layout)
-        self._values = np.full(len(manifest.names), np.nan)
-        self._labeled: bool | None = None
-        self._newest_s = 0.0
-        self._open = False  # something was said since the last sample
+        self._names = manifest.names
+        self._columns = [columns.get(name, name) for name in manifest.names]
+        self._places: dict[int, tuple[str, str]] = {}  # topic of each sensor, and its machine's: without sensor
+        self._others: dict[str, str] = {}  # machines that are left out, and why
 
     def message(self, topic: str, payload: bytes) -> Items:
         """The samples that this message completes."""
-        index = self._index.get(topic.rpartition("/")[2])
-        if index is None or (payload.lstrip()[:1] == b"{" and b'"value"' not in payload):
-            return self.feed(payload + b"\n")
-        try:
-            value, label = _value(payload, self._time_key)
-            number = self._numbers.number(value)
-        except ValueError as error:
-            self.refuse(f"{shown(topic, 60)}: {error}")
+        text = payload.decode(errors="replace")
+        if _BINARY.search(text):
+            self.refuse(f"{shown(topic, 60)}: binary, {payload[:BYTES_SHOWN].hex(' ')}")
             return []
-        self._open = True
-        self._values[index] = number
-        late = self._grid.late
-        samples = self._grid.put(self._time_of(self.parser.times.seconds(label)), self._values)
-        if self._grid.late > late:
-            self.refuse("values come too late")
-        self._values[index] = np.nan
-        return samples
+        path = f"/{topic}/"
+        named = [(at + len(column), column) for column in self._columns if (at := path.rfind(f"/{column}/")) >= 0]
+        column = max(named, key=lambda found: (found[0], len(found[1])))[1] if named else None
+        self.parser.aliases = {} if column is None else {column: "value"}
+        for full in self._columns:
+            dots = (at for at, sign in enumerate(full) if sign == "." and f"/{full[:at]}/" in path)
+            self.parser.aliases |= {full: full[at + 1 :] for at in dots}
+        if column is not None and (self.parser.reads(text) or not any(mark in text for mark in "{[,;\t|\n")):
+            text = json.dumps({"value": text.strip()})
+        rows = self.rows_of(self.splitter.feed(text.encode() + b"\n"))
+        machine = path if column is None else path.replace(f"/{column}/", "/+/")
+        told = self._told_apart(topic, machine, rows)
+        if machine in self._others:
+            self.refuse(self._others[machine])
+            return told
+        if any(row.partial for row in rows) and (column is not None or len(set(self._places.values())) > 1):
+            self.merge(told=True)
+        return self.samples_of(rows)
 
-    def tick(self) -> Items:
-        """What is complete by now, though nothing more came. Values of single sensors with a time wait for the next."""
-        if self._labeled or not self._open:
-            return self.feed(b"")
-        samples = self._grid.tick(time.monotonic())
-        self._open = not samples
-        return samples
-
-    def _time_of(self, label_s: float | None) -> float:
-        """Where a value belongs: on the values' own clock if the first of them had a time, else on this machine's."""
-        if self._labeled is None:
-            self._labeled = label_s is not None
-        if not self._labeled:
-            return time.monotonic()
-        self._newest_s = self._newest_s if label_s is None else label_s
-        return self._newest_s
-
-
-def _value(payload: bytes, time_key: str | None) -> tuple[Any, str | float | None]:
-    """A value and its time label in a message of one sensor; ValueError where there is none."""
-    text = payload.decode(errors="replace").strip()
-    if text[:1] != "{":
-        return text, None
-    try:
-        found = json.loads(text)
-        if "value" not in found:
-            raise ValueError
-    except (ValueError, RecursionError):
-        raise ValueError('neither a number nor {"value": …}') from None
-    label = found.get(time_key or next((key for key in found if key.lower() in TIME_NAMES), None))
-    usable = isinstance(label, (int, float, str)) and not isinstance(label, bool)
-    return found["value"], label if usable else None
+    def _told_apart(self, topic: str, machine: str, rows: list[Row]) -> list[Row | InputEvent]:
+        """Leave a machine out that says what another one does, and tell it."""
+        said = np.flatnonzero(~np.isnan([row.values for row in rows]).all(axis=0)) if rows else ()
+        taken = next((i for i in said if self._places.get(i, ("", machine))[1] != machine), None)
+        if taken is None or machine in self._others:
+            self._places |= {i: (topic, machine) for i in said if machine not in self._others}
+            return []
+        column, name = self._columns[taken], self._names[taken]
+        first = self._places[taken][0]
+        place = first if f"/{column}/" in f"/{first}/" else f"{first}.{column}"
+        reason = f"'{shown(name, 40)}' comes from {shown(first, 60)} and {shown(topic, 60)}, which is left out"
+        reason += f": subscribe to one machine, or --map '{shown(name, 40)}={shown(place, 100)}'"
+        self._others[machine] = reason
+        self._places = {i: place for i, place in self._places.items() if place[1] != machine}
+        return [InputEvent("machine_left_out", reason, {"topic": topic, "reason": reason})]
