@@ -92,9 +92,8 @@ def in_words(layout: Layout) -> str:
     if layout.skip:
         words.append(f"{layout.skip} lines above the rows")
     if layout.time:
-        words.append(
-            f"time in {' and '.join(map(repr, layout.time))} as {'ISO 8601' if layout.time_format in ('', 'iso') else layout.time_format}"
-        )
+        form = "ISO 8601" if layout.time_format in ("", "iso") else layout.time_format
+        words.append(f"time in {' and '.join(map(repr, layout.time))} as {form}")
         words += [layout.timezone] * bool(layout.timezone)
     if layout.sort:
         words.append("rows not in order")
