@@ -89,7 +89,7 @@ def test_sensors_of_other_rates_and_late_ones_make_no_difference(sensors: list[A
     got = samples(items)
     assert abs(len(got) - 40) <= 3 and events(items) == []
     newest = np.fmax.accumulate(got)  # of each sensor in turn, as the detector holds it
-    assert np.all(np.diff(newest[:, 0]) <= 2.7)  # a value of each period but where two share one
+    assert np.nanmax(np.diff(newest[:, 0])) <= 2.7  # a value of each period but where two share one
 
 
 @given(st.integers(3, 5).flatmap(lambda n: st.tuples(st.just(n), st.lists(st.sets(st.integers(0, n - 1), min_size=1)))))
