@@ -10,8 +10,9 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from edgekd.commands.files import File, check_files, data_path
 from edgekd.commands.options import format_option, json_option, table_options
-from edgekd.outputs import PLOT, RECORDING, Output, data_path, protect
+from edgekd.file_kinds import MISSING, PLOT, RECORDING
 from edgekd.runtime.errors import UsageError
 
 OWN = ("data", "output", "layout", "plot", "force", "as_json")
@@ -58,14 +59,21 @@ def command(
         edgekd look plant.csv --layout plant.toml
         edgekd look plant.csv --json -o clean.csv
     """
+    known = layout is not None and layout.exists()
+    check_files(
+        [File("DATA", data_path(data), (RECORDING,)), File("--layout", layout if known else None)],
+        [
+            File("-o", output, (RECORDING,)), File("--plot", plot, (PLOT,)),
+            File("--layout", None if known else layout, (MISSING,)),
+        ],
+        force,
+    )  # fmt: skip
     from edgekd.data import look
     from edgekd.data.looking import next_command, render, to_json
     from edgekd.data.save import save_reading
     from edgekd.data.suspects import suspects
     from edgekd.runtime.layout import Layout
 
-    protect([("DATA", data_path(data))], [Output("-o", output, RECORDING), Output("--plot", plot, PLOT)], force)
-    known = layout is not None and layout.exists()
     found = look(data, layout=Layout.from_toml(layout) if layout is not None and known else None, **reading)
     if layout is not None and not known:
         try:

@@ -76,7 +76,7 @@ class RowReader(Tally):
             from edgekd.runtime.sources.resample import Resampler
 
             self.resampler = Resampler(manifest, layout.resample, live, source)
-        elif layout.merge or layout.tag:
+        elif live and (layout.merge or layout.tag):  # a file is read whole for it
             self.merge(told=True)
         elif layout.sequence or live or layout.gaps:  # a file's scores equal those of `edgekd evaluate` unless asked
             from edgekd.runtime.sources.gaps import Gaps
@@ -89,7 +89,9 @@ class RowReader(Tally):
         if layout.difference:
             from edgekd.runtime.sources.difference import Difference
 
-            self.difference = Difference(manifest.names, layout.difference, [sensor.fill for sensor in manifest.sensors])
+            self.difference = Difference(
+                manifest.names, layout.difference, [sensor.fill for sensor in manifest.sensors]
+            )
             if self.resampler:
                 self.resampler.kind = np.float64
 

@@ -41,7 +41,10 @@ def read(path: Path, **how: Any) -> Reading:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-@given(axes=st.fixed_dictionaries({name: st.sampled_from(choices) for name, choices in AXES.items()}), seed=st.integers(0, 2**32))
+@given(
+    axes=st.fixed_dictionaries({name: st.sampled_from(choices) for name, choices in AXES.items()}),
+    seed=st.integers(0, 2**32),
+)
 def test_a_random_table_in_a_random_layout_is_never_wrong_in_silence(
     tmp_path_factory: pytest.TempPathFactory, axes: dict[str, Any], seed: int
 ) -> None:
@@ -144,7 +147,9 @@ def test_rows_are_made_samples_of_a_period(tmp_path: Path) -> None:
 
 def test_what_was_said_of_one_file_holds_for_the_next(tmp_path: Path) -> None:
     rows = [[clock(i), VALUES[i, 0], -9999 if i % 40 == 0 else 100 + 2 * i, "x"] for i in range(600)]
-    first = load(table(tmp_path / "p.csv", rows, "time,a,total,c"), missing=("-9999",), difference=("total",), ignore=("a",))
+    first = load(
+        table(tmp_path / "p.csv", rows, "time,a,total,c"), missing=("-9999",), difference=("total",), ignore=("a",)
+    )
     german = [f"{row[0][8:10]}.03.2025 {row[0][11:]};{str(row[1]).replace('.', ',')};{row[2]}" for row in rows]
     (tmp_path / "next.csv").write_text("Zeit;a;total\n" + "\n".join(german))
     again = load(tmp_path / "next.csv", like=first.layout)
