@@ -43,7 +43,7 @@ class CsvFile(Source):
         if likely and not _fits(layout, manifest, columns, self._first):
             layout = layout.without_text()
         self.rows: RowReader = RowReader(manifest, columns, "fits", self._shown, layout, likely=likely)
-        self._sorted = layout.sort or layout.merge or bool(layout.tag)
+        self._sorted = layout.sort or bool(layout.tag)
         self._judged = False
         self._skip = 0
         self._hop = manifest.hop
