@@ -40,10 +40,10 @@ class CsvFile(Source):
             self._first = next(self._chunks, b"")
         except OSError as error:
             raise UsageError(f"{self._shown}: {error.strerror}; give a CSV file with the model's sensors") from None
-        if likely and not _fits(layout, manifest, columns, self._first):
-            layout = layout.without_text()
+        likely = likely and not _fits(layout, manifest, columns, self._first)
+        layout = layout.without_text() if likely else layout
         self.rows: RowReader = RowReader(manifest, columns, "fits", self._shown, layout, likely=likely)
-        self._sorted = layout.sort or layout.merge or bool(layout.tag)
+        self._sorted = layout.sort or bool(layout.tag)
         self._judged = False
         self._skip = 0
         self._hop = manifest.hop

@@ -29,7 +29,7 @@ class TimeLabels:
     def __init__(self, layout: Layout, likely: bool = False) -> None:
         self._read = reader(layout.time_format)
         self._other = usual if likely and layout.time_format not in ("", "none") else None
-        self._ordered = not layout.sort
+        self._ordered = not (layout.sort or layout.tag)
         self._elapsed = layout.time_format == "elapsed"
         self._last: float | None = None
         self._step = self._ahead = 0.0
