@@ -126,4 +126,5 @@ def _named(items: list[Any]) -> dict[str, Any] | None:
     if not items or not all(isinstance(item, dict) and "value" in item for item in items):
         return None
     names = [next((item[key] for key in ("name", "id", "tag", "n") if key in item), None) for item in items]
-    return dict(zip(names, (item["value"] for item in items))) if all(isinstance(n, str) for n in names) else None
+    found = {name: item["value"] for name, item in zip(names, items) if isinstance(name, str)}
+    return found if len(found) == len(items) else None

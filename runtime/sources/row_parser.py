@@ -221,7 +221,7 @@ class RowParser:
                 raise NoSample(f"'{shown(machine, 40)}' is another machine than the first; {way}")
         labels = [pick(place) for place in places.time]
         time = " ".join(map(str, labels)).strip() if len(labels) > 1 else labels[0] if labels else None
-        if time == "" or not (isinstance(time, str) or (type(time) in (int, float) and abs(time) < 1e20)):
+        if time == "" or not (isinstance(time, str) or (isinstance(time, (int, float)) and abs(time) < 1e20)):
             time = None
         seconds = None if time is None else self.times.seconds(time)
         strict = self.layout.time and self.layout.time_format not in ("", "none") and not self._likely

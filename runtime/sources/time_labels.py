@@ -64,8 +64,8 @@ class TimeLabels:
                 at = max(at, moment.replace(tzinfo=self._zone, fold=1).timestamp())
         else:
             at = (moment - EPOCH).total_seconds() + self._ahead
-            back = last is not None and self._ordered and at < last
-            if back and abs(at + HOUR_S - last - self._step) <= self._step / 2:
+            on = at + HOUR_S - (last or 0) - self._step
+            if last is not None and self._ordered and at < last and abs(on) <= self._step / 2:
                 self._ahead += HOUR_S
                 self.set_back += 1
                 at += HOUR_S
