@@ -12,8 +12,8 @@ from edgekd.runtime.sources import NoSample
 NAN = float("nan")
 _NONE = (
     "nan -nan na n/a n.a. #n/a null none nil undef - -- --- ? * missing bad nodata error err fault invalid unknown"
-    " offline unavailable overload ovld overflow ol #value! #ref! #div/0! #num! #name? #null! 1.#qnan -1.#qnan 1.#ind -1.#ind"
-    " 1.#inf -1.#inf"
+    " offline unavailable overload ovld overflow ol #value! #ref! #div/0! #num! #name? #null!"
+    " 1.#qnan -1.#qnan 1.#ind -1.#ind 1.#inf -1.#inf"
 )
 MISSING = frozenset(
     ("", "bad input", "bad data", "no data", "not available", "comm fail", "i/o timeout", *_NONE.split())
