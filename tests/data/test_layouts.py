@@ -141,7 +141,7 @@ def test_rows_are_made_samples_of_a_period(tmp_path: Path) -> None:
     found = load(path, resample="mean:60s")
     np.testing.assert_allclose(found.values, VALUES[:600].reshape(10, 60, 2).mean(1), rtol=1e-6)
     np.testing.assert_array_equal(load(path, resample="last", period_s=60).values, VALUES[59:600:60].astype(np.float32))
-    with pytest.raises(RecordingError, match="rows come each 1 s, not 60 s.*--resample"):
+    with pytest.raises(RecordingError, match=r"rows come each 1 s, not 60 s.*--resample"):
         load(path, period_s=60)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-
+from itertools import pairwise
 
 from edgekd.data.request import Request, shorten
 from edgekd.data.table.times import is_label, unusable
@@ -18,8 +18,29 @@ from edgekd.runtime.sources.difference import parse as parse_difference
 
 TIME_NAMES = (
     *("time", "timestamp", "datetime", "date_time", "date/time", "_time", "date", "ts", "t", "zeit", "zeitstempel"),
-    *("datum", "datum_zeit", "datum/zeit", "uhrzeit", "time_stamp", "timestamp_utc", "time_utc", "utc", "epoch", "unix"),
-    *("unix_time", "tmstamp", "recorded_at", "created_at", "measured_at", "local_time", "localtime", "elapsed", "seconds"),
+    *(
+        "datum",
+        "datum_zeit",
+        "datum/zeit",
+        "uhrzeit",
+        "time_stamp",
+        "timestamp_utc",
+        "time_utc",
+        "utc",
+        "epoch",
+        "unix",
+    ),
+    *(
+        "unix_time",
+        "tmstamp",
+        "recorded_at",
+        "created_at",
+        "measured_at",
+        "local_time",
+        "localtime",
+        "elapsed",
+        "seconds",
+    ),
 )
 """Names of clocks, the likelier first."""
 WEAK = ("t", "ts", "utc", "epoch", "unix", "unix_time", "seconds", "elapsed")
@@ -33,9 +54,48 @@ ELAPSED_NAME = "elapsed_s"
 """Seconds since the start: a recording without a clock keeps its period in this column (`save` writes it)."""
 ENTITY_NAME = "entity"
 """Name of the unrelated series that a row belongs to; a recording with several keeps its borders in this column."""
-TAG_NAMES = ("tag", "tagname", "tag_name", "_field", "variable", "sensor", "sensor_name", "channel", "point", "signal", "metric", "parameter", "name", "item")
+TAG_NAMES = (
+    "tag",
+    "tagname",
+    "tag_name",
+    "_field",
+    "variable",
+    "sensor",
+    "sensor_name",
+    "channel",
+    "point",
+    "signal",
+    "metric",
+    "parameter",
+    "name",
+    "item",
+)
 VALUE_NAMES = ("value", "_value", "val", "wert", "reading", "numeric_value", "vvalue")
-COUNTER_NAMES = ("recno", "record", "rec", "rec_no", "index", "idx", "id", "no", "no.", "nr", "nr.", "#", "row", "row_id", "seq", "sequence", "scan", "sample", "n", "counter", "line", "lfd", "lfd._nr.")
+COUNTER_NAMES = (
+    "recno",
+    "record",
+    "rec",
+    "rec_no",
+    "index",
+    "idx",
+    "id",
+    "no",
+    "no.",
+    "nr",
+    "nr.",
+    "#",
+    "row",
+    "row_id",
+    "seq",
+    "sequence",
+    "scan",
+    "sample",
+    "n",
+    "counter",
+    "line",
+    "lfd",
+    "lfd._nr.",
+)
 NONE = "none"
 ANOMALOUS = ("true", "yes", "anomaly", "anomalous", "abnormal", "attack", "a ttack", "fault", "outlier")
 NORMAL = ("", "nan", "false", "no", "normal")
@@ -122,7 +182,9 @@ class _Places:
         """The place of a named column. Raises RecordingError where there is none."""
         if name.strip() not in self._names:
             listed = shorten([n for n in self._names if n])
-            raise RecordingError(f"{self._request.path}: no column '{shown(name, 40)}' for {option}; there are {listed}")
+            raise RecordingError(
+                f"{self._request.path}: no column '{shown(name, 40)}' for {option}; there are {listed}"
+            )
         return self._names.index(name.strip())
 
     def named(
@@ -175,7 +237,9 @@ def _times(
     if told.time and request.time_column is None:
         taken = [at.of(name, "--time-column") for name in told.time]
         return taken, []
-    columns = [[str(cell).strip() for row in rows if i < len(row) and (cell := row[i]) is not None] for i in range(len(names))]
+    columns = [
+        [str(cell).strip() for row in rows if i < len(row) and (cell := row[i]) is not None] for i in range(len(names))
+    ]
     filled = [[cell for cell in column if cell.lower() not in MISSING] for column in columns]
     texts = [i for i, column in enumerate(filled) if column and sum(map(is_label, column)) > 0.5 * len(column)]
     known = (*TIME_NAMES, ELAPSED_NAME)
@@ -209,7 +273,7 @@ def _counts_up(cells: list[str]) -> bool:
         numbers = [float(cell) for cell in cells]
     except ValueError:
         return False
-    steps = sorted(b - a for a, b in zip(numbers, numbers[1:]))
+    steps = sorted(b - a for a, b in pairwise(numbers))
     middle = steps[len(steps) // 2] if steps else 0.0
     return middle > 0 and sum(abs(step - middle) <= middle / 2 for step in steps) >= 0.8 * len(steps)
 
@@ -220,7 +284,7 @@ def _counts_since_1970(cells: list[str]) -> bool:
         return False
     numbers = [int(cell) for cell in cells]
     scale = next((scale for scale in (1, 10**3, 10**6, 10**9) if 1e9 * scale <= numbers[0] < 2.2e9 * scale), 0)
-    steps = sorted(b - a for a, b in zip(numbers, numbers[1:]))
+    steps = sorted(b - a for a, b in pairwise(numbers))
     middle = steps[len(steps) // 2]
     return bool(scale and middle) and sum(step == middle for step in steps) >= 0.8 * len(steps)
 
@@ -283,5 +347,3 @@ def label_of(word: str) -> bool | None:
 def is_counter(name: str, ones: int, steps: int) -> bool:
     """Whether a column numbers the rows; "": the first column of a table without names."""
     return plain(name) in ("", *COUNTER_NAMES) and steps > 0 and ones >= 0.99 * steps
-
-

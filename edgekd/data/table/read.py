@@ -30,7 +30,7 @@ from edgekd.data.table.times import formats_of, has_date
 from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.layout import PLAIN, RULES, Layout
+from edgekd.runtime.layout import NUMBERED, PLAIN, RULES, Layout
 from edgekd.runtime.sources import NoSample
 from edgekd.runtime.sources.cells import MISSING, SWITCH
 from edgekd.runtime.sources.difference import parse as parse_difference
@@ -40,10 +40,13 @@ PASSES = 6
 BAD_SHARE, BAD_LINES = 0.01, 3
 """Lines that may be no rows: this share of them, or so many."""
 DATED_S = 3e8  # labels of seconds since 1970 that are all before 1979 are seconds since something else
+SEASON_S = 300 * 86400.0
+"""Clocks are set back once a year."""
 FEW = 64
 """Names of machines, or states, that are told apart."""
 EVERY = 100
 """A sensor that says something every so many samples is held between."""
+WORDS_OF_TIME = ("iso", "elapsed", *NUMBERED)
 MAX_NOTES = 1400
 """Characters of all notes."""
 
@@ -85,7 +88,9 @@ def told_of(request: Request) -> tuple[Layout, str, float | None]:
     """What is known of the layout, the rule to resample by ("" for none), and the period that was asked for."""
     told = request.layout or PLAIN
     if request.like is not None and request.layout is None:
-        told = replace(request.like.without_text(), time=(), time_format="", tag="", value="", suffixes=(), gaps=False, merge=False)
+        told = replace(
+            request.like.without_text(), time=(), time_format="", tag="", value="", suffixes=(), gaps=False, merge=False
+        )
         told = replace(told, checksum=False, sequence="", sequence_wraps_at=0)
     given: dict[str, Any] = {
         "missing": request.missing, "difference": request.difference, "only": request.only, "group": request.group,
@@ -118,11 +123,13 @@ def _plan(request: Request, told: Layout, found: text.Found, head: Sequence[text
         return plan_of(request, told, found, *_named(request.path, lines, layout), ignore)
     width = len(found.names)
     rows: list[list[Any]] = []
+    at: list[int] = []
     for line in lines:
         cells = text.cells_in(line.text, layout.separator)
         if (len(cells) > 1 or width == 1) and tuple(cells) != found.header:
             rows.append((cells + [""] * width)[:width])
-    return plan_of(request, told, found, found.names, rows, ignore)
+            at.append(line.number)
+    return plan_of(request, told, found, found.names, rows, ignore, at)
 
 
 def plan_of(
@@ -132,15 +139,16 @@ def plan_of(
     names: tuple[str, ...],
     rows: list[list[Any]],
     ignore: Sequence[str] = (),
+    lines: Sequence[int] = (),
 ) -> Plan:
-    """What the first rows say of all of them."""
+    """What the first rows say of all of them. lines: their numbers, for messages."""
     layout = found.layout
     if not rows:
         raise RecordingError(f"{request.path}: a header but no rows; a recording needs at least one sample")
     roles = find_roles(request, told, names, rows, ignore)
     columns = [[str(cell).strip() for row in rows if (cell := row[i]) is not None] for i in range(len(names))]
     said = [[cell for cell in column if cell.lower() not in MISSING] for column in columns]
-    formats = _formats(request, told, names, roles, rows)
+    formats = _formats(request, told, names, roles, rows, lines)
     kept = roles.sensors if roles.tag is None else (roles.value,)
     pool = [cell for i in kept if i is not None for cell in said[i]]
     style = style_of(pool)
@@ -171,7 +179,11 @@ def plan_of(
     )
     notes = found.notes
     if style.guessed and not told.decimal:
-        notes = (*notes, f"'{shown(style.guessed, 40)}' is read with a decimal comma; a layout with thousands = \",\" reads it otherwise")
+        notes = (
+            *notes,
+            f"'{shown(style.guessed, 40)}' is read with a decimal comma; a layout with thousands = \",\" reads "
+            "it otherwise",
+        )
     return Plan(
         replace(found, notes=notes),
         layout,
@@ -197,7 +209,8 @@ def _named(path: Path, lines: Sequence[text.Line], layout: Layout) -> tuple[tupl
     short = {
         name
         for name in names
-        if (leaf := name.rpartition(".")[2]) != name and all(leaf in row and row[leaf] == row[name] for row in found if name in row)
+        if (leaf := name.rpartition(".")[2]) != name
+        and all(leaf in row and row[leaf] == row[name] for row in found if name in row)
     }
     names = [name for name in names if name not in short]
     if not names:
@@ -205,7 +218,9 @@ def _named(path: Path, lines: Sequence[text.Line], layout: Layout) -> tuple[tupl
     return tuple(names), [[row.get(name) for name in names] for row in found]
 
 
-def _formats(request: Request, told: Layout, names: Sequence[str], roles: Roles, rows: list[list[Any]]) -> tuple[str, ...]:
+def _formats(
+    request: Request, told: Layout, names: Sequence[str], roles: Roles, rows: list[list[Any]], lines: Sequence[int]
+) -> tuple[str, ...]:
     """Formats that the times may have, the likelier first; () where there is no time."""
     if not roles.time or told.time_format == "none":
         return ()
@@ -213,34 +228,28 @@ def _formats(request: Request, told: Layout, names: Sequence[str], roles: Roles,
     labels = [label for label in labels if label.lower() not in MISSING]
     column = " ".join(names[i] for i in roles.time)
     if told.time_format:
-        try:
-            if told.time_format not in ("iso", "elapsed", "s", "ms", "us", "ns", "excel", "matlab") and "%" not in told.time_format:
-                raise UsageError(f"--time-format {told.time_format}: write it as %d.%m.%Y %H:%M:%S, or one of iso, elapsed, s, ms, us, ns, excel, matlab")
-        except ValueError as error:
-            raise UsageError(f"--time-format {told.time_format}: {error}") from None
+        if "%" not in told.time_format and told.time_format not in WORDS_OF_TIME:
+            listed = ", ".join(WORDS_OF_TIME)
+            raise UsageError(f"--time-format {told.time_format}: write it as %d.%m.%Y %H:%M:%S, or as one of {listed}")
         return (told.time_format,)
     if not labels:
         raise RecordingError(
-            f"{request.path}: column '{shown(column, 40)}' says no time in its first rows; pass --time-column none to do without"
+            f"{request.path}: column '{shown(column, 40)}' says no time in its first rows; pass --time-column none to "
+            "do without"
         )
-    if why := why_no_time(names, roles.time):
-        if all(suffix_of(label) is not None for label in labels[:20]):
-            raise RecordingError(f"{request.path}: {why}; pass --time-column none, and the period with --period-s")
+    why = why_no_time(names, roles.time)
+    if why and all(suffix_of(label) is not None for label in labels[:20]):
+        raise RecordingError(f"{request.path}: {why}; pass --time-column none, and the period with --period-s")
     found = formats_of(labels, column)
     if not found:
         odd = next((label for label in labels if not formats_of([label])), labels[0])
+        first = str(next(row for row in rows if str(row[roles.time[0]]).strip() in odd)[roles.time[0]])
+        place = next((f" at line {n}" for n, row in zip(lines, rows) if str(row[roles.time[0]]) == first), "")
         raise RecordingError(
-            f"{request.path}: time '{shown(odd, 40)}' at line {_line_of(rows, odd, roles)} is not of a known form; say it "
-            "with --time-format '%d.%m.%Y %H:%M:%S', or pass --time-column none to do without"
+            f"{request.path}: time '{shown(odd, 40)}'{place} is not of a known form; say it with --time-format "
+            "'%d.%m.%Y %H:%M:%S', or pass --time-column none to do without"
         )
     return tuple(found[:4])
-
-
-def _line_of(rows: list[list[Any]], label: str, roles: Roles) -> str:
-    for i, row in enumerate(rows):
-        if str(row[roles.time[0]]).strip() in label:
-            return f"{i + 2}"
-    return "?"
 
 
 def _revised(plan: Plan, passed: Pass) -> Plan | None:
@@ -264,15 +273,24 @@ def _revised(plan: Plan, passed: Pass) -> Plan | None:
                 if suffix and i not in suffixes:
                     suffixes[i] = suffix
                 odd.update({word: count for word, count in said.items() if suffix_of(word) == ""})
-    for i, column in passed.words.items():
-        if i in plan.words and not column.many:
-            said = Counter({word: count for word, count in column.counts.items() if word.lower() not in MISSING})
+    for i, named in passed.words.items():
+        if i in plan.words and not named.many:
+            said = Counter({word: count for word, count in named.counts.items() if word.lower() not in MISSING})
             numbers = sum(count for word, count in said.items() if suffix_of(word) is not None)
             if 2 * numbers > sum(said.values()):
                 words.discard(i)
     layout = plan.layout
     if odd:
-        style = style_of([*odd, *(["1.5"] * (layout.decimal == ".") if any("." in word for word in odd) or layout.decimal == "," else [])])
+        style = style_of(
+            [
+                *odd,
+                *(
+                    ["1.5"] * (layout.decimal == ".")
+                    if any("." in word for word in odd) or layout.decimal == ","
+                    else []
+                ),
+            ]
+        )
         if (style.decimal, style.thousands) != (layout.decimal, layout.thousands):
             layout = replace(layout, decimal=style.decimal, thousands=style.thousands)
     if not layout.sort and any(_wrongly_counted_on(layout, one, passed) for one in passed.times):
@@ -291,6 +309,9 @@ def _revised(plan: Plan, passed: Pass) -> Plan | None:
 def _wrongly_counted_on(layout: Layout, one: str, passed: Pass) -> bool:
     """Whether hours or days were added to times that come in no order."""
     ahead = np.diff(passed.times[one].values())
+    times = passed.times[one].values()
+    if passed.clocks[one].set_back > 1 + np.ptp(times) / SEASON_S:
+        return True
     if passed.clocks[one].set_back or layout.timezone or one == "elapsed":
         return bool((ahead < 0).any()) or bool((ahead <= 0).mean() > 0.5)  # hours that go back all fall on one
     return False
@@ -308,7 +329,9 @@ def reading_of(
     _tell_lines(path, passed, notes)
     if not passed.rows:
         if roles.picked is not None and passed.passed_over:
-            raise RecordingError(f"{path}: no row of --group {plan.names[roles.picked[0]]}={roles.picked[1]}; name one that is in this column")
+            raise RecordingError(
+                f"{path}: no row of --group {plan.names[roles.picked[0]]}={roles.picked[1]}; name one of that column"
+            )
         raise RecordingError(f"{path}: a header but no rows; a recording needs at least one sample")
     if roles.tag is not None:
         passed = wide(request, passed)
@@ -323,7 +346,9 @@ def reading_of(
     values, places = passed.values.values(), [j for j, name in enumerate(columns) if name in names]
     if len(places) < len(columns):
         values = values[:, places]
-    exact = {names.index(plan.names[i]): column.values() for i, column in passed.exact.items() if plan.names[i] in names}
+    exact = {
+        names.index(plan.names[i]): column.values() for i, column in passed.exact.items() if plan.names[i] in names
+    }
     table = axis.Table(
         path.name,
         tuple(names),
@@ -368,7 +393,9 @@ def reading_of(
         _tell_left_out(left_out, notes)
     sensors = [names[j] for j in kept]
     if not sensors:
-        raise RecordingError(f"{path}: no sensor columns are left ({_why(left_out)}); name some with --sensors, or --resample")
+        raise RecordingError(
+            f"{path}: no sensor columns are left ({_why(left_out)}); name some with --sensors, or --resample"
+        )
     layout = _complete(plan, passed, table, time_format, rule, sensors, dated)
     units = {plan.names[i]: unit for i, unit in plan.suffixes} | plan.found.units
     return Reading(
@@ -411,10 +438,14 @@ def _tell_lines(path: Path, passed: Pass, notes: list[str]) -> None:
     """Notes of lines that are no rows; refused where they are many."""
     bad, rows = passed.bad, passed.rows
     if bad.count and (bad.count >= max(rows, 1) or bad.count > max(BAD_LINES, BAD_SHARE * rows)):
-        wanted = "its time or its numbers cannot be read" if passed.clocks else "it has other cells than the header, or no numbers"
+        wanted = (
+            "its time or its numbers cannot be read"
+            if passed.clocks
+            else "it has other cells than the header, or no numbers"
+        )
         raise RecordingError(
-            f"{path}: line {bad.first}: '{bad.words}' is no row, as are {bad.count} of {rows + bad.count} lines: {wanted}; "
-            "mend the file, or say how to read it with --time-format or --layout"
+            f"{path}: line {bad.first}: '{bad.words}' is no row, as are {bad.count} of {rows + bad.count} lines: "
+            f"{wanted}; mend the file, or say how to read it with --time-format or --layout"
         )
     if bad.count:
         more = f", and {bad.count - 1} more" if bad.count > 1 else ""
@@ -452,7 +483,9 @@ def _sensors(request: Request, plan: Plan, passed: Pass) -> tuple[list[str], dic
             said = [word for word in words.names() if word]
             why = f"words, such as '{shown(said[0], 30)}'" if said else "it is empty"
             if wanted:
-                raise RecordingError(f"{request.path}: column '{name}' holds {why}, not numbers; leave it out of --sensors")
+                raise RecordingError(
+                    f"{request.path}: column '{name}' holds {why}, not numbers; leave it out of --sensors"
+                )
             left_out[name] = why
         elif not column.count and not wanted:
             left_out[name] = "it is empty"
@@ -487,7 +520,10 @@ def _times(plan: Plan, passed: Pass, notes: list[str]) -> tuple[str, np.ndarray 
             notes.append(f"times are read as {best}, and could be {other}; --time-format '{other}' reads them so")
     if passed.clocks[best].set_back:
         count = passed.clocks[best].set_back
-        notes.append(f"the clock was set back by an hour{f' {count} times' if count > 1 else ''}: time counts on; --timezone tells its zone")
+        notes.append(
+            f"the clock was set back by an hour{f' {count} times' * (count > 1)}: time counts on; --timezone tells its "
+            "zone"
+        )
     return best, found[best]
 
 
@@ -552,12 +588,15 @@ def _whole_enough(
             kept.append(j)
             every[name] = k
             continue
-        why = f"no value in {total} of {len(missing)} samples, the longest run from {_where(table, lines, a)} to {_where(table, lines, b - 1)}"
+        run = f"{_where(table, lines, a)} to {_where(table, lines, b - 1)}"
+        why = f"no value in {total} of {len(missing)} samples, the longest run from {run}"
         if dead is not None and total < len(missing):
             why = f"no value at all from {_where(table, lines, dead[0])} to {_where(table, lines, dead[1] - 1)}"
         if wanted:
             way = "cut these rows" if request.like is not None else "leave it out of --sensors"
-            raise RecordingError(f"{table.source}: sensor '{name}' has {why}; {way}, or pass --resample with a longer period")
+            raise RecordingError(
+                f"{table.source}: sensor '{name}' has {why}; {way}, or pass --resample with a longer period"
+            )
         left_out[name] = why
     if every:
         listed = shorten([f"{name} (every {k} samples)" for name, k in every.items()])
@@ -604,7 +643,9 @@ def _tell_missing(
         total = int(column.sum()) - (sum(bool(column[a]) for a in starts) if name in moduli else 0)
         if total <= 0:
             continue
-        a, b = max(((s + x, s + y) for s, e in bounds for x, y in true_runs(column[s:e])), key=lambda run: run[1] - run[0])
+        a, b = max(
+            ((s + x, s + y) for s, e in bounds for x, y in true_runs(column[s:e])), key=lambda run: run[1] - run[0]
+        )
         told.append((name, total, b - a, a))
     words = _words_of(passed, plan, names)
     if len(told) <= 3:
@@ -616,8 +657,10 @@ def _tell_missing(
             )
     else:
         listed = shorten([f"{name} ({total})" for name, total, _, _ in told])
-        every = "; words for it: " + ", ".join(dict.fromkeys(", ".join(words.values()).split(", ")))[:200] if words else ""
-        notes.append(f"missing values are held from the last good one: {listed}{every}")
+        said = ", ".join(dict.fromkeys(", ".join(words.values()).split(", ")))[:200]
+        notes.append(
+            f"missing values are held from the last good one: {listed}{f'; words for it: {said}' * bool(said)}"
+        )
 
 
 def _words_of(passed: Pass, plan: Plan, names: Sequence[str]) -> dict[str, str]:
@@ -631,7 +674,10 @@ def _words_of(passed: Pass, plan: Plan, names: Sequence[str]) -> dict[str, str]:
 
 def _tell_left_out(left_out: dict[str, str], notes: list[str]) -> None:
     if len(left_out) <= 3:
-        notes += [f"{name if name.startswith('column ') else f'column {chr(39)}{name}{chr(39)}'} left out: {why}" for name, why in left_out.items()]
+        notes += [
+            f"{name if name.startswith('column ') else f'column {chr(39)}{name}{chr(39)}'} left out: {why}"
+            for name, why in left_out.items()
+        ]
     else:
         notes.append(f"left out: {shorten([f'{name} ({why})' for name, why in left_out.items()])}")
 
@@ -657,11 +703,11 @@ def _complete(
 def _short(notes: list[str]) -> list[str]:
     """Notes that a person still reads."""
     notes = [note if len(note) <= 400 else f"{note[:399]}…" for note in dict.fromkeys(notes)]
-    kept, size = [], 0
+    kept: list[str] = []
+    size = 0
     for i, note in enumerate(notes):
         size += len(note) + 1
         if size > MAX_NOTES - 40:
             return [*kept, f"and {len(notes) - i} more"]
         kept.append(note)
     return kept
-

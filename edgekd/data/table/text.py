@@ -1,4 +1,4 @@
-"""How a file is written: its encoding and form, the separator, what stands above its rows, and the names of its columns."""
+"""How a file is written: encoding, form and separator, what stands above its rows, the names of its columns."""
 
 from __future__ import annotations
 
@@ -30,16 +30,32 @@ USUAL = frozenset("°µμ²³äöüÄÖÜßéèêëàâáíìîóòôúùûñç�
 """What is not ASCII in a header of Western Europe."""
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.I)
 _BASE = (
-    r"(?:°\s?[CFKR]?|deg\s?[CFK]?|ohm|Ω|[munµμkMGTdchp]?(?:m|g|s|A|V|W|Hz|Pa|bar|J|N|Nm|l|L|Wh|VA|VAh|var|varh|S|F|H|T|eV|mol|"
-    r"rad|B|dB|b|t|Ah|C|K|Vs|psi|lx|lm|cd|Bq|Sv)|%(?:\s?RH|\s?rel)?|rpm|RPM|U|h|min|d|yr?|ppm|ppb|inch|in|ft|gal|lbs?|mi|mph|"
-    r"psi[ag]?|barg|bara|mmHg|inHg|mH2O|VDC|VAC|kn|NTU|pH|Nm3|Nl|pcs|count|counts|lux|1|EUR|cfm|gpm|scfm|dBA|dBm|TS|RN)"
+    r"(?:°\s?[CFKR]?|deg\s?[CFK]?|ohm|Ω|[munµμkMGTdchp]?(?:m|g|s|A|V|W|Hz|Pa|bar|J|N|Nm|l|L|Wh|VA|VAh|var|varh|S|F|H|T|"
+    r"eV|mol|rad|B|dB|b|t|Ah|C|K|Vs|psi|lx|lm|cd|Bq|Sv)|%(?:\s?RH|\s?rel)?|rpm|RPM|U|h|min|d|yr?|ppm|ppb|inch|in|ft|gal|"
+    r"lbs?|mi|mph|psi[ag]?|barg|bara|mmHg|inHg|mH2O|VDC|VAC|kn|NTU|pH|Nm3|Nl|pcs|count|counts|lux|1|EUR|cfm|gpm|scfm|dBA|"
+    r"dBm|TS|RN)"
 )
-_UNIT = re.compile(rf"[\[(]?{_BASE}(?:[²³23]|\^?-?[1-4])?(?:\s?[/·*. ]\s?{_BASE}(?:[²³23]|\^?-?[1-4])?)*[\])]?|-+|n/?a|")
+_UNIT = re.compile(
+    rf"[\[(]?{_BASE}(?:[²³23]|\^?-?[1-4])?(?:\s?[/·*. ]\s?{_BASE}(?:[²³23]|\^?-?[1-4])?)*[\])]?|-+|n/?a|"
+)
 _NAMED_UNIT = re.compile(r"[\[(]([^\])]{1,15})[\])]\s*$|\s(°[CFK]|%)$")
 _KINDS = frozenset(
     (
         *("avg", "smp", "min", "max", "std", "tot", "mean", "sum", "sample", "med", "inst", "raw", "scaled"),
-        *("float", "double", "int", "long", "real", "bool", "string", "number", "text", "boolean", "integer", "datetime"),
+        *(
+            "float",
+            "double",
+            "int",
+            "long",
+            "real",
+            "bool",
+            "string",
+            "number",
+            "text",
+            "boolean",
+            "integer",
+            "datetime",
+        ),
     )
 )
 
@@ -135,7 +151,7 @@ def _opened(path: Path, encoding: str) -> Iterator[tuple[list[bytes], bool]]:
 
 
 def encoding_of(content: bytes) -> str:
-    """"" for UTF-8, else what the bytes are likeliest to be."""
+    """ "" for UTF-8, else what the bytes are likeliest to be."""
     try:
         content.decode()
         return ""
@@ -157,15 +173,20 @@ def find(path: Path, head: Sequence[Line], told: Layout, encoding: str) -> Found
 
     Raises RecordingError where it holds no table.
     """
-    notes = [f"not UTF-8: read as {'Windows-1252' if encoding == 'cp1252' else encoding}"] if encoding.startswith(("cp", "iso")) and not told.encoding else []
+    notes = (
+        [f"not UTF-8: read as {'Windows-1252' if encoding == 'cp1252' else encoding}"]
+        if encoding.startswith(("cp", "iso")) and not told.encoding
+        else []
+    )
     layout = replace(told, encoding=encoding)
-    form = told.form or _form([line.text.strip() for line in head])
+    form = told.form or _form(head)
     if form != "table":
         return Found(replace(layout, form=form), notes=tuple(notes))
     return _table(path, head, replace(layout, form="table"), notes)
 
 
-def _form(lines: list[str]) -> str:
+def _form(head: Sequence[Line]) -> str:
+    lines = [line.text.strip() for line in head]
     said = [line for line in lines[len(lines) // 3 :] if not line.startswith(COMMENTS)][:50] or lines[-1:]
     share = lambda holds: sum(map(holds, said)) >= 0.9 * len(said)  # noqa: E731
     if share(lambda line: line[:1] in "{[" and _is_json(line)):
@@ -173,7 +194,7 @@ def _form(lines: list[str]) -> str:
     if share(lambda line: "=" in line and line_protocol(line) is not None):
         return "line protocol"
     if share(lambda line: ("=" in line or ":" in line) and _is_pairs(line)):
-        return "pairs"
+        return "table" if _separated(head, "")[2] > 0.3 else "pairs"
     return "table"
 
 
@@ -204,16 +225,30 @@ def number_or_time(cell: str) -> bool:
 def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -> Found:
     told_line = next((found for line in head[:5] if (found := _SEP_LINE.fullmatch(line.text.strip(" \r")))), None)
     comment = layout.comment or next((c for c in COMMENTS for line in head if line.text.startswith(c)), "")
-    said = _joined([line for line in head if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip(" \r"))])
+    said = _joined(
+        [
+            line
+            for line in head
+            if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip(" \r"))
+        ]
+    )
     if not said:
         raise RecordingError(f"{path}: nothing but comments; a recording needs a header and at least one row")
     told = layout.separator or (told_line[1] if told_line and told_line[1] in SEPARATORS else "")
-    separator, rows = _separated(said, told)
+    separator, rows, _ = _separated(said, told)
     widths = Counter(len(row) for row in rows[len(rows) // 3 :])
     width = max(widths, key=lambda w: (widths[w], w))
     layout = replace(layout, separator=separator, comment=comment)
     if layout.names:
-        return Found(layout, layout.names, (), said[layout.skip].number - 1 if layout.skip < len(said) else 0, {}, False, tuple(notes))
+        return Found(
+            layout,
+            layout.names,
+            (),
+            said[layout.skip].number - 1 if layout.skip < len(said) else 0,
+            {},
+            False,
+            tuple(notes),
+        )
     at = _first_row(rows, width) if width else None
     if at is None:
         raise RecordingError(
@@ -227,7 +262,15 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
         above = [line for line in head if line.number <= first and line.text.startswith(comment)]
         names = cells_in(above[-1].text.removeprefix(comment).strip(), separator) if above else []
         if len(names) == width and not any(number_or_time(name) for name in names):
-            return Found(replace(layout, names=tuple(names), skip=at), tuple(names), (), first, _units(names), False, tuple(notes))
+            return Found(
+                replace(layout, names=tuple(names), skip=at),
+                tuple(names),
+                (),
+                first,
+                _units(names),
+                False,
+                tuple(notes),
+            )
     if not block:
         names = _made_up(rows[at:], width)
         shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
@@ -250,11 +293,13 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
     if len(set(used)) < len(used):
         names, plain = _unique(names), False
         again = [name for name, count in Counter(used).items() if count > 1]
-        notes.append(f"several columns are named {', '.join(again[:3])}: from the second on they are {again[0]}_2 and so on")
-    units = {**_units(names), **{name: unit for name, unit in zip(names, units) if unit and name}}
+        notes.append(
+            f"several columns are named {', '.join(again[:3])}: from the second on they are {again[0]}_2 and so on"
+        )
+    known = {**_units(names), **{name: unit for name, unit in zip(names, units) if unit and name}}
     if not plain:
         layout = replace(layout, names=tuple(names), skip=skip)
-    return Found(layout, tuple(names), tuple(block[-1]) if plain else (), first, units, False, tuple(notes))
+    return Found(layout, tuple(names), tuple(block[-1]) if plain else (), first, known, False, tuple(notes))
 
 
 def _joined(lines: Sequence[Line]) -> list[Line]:
@@ -276,8 +321,8 @@ def cells_in(text: str, separator: str) -> list[str]:
         return [text]
 
 
-def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]]]:
-    """The separator, and the cells of each line."""
+def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]], float]:
+    """The separator, the cells of each line, and how well they make rows."""
     tried: dict[str, tuple[float, list[list[str]]]] = {}
     tabs = any("\t" in line.text.strip() for line in lines[-5:])  # blanks would split at them, too
     for separator in (told,) if told else SEPARATORS[: len(SEPARATORS) - tabs]:
@@ -288,12 +333,16 @@ def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]]]:
         cells = [cell for row in below if len(row) == width for cell in row]
         meaning = sum(map(means_something, cells)) / max(1, len(cells))
         fits = sum(count for w, count in widths.items() if 1 < w <= width) / len(below)
-        headed = 1.0 if any(width - 2 <= len(row) <= width and len(row) > 1 for row in rows[: len(rows) - len(below) or 1]) else 0.7
+        headed = (
+            1.0
+            if any(width - 2 <= len(row) <= width and len(row) > 1 for row in rows[: len(rows) - len(below) or 1])
+            else 0.7
+        )
         tried[separator] = (headed * fits * (0.1 + meaning) if width > 1 else 0.0, rows)
     best = max(tried, key=lambda separator: tried[separator][0])
     if not told and tried[best][0] == 0.0:
         best = ","
-    return best, tried[best][1]
+    return best, tried[best][1], tried[best][0]
 
 
 def _first_row(rows: list[list[str]], width: int) -> int | None:
@@ -337,7 +386,8 @@ def _block(rows: list[list[str]], at: int, width: int) -> list[list[str]]:
 
 def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
     """Names, units, whether the names are one plain line, and what is to be said of it."""
-    headers, units = [], [""] * len(block[0])
+    headers: list[list[str]] = []
+    units = [""] * len(block[0])
     for row in block:
         filled = [cell for cell in row if cell]
         if headers and sum(_UNIT.fullmatch(cell) is not None for cell in filled) > 0.6 * len(filled):
@@ -358,7 +408,12 @@ def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
             names[i] = f"{group} {name}".strip()
     else:
         names = [name or upper for name, upper in zip(names, above)]
-    return names, units, False, f"the header has two lines: columns are named {', '.join(names[:4])}{' …' * (len(names) > 4)}"
+    return (
+        names,
+        units,
+        False,
+        f"the header has two lines: columns are named {', '.join(names[:4])}{' …' * (len(names) > 4)}",
+    )
 
 
 def _clean(cell: str) -> str:

@@ -23,7 +23,9 @@ _LABEL = re.compile(
 )
 _ELAPSED = re.compile(r"(?:\d+ ?days?,? |\d+\.)?\d+:\d\d(?::\d\d(?:[.,]\d+)?)?")
 _CLOCK = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)? ?[AaPp][Mm]")
-_UNIT = re.compile(r"(?:[_\s([.-]|^)(ms|msec|millis(?:econds)?|us|µs|ns|min|minutes?|hours?|hrs?|h|days?|d)[])]?$", re.I)
+_UNIT = re.compile(
+    r"(?:[_\s([.-]|^)(ms|msec|millis(?:econds)?|us|µs|ns|min|minutes?|hours?|hrs?|h|days?|d)[])]?$", re.I
+)
 SCALES = {"m": "ms", "u": "us", "µ": "us", "n": "ns"}
 FIRST_S, LAST_S = 1e8, 4.2e9  # 1973 and 2103: numbers between them count seconds since 1970
 
@@ -91,7 +93,11 @@ def _proposed(label: str) -> list[str]:
     if found is None:
         return []
     half = " %p" if (found["half"] or "").startswith(" ") else "%p" if found["half"] else ""
-    day = f"{'%A' if len(re.sub('[^A-Za-z]', '', found['day'])) > 3 else '%a'}{re.sub('[A-Za-z]', '', found['day'])}" if found["day"] else ""
+    day = (
+        f"{'%A' if len(re.sub('[^A-Za-z]', '', found['day'])) > 3 else '%a'}{re.sub('[A-Za-z]', '', found['day'])}"
+        if found["day"]
+        else ""
+    )
     first = f"{_clock_format(found['first'].upper())}{found['gap']}" if found["first"] else ""
     clock = f"{found['mid']}{_clock_format(found['time'])}" if found["time"] else ""
     if half:
@@ -99,7 +105,9 @@ def _proposed(label: str) -> list[str]:
     zone = found["zone"] or ""
     if zone.strip() not in ("UTC", "GMT"):
         zone = zone and " " * zone.startswith(" ") + "%z"
-    return [f"{found['lead']}{day}{first}{date}{clock}{half}{zone}{found['tail']}" for date in _dates(found["date"], found)]
+    return [
+        f"{found['lead']}{day}{first}{date}{clock}{half}{zone}{found['tail']}" for date in _dates(found["date"], found)
+    ]
 
 
 def _dates(date: str, found: re.Match[str]) -> list[str]:
