@@ -10,6 +10,7 @@ import numpy as np
 from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
 from edgekd.data.request import Request
+from edgekd.data.suspects import recording_of
 from edgekd.data.table.read import plan_of, reading_of, told_of
 from edgekd.data.table.rows import Pass
 from edgekd.data.table.text import HEAD_LINES, Found
@@ -30,7 +31,7 @@ def load(request: Request) -> Recording:
 
     Raises RecordingError naming what cannot be used.
     """
-    return entity_of(request, look(request).recording())
+    return entity_of(request, recording_of(look(request)))
 
 
 def look(request: Request) -> Reading:

@@ -203,7 +203,7 @@ class _Places:
         return [exact], [i for i in found if i != exact]
 
     def ignored(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in self._request.ignore)
+        return any(name == pattern or fnmatchcase(name, pattern) for pattern in self._request.ignore)
 
 
 def chosen(request: Request, told: Layout, names: Iterable[str]) -> frozenset[str]:
