@@ -40,6 +40,7 @@ TIME_NAMES = (
         "localtime",
         "elapsed",
         "seconds",
+        "x_value",
     ),
 )
 """Names of clocks, the likelier first."""

@@ -369,6 +369,10 @@ def _first_row(rows: list[list[str]], width: int) -> int | None:
         words = sum(not fit and not none for fit, none in zip(fits, empty))
         enough = 2 * sum(fits) >= sum(map(bool, kinds)) or 2 * sum(empty) >= len(row)
         time_fits = all(fit for (kind, _), fit in zip(asked, fits) if kind == "time")
+        if len(row) == width and any(fit and kind == "time" for (kind, _), fit in zip(asked, fits)):
+            return i  # no header says a time
+        if i and "" not in row and all(empty) and len(asked) == len(row) == width:
+            return i
         if any(fits) and enough and 2 * words < len(asked) and time_fits:
             return i
     return None
