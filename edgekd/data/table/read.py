@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from edgekd.data.table.times import formats_of, has_date
 from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.layout import NUMBERED, PLAIN, RULES, Layout
+from edgekd.runtime.layout import NUMBERED, PLAIN, RULES, Layout, Rule
 from edgekd.runtime.sources import NoSample
 from edgekd.runtime.sources.cells import MISSING, SWITCH
 from edgekd.runtime.sources.difference import parse as parse_difference
@@ -84,7 +84,7 @@ def _with_path(path: Path, words: str) -> str:
     return words if words.startswith(str(path)) else f"{path}: {words}"
 
 
-def told_of(request: Request) -> tuple[Layout, str, float | None]:
+def told_of(request: Request) -> tuple[Layout, Rule | Literal[""], float | None]:
     """What is known of the layout, the rule to resample by ("" for none), and the period that was asked for."""
     told = request.layout or PLAIN
     if request.like is not None and request.layout is None:
@@ -99,11 +99,11 @@ def told_of(request: Request) -> tuple[Layout, str, float | None]:
     told = replace(told, **{name: value for name, value in given.items() if value})
     rule, period_s = told.resample, request.period_s
     if request.resample:
-        rule, _, length = request.resample.rpartition(":")
+        word, _, length = request.resample.rpartition(":")
         if length in RULES:
-            rule, length = length, ""
-        rule = rule or "mean"
-        if rule not in RULES:
+            word, length = length, ""
+        rule = "last" if word == "last" else "mean"
+        if word not in RULES:
             raise UsageError(f"--resample {request.resample}: write mean, last, a length of time, or mean:60s")
         if length:
             made_s = seconds_in(length)
@@ -318,7 +318,7 @@ def _wrongly_counted_on(layout: Layout, one: str, passed: Pass) -> bool:
 
 
 def reading_of(
-    request: Request, plan: Plan, passed: Pass, rule: str, period_s: float | None, keep_rows: bool
+    request: Request, plan: Plan, passed: Pass, rule: Rule | Literal[""], period_s: float | None, keep_rows: bool
 ) -> Reading:
     """What a pass found, made into samples.
 
@@ -683,7 +683,13 @@ def _tell_left_out(left_out: dict[str, str], notes: list[str]) -> None:
 
 
 def _complete(
-    plan: Plan, passed: Pass, table: axis.Table, time_format: str, rule: str, sensors: list[str], dated: bool
+    plan: Plan,
+    passed: Pass,
+    table: axis.Table,
+    time_format: str,
+    rule: Rule | Literal[""],
+    sensors: list[str],
+    dated: bool,
 ) -> Layout:
     """The layout, as far as a device needs it."""
     words = [word for column in passed.numbers.values() for word, _ in column.words.most_common(FEW)]
