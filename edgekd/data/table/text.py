@@ -336,7 +336,7 @@ def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]], 
         width = max(widths, key=lambda w: (widths[w], w))
         cells = [cell for row in below if len(row) == width for cell in row]
         meaning = sum(map(means_something, cells)) / max(1, len(cells))
-        fits = sum(count for w, count in widths.items() if 1 < w <= width) / len(below)
+        fits = (widths[width] + sum(count for w, count in widths.items() if 1 < w < width) / 2) / len(below)
         headed = (
             1.0
             if any(width - 2 <= len(row) <= width and len(row) > 1 for row in rows[: len(rows) - len(below) or 1])
