@@ -119,7 +119,7 @@ def order(table: Table, keep_rows: bool) -> None:
     if again:
         table.notes.append(
             f"{again} rows have the time of another row and other values: "
-            + ("the first of each was taken" if again <= COARSE * count else "each is taken as a sample of its own")
+            + ("the first of each was taken" if again <= max(3, COARSE * count) else "each is taken as a sample of its own")
         )
     ends = np.cumsum([len(rows) for _, rows in parts])
     table.take(np.concatenate([rows for _, rows in parts]))
@@ -139,7 +139,7 @@ def _once(table: Table, rows: np.ndarray) -> tuple[np.ndarray, int, int]:
     for i, column in table.exact.items():
         a, b = column[rows[later]], column[rows[first[later]]]
         differs |= ~np.isnan(a) & ~np.isnan(b) & (a != b)
-    if differs.sum() > COARSE * len(rows):
+    if differs.sum() > max(3, COARSE * len(rows)):
         return rows, 0, int(differs.sum())
     fills = (~np.isnan(mine) & np.isnan(theirs)).any(1)
     if fills.any():
@@ -200,7 +200,13 @@ def fill(table: Table) -> None:
     places, parts, times, at, filled = [], [], [], 0, 0
     for name, rows in table.parts:
         mine = table.times_s[rows]
-        ahead = np.maximum(np.round(np.diff(mine) / table.period_s), 1).astype(np.int64)
+        ahead = np.maximum(np.round(np.diff(mine) / table.period_s), 1).astype(np.int32)
+        if not (ahead > 1).any():
+            places.append(rows)
+            times.append(mine)
+            parts.append((name, np.arange(at, at + len(rows))))
+            at += len(rows)
+            continue
         new = np.flatnonzero(ahead - 1 > longest) + 1
         pieces = np.split(np.arange(len(rows)), new)
         for k, piece in enumerate(pieces, 1):

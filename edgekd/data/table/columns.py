@@ -87,6 +87,8 @@ def find_roles(
     times = _times(request, told, names, rows, at)
     tag, value = (at.of(told.tag, "tag"), at.of(told.value, "value")) if told.tag else _long(names, rows)
     group, _, machine = told.group.partition("=")
+    if request.like is not None and not request.group and group not in names:
+        group = ""  # the other file is of one machine only
     grouped = at.of(group, "--group") if group else None
     entity = next((i for i, name in enumerate(names) if plain(name) == ENTITY_NAME), None)
     only = tuple(at.of(Condition(text).name, "--only") for text in told.only)
@@ -183,6 +185,7 @@ def _times(
         return [], [i for i in [*others] if i in texts or plain(names[i]) in TIME_NAMES]
     if asked is None:
         found, others = _clocks([*found, *others], texts, filled, names)
+        found = found or [i for i, cells in enumerate(filled) if _counts_since_1970(cells)][:1]
     if len(found) == 1:
         pair = _date_and_time(found[0], [*others, *texts], filled, names)
         if pair:
@@ -209,6 +212,17 @@ def _counts_up(cells: list[str]) -> bool:
     return len(numbers) > 1 and all(a < b for a, b in zip(numbers, numbers[1:]))
 
 
+def _counts_since_1970(cells: list[str]) -> bool:
+    """Whether whole numbers run on in even steps, and are seconds, or parts of one, of the years 2001 to 2039."""
+    if len(cells) < 3 or not all(cell.isdigit() for cell in cells):
+        return False
+    numbers = [int(cell) for cell in cells]
+    scale = next((scale for scale in (1, 10**3, 10**6, 10**9) if 1e9 * scale <= numbers[0] < 2.2e9 * scale), 0)
+    steps = sorted(b - a for a, b in zip(numbers, numbers[1:]))
+    middle = steps[len(steps) // 2]
+    return bool(scale and middle) and sum(step == middle for step in steps) >= 0.8 * len(steps)
+
+
 def _is_word(cells: list[str]) -> bool:
     return not any(is_label(cell) or cell[:1].isdigit() or cell[:1] in "+-." for cell in cells[:50])
 
@@ -220,13 +234,17 @@ def _date_and_time(found: int, others: list[int], filled: list[list[str]], names
             continue
         for day, clock in ((found, other), (other, found)):
             days, clocks = filled[day][:50], filled[clock][:50]
-            if days and clocks and not any(":" in cell for cell in days) and all(len(cell) >= 6 for cell in days):
-                if all(":" in cell and len(cell.split(":")[0]) <= 2 for cell in clocks):
+            if days and clocks and _most(days, lambda cell: ":" not in cell and len(cell) >= 6):
+                if _most(clocks, lambda cell: ":" in cell and len(cell.split(":")[0]) <= 2):
                     return [day, clock]
-                digits = all(cell.isdigit() and len(cell) in (4, 6) for cell in clocks)
+                digits = _most(clocks, lambda cell: cell.isdigit() and len(cell) in (4, 6))
                 if digits and plain(names[day]) in DATES and plain(names[clock]) in CLOCKS:
                     return [day, clock]
     return None
+
+
+def _most(cells: list[str], holds: Callable[[str], bool]) -> bool:
+    return sum(map(holds, cells)) >= 0.8 * len(cells)
 
 
 def _long(names: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[int | None, int | None]:
@@ -261,7 +279,7 @@ def label_of(word: str) -> bool | None:
 
 
 def is_counter(name: str, ones: int, steps: int) -> bool:
-    """Whether a column numbers the rows."""
-    return plain(name) in COUNTER_NAMES and steps > 0 and ones >= 0.99 * steps
+    """Whether a column numbers the rows; "": the first column of a table without names."""
+    return plain(name) in ("", *COUNTER_NAMES) and steps > 0 and ones >= 0.99 * steps
 
 

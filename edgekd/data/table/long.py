@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgekd.data.request import Request
-from edgekd.data.table.rows import NumberColumn, Pass, WordColumn
+from edgekd.data.table.rows import Pass
 from edgekd.runtime.errors import RecordingError
 
 
@@ -21,10 +21,10 @@ def wide(request: Request, passed: Pass) -> Pass:
     if not passed.clocks:
         raise RecordingError(f"{request.path}: rows of one value each need a time; name its column with --time-column")
     codes, tags = passed.words[roles.tag].values(), passed.words[roles.tag].names()
-    values = passed.numbers[roles.value].values()
+    values = passed.exact[roles.value].values()
     groups = passed.words[roles.entity].values() if roles.entity is not None else np.zeros(len(codes), np.int32)
     first_format = next(iter(passed.times))
-    times = {one: np.concatenate(blocks) for one, blocks in passed.times.items()}
+    times = {one: found.values() for one, found in passed.times.items()}
     key = np.stack([groups.astype(np.float64), times[first_format]], 1)
     _, first, row = np.unique(key, axis=0, return_index=True, return_inverse=True)
     row = row.reshape(-1)
@@ -36,7 +36,7 @@ def wide(request: Request, passed: Pass) -> Pass:
         )
     steady = bool((np.diff(times[first_format][first]) >= 0).all())
     place = {one: found[first] for one, found in times.items()}
-    lines = np.concatenate(passed.lines)[first]
+    lines = passed.lines.values()[first]
     order = np.argsort(first, kind="stable") if not steady else np.arange(len(first))
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
@@ -45,34 +45,37 @@ def wide(request: Request, passed: Pass) -> Pass:
         replace(
             plan,
             names=(*names, *(("entity",) if roles.entity is not None else ())),
-            roles=replace(roles, sensors=tuple(range(len(names))), entity=len(names) if roles.entity is not None else None),
+            roles=replace(
+                roles,
+                sensors=tuple(range(len(names))),
+                tag=None,
+                value=None,
+                entity=len(names) if roles.entity is not None else None,
+            ),
             words=frozenset(),
             switches=frozenset(),
             suffixes=(),
         )
     )
-    shape.numbers, shape.words = {}, {}
+    made = {}
     for i, tag in enumerate(names):
         mine = codes == tags.index(tag)
         column = np.full(len(first), np.nan)
-        where = back[row[mine]][::-1]
-        column[where] = values[mine][::-1]  # the first of those that are there twice
-        made = NumberColumn(plan.layout, exact=True)
-        made.add(column, [])
-        shape.numbers[i] = made
-    value = passed.numbers[roles.value]
-    for made in list(shape.numbers.values())[:1]:
-        made.said, made.words = value.said, value.words
+        column[back[row[mine]][::-1]] = values[mine][::-1]  # the first of those that are there twice
+        made[i] = (column, [])
+    shape.add_numbers(made, len(first))
+    value, shown = passed.numbers[roles.value], shape.numbers[0]
+    shown.said, shown.words = value.said, value.words
     if roles.entity is not None:
-        machines = WordColumn()
         kinds = passed.words[roles.entity].names()
-        machines.add([kinds[code] for code in groups[first][order]])
-        shape.words[len(names)] = machines
-    shape.times = {one: [found[order]] for one, found in place.items()}
+        shape.words[len(names)].add([kinds[code] for code in groups[first][order]])
+    for one, found in place.items():
+        shape.times[one].add(found[order])
     shape.clocks = passed.clocks
-    for field, blocks in (("labels", passed.labels), ("on", passed.on)):
-        if blocks:
-            setattr(shape, field, [np.concatenate(blocks)[first][order]])
-    shape.lines = [lines[order]]
+    shape.lines.add(lines[order])
+    for name in ("labels", "on"):
+        said = getattr(passed, name).values()
+        if len(said):
+            getattr(shape, name).add(said[first][order])
     shape.rows = len(first)
     return shape

@@ -290,9 +290,10 @@ def _revised(plan: Plan, passed: Pass) -> Plan | None:
 
 def _wrongly_counted_on(layout: Layout, one: str, passed: Pass) -> bool:
     """Whether hours or days were added to times that come in no order."""
-    if not (passed.clocks[one].set_back or layout.timezone or one == "elapsed"):
-        return False
-    return len(passed.times[one]) > 0 and bool((np.diff(np.concatenate(passed.times[one])) < 0).any())
+    ahead = np.diff(passed.times[one].values())
+    if passed.clocks[one].set_back or layout.timezone or one == "elapsed":
+        return bool((ahead < 0).any()) or bool((ahead <= 0).mean() > 0.5)  # hours that go back all fall on one
+    return False
 
 
 def reading_of(
@@ -313,32 +314,27 @@ def reading_of(
         passed = wide(request, passed)
         plan, roles = passed.plan, passed.plan.roles
     require_known(request, plan.layout, plan.names)
-    names, left_out = _sensors(request, plan, passed)
+    names, left_out = _sensors(request, plan, passed)  # in the order of the columns
     time_format, times = _times(plan, passed, notes)
     dated = times is not None and has_date(time_format) and (time_format not in UNITS or _is_dated(times))
-    lines = np.concatenate(passed.lines)
-    columns = {plan.names[i]: passed.numbers[i] for i in roles.sensors if plan.names[i] in names}
+    lines = passed.lines.values()
+    columns = {plan.names[i]: column for i, column in passed.numbers.items()}
     moduli = dict(parse_difference(one, plan.names) for one in plan.layout.difference)
-    values = np.empty((passed.rows, len(names)), np.float32)
-    exact = {}
-    for j, name in enumerate(names):
-        column = columns[name].values()
-        if name in moduli:
-            exact[j] = column
-        with np.errstate(over="ignore"):
-            values[:, j] = column
-    values[np.isinf(values)] = np.nan
+    values, places = passed.values.values(), [j for j, name in enumerate(columns) if name in names]
+    if len(places) < len(columns):
+        values = values[:, places]
+    exact = {names.index(plan.names[i]): column.values() for i, column in passed.exact.items() if plan.names[i] in names}
     table = axis.Table(
         path.name,
         tuple(names),
         values,
         exact,
         times,
-        np.concatenate(passed.labels) if passed.labels else None,
-        np.concatenate(passed.on) if passed.on else None,
+        passed.labels.values() if roles.label is not None else None,
+        passed.on.values() if roles.only else None,
         notes=notes,
     )
-    del values
+    del values, passed.values
     each = roles.entity is not None and plan.layout.group != "" and roles.picked is None
     if roles.entity is not None:
         codes, machines = passed.words[roles.entity].values(), passed.words[roles.entity].names()
@@ -462,7 +458,7 @@ def _sensors(request: Request, plan: Plan, passed: Pass) -> tuple[list[str], dic
             left_out[name] = "it is empty"
         elif not wanted and plain(name) in ("unnamed:_0", "__index_level_0__"):
             left_out[name] = "it is a row number"
-        elif not wanted and is_counter(name, column.ones, column.steps):
+        elif not wanted and is_counter("" if i == 0 and plan.found.unnamed else name, column.ones, column.steps):
             left_out[name] = "it counts the rows"
         else:
             found.append(name)
@@ -477,7 +473,7 @@ def _why(left_out: dict[str, str]) -> str:
 
 def _times(plan: Plan, passed: Pass, notes: list[str]) -> tuple[str, np.ndarray | None]:
     """The format of the times that fits best, and float64 (T,) seconds; None where there is no time."""
-    found = {one: np.concatenate(blocks) for one, blocks in passed.times.items() if blocks}
+    found = {one: times.values() for one, times in passed.times.items()}
     if not found:
         return "none", None
     best = next(iter(found))
@@ -496,12 +492,14 @@ def _times(plan: Plan, passed: Pass, notes: list[str]) -> tuple[str, np.ndarray 
 
 
 def _regular(times: np.ndarray) -> tuple[bool, float]:
-    """How well times run: forward, and in even steps."""
+    """How well times run: in order, and in even steps."""
     ahead = np.diff(times)
     if not len(ahead):
         return True, 1.0
-    middle = float(np.median(np.abs(ahead)))
-    return bool((ahead >= 0).all() or (ahead <= 0).all()), round(float((np.abs(np.abs(ahead) - middle) <= middle / 2).mean()), 2)
+    running = bool((ahead >= 0).all() or (ahead <= 0).all())
+    ahead = np.abs(ahead) if running else np.diff(np.sort(times))
+    middle = float(np.median(ahead))
+    return running, round(float((np.abs(ahead - middle) <= middle / 2).mean()), 2)
 
 
 def _refuse_machines(path: Path, plan: Plan, passed: Pass, times: np.ndarray) -> None:
@@ -555,9 +553,8 @@ def _whole_enough(
         if dead is not None and total < len(missing):
             why = f"no value at all from {_where(table, lines, dead[0])} to {_where(table, lines, dead[1] - 1)}"
         if wanted:
-            raise RecordingError(
-                f"{table.source}: sensor '{name}' has {why}; leave it out of --sensors, or pass --resample with a longer period"
-            )
+            way = "cut these rows" if request.like is not None else "leave it out of --sensors"
+            raise RecordingError(f"{table.source}: sensor '{name}' has {why}; {way}, or pass --resample with a longer period")
         left_out[name] = why
     if every:
         listed = shorten([f"{name} (every {k} samples)" for name, k in every.items()])

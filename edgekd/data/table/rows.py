@@ -25,6 +25,7 @@ from edgekd.runtime.sources.lines import NOISE, cells_of, split
 MANY = 4096
 """Words of one column that are told apart; a column with more is free text."""
 NAN = float("nan")
+CONTROLS = bytes(i for i in range(128) if NOISE.fullmatch(chr(i)))
 Batch = tuple[list[Any], np.ndarray]
 """Cells by column, and the number of each row's line."""
 
@@ -52,17 +53,38 @@ class Plan:
     """Columns that are kept in float64."""
 
 
+class Growing:
+    """An array that blocks are put behind. Small ones kept apart would tear holes into the heap as long as they live."""
+
+    def __init__(self, kind: type[np.generic], *wide: int) -> None:
+        self._room = np.empty((1 << 12, *wide), kind)
+        self._used = 0
+
+    def add(self, block: np.ndarray) -> np.ndarray:
+        """Put it behind; the place where it is."""
+        end = self._used + len(block)
+        if end > len(self._room):
+            room = np.empty((max(end, 2 * len(self._room)), *self._room.shape[1:]), self._room.dtype)
+            room[: self._used] = self._room[: self._used]
+            self._room = room
+        self._room[self._used : end] = block
+        self._used = end
+        return self._room[end - len(block) : end]
+
+    def values(self) -> np.ndarray:
+        """All of them."""
+        return self._room[: self._used]
+
+
 class NumberColumn:
     """Numbers as they come, and what they look like as written."""
 
-    def __init__(self, layout: Layout, switch: bool = False, exact: bool = False) -> None:
+    def __init__(self, layout: Layout, switch: bool = False) -> None:
         self._cells, self._switch = Cells(layout), switch
         self._none = np.array(sorted(self._cells.none))
         self._comma = layout.decimal != "." and layout.thousands != ","
         self._thousands = layout.thousands
-        self._kind = np.float64 if exact else np.float32
         self._last = np.array([])
-        self.blocks: list[np.ndarray] = []
         self.said: Counter[str] = Counter()
         """Words that mean no value, and how often they were said."""
         self.words: Counter[str] = Counter()
@@ -110,12 +132,10 @@ class NumberColumn:
             cells = [cell or "nan" for cell in cells]
         return np.fromiter(map(float, cells), np.float64, len(cells))
 
-    def add(self, values: np.ndarray, odd: Sequence[tuple[int, str]]) -> None:
-        """Keep what was parsed."""
+    def look_at(self, values: np.ndarray, odd: Sequence[tuple[int, str]]) -> None:
+        """See what was parsed, float64 (T,)."""
         for _, word in odd:
             self._count(word)
-        with np.errstate(over="ignore"):
-            self.blocks.append(values.astype(self._kind))
         finite = values[~np.isnan(values)]
         self.blank += len(values) - len(finite)
         if not len(finite):
@@ -140,12 +160,6 @@ class NumberColumn:
         if len(counter) < MANY or word in counter:
             counter[word] += 1
 
-    def values(self) -> np.ndarray:
-        """All of them, (T,); they are kept no longer."""
-        found = np.concatenate(self.blocks) if self.blocks else np.empty(0, self._kind)
-        self.blocks = []
-        return found
-
 
 class WordColumn:
     """Words as they come, by number."""
@@ -153,7 +167,7 @@ class WordColumn:
     def __init__(self) -> None:
         self.codes: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
-        self.blocks: list[np.ndarray] = []
+        self._rows = Growing(np.int32)
         self.many = False
 
     def add(self, cells: Sequence[Any]) -> None:
@@ -167,11 +181,11 @@ class WordColumn:
             known[text] = self.codes.setdefault(word, len(self.codes))
             self.counts[word] += count
             self.many = len(self.codes) >= MANY
-        self.blocks.append(np.fromiter(map(known.__getitem__, texts), np.int32, len(texts)))
+        self._rows.add(np.fromiter(map(known.__getitem__, texts), np.int32, len(texts)))
 
     def values(self) -> np.ndarray:
         """int32 (T,), numbers of the words."""
-        return np.concatenate(self.blocks) if self.blocks else np.empty(0, np.int32)
+        return self._rows.values()
 
     def names(self) -> list[str]:
         """The words by their numbers."""
@@ -201,10 +215,13 @@ class Pass:
     numbers: dict[int, NumberColumn] = field(default_factory=dict)
     words: dict[int, WordColumn] = field(default_factory=dict)
     clocks: dict[str, Clock] = field(default_factory=dict)
-    times: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    labels: list[np.ndarray] = field(default_factory=list)
-    on: list[np.ndarray] = field(default_factory=list)
-    lines: list[np.ndarray] = field(default_factory=list)
+    times: dict[str, Growing] = field(default_factory=dict)
+    exact: dict[int, Growing] = field(default_factory=dict)
+    """float64 of columns that are counts."""
+    labels: Growing = field(default_factory=lambda: Growing(np.bool_))
+    on: Growing = field(default_factory=lambda: Growing(np.bool_))
+    """Rows that are for the detector."""
+    lines: Growing = field(default_factory=lambda: Growing(np.int32))
     rows: int = 0
     passed_over: int = 0
     """Rows of other machines."""
@@ -226,15 +243,18 @@ class Pass:
                 self.words[i] = WordColumn()
             else:
                 layout = replace(plan.layout, suffixes=(suffixes[i],) if i in suffixes else ())
-                self.numbers[i] = NumberColumn(layout, i in plan.switches, i in plan.exact)
+                self.numbers[i] = NumberColumn(layout, i in plan.switches)
         if roles.tag is not None:
             assert roles.value is not None
             self.words[roles.tag] = WordColumn()
-            self.numbers[roles.value] = NumberColumn(plan.layout, True, True)
+            self.numbers[roles.value] = NumberColumn(plan.layout, True)
         if roles.entity is not None:
             self.words[roles.entity] = WordColumn()
         self.clocks = {one: Clock(plan.layout, one, ordered) for one in plan.formats}
-        self.times = {one: [] for one in plan.formats}
+        self.times = {one: Growing(np.float64) for one in plan.formats}
+        self.exact = {i: Growing(np.float64) for i in self.numbers if i in plan.exact or i == roles.value}
+        self.values = Growing(np.float32, len(self.numbers) if roles.tag is None else 0)
+        """float32 (T, n) of `numbers`, in their order."""
         self._conditions = [Condition(text) for text in plan.layout.only]
         self._meaning: dict[str, bool] = {}
 
@@ -274,20 +294,31 @@ class Pass:
                 parsed = {i: column.parse(columns[i]) for i, column in self.numbers.items()}
         if self.clocks:
             for one, times in found.items():
-                self.times[one].append(times)
-        for i, (values, odd) in parsed.items():
-            self.numbers[i].add(values, odd)
+                self.times[one].add(times)
+        self.add_numbers(parsed, len(lines))
         for i, words in self.words.items():
             words.add(columns[i])
         if roles.label is not None:
-            self.labels.append(np.fromiter((self._label(cell, lines, i) for i, cell in enumerate(columns[roles.label])), bool, len(lines)))
+            self.labels.add(np.fromiter((self._label(cell, lines, i) for i, cell in enumerate(columns[roles.label])), bool, len(lines)))
         if self._conditions:
             on = np.ones(len(lines), bool)
             for condition, place in zip(self._conditions, roles.only):
                 on &= np.fromiter(map(condition.holds, columns[place]), bool, len(lines))
-            self.on.append(on)
-        self.lines.append(lines.astype(np.int32))
+            self.on.add(on)
+        self.lines.add(lines)
         self.rows += len(lines)
+
+    def add_numbers(self, parsed: dict[int, tuple[np.ndarray, list[tuple[int, str]]]], count: int) -> None:
+        """Keep the numbers of a batch: float64 (T,) of each column, and its cells that are none."""
+        into = self.values.add(np.full((count, self.values.values().shape[1]), np.nan, np.float32))
+        for place, (i, (values, odd)) in enumerate(parsed.items()):
+            self.numbers[i].look_at(values, odd)
+            if i in self.exact:
+                self.exact[i].add(values)
+            if into.shape[1]:
+                with np.errstate(over="ignore"):
+                    into[:, place] = values
+        into[np.isinf(into)] = np.nan
 
     def _labels_of(self, columns: list[Any]) -> list[Any]:
         if len(self.plan.roles.time) == 1:
@@ -365,15 +396,17 @@ class _Cutter:
         if not lines:
             return
         try:
-            text = b"\n".join(lines).decode()
+            whole = b"\n".join(lines)
+            text = whole.decode()
         except UnicodeDecodeError:
             if self._layout.encoding:
-                text = b"\n".join(lines).decode("utf-8", "replace")
+                text = whole.decode("utf-8", "replace")
             else:
-                raise NotUtf8(b"\n".join(lines)) from None
+                raise NotUtf8(whole) from None
         if self._layout.form != "table":
             return self._take_named(text.split("\n"), numbers)
-        columns = self._at_once(text, len(lines))
+        clean = len(whole.translate(None, CONTROLS)) == len(whole)
+        columns = self._at_once(text, len(lines)) if clean else None
         if columns is None:
             columns, numbers = self._one_by_one(text.split("\n"), numbers, ended)
         if len(numbers):
@@ -382,7 +415,7 @@ class _Cutter:
     def _at_once(self, text: str, count: int) -> list[Any] | None:
         """The columns of lines that all have their number of cells, without quotes; None for others."""
         separator, width = self._layout.separator, self._width
-        if '"' in text or separator == " " or (self._comment and self._comment in text) or NOISE.search(text):
+        if '"' in text or separator == " " or (self._comment and self._comment in text):
             return None
         if self._header and self._header[0] and self._header[0] in text:
             return None

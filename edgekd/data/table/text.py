@@ -21,7 +21,7 @@ from edgekd.runtime.sources.open_file import chunks
 from edgekd.runtime.sources.row_reader import LineSplitter
 
 BATCH_BYTES = 1 << 18
-HEAD_LINES = 1000
+HEAD_LINES = 400
 LONGEST_LINE = 1 << 20
 SEPARATORS = (";", "\t", "|", ",", " ")
 COMMENTS = ("#", "//", "%")
@@ -57,6 +57,8 @@ class Found:
     first: int = 0
     """Lines before the first row."""
     units: dict[str, str] = field(default_factory=dict)
+    unnamed: bool = False
+    """Its names are made up: it has none."""
     notes: tuple[str, ...] = ()
 
 
@@ -200,9 +202,9 @@ def number_or_time(cell: str) -> bool:
 
 
 def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -> Found:
-    told_line = next((found for line in head[:5] if (found := _SEP_LINE.fullmatch(line.text.strip()))), None)
+    told_line = next((found for line in head[:5] if (found := _SEP_LINE.fullmatch(line.text.strip(" \r")))), None)
     comment = layout.comment or next((c for c in COMMENTS for line in head if line.text.startswith(c)), "")
-    said = _joined([line for line in head if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip())])
+    said = _joined([line for line in head if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip(" \r"))])
     if not said:
         raise RecordingError(f"{path}: nothing but comments; a recording needs a header and at least one row")
     told = layout.separator or (told_line[1] if told_line and told_line[1] in SEPARATORS else "")
@@ -211,7 +213,7 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
     width = max(widths, key=lambda w: (widths[w], w))
     layout = replace(layout, separator=separator, comment=comment)
     if layout.names:
-        return Found(layout, layout.names, (), said[layout.skip].number - 1 if layout.skip < len(said) else 0, {}, tuple(notes))
+        return Found(layout, layout.names, (), said[layout.skip].number - 1 if layout.skip < len(said) else 0, {}, False, tuple(notes))
     at = _first_row(rows, width) if width else None
     if at is None:
         raise RecordingError(
@@ -225,12 +227,12 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
         above = [line for line in head if line.number <= first and line.text.startswith(comment)]
         names = cells_in(above[-1].text.removeprefix(comment).strip(), separator) if above else []
         if len(names) == width and not any(number_or_time(name) for name in names):
-            return Found(replace(layout, names=tuple(names), skip=at), tuple(names), (), first, _units(names), tuple(notes))
+            return Found(replace(layout, names=tuple(names), skip=at), tuple(names), (), first, _units(names), False, tuple(notes))
     if not block:
         names = _made_up(rows[at:], width)
         shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
         notes.append(f"no header: columns are named {shown}; add a line of names, or give them in a layout")
-        return Found(replace(layout, names=tuple(names), skip=at), tuple(names), (), first, {}, tuple(notes))
+        return Found(replace(layout, names=tuple(names), skip=at), tuple(names), (), first, {}, True, tuple(notes))
     names, units, plain, note = _names(block)
     if note:
         notes.append(note)
@@ -252,7 +254,7 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
     units = {**_units(names), **{name: unit for name, unit in zip(names, units) if unit and name}}
     if not plain:
         layout = replace(layout, names=tuple(names), skip=skip)
-    return Found(layout, tuple(names), tuple(block[-1]) if plain else (), first, units, tuple(notes))
+    return Found(layout, tuple(names), tuple(block[-1]) if plain else (), first, units, False, tuple(notes))
 
 
 def _joined(lines: Sequence[Line]) -> list[Line]:
@@ -277,7 +279,8 @@ def cells_in(text: str, separator: str) -> list[str]:
 def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]]]:
     """The separator, and the cells of each line."""
     tried: dict[str, tuple[float, list[list[str]]]] = {}
-    for separator in (told,) if told else SEPARATORS:
+    tabs = any("\t" in line.text.strip() for line in lines[-5:])  # blanks would split at them, too
+    for separator in (told,) if told else SEPARATORS[: len(SEPARATORS) - tabs]:
         rows = [cells_in(line.text, separator) for line in lines]
         below = rows[min(len(rows) // 3, 30) :][:300]
         widths = Counter(map(len, below))
@@ -285,7 +288,8 @@ def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]]]:
         cells = [cell for row in below if len(row) == width for cell in row]
         meaning = sum(map(means_something, cells)) / max(1, len(cells))
         fits = sum(count for w, count in widths.items() if 1 < w <= width) / len(below)
-        tried[separator] = (fits * (0.1 + meaning) if width > 1 else 0.0, rows)
+        headed = 1.0 if any(width - 2 <= len(row) <= width and len(row) > 1 for row in rows[: len(rows) - len(below) or 1]) else 0.7
+        tried[separator] = (headed * fits * (0.1 + meaning) if width > 1 else 0.0, rows)
     best = max(tried, key=lambda separator: tried[separator][0])
     if not told and tried[best][0] == 0.0:
         best = ","
@@ -370,8 +374,9 @@ def _units(names: Sequence[str]) -> dict[str, str]:
 def _made_up(rows: list[list[str]], width: int) -> list[str]:
     """Names for columns that have none: time, s1, s2 …"""
     row = next((row for row in rows if len(row) == width), rows[0])
-    names = ["time"] if width > 1 and is_label(row[0]) else []
-    return names + [f"s{i}" for i in range(1, width + 1 - len(names))]
+    time = next((i for i, cell in enumerate(row) if is_label(cell)), None) if width > 1 else None
+    names = [f"s{i}" for i in range(1, width + (time is None))]
+    return names if time is None else [*names[:time], "time", *names[time:]]
 
 
 def _unique(names: Sequence[str]) -> list[str]:

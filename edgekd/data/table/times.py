@@ -57,11 +57,13 @@ def share_read(labels: Sequence[str], time_format: str) -> float:
 def is_label(text: str) -> bool:
     """Whether a cell is a time in words or digits with marks between them, not a plain number."""
     text = text.strip()
-    if not any(mark in text for mark in "-:/. ") or _float(text) is not None:
+    if not any(mark in text for mark in "-:/. T") or _float(text) is not None:
         return False
     if _LABEL.fullmatch(text) or _ELAPSED.fullmatch(text) or _CLOCK.fullmatch(text):
         return True
     try:
+        if not text[:4].isdigit():
+            return False
         datetime.fromisoformat(text.removesuffix("UTC").removesuffix("GMT").rstrip())
     except ValueError:
         return False
@@ -151,10 +153,11 @@ def _numbered(labels: Sequence[str], numbers: np.ndarray, name: str) -> list[str
     for scale, word in ((1.0, "s"), (1e3, "ms"), (1e6, "us"), (1e9, "ns")):
         if FIRST_S * scale <= size <= LAST_S * scale:
             return [word]
-    steps = np.abs(np.diff(numbers))
-    fine = len(steps) > 0 and 0 < float(np.median(steps)) < 0.5
+    steps = np.diff(np.unique(numbers)) if len(set(labels)) > 1 else np.ones(1)
+    fine = float(np.median(steps)) < 0.5
     for low, high, word in ((20_000, 80_000, "excel"), (690_000, 800_000, "matlab")):
-        if low <= size <= high and (fine or word in name.lower() or "date" in name.lower()):
+        named = word in name.lower() or "date" in name.lower()
+        if low <= numbers.min() and numbers.max() <= high and (fine or (named and float(np.median(steps)) <= 1)):
             return [word]
     found = _UNIT.search(name)
     unit = SCALES.get(found[1][0].lower()) if found and not unusable(name) else None
