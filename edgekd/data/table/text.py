@@ -101,7 +101,8 @@ def head_of(path: Path, encoding: str) -> tuple[str, list[Line], bool]:
     """
     raw: list[bytes] = []
     whole = True
-    for lines, _ in _opened(path, encoding):
+    encoding, found = _opened(path, encoding)
+    for lines, _ in found:
         raw += lines
         if len(raw) > HEAD_LINES:
             whole = False
@@ -118,8 +119,8 @@ def head_of(path: Path, encoding: str) -> tuple[str, list[Line], bool]:
     return encoding, head, whole
 
 
-def _opened(path: Path, encoding: str) -> Iterator[tuple[list[bytes], bool]]:
-    """`batches`, or those of UTF-16 without its mark."""
+def _opened(path: Path, encoding: str) -> tuple[str, Iterator[tuple[list[bytes], bool]]]:
+    """The encoding, where it is told or UTF-16 without its mark, and `batches` by it."""
     try:
         first = next(found := batches(path, encoding))
     except RecordingError as error:
@@ -129,9 +130,9 @@ def _opened(path: Path, encoding: str) -> Iterator[tuple[list[bytes], bool]]:
             lines = list(batches(path, kind))
             content = b"\n".join(chain.from_iterable(batch for batch, _ in lines)).decode()
             if content and sum(map(str.isascii, content)) > 0.9 * len(content) and "\0" not in content:
-                return iter(lines)
+                return kind, iter(lines)
         raise RecordingError(f"{path}: not a text file; export it as CSV") from error
-    return chain([first], found)
+    return encoding, chain([first], found)
 
 
 def encoding_of(content: bytes) -> str:
