@@ -18,7 +18,7 @@ Knows = Callable[[dict[str, Any]], bool]
 MAX_DEPTH = 8
 NOISE = re.compile(r"\x1b\[[0-9;?]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")  # ANSI colors, STX and ETX
 _PAIR = re.compile(r"([^\s,;=:][^,;=:]*?)\s*[=:]\s*(\"[^\"]*\"|[^\s,;=]*)(?:[\s,;]+|\Z)")
-_STAMP = re.compile(r"(\d[-\d/.:T ]*\d(?:[.,]\d+)?Z?)[\s,;]+(?=[^\W\d])")
+_STAMP = re.compile(r"(\d[-\d/.:T ]*\d(?:[.,]\d+)?Z?)[\s,;]+(?:\[?(?:DEBUG|INFO|WARN|ERROR)\w*\]?:?\s+)?(?=[^\W\d])")
 _SDI_12 = re.compile(r"[0-9A-Za-z]?(?:[+-]\d+(?:\.\d*)?){2,}")
 _SIGNED = re.compile(r"[+-]\d+(?:\.\d*)?")
 _FIELD = re.compile(r"((?:\\.|[^,=\\])+)=(\"(?:\\.|[^\"\\])*\"|[^,]*)(?:,|\Z)")
