@@ -13,7 +13,7 @@ TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
 HOUR_S, DAY_S = 3600.0, 86400.0
 EPOCH = datetime(1970, 1, 1)
 EXCEL_EPOCH, MATLAB_EPOCH = 25569, 719529  # 1970-01-01 in days of each
-UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": HOUR_S, "d": DAY_S}
 
 Moment = datetime | float | None
 
@@ -104,7 +104,7 @@ def reader(time_format: str) -> Callable[[Any], Moment]:
         return elapsed
     if time_format in UNITS:
         unit = UNITS[time_format]
-        return lambda label: float(label) * unit
+        return lambda label: float(str(label).replace(",", ".")) * unit
     if time_format in ("excel", "matlab"):
         epoch = EXCEL_EPOCH if time_format == "excel" else MATLAB_EPOCH
         return lambda label: round((float(str(label).replace(",", ".")) - epoch) * DAY_S, 3)

@@ -19,6 +19,8 @@ EVEN = 0.9
 """Share of the steps in time that must be about the period for time to say where samples are missing."""
 COARSE = 0.05
 """Share of rows of which the clock is too coarse to tell them apart: above it they are samples of their own."""
+ROUNDED = 5e-4
+"""What labels with few decimals, such as minutes, may add to a period of one or two digits, or take from it."""
 RESTARTS = 0.02
 """Share of the steps in time that may go back where a logger starts again; above it the rows are out of order."""
 
@@ -171,6 +173,8 @@ def period(table: Table, asked_s: float | None, resampled: bool, keep_rows: bool
             table.notes.append("a single sample has no period: taken as 1 s; --period-s sets it")
         return
     own_s = round(float(np.median(ahead)), 6)
+    if own_s > 0 and abs((short := float(f"{own_s:.2g}")) - own_s) <= ROUNDED * own_s:
+        own_s = short
     if own_s <= 0 and asked_s is None:
         raise RecordingError(f"{table.source}: most timestamps repeat the one before; give the period with --period-s")
     table.period_s = asked_s or own_s

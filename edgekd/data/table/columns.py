@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 
 from edgekd.data.request import Request, shorten
-from edgekd.data.table.times import is_label, unusable
+from edgekd.data.table.times import is_label
 from edgekd.runtime.errors import RecordingError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import Layout
@@ -258,12 +258,6 @@ def _long(names: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[int |
     if len(set(tags)) > max(2, len(tags) / 2) or not _is_word(tags):
         return None, None
     return tag, value
-
-
-def why_no_time(names: Sequence[str], time: Sequence[int]) -> str:
-    """Words for a clock whose unit a layout cannot count in; "" where there is none."""
-    name = names[time[0]] if time else ""
-    return f"column '{shown(name, 40)}' counts neither seconds nor parts of one" if name and unusable(name) else ""
 
 
 def label_of(word: str) -> bool | None:

@@ -21,7 +21,6 @@ from edgekd.data.table.columns import (
     is_counter,
     plain,
     require_known,
-    why_no_time,
 )
 from edgekd.data.table.long import wide
 from edgekd.data.table.numbers import common_suffix, style_of, suffix_of
@@ -30,7 +29,7 @@ from edgekd.data.table.times import formats_of, has_date
 from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.layout import PLAIN, RULES, Layout
+from edgekd.runtime.layout import NUMBERED, PLAIN, RULES, Layout
 from edgekd.runtime.sources import NoSample
 from edgekd.runtime.sources.cells import MISSING, SWITCH
 from edgekd.runtime.sources.difference import parse as parse_difference
@@ -214,8 +213,11 @@ def _formats(request: Request, told: Layout, names: Sequence[str], roles: Roles,
     column = " ".join(names[i] for i in roles.time)
     if told.time_format:
         try:
-            if told.time_format not in ("iso", "elapsed", "s", "ms", "us", "ns", "excel", "matlab") and "%" not in told.time_format:
-                raise UsageError(f"--time-format {told.time_format}: write it as %d.%m.%Y %H:%M:%S, or one of iso, elapsed, s, ms, us, ns, excel, matlab")
+            if told.time_format not in ("iso", "elapsed", *NUMBERED) and "%" not in told.time_format:
+                raise UsageError(
+                    f"--time-format {told.time_format}: write it as %d.%m.%Y %H:%M:%S, or one of iso, elapsed, "
+                    + ", ".join(NUMBERED)
+                )
         except ValueError as error:
             raise UsageError(f"--time-format {told.time_format}: {error}") from None
         return (told.time_format,)
@@ -223,9 +225,6 @@ def _formats(request: Request, told: Layout, names: Sequence[str], roles: Roles,
         raise RecordingError(
             f"{request.path}: column '{shown(column, 40)}' says no time in its first rows; pass --time-column none to do without"
         )
-    if why := why_no_time(names, roles.time):
-        if all(suffix_of(label) is not None for label in labels[:20]):
-            raise RecordingError(f"{request.path}: {why}; pass --time-column none, and the period with --period-s")
     found = formats_of(labels, column)
     if not found:
         odd = next((label for label in labels if not formats_of([label])), labels[0])
