@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -36,6 +37,17 @@ ENTITY_NAME = "entity"
 TAG_NAMES = ("tag", "tagname", "tag_name", "_field", "variable", "sensor", "sensor_name", "channel", "point", "signal", "metric", "parameter", "name", "item")
 VALUE_NAMES = ("value", "_value", "val", "wert", "reading", "numeric_value", "vvalue")
 COUNTER_NAMES = ("recno", "record", "rec", "rec_no", "index", "idx", "id", "no", "no.", "nr", "nr.", "#", "row", "row_id", "seq", "sequence", "scan", "sample", "n", "counter", "line", "lfd", "lfd._nr.")
+_CLOCK = re.compile(r"\d{1,2}(:|([.hH-])\d\d\2)\d\d")
+_COUNTER = re.compile(r".*[_. ](id|no|nr|number|index|idx|obs|seq)\.?|sno|obs")
+PARTS = (
+    ("year", "yyyy", "yr", "jahr", "année", "annee", "año", "anno"),
+    ("month", "mon", "mm", "monat", "mois", "mes", "mese"),
+    ("day", "dd", "dom", "tag", "jour", "día", "dia", "giorno"),
+    ("hour", "hh", "hr", "h", "hours", "stunde", "heure", "hora", "ora"),
+    ("minute", "min", "mi", "minutes", "minuto"),
+    ("second", "sec", "ss", "s", "seconds", "sekunde", "seconde", "segundo", "secondo"),
+)
+"""Names of columns that are one moment together."""
 NONE = "none"
 ANOMALOUS = ("true", "yes", "anomaly", "anomalous", "abnormal", "attack", "a ttack", "fault", "outlier")
 NORMAL = ("", "nan", "false", "no", "normal")
@@ -48,7 +60,7 @@ class Roles:
     sensors: tuple[int, ...]
     """All that may be some."""
     time: tuple[int, ...] = ()
-    """One, or two where the date stands apart from the time of day."""
+    """One, two where the date stands apart from the time of day, or more: year, month, day, hour …"""
     label: int | None = None
     entity: int | None = None
     """The one that names machines, or parts of a recording."""
@@ -184,7 +196,11 @@ def _times(
     if asked and asked.lower() == NONE:
         return [], [i for i in [*others] if i in texts or plain(names[i]) in TIME_NAMES]
     if asked is None:
+        parts = _parts(filled, names)
         found, others = _clocks([*found, *others], texts, filled, names)
+        if parts and not any(is_label(cell) for i in found for cell in filled[i][:1]):
+            return parts, [i for i in (*found, *others) if i not in parts]
+        others += [i for i in parts if i not in (*found, *others)]
         found = found or [i for i, cells in enumerate(filled) if _counts_since_1970(cells)][:1]
     if len(found) == 1:
         pair = _date_and_time(found[0], [*others, *texts], filled, names)
@@ -202,6 +218,19 @@ def _clocks(
     sure.sort(key=lambda i: len(filled[i]) > 2 and len(set(filled[i])) == 1)
     sure = sure or [i for i in named if _counts_up(filled[i])][:1]
     return sure[:1], sure[1:]
+
+
+def _parts(filled: list[list[str]], names: Sequence[str]) -> list[int]:
+    """Columns of year, month and day, and of the time of day as far as there is one; [] where there are none."""
+    known = [plain(name) for name in names]
+    found: list[int] = []
+    for words, low, high in zip(PARTS, (1900, 1, 1, 0, 0, 0), (2200, 12, 31, 24, 60, 61)):
+        fits = (known.index(word) for word in words if word in known)
+        place = next((i for i in fits if filled[i] and all(c.isdigit() and low <= int(c) <= high for c in filled[i])), None)
+        if place is None:
+            break
+        found.append(place)
+    return found if len(found) >= 3 else []
 
 
 def _counts_up(cells: list[str]) -> bool:
@@ -235,7 +264,7 @@ def _date_and_time(found: int, others: list[int], filled: list[list[str]], names
         for day, clock in ((found, other), (other, found)):
             days, clocks = filled[day][:50], filled[clock][:50]
             if days and clocks and _most(days, lambda cell: ":" not in cell and len(cell) >= 6):
-                if _most(clocks, lambda cell: ":" in cell and len(cell.split(":")[0]) <= 2):
+                if _most(clocks, lambda cell: _CLOCK.match(cell) is not None):
                     return [day, clock]
                 digits = _most(clocks, lambda cell: cell.isdigit() and len(cell) in (4, 6))
                 if digits and plain(names[day]) in DATES and plain(names[clock]) in CLOCKS:
@@ -274,6 +303,7 @@ def label_of(word: str) -> bool | None:
 
 def is_counter(name: str, ones: int, steps: int) -> bool:
     """Whether a column numbers the rows; "": the first column of a table without names."""
-    return plain(name) in ("", *COUNTER_NAMES) and steps > 0 and ones >= 0.99 * steps
+    known = plain(name) in ("", *COUNTER_NAMES) or _COUNTER.fullmatch(plain(name))
+    return bool(known) and steps > 0 and ones >= 0.99 * steps
 
 

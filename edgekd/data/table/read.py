@@ -208,6 +208,8 @@ def _formats(request: Request, told: Layout, names: Sequence[str], roles: Roles,
     """Formats that the times may have, the likelier first; () where there is no time."""
     if not roles.time or told.time_format == "none":
         return ()
+    if len(roles.time) > 2 and not told.time_format:
+        return ("%Y %m %d %H %M %S"[: 3 * len(roles.time) - 1],)
     labels = [" ".join(str(row[i]).strip() for i in roles.time if row[i] is not None).strip() for row in rows]
     labels = [label for label in labels if label.lower() not in MISSING]
     column = " ".join(names[i] for i in roles.time)

@@ -323,8 +323,8 @@ class Pass:
     def _labels_of(self, columns: list[Any]) -> list[Any]:
         if len(self.plan.roles.time) == 1:
             return columns[self.plan.roles.time[0]]  # type: ignore[no-any-return]
-        day, clock = (columns[i] for i in self.plan.roles.time)
-        return [f"{a} {b}".strip() for a, b in zip(map(str.strip, map(str, day)), map(str.strip, map(str, clock)))]
+        parts = [[str(cell).strip() for cell in columns[i]] for i in self.plan.roles.time]
+        return [" ".join(cells).strip() for cells in zip(*parts)]
 
     def _label(self, cell: Any, lines: np.ndarray, i: int) -> bool:
         text = "" if cell is None else str(cell)
