@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ from edgekd.runtime.sources.time_labels import UNITS
 PASSES = 6
 BAD_SHARE, BAD_LINES = 0.01, 3
 """Lines that may be no rows: this share of them, or so many."""
+REMARKS_SHARE = 0.1
+"""Lines of a single cell among rows of several; after the last row there may be any number."""
 DATED_S = 3e8  # labels of seconds since 1970 that are all before 1979 are seconds since something else
 FEW = 64
 """Names of machines, or states, that are told apart."""
@@ -405,7 +408,7 @@ def _is_dated(times: np.ndarray) -> bool:
 
 def _is_time_of_day(times: np.ndarray) -> bool:
     """Whether times without a date begin with the day, or rather with the recording."""
-    return len(times) > 1 and times[0] > abs(times[1] - times[0]) > 0 and times[0] >= 60
+    return len(times) > 1 and times[0] >= 60 and bool(times[0] > np.median(np.abs(np.diff(times))))
 
 
 def _tell_lines(path: Path, passed: Pass, notes: list[str]) -> None:
@@ -417,6 +420,16 @@ def _tell_lines(path: Path, passed: Pass, notes: list[str]) -> None:
             f"{path}: line {bad.first}: '{bad.words}' is no row, as are {bad.count} of {rows + bad.count} lines: {wanted}; "
             "mend the file, or say how to read it with --time-format or --layout"
         )
+    last = int(passed.lines.values()[-1]) if rows else 0
+    between = sum(number < last for number in passed.remarks.numbers)
+    if between > max(BAD_LINES, REMARKS_SHARE * rows) or (passed.remarks.count and not rows):
+        raise RecordingError(
+            f"{path}: line {passed.remarks.first}: '{passed.remarks.words}' is no row, as are {between} more lines among "
+            f"{rows} rows: it has a single cell; leave such lines out, or give another separator in a layout"
+        )
+    if passed.remarks.count:
+        more = f", and {passed.remarks.count - 1} more" if passed.remarks.count > 1 else ""
+        notes.append(f"line {passed.remarks.first}{more}: a remark, left out: '{passed.remarks.words}'")
     if bad.count:
         more = f", and {bad.count - 1} more" if bad.count > 1 else ""
         notes.append(f"line {bad.first}{more}: no row, left out: '{bad.words}'")
@@ -521,10 +534,10 @@ def _refuse_machines(path: Path, plan: Plan, passed: Pass, times: np.ndarray) ->
         apart = all((steps > 0).all() or (steps < 0).all() for steps in own)
         repeats = not forward and not (ahead <= 0).all()
         if apart and (repeats or turns >= 0.4) and len(times) > 2 * len(machines):
-            name = plan.names[i]
+            name, first = plan.names[i], words.counts.most_common(1)[0][0]
             raise RecordingError(
                 f"{path}: rows of {len(machines)} machines, told apart by '{name}' ({shorten(machines[:4])}"
-                f"{' …' * (len(machines) > 4)}); pass --group {name}={machines[0]} for one, or --group {name} for all"
+                f"{' …' * (len(machines) > 4)}); pass --group {quote(f'{name}={first}')} for one, or --group {quote(name)} for all"
             )
 
 

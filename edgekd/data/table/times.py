@@ -70,6 +70,13 @@ def is_label(text: str) -> bool:
     return True
 
 
+def is_epoch(cells: Sequence[str]) -> bool:
+    """Whether these count seconds or milliseconds since 1970, with no name to say so: of this century, and forward."""
+    numbers = np.array([np.nan if (number := _float(cell)) is None else number for cell in cells])
+    scale = 1e3 if len(numbers) and numbers[0] > LAST_S else 1.0
+    return bool(((numbers > 1e9 * scale) & (numbers < LAST_S * scale)).all() and (np.diff(numbers) >= 0).all()) and len(set(cells)) > 1
+
+
 def has_date(time_format: str) -> bool:
     """Whether its labels say a day."""
     return time_format != "elapsed" and ("%" not in time_format or "d" in re.findall("%([a-zA-Z])", time_format))
