@@ -20,7 +20,7 @@ from edgekd.runtime.sources.difference import parse as parse_difference
 TIME_NAMES = (
     *("time", "timestamp", "datetime", "date_time", "date/time", "_time", "date", "ts", "t", "zeit", "zeitstempel"),
     *("datum", "datum_zeit", "datum/zeit", "uhrzeit", "time_stamp", "timestamp_utc", "time_utc", "utc", "epoch", "unix"),
-    *("unix_time", "tmstamp", "recorded_at", "created_at", "measured_at", "local_time", "localtime", "elapsed", "seconds"),
+    *("unix_time", "epoch_time", "unixtime", "tmstamp", "recorded_at", "created_at", "measured_at", "local_time", "localtime", "elapsed", "seconds"),
 )
 """Names of clocks, the likelier first."""
 WEAK = ("t", "ts", "utc", "epoch", "unix", "unix_time", "seconds", "elapsed")

@@ -372,7 +372,8 @@ def reading_of(
         _tell_left_out(left_out, notes)
     sensors = [names[j] for j in kept]
     if not sensors:
-        raise RecordingError(f"{path}: no sensor columns are left ({_why(left_out)}); name some with --sensors, or --resample")
+        longer = "" if times is None else f", or pass --resample {axis.whole_period(np.diff(times), period_s or table.period_s)}"
+        raise RecordingError(f"{path}: no sensor columns are left ({_why(left_out)}); name some with --sensors{longer}")
     layout = _complete(plan, passed, table, time_format, rule, sensors, dated)
     units = {plan.names[i]: unit for i, unit in plan.suffixes} | plan.found.units
     return Reading(
