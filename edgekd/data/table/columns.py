@@ -235,7 +235,7 @@ def _parts(filled: list[list[str]], names: Sequence[str]) -> list[int]:
 
 def _counts_up(cells: list[str]) -> bool:
     try:
-        numbers = [float(cell) for cell in cells]
+        numbers = [float(cell.replace(",", ".")) for cell in cells]
     except ValueError:
         return False
     return len(numbers) > 1 and all(a < b for a, b in zip(numbers, numbers[1:]))

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from edgekd.data.table.numbers import suffix_of
@@ -353,9 +353,10 @@ def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
     """Names, units, whether the names are one plain line, and what is to be said of it."""
     headers, units = [], [""] * len(block[0])
     for row in block:
-        filled = [cell for cell in row if cell]
+        above = headers[-1] if headers else []
+        filled = [cell for cell, name in zip_longest(row, above, fillvalue="") if cell and cell.lower() != name.lower()]
         told = re.fullmatch("units?:?", row[0], re.I) is not None
-        if headers and told or headers and sum(_UNIT.fullmatch(cell) is not None for cell in filled) > 0.6 * len(filled):
+        if headers and (told or sum(_UNIT.fullmatch(cell) is not None for cell in filled) > 0.6 * len(filled)):
             units = [cell.strip("[]()") if cell.strip("-") else "" for cell in row]
         elif not (headers and all(cell.lower() in _KINDS for cell in filled)):
             headers.append(row)
