@@ -35,7 +35,9 @@ def cells_of(text: str, layout: Layout, knows: Knows) -> Cells:
     text = NOISE.sub("", text).strip()
     form = layout.form
     if form == "json" or (not form and text[:1] in ("{", "[")):
-        return _json(text)
+        before, brace, inner = text.partition("{")  # `mosquitto_sub -v` writes the topic before the message
+        named = before and brace and before[0] != "[" and _json(brace + inner)
+        return {"topic": before.rstrip("= ").rpartition(" ")[2]} | named if isinstance(named, dict) else _json(text)
     if form in ("", "line protocol", "pairs") and ("=" in text or ":" in text):
         for named in (line_protocol, pairs):
             found = named(text)

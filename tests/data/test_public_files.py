@@ -223,3 +223,26 @@ def test_time_in_minutes(tmp_path: Path) -> None:
     reading = look(written(tmp_path, "t [min];temp", *(f"{i / 6:.4f};{values(i)[0]}".replace(".", ",") for i in range(ROWS))))
     check(reading, 10.0, start=None)
     assert reading.layout.time_format == "min"
+
+
+def test_home_assistant_says_one_state_a_row(tmp_path: Path) -> None:
+    """wkcollis1-eng/Lifepo4-Battery-Banks, data/history.csv (Home Assistant): `entity_id,state,last_changed`; entities were
+    taken for machines."""
+    stamps = times(timedelta(minutes=1), "%Y-%m-%dT%H:%M:%S.000Z")
+    rows = [f"sensor.{name},{value},{stamps[i]}" for j, name in enumerate("ab") for i, value in enumerate(v[j] for v in map(values, range(ROWS)))]
+    rows[7] = f"sensor.a,unavailable,{stamps[7]}"
+    reading = look(written(tmp_path, "entity_id,state,last_changed", *rows))
+    assert (len(reading.values), reading.period_s, names(reading)) == (ROWS, 60.0, ["sensor.a", "sensor.b"])
+    assert reading.values[8].tolist() == pytest.approx(values(8))
+    assert math.isnan(reading.values[7, 0])
+
+
+def test_a_topic_before_each_message(tmp_path: Path) -> None:
+    """Logs of Tasmota, as in many issues (arendst/Tasmota), `23:07:38.197 MQT: tele/boiler/SENSOR = {"Time": …}`, as `mosquitto_sub -v` writes
+    them as well; read as a table of words. Two topics are two machines."""
+    stamps = times(timedelta(seconds=10), "%Y-%m-%dT%H:%M:%S")
+    rows = [f'{t[-8:]}.197 MQT: tele/boiler/SENSOR = {{"Time":"{t}","BTMP":{{"temp":{values(i)[0]}}}}}' for i, t in enumerate(stamps)]
+    check(look(written(tmp_path, *rows)), 10.0)
+    both = [row.replace("boiler", boiler) for row in rows for boiler in ("boiler1", "boiler2")]
+    with pytest.raises(RecordingError, match="--group topic=tele/boiler1/SENSOR"):
+        look(written(tmp_path, *both))

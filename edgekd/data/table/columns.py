@@ -281,6 +281,8 @@ def _long(names: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[int |
     known = [plain(name) for name in names]
     tag = next((known.index(name) for name in TAG_NAMES if name in known), None)
     value = next((known.index(name) for name in VALUE_NAMES if name in known), None)
+    if "entity_id" in known and "state" in known:  # Home Assistant
+        tag, value = known.index("entity_id"), known.index("state")
     if tag is None or value is None:
         return None, None
     tags = [str(row[tag]) for row in rows if tag < len(row)]

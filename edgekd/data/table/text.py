@@ -171,7 +171,7 @@ def find(path: Path, head: Sequence[Line], told: Layout, encoding: str) -> Found
 def _form(lines: list[str]) -> str:
     said = [line for line in lines[len(lines) // 3 :] if not line.startswith(COMMENTS)][:50] or lines[-1:]
     share = lambda holds: sum(map(holds, said)) >= 0.9 * len(said)  # noqa: E731
-    if share(lambda line: line[:1] in "{[" and _is_json(line)):
+    if share(lambda line: _is_json(line if line[:1] in "{[" else line[line.find("{") :])):
         return "json"
     if share(lambda line: "=" in line and line_protocol(line) is not None):
         return "line protocol"
@@ -182,7 +182,7 @@ def _form(lines: list[str]) -> str:
 
 def _is_json(line: str) -> bool:
     try:
-        return isinstance(json.loads(line.rstrip(",")), (dict, list))
+        return line[:1] in "{[" and isinstance(json.loads(line.rstrip(",")), (dict, list))
     except (ValueError, RecursionError):
         return False
 
