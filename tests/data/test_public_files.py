@@ -1,7 +1,7 @@
 """Files of the kinds that were found in public repositories and could not be read at first; all values are made up.
 
-Each test names its file's source and what was in the way. The whole files went through `look`, `distill`, `evaluate`,
-`export` and `edgekd-run --csv`.
+Each test names its file's source and what was in the way. Of those that are long enough the whole file went through
+`look`, `distill`, `evaluate`, `export` and `edgekd-run --csv`.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def check(reading: Reading, period_s: float, temperature: str = "temp", start: d
 
 
 def test_date_and_time_of_day_with_dots(tmp_path: Path) -> None:
-    """BarbaraPriwitzerGitHubRT/AngewandteStatistik, AirQualityUCI.csv: `10/03/2004,March,18.00.00`; such a time of day was
-    taken for a date, and refused."""
+    """BarbaraPriwitzerGitHubRT/AngewandteStatistik, AirQualityUCI.csv: `10/03/2004,March,18.00.00`; such a
+    time of day was taken for a date, and refused."""
     rows = (
         f"{day},March,{clock},{temp},{gas}"
         for day, clock, (temp, gas) in zip(
@@ -81,7 +81,9 @@ def test_year_month_day_in_columns(tmp_path: Path, parts: str) -> None:
 def test_parts_of_a_date_beside_the_date(tmp_path: Path) -> None:
     """weecology/PortalData, Weather/Portal4sw_regional_weather.csv: year, month and day were sensors."""
     days = times(timedelta(days=1), "%Y,%-m,%-d,%Y-%m-%d")
-    reading = look(written(tmp_path, "year,month,day,date,temp", *(f"{day},{values(i)[0]}" for i, day in enumerate(days))))
+    reading = look(
+        written(tmp_path, "year,month,day,date,temp", *(f"{day},{values(i)[0]}" for i, day in enumerate(days)))
+    )
     assert names(reading) == ["temp"]
     assert "column 'year' left out: it looks like another time" in " ".join(reading.notes)
 
@@ -116,7 +118,8 @@ def test_names_that_are_a_column_off_are_refused(tmp_path: Path) -> None:
 
 
 def test_units_below_names_below_a_preamble(tmp_path: Path) -> None:
-    """Qepanna/goFlux, inst/extdata/LI7810/LI7810.data (LI-COR): `Software Version: 2.3.3` was taken for the first row."""
+    """Qepanna/goFlux, inst/extdata/LI7810/LI7810.data (LI-COR): `Software Version: 2.3.3` was taken for
+    the first row."""
     stamps = times(timedelta(seconds=1), "%Y-%m-%d\t%H:%M:%S")
     reading = look(
         written(
@@ -154,10 +157,13 @@ def test_a_signature_behind_the_last_row(tmp_path: Path) -> None:
 
 
 def test_remarks_between_rows_and_cells_without_a_name(tmp_path: Path) -> None:
-    """Qepanna/goFlux, inst/extdata/EGM5/EGM5.TXT (PP Systems): 17 names for 22 cells, and lines such as `Zero`; refused."""
+    """Qepanna/goFlux, inst/extdata/EGM5/EGM5.TXT (PP Systems): 17 names for 22 cells, and lines such as `Zero`;
+    refused."""
     stamps = times(timedelta(seconds=1), "%d/%m/%y,%H:%M:%S")
     rows = [f"M5,{stamp},{values(i)[0]},  {values(i)[1]},   300,20,0,{i % 7}" for i, stamp in enumerate(stamps)]
-    reading = look(written(tmp_path, "Tag(M3),Date,Time,temp,CO2,Flow", "Zero", "Start", *rows[:30], "Zero", "Start", *rows[30:]))
+    reading = look(
+        written(tmp_path, "Tag(M3),Date,Time,temp,CO2,Flow", "Zero", "Start", *rows[:30], "Zero", "Start", *rows[30:])
+    )
     assert len(reading.values) == ROWS
     assert names(reading) == ["temp", "CO2", "Flow"]
     assert "a remark, left out: 'Zero'" in " ".join(reading.notes)
@@ -165,8 +171,8 @@ def test_remarks_between_rows_and_cells_without_a_name(tmp_path: Path) -> None:
 
 
 def test_names_above_remarks(tmp_path: Path) -> None:
-    """Qepanna/goFlux, inst/extdata/LI6400/LI6400.txt (LI-COR): lines of constants stand between names and rows, so that the
-    columns were named s1, s2 …"""
+    """Qepanna/goFlux, inst/extdata/LI6400/LI6400.txt (LI-COR): lines of constants stand between names and rows, so that
+    the columns were named s1, s2 …"""
     stamps = times(timedelta(seconds=1), "%H:%M:%S")
     reading = look(
         written(
@@ -176,7 +182,10 @@ def test_names_above_remarks(tmp_path: Path) -> None:
             '"Obs"\t"HHMMSS"\t"type"\t"temp"\t"CO2S"\t"Flow"\t"Press"\t"Mode"\t"Area"\t"CTarget"',
             '"Const="\t433\t"MeasTime"',
             '"Const="\t434\t"LogEvery"',
-            *(f'{i + 1}\t"{t}"\t"NEE"\t{values(i)[0]}\t{values(i)[1]}\t3.1\t101.1\t1\t9\t403.7' for i, t in enumerate(stamps)),
+            *(
+                f'{i + 1}\t"{t}"\t"NEE"\t{values(i)[0]}\t{values(i)[1]}\t3.1\t101.1\t1\t9\t403.7'
+                for i, t in enumerate(stamps)
+            ),
         )
     )
     check(reading, 1.0, start=None)
@@ -196,7 +205,10 @@ def test_a_row_that_says_that_it_holds_units(tmp_path: Path) -> None:
     joined to the names."""
     stamps = times(timedelta(seconds=1), "%Y-%m-%d %H:%M:%S.000")
     rows = (f'{stamp}\t"Chamber 1"\t17\t3\t{values(i)[0]}\t{values(i)[1]}' for i, stamp in enumerate(stamps))
-    head = ('"Titles:"\t"SEQUENCE"\t"DeviceType"\t"Mode"\t"temp"\t"CO2"', '"Units:"\t""\t"Sensor"\t"Multiplexer"\t"C"\t"ppm"')
+    head = (
+        '"Titles:"\t"SEQUENCE"\t"DeviceType"\t"Mode"\t"temp"\t"CO2"',
+        '"Units:"\t""\t"Sensor"\t"Multiplexer"\t"C"\t"ppm"',
+    )
     reading = look(written(tmp_path, "sep=\t", *head, *rows))
     check(reading, 1.0)
     assert names(reading) == ["DeviceType", "Mode", "temp", "CO2"]
@@ -209,7 +221,8 @@ def test_one_json_document_is_refused_as_such(tmp_path: Path) -> None:
 
 
 def test_uneven_rows_are_told_a_period_that_works(tmp_path: Path) -> None:
-    """Ronanu/Heizung, feeds.csv: `--resample mean`, as the note said, left every second sample empty, and all refused."""
+    """Ronanu/Heizung, feeds.csv: `--resample mean`, as the note said, left every second sample empty, and all were
+    refused."""
     at = [60 * (i + (i * i) % 7 * (i % 3)) for i in range(400)]
     rows = (f"{(START + timedelta(seconds=s)).isoformat()},{values(i)[0]}" for i, s in enumerate(sorted(set(at))))
     path = written(tmp_path, "created_at,temp", *rows)
@@ -220,16 +233,22 @@ def test_uneven_rows_are_told_a_period_that_works(tmp_path: Path) -> None:
 
 def test_time_in_minutes(tmp_path: Path) -> None:
     """A unit in the name of the clock was refused; `0.1667` minutes are 10 s."""
-    reading = look(written(tmp_path, "t [min];temp", *(f"{i / 6:.4f};{values(i)[0]}".replace(".", ",") for i in range(ROWS))))
+    reading = look(
+        written(tmp_path, "t [min];temp", *(f"{i / 6:.4f};{values(i)[0]}".replace(".", ",") for i in range(ROWS)))
+    )
     check(reading, 10.0, start=None)
     assert reading.layout.time_format == "min"
 
 
 def test_home_assistant_says_one_state_a_row(tmp_path: Path) -> None:
-    """wkcollis1-eng/Lifepo4-Battery-Banks, data/history.csv (Home Assistant): `entity_id,state,last_changed`; entities were
-    taken for machines."""
+    """wkcollis1-eng/Lifepo4-Battery-Banks, data/history.csv (Home Assistant): `entity_id,state,last_changed`; entities
+    were taken for machines."""
     stamps = times(timedelta(minutes=1), "%Y-%m-%dT%H:%M:%S.000Z")
-    rows = [f"sensor.{name},{value},{stamps[i]}" for j, name in enumerate("ab") for i, value in enumerate(v[j] for v in map(values, range(ROWS)))]
+    rows = [
+        f"sensor.{name},{value},{stamps[i]}"
+        for j, name in enumerate("ab")
+        for i, value in enumerate(v[j] for v in map(values, range(ROWS)))
+    ]
     rows[7] = f"sensor.a,unavailable,{stamps[7]}"
     reading = look(written(tmp_path, "entity_id,state,last_changed", *rows))
     assert (len(reading.values), reading.period_s, names(reading)) == (ROWS, 60.0, ["sensor.a", "sensor.b"])
@@ -238,10 +257,13 @@ def test_home_assistant_says_one_state_a_row(tmp_path: Path) -> None:
 
 
 def test_a_topic_before_each_message(tmp_path: Path) -> None:
-    """Logs of Tasmota, as in many issues (arendst/Tasmota), `23:07:38.197 MQT: tele/boiler/SENSOR = {"Time": …}`, as `mosquitto_sub -v` writes
-    them as well; read as a table of words. Two topics are two machines."""
+    """The console log that arendst/Tasmota shows in the head of xdrv_91_teleperiod.ino, and what `mosquitto_sub -v`
+    writes: read as a table of words. Two topics are two machines."""
     stamps = times(timedelta(seconds=10), "%Y-%m-%dT%H:%M:%S")
-    rows = [f'{t[-8:]}.197 MQT: tele/boiler/SENSOR = {{"Time":"{t}","BTMP":{{"temp":{values(i)[0]}}}}}' for i, t in enumerate(stamps)]
+    rows = [
+        f'{t[-8:]}.197 MQT: tele/boiler/SENSOR = {{"Time":"{t}","BTMP":{{"temp":{values(i)[0]}}}}}'
+        for i, t in enumerate(stamps)
+    ]
     check(look(written(tmp_path, *rows)), 10.0)
     both = [row.replace("boiler", boiler) for row in rows for boiler in ("boiler1", "boiler2")]
     with pytest.raises(RecordingError, match="--group topic=tele/boiler1/SENSOR"):
