@@ -65,10 +65,18 @@ def _column(column: Any) -> np.ndarray:
     import pyarrow as pa
 
     kind = column.type
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
+    if (
+        pa.types.is_floating(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_decimal(kind)
+    ):
         return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
     if pa.types.is_timestamp(kind):
-        return np.array([None if at is None else at.isoformat() for at in column.cast(pa.timestamp("us", kind.tz)).to_pylist()], object)
+        return np.array(
+            [None if at is None else at.isoformat() for at in column.cast(pa.timestamp("us", kind.tz)).to_pylist()],
+            object,
+        )
     return np.array([None if value is None else str(value) for value in column.to_pylist()], object)
 
 
@@ -76,4 +84,6 @@ def _texts(column: np.ndarray) -> list[Any]:
     """Cells as a table of text would have them."""
     if column.dtype == object:
         return column.tolist()  # type: ignore[no-any-return]
-    return ["" if value != value else str(int(value)) if value == int(value) else repr(value) for value in column.tolist()]
+    return [
+        "" if value != value else str(int(value)) if value == int(value) else repr(value) for value in column.tolist()
+    ]

@@ -89,7 +89,9 @@ class RowReader(Tally):
         if layout.difference:
             from edgekd.runtime.sources.difference import Difference
 
-            self.difference = Difference(manifest.names, layout.difference, [sensor.fill for sensor in manifest.sensors])
+            self.difference = Difference(
+                manifest.names, layout.difference, [sensor.fill for sensor in manifest.sensors]
+            )
             if self.resampler:
                 self.resampler.kind = np.float64
 

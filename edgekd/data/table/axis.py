@@ -122,7 +122,11 @@ def order(table: Table, keep_rows: bool) -> None:
     if again:
         table.notes.append(
             f"{again} rows have the time of another row and other values: "
-            + ("the first of each was taken" if again <= max(3, COARSE * count) else "each is taken as a sample of its own")
+            + (
+                "the first of each was taken"
+                if again <= max(3, COARSE * count)
+                else "each is taken as a sample of its own"
+            )
         )
     ends = np.cumsum([len(rows) for _, rows in parts])
     table.take(np.concatenate([rows for _, rows in parts]))
@@ -272,7 +276,9 @@ def resample(table: Table, rule: str, period_s: float) -> None:
         begin = np.concatenate(([0], np.flatnonzero(np.diff(cell)) + 1))
         cells, counted = cell[begin], np.diff(np.append(begin, len(cell)))
         mine = table.values[rows].astype(np.float64)
-        counts = np.stack([column[rows] for column in table.exact.values()], 1) if table.exact else np.empty((len(rows), 0))
+        counts = (
+            np.stack([column[rows] for column in table.exact.values()], 1) if table.exact else np.empty((len(rows), 0))
+        )
         both = np.concatenate((mine, counts), 1)
         kept = np.ones(len(rows), bool) if table.on is None else table.on[rows]
         both[~kept] = np.nan
@@ -310,7 +316,9 @@ def resample(table: Table, rule: str, period_s: float) -> None:
     table.parts, table.period_s, table.even = parts, period_s, 1.0
     table.rows = np.full(at, -1)
     if table.gaps:
-        table.notes.append(f"{len(table.gaps)} gap{'s' * (len(table.gaps) > 1)} in time: a new entity begins after each")
+        table.notes.append(
+            f"{len(table.gaps)} gap{'s' * (len(table.gaps) > 1)} in time: a new entity begins after each"
+        )
 
 
 def _last(values: np.ndarray, said: np.ndarray, begin: np.ndarray, counted: np.ndarray) -> np.ndarray:

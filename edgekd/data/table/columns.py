@@ -19,8 +19,31 @@ from edgekd.runtime.sources.difference import parse as parse_difference
 
 TIME_NAMES = (
     *("time", "timestamp", "datetime", "date_time", "date/time", "_time", "date", "ts", "t", "zeit", "zeitstempel"),
-    *("datum", "datum_zeit", "datum/zeit", "uhrzeit", "time_stamp", "timestamp_utc", "time_utc", "utc", "epoch", "unix"),
-    *("unix_time", "epoch_time", "unixtime", "tmstamp", "recorded_at", "created_at", "measured_at", "local_time", "localtime", "elapsed", "seconds"),
+    *(
+        "datum",
+        "datum_zeit",
+        "datum/zeit",
+        "uhrzeit",
+        "time_stamp",
+        "timestamp_utc",
+        "time_utc",
+        "utc",
+        "epoch",
+        "unix",
+    ),
+    *(
+        "unix_time",
+        "epoch_time",
+        "unixtime",
+        "tmstamp",
+        "recorded_at",
+        "created_at",
+        "measured_at",
+        "local_time",
+        "localtime",
+        "elapsed",
+        "seconds",
+    ),
 )
 """Names of clocks, the likelier first."""
 WEAK = ("t", "ts", "utc", "epoch", "unix", "unix_time", "seconds", "elapsed")
@@ -34,9 +57,48 @@ ELAPSED_NAME = "elapsed_s"
 """Seconds since the start: a recording without a clock keeps its period in this column (`save` writes it)."""
 ENTITY_NAME = "entity"
 """Name of the unrelated series that a row belongs to; a recording with several keeps its borders in this column."""
-TAG_NAMES = ("tag", "tagname", "tag_name", "_field", "variable", "sensor", "sensor_name", "channel", "point", "signal", "metric", "parameter", "name", "item")
+TAG_NAMES = (
+    "tag",
+    "tagname",
+    "tag_name",
+    "_field",
+    "variable",
+    "sensor",
+    "sensor_name",
+    "channel",
+    "point",
+    "signal",
+    "metric",
+    "parameter",
+    "name",
+    "item",
+)
 VALUE_NAMES = ("value", "_value", "val", "wert", "reading", "numeric_value", "vvalue")
-COUNTER_NAMES = ("recno", "record", "rec", "rec_no", "index", "idx", "id", "no", "no.", "nr", "nr.", "#", "row", "row_id", "seq", "sequence", "scan", "sample", "n", "counter", "line", "lfd", "lfd._nr.")
+COUNTER_NAMES = (
+    "recno",
+    "record",
+    "rec",
+    "rec_no",
+    "index",
+    "idx",
+    "id",
+    "no",
+    "no.",
+    "nr",
+    "nr.",
+    "#",
+    "row",
+    "row_id",
+    "seq",
+    "sequence",
+    "scan",
+    "sample",
+    "n",
+    "counter",
+    "line",
+    "lfd",
+    "lfd._nr.",
+)
 _CLOCK = re.compile(r"\d{1,2}(:|([.hH-])\d\d\2)\d\d")
 _COUNTER = re.compile(r".*[_. ](id|no|nr|number|index|idx|obs|seq)\.?|sno|obs")
 PARTS = (
@@ -134,7 +196,9 @@ class _Places:
         """The place of a named column. Raises RecordingError where there is none."""
         if name.strip() not in self._names:
             listed = shorten([n for n in self._names if n])
-            raise RecordingError(f"{self._request.path}: no column '{shown(name, 40)}' for {option}; there are {listed}")
+            raise RecordingError(
+                f"{self._request.path}: no column '{shown(name, 40)}' for {option}; there are {listed}"
+            )
         return self._names.index(name.strip())
 
     def named(
@@ -187,7 +251,9 @@ def _times(
     if told.time and request.time_column is None:
         taken = [at.of(name, "--time-column") for name in told.time]
         return taken, []
-    columns = [[str(cell).strip() for row in rows if i < len(row) and (cell := row[i]) is not None] for i in range(len(names))]
+    columns = [
+        [str(cell).strip() for row in rows if i < len(row) and (cell := row[i]) is not None] for i in range(len(names))
+    ]
     filled = [[cell for cell in column if cell.lower() not in MISSING] for column in columns]
     texts = [i for i, column in enumerate(filled) if column and sum(map(is_label, column)) > 0.5 * len(column)]
     known = (*TIME_NAMES, ELAPSED_NAME)
@@ -226,7 +292,9 @@ def _parts(filled: list[list[str]], names: Sequence[str]) -> list[int]:
     found: list[int] = []
     for words, low, high in zip(PARTS, (1900, 1, 1, 0, 0, 0), (2200, 12, 31, 24, 60, 61)):
         fits = (known.index(word) for word in words if word in known)
-        place = next((i for i in fits if filled[i] and all(c.isdigit() and low <= int(c) <= high for c in filled[i])), None)
+        place = next(
+            (i for i in fits if filled[i] and all(c.isdigit() and low <= int(c) <= high for c in filled[i])), None
+        )
         if place is None:
             break
         found.append(place)
@@ -307,5 +375,3 @@ def is_counter(name: str, ones: int, steps: int) -> bool:
     """Whether a column numbers the rows; "": the first column of a table without names."""
     known = plain(name) in ("", *COUNTER_NAMES) or _COUNTER.fullmatch(plain(name))
     return bool(known) and steps > 0 and ones >= 0.99 * steps
-
-

@@ -87,7 +87,9 @@ def told_of(request: Request) -> tuple[Layout, str, float | None]:
     """What is known of the layout, the rule to resample by ("" for none), and the period that was asked for."""
     told = request.layout or PLAIN
     if request.like is not None and request.layout is None:
-        told = replace(request.like.without_text(), time=(), time_format="", tag="", value="", suffixes=(), gaps=False, merge=False)
+        told = replace(
+            request.like.without_text(), time=(), time_format="", tag="", value="", suffixes=(), gaps=False, merge=False
+        )
         told = replace(told, checksum=False, sequence="", sequence_wraps_at=0)
     given: dict[str, Any] = {
         "missing": request.missing, "difference": request.difference, "only": request.only, "group": request.group,
@@ -173,7 +175,10 @@ def plan_of(
     )
     notes = found.notes
     if style.guessed and not told.decimal:
-        notes = (*notes, f"'{shown(style.guessed, 40)}' is read with a decimal comma; a layout with thousands = \",\" reads it otherwise")
+        notes = (
+            *notes,
+            f"'{shown(style.guessed, 40)}' is read with a decimal comma; a layout with thousands = \",\" reads it otherwise",
+        )
     return Plan(
         replace(found, notes=notes),
         layout,
@@ -199,7 +204,8 @@ def _named(path: Path, lines: Sequence[text.Line], layout: Layout) -> tuple[tupl
     short = {
         name
         for name in names
-        if (leaf := name.rpartition(".")[2]) != name and all(leaf in row and row[leaf] == row[name] for row in found if name in row)
+        if (leaf := name.rpartition(".")[2]) != name
+        and all(leaf in row and row[leaf] == row[name] for row in found if name in row)
     }
     names = [name for name in names if name not in short]
     if not names:
@@ -207,7 +213,9 @@ def _named(path: Path, lines: Sequence[text.Line], layout: Layout) -> tuple[tupl
     return tuple(names), [[row.get(name) for name in names] for row in found]
 
 
-def _formats(request: Request, told: Layout, names: Sequence[str], roles: Roles, rows: list[list[Any]]) -> tuple[str, ...]:
+def _formats(
+    request: Request, told: Layout, names: Sequence[str], roles: Roles, rows: list[list[Any]]
+) -> tuple[str, ...]:
     """Formats that the times may have, the likelier first; () where there is no time."""
     if not roles.time or told.time_format == "none":
         return ()
@@ -276,7 +284,16 @@ def _revised(plan: Plan, passed: Pass) -> Plan | None:
                 words.discard(i)
     layout = plan.layout
     if odd:
-        style = style_of([*odd, *(["1.5"] * (layout.decimal == ".") if any("." in word for word in odd) or layout.decimal == "," else [])])
+        style = style_of(
+            [
+                *odd,
+                *(
+                    ["1.5"] * (layout.decimal == ".")
+                    if any("." in word for word in odd) or layout.decimal == ","
+                    else []
+                ),
+            ]
+        )
         if (style.decimal, style.thousands) != (layout.decimal, layout.thousands):
             layout = replace(layout, decimal=style.decimal, thousands=style.thousands)
     if not layout.sort and any(_wrongly_counted_on(layout, one, passed) for one in passed.times):
@@ -312,7 +329,9 @@ def reading_of(
     _tell_lines(path, passed, notes)
     if not passed.rows:
         if roles.picked is not None and passed.passed_over:
-            raise RecordingError(f"{path}: no row of --group {plan.names[roles.picked[0]]}={roles.picked[1]}; name one that is in this column")
+            raise RecordingError(
+                f"{path}: no row of --group {plan.names[roles.picked[0]]}={roles.picked[1]}; name one that is in this column"
+            )
         raise RecordingError(f"{path}: a header but no rows; a recording needs at least one sample")
     if roles.tag is not None:
         passed = wide(request, passed)
@@ -327,7 +346,9 @@ def reading_of(
     values, places = passed.values.values(), [j for j, name in enumerate(columns) if name in names]
     if len(places) < len(columns):
         values = values[:, places]
-    exact = {names.index(plan.names[i]): column.values() for i, column in passed.exact.items() if plan.names[i] in names}
+    exact = {
+        names.index(plan.names[i]): column.values() for i, column in passed.exact.items() if plan.names[i] in names
+    }
     table = axis.Table(
         path.name,
         tuple(names),
@@ -372,7 +393,11 @@ def reading_of(
         _tell_left_out(left_out, notes)
     sensors = [names[j] for j in kept]
     if not sensors:
-        longer = "" if times is None else f", or pass --resample {axis.whole_period(np.diff(times), period_s or table.period_s)}"
+        longer = (
+            ""
+            if times is None
+            else f", or pass --resample {axis.whole_period(np.diff(times), period_s or table.period_s)}"
+        )
         raise RecordingError(f"{path}: no sensor columns are left ({_why(left_out)}); name some with --sensors{longer}")
     layout = _complete(plan, passed, table, time_format, rule, sensors, dated)
     units = {plan.names[i]: unit for i, unit in plan.suffixes} | plan.found.units
@@ -416,7 +441,11 @@ def _tell_lines(path: Path, passed: Pass, notes: list[str]) -> None:
     """Notes of lines that are no rows; refused where they are many."""
     bad, rows = passed.bad, passed.rows
     if bad.count and (bad.count >= max(rows, 1) or bad.count > max(BAD_LINES, BAD_SHARE * rows)):
-        wanted = "its time or its numbers cannot be read" if passed.clocks else "it has other cells than the header, or no numbers"
+        wanted = (
+            "its time or its numbers cannot be read"
+            if passed.clocks
+            else "it has other cells than the header, or no numbers"
+        )
         raise RecordingError(
             f"{path}: line {bad.first}: '{bad.words}' is no row, as are {bad.count} of {rows + bad.count} lines: {wanted}; "
             "mend the file, or say how to read it with --time-format or --layout"
@@ -467,7 +496,9 @@ def _sensors(request: Request, plan: Plan, passed: Pass) -> tuple[list[str], dic
             said = [word for word in words.names() if word]
             why = f"words, such as '{shown(said[0], 30)}'" if said else "it is empty"
             if wanted:
-                raise RecordingError(f"{request.path}: column '{name}' holds {why}, not numbers; leave it out of --sensors")
+                raise RecordingError(
+                    f"{request.path}: column '{name}' holds {why}, not numbers; leave it out of --sensors"
+                )
             left_out[name] = why
         elif not column.count and not wanted:
             left_out[name] = "it is empty"
@@ -502,7 +533,9 @@ def _times(plan: Plan, passed: Pass, notes: list[str]) -> tuple[str, np.ndarray 
             notes.append(f"times are read as {best}, and could be {other}; --time-format '{other}' reads them so")
     if passed.clocks[best].set_back:
         count = passed.clocks[best].set_back
-        notes.append(f"the clock was set back by an hour{f' {count} times' if count > 1 else ''}: time counts on; --timezone tells its zone")
+        notes.append(
+            f"the clock was set back by an hour{f' {count} times' if count > 1 else ''}: time counts on; --timezone tells its zone"
+        )
     return best, found[best]
 
 
@@ -569,7 +602,9 @@ def _whole_enough(
             why = f"no value at all from {_where(table, lines, dead[0])} to {_where(table, lines, dead[1] - 1)}"
         if wanted:
             way = "cut these rows" if request.like is not None else "leave it out of --sensors"
-            raise RecordingError(f"{table.source}: sensor '{name}' has {why}; {way}, or pass --resample with a longer period")
+            raise RecordingError(
+                f"{table.source}: sensor '{name}' has {why}; {way}, or pass --resample with a longer period"
+            )
         left_out[name] = why
     if every:
         listed = shorten([f"{name} (every {k} samples)" for name, k in every.items()])
@@ -616,7 +651,9 @@ def _tell_missing(
         total = int(column.sum()) - (sum(bool(column[a]) for a in starts) if name in moduli else 0)
         if total <= 0:
             continue
-        a, b = max(((s + x, s + y) for s, e in bounds for x, y in true_runs(column[s:e])), key=lambda run: run[1] - run[0])
+        a, b = max(
+            ((s + x, s + y) for s, e in bounds for x, y in true_runs(column[s:e])), key=lambda run: run[1] - run[0]
+        )
         told.append((name, total, b - a, a))
     words = _words_of(passed, plan, names)
     if len(told) <= 3:
@@ -628,7 +665,9 @@ def _tell_missing(
             )
     else:
         listed = shorten([f"{name} ({total})" for name, total, _, _ in told])
-        every = "; words for it: " + ", ".join(dict.fromkeys(", ".join(words.values()).split(", ")))[:200] if words else ""
+        every = (
+            "; words for it: " + ", ".join(dict.fromkeys(", ".join(words.values()).split(", ")))[:200] if words else ""
+        )
         notes.append(f"missing values are held from the last good one: {listed}{every}")
 
 
@@ -643,7 +682,10 @@ def _words_of(passed: Pass, plan: Plan, names: Sequence[str]) -> dict[str, str]:
 
 def _tell_left_out(left_out: dict[str, str], notes: list[str]) -> None:
     if len(left_out) <= 3:
-        notes += [f"{name if name.startswith('column ') else f'column {chr(39)}{name}{chr(39)}'} left out: {why}" for name, why in left_out.items()]
+        notes += [
+            f"{name if name.startswith('column ') else f'column {chr(39)}{name}{chr(39)}'} left out: {why}"
+            for name, why in left_out.items()
+        ]
     else:
         notes.append(f"left out: {shorten([f'{name} ({why})' for name, why in left_out.items()])}")
 
@@ -676,4 +718,3 @@ def _short(notes: list[str]) -> list[str]:
             return [*kept, f"and {len(notes) - i} more"]
         kept.append(note)
     return kept
-

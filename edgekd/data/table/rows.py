@@ -310,7 +310,11 @@ class Pass:
         for i, words in self.words.items():
             words.add(columns[i])
         if roles.label is not None:
-            self.labels.add(np.fromiter((self._label(cell, lines, i) for i, cell in enumerate(columns[roles.label])), bool, len(lines)))
+            self.labels.add(
+                np.fromiter(
+                    (self._label(cell, lines, i) for i, cell in enumerate(columns[roles.label])), bool, len(lines)
+                )
+            )
         if self._conditions:
             on = np.ones(len(lines), bool)
             for condition, place in zip(self._conditions, roles.only):

@@ -34,12 +34,27 @@ _BASE = (
     r"rad|B|dB|b|t|Ah|C|K|Vs|psi|lx|lm|cd|Bq|Sv)|%(?:\s?RH|\s?rel)?|rpm|RPM|[munµμ]?secs?|U|h|min|d|yr?|ppm|ppb|inch|in|ft|gal|lbs?|mi|mph|"
     r"psi[ag]?|barg|bara|mmHg|inHg|mH2O|VDC|VAC|kn|NTU|pH|Nm3|Nl|pcs|count|counts|lux|1|EUR|cfm|gpm|scfm|dBA|dBm|TS|RN)"
 )
-_UNIT = re.compile(rf"[\[(]?{_BASE}(?:[²³23]|\^?-?[1-4])?(?:\s?[/·*. ]\s?{_BASE}(?:[²³23]|\^?-?[1-4])?)*[\])]?|-+|n/?a|")
+_UNIT = re.compile(
+    rf"[\[(]?{_BASE}(?:[²³23]|\^?-?[1-4])?(?:\s?[/·*. ]\s?{_BASE}(?:[²³23]|\^?-?[1-4])?)*[\])]?|-+|n/?a|"
+)
 _NAMED_UNIT = re.compile(r"[\[(]([^\])]{1,15})[\])]\s*$|\s(°[CFK]|%)$")
 _KINDS = frozenset(
     (
         *("avg", "smp", "min", "max", "std", "tot", "mean", "sum", "sample", "med", "inst", "raw", "scaled"),
-        *("float", "double", "int", "long", "real", "bool", "string", "number", "text", "boolean", "integer", "datetime"),
+        *(
+            "float",
+            "double",
+            "int",
+            "long",
+            "real",
+            "bool",
+            "string",
+            "number",
+            "text",
+            "boolean",
+            "integer",
+            "datetime",
+        ),
     )
 )
 
@@ -136,7 +151,7 @@ def _opened(path: Path, encoding: str) -> tuple[str, Iterator[tuple[list[bytes],
 
 
 def encoding_of(content: bytes) -> str:
-    """"" for UTF-8, else what the bytes are likeliest to be."""
+    """ "" for UTF-8, else what the bytes are likeliest to be."""
     try:
         content.decode()
         return ""
@@ -158,7 +173,11 @@ def find(path: Path, head: Sequence[Line], told: Layout, encoding: str) -> Found
 
     Raises RecordingError where it holds no table.
     """
-    notes = [f"not UTF-8: read as {'Windows-1252' if encoding == 'cp1252' else encoding}"] if encoding.startswith(("cp", "iso")) and not told.encoding else []
+    notes = (
+        [f"not UTF-8: read as {'Windows-1252' if encoding == 'cp1252' else encoding}"]
+        if encoding.startswith(("cp", "iso")) and not told.encoding
+        else []
+    )
     layout = replace(told, encoding=encoding)
     form = told.form or _form([line.text.strip() for line in head])
     if form == "table" and head[0].text.strip()[:1] == "{":
@@ -207,7 +226,13 @@ def number_or_time(cell: str) -> bool:
 def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -> Found:
     told_line = next((found for line in head[:5] if (found := _SEP_LINE.fullmatch(line.text.strip(" \r")))), None)
     comment = layout.comment or next((c for c in COMMENTS for line in head if line.text.startswith(c)), "")
-    said = _joined([line for line in head if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip(" \r"))])
+    said = _joined(
+        [
+            line
+            for line in head
+            if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip(" \r"))
+        ]
+    )
     if not said:
         raise RecordingError(f"{path}: nothing but comments; a recording needs a header and at least one row")
     told = layout.separator or (told_line[1] if told_line and told_line[1] in SEPARATORS else "")
@@ -215,7 +240,15 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
     width = max(_width(rows[len(rows) // 3 :]), _width(rows), key=lambda w: w > 1)
     layout = replace(layout, separator=separator, comment=comment)
     if layout.names:
-        return Found(layout, layout.names, (), said[layout.skip].number - 1 if layout.skip < len(said) else 0, {}, False, tuple(notes))
+        return Found(
+            layout,
+            layout.names,
+            (),
+            said[layout.skip].number - 1 if layout.skip < len(said) else 0,
+            {},
+            False,
+            tuple(notes),
+        )
     at = _first_row(rows, width) if width else None
     if at is None:
         raise RecordingError(
@@ -229,7 +262,15 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
         above = [line for line in head if line.number <= first and line.text.startswith(comment)]
         names = cells_in(above[-1].text.removeprefix(comment).strip(), separator) if above else []
         if len(names) == width and not any(number_or_time(name) for name in names):
-            return Found(replace(layout, names=tuple(names), skip=at), tuple(names), (), first, _units(names), False, tuple(notes))
+            return Found(
+                replace(layout, names=tuple(names), skip=at),
+                tuple(names),
+                (),
+                first,
+                _units(names),
+                False,
+                tuple(notes),
+            )
     if not block:
         names = _made_up(rows[at:], width)
         shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
@@ -253,7 +294,9 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
     if len(set(used)) < len(used):
         names, plain = _unique(names), False
         again = [name for name, count in Counter(used).items() if count > 1]
-        notes.append(f"several columns are named {', '.join(again[:3])}: from the second on they are {again[0]}_2 and so on")
+        notes.append(
+            f"several columns are named {', '.join(again[:3])}: from the second on they are {again[0]}_2 and so on"
+        )
     units = {**_units(names), **{name: unit for name, unit in zip(names, units) if unit and name}}
     if not plain:
         layout = replace(layout, names=tuple(names), skip=skip)
@@ -291,7 +334,11 @@ def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]]]:
         cells = [cell for row in below if len(row) == width for cell in row]
         meaning = sum(map(means_something, cells)) / max(1, len(cells))
         fits = sum(count for w, count in widths.items() if 1 < w <= width) / len(below)
-        headed = 1.0 if any(width - 2 <= len(row) <= width and len(row) > 1 for row in rows[: len(rows) - len(below) or 1]) else 0.7
+        headed = (
+            1.0
+            if any(width - 2 <= len(row) <= width and len(row) > 1 for row in rows[: len(rows) - len(below) or 1])
+            else 0.7
+        )
         tried[separator] = (headed * fits * (0.1 + meaning) if width > 1 else 0.0, rows)
     best = max(tried, key=lambda separator: tried[separator][0])
     if not told and tried[best][0] == 0.0:
@@ -340,7 +387,12 @@ def _block(rows: list[list[str]], at: int, width: int) -> list[list[str]]:
         while filled and filled[-1] == "":
             filled = filled[:-1]
         if not filled or len(row) > width or (len(row) < width - 1 and len(filled) < width - 1):
-            if not block and width <= 2 * len(filled) <= 2 * width and len(row) > 1 and not any(map(number_or_time, filled)):
+            if (
+                not block
+                and width <= 2 * len(filled) <= 2 * width
+                and len(row) > 1
+                and not any(map(number_or_time, filled))
+            ):
                 return [row]
             if not block and 2 * len(filled) < width:
                 continue  # remarks between the names and the rows
@@ -374,7 +426,12 @@ def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
             names[i] = f"{group} {name}".strip()
     else:
         names = [name or upper for name, upper in zip(names, above)]
-    return names, units, False, f"the header has two lines: columns are named {', '.join(names[:4])}{' …' * (len(names) > 4)}"
+    return (
+        names,
+        units,
+        False,
+        f"the header has two lines: columns are named {', '.join(names[:4])}{' …' * (len(names) > 4)}",
+    )
 
 
 def _clean(cell: str) -> str:
