@@ -22,7 +22,7 @@ FORMS = ("", "table", "json", "pairs", "line protocol")
 SEPARATORS = ("", ",", ";", "\t", "|", " ")
 RULES = ("", "mean", "last")
 Rule = Literal["mean", "last"]
-NUMBERED = ("s", "ms", "us", "ns", "excel", "matlab")
+NUMBERED = ("s", "ms", "us", "ns", "min", "h", "d", "excel", "matlab")
 """Time formats that are numbers: since 1970 in these units, or days of a spreadsheet or of MATLAB."""
 MAX_NAMES = 4096
 _ENCODING = re.compile(r"|utf-8|utf-16|utf-16-le|utf-16-be|cp125[0-8]|latin-1|iso8859-\d\d?|cp437|cp850")

@@ -77,8 +77,7 @@ def command(
     DATA is [FORMAT:]PATH[#ITEM]. Every figure stands beside what random scores get, and says which threshold it took:
     VUS-PR and AUC-PR rank; events found, delay and false alarms a day are at the threshold that the model carries,
     which no label has set. An exported file is run as on a device, each entity from the cold state. A DATA without
-    labels gives alarms a day. Images have no time: their figures are per image. What was said of the training's file
-    (--missing, --difference, --only, --group, --resample, --sensors) holds for DATA too, unless it is said anew.
+    labels gives alarms a day. Images have no time: their figures are per image.
 
     \b
     Example:
@@ -155,7 +154,7 @@ def _fidelity(path: Path, recording: Recording, found: ModelScores, one_stream: 
 
     from edgekd.checkpoint import Checkpoint
     from edgekd.evaluation.fidelity import fidelity
-    from edgekd.evaluation.score_model import reading_for, score_model
+    from edgekd.evaluation.score_model import score_model
 
     normal = Checkpoint.load(path).normal_scores.numpy()
     taught = score_model(path, recording, one_stream=one_stream)

@@ -18,7 +18,7 @@ Knows = Callable[[dict[str, Any]], bool]
 MAX_DEPTH = 8
 NOISE = re.compile(r"\x1b\[[0-9;?]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")  # ANSI colors, STX and ETX
 _PAIR = re.compile(r"([^\s,;=:][^,;=:]*?)\s*[=:]\s*(\"[^\"]*\"|[^\s,;=]*)(?:[\s,;]+|\Z)")
-_STAMP = re.compile(r"(\d[-\d/.:T ]*\d(?:[.,]\d+)?Z?)[\s,;]+(?=[^\W\d])")
+_STAMP = re.compile(r"(\d[-\d/.:T ]*\d(?:[.,]\d+)?Z?)[\s,;]+(?:\[?(?:DEBUG|INFO|WARN|ERROR)\w*\]?:?\s+)?(?=[^\W\d])")
 _SDI_12 = re.compile(r"[0-9A-Za-z]?(?:[+-]\d+(?:\.\d*)?){2,}")
 _SIGNED = re.compile(r"[+-]\d+(?:\.\d*)?")
 _FIELD = re.compile(r"((?:\\.|[^,=\\])+)=(\"(?:\\.|[^\"\\])*\"|[^,]*)(?:,|\Z)")
@@ -35,7 +35,9 @@ def cells_of(text: str, layout: Layout, knows: Knows) -> Cells:
     text = NOISE.sub("", text).strip(" \r\n" if layout.separator else None)
     form = layout.form
     if form == "json" or (not form and text[:1] in ("{", "[")):
-        return _json(text)
+        before, brace, inner = text.partition("{")  # `mosquitto_sub -v` writes the topic before the message
+        named = before and brace and before[0] != "[" and _json(brace + inner)
+        return {"topic": before.rstrip("= ").rpartition(" ")[2]} | named if isinstance(named, dict) else _json(text)
     if form in ("", "line protocol", "pairs") and ("=" in text or ":" in text):
         for named in (line_protocol, pairs):
             found = named(text)

@@ -13,7 +13,7 @@ TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
 HOUR_S, DAY_S = 3600.0, 86400.0
 EPOCH = datetime(1970, 1, 1)
 EXCEL_EPOCH, MATLAB_EPOCH = 25569, 719529  # 1970-01-01 in days of each
-UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": HOUR_S, "d": DAY_S}
 
 Moment = datetime | float | None
 

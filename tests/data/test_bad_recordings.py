@@ -42,7 +42,7 @@ BAD_CSV = {
 MENDED = {
     "no header": ("1,2\n3,4\n", "no header: columns are named s1, s2"),
     "ragged row": (LONG + "1,2,3\n1,2\n", "line 102: no row, left out: '1,2,3'"),
-    "cut-off last row": (LONG + "1", "line 102: no row"),
+    "cut-off last row": (LONG + "1", "line 102: the last line is torn"),
     "text in a number": (
         LONG + "1,oops\n",
         "sensor 'b': 1 missing value held from the last good one (longest run 1, at line 102); words for it: 'oops'",

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 
 from edgekd.data.checks import same_period
-from edgekd.data.gaps import hold_samples, true_runs
+from edgekd.data.gaps import MAX_SHARE, hold_samples, true_runs
 from edgekd.data.reading import TimeGap
-from edgekd.runtime.duration import duration
+from edgekd.runtime.duration import duration, seconds_in
 from edgekd.runtime.errors import RecordingError
 from edgekd.runtime.sources.difference import steps
 from edgekd.runtime.sources.resample import EDGE
@@ -20,6 +20,9 @@ EVEN = 0.9
 """Share of the steps in time that must be about the period for time to say where samples are missing."""
 COARSE = 0.05
 """Share of rows of which the clock is too coarse to tell them apart: above it they are samples of their own."""
+ROUNDED = 5e-4
+"""What labels with few decimals, such as minutes, may add to a period of one or two digits, or take from it."""
+USUAL = ("1s", "2s", "5s", "10s", "30s", "1min", "5min", "10min", "15min", "30min", "1h", "2h", "3h", "6h", "12h", "1d")
 RESTARTS = 0.02
 """Share of the steps in time that may go back where a logger starts again; above it the rows are out of order."""
 
@@ -177,6 +180,8 @@ def period(table: Table, asked_s: float | None, resampled: bool, keep_rows: bool
             table.notes.append("a single sample has no period: taken as 1 s; --period-s sets it")
         return
     own_s = _step(ahead)
+    if own_s > 0 and abs((short := float(f"{own_s:.2g}")) - own_s) <= ROUNDED * own_s:
+        own_s = short
     if own_s <= 0 and asked_s is None:
         raise RecordingError(f"{table.source}: most timestamps repeat the one before; give the period with --period-s")
     table.period_s = asked_s or own_s
@@ -194,7 +199,8 @@ def period(table: Table, asked_s: float | None, resampled: bool, keep_rows: bool
     if table.even < EVEN and not resampled:
         table.notes.append(
             f"{1 - table.even:.0%} of the steps in time differ from the period of {table.period_s:g} s (longest "
-            f"{duration(float(ahead.max()))}); rows are taken as evenly spaced; --resample mean aligns them"
+            f"{duration(float(ahead.max()))}); rows are taken as evenly spaced; "
+            f"--resample {whole_period(ahead, table.period_s)} aligns them"
         )
 
 
@@ -204,6 +210,21 @@ def _step(ahead: np.ndarray) -> float:
     if (np.abs(ahead - middle) <= 0.01 * middle).mean() < EVEN:
         middle = float(ahead[np.abs(ahead - middle) <= middle / 2].mean())
     return round(middle, 6)
+
+
+def whole_period(ahead: np.ndarray, period_s: float) -> str:
+    """For --resample: the period, or the shortest usual one above it, of which few samples lack a row.
+
+    ahead: steps in time.
+    """
+    times = np.concatenate(([0.0], np.cumsum(np.abs(ahead))))
+    for usual in (f"{period_s:g}s", *USUAL):
+        length = seconds_in(usual)
+        steps = np.diff(np.unique(np.floor(times / length)))
+        steps = steps[steps - 1 <= hold_samples(length)]
+        if length >= period_s and len(steps) >= (1 - MAX_SHARE) * steps.sum() > 0:
+            return "mean" if usual == f"{period_s:g}s" else usual
+    return "1d"
 
 
 def fill(table: Table) -> None:

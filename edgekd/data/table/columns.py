@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
 
 from edgekd.data.request import Request, shorten
-from edgekd.data.table.times import is_label, unusable
+from edgekd.data.table.times import is_label
 from edgekd.runtime.errors import RecordingError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import Layout
@@ -32,6 +33,8 @@ TIME_NAMES = (
     ),
     *(
         "unix_time",
+        "epoch_time",
+        "unixtime",
         "tmstamp",
         "recorded_at",
         "created_at",
@@ -100,6 +103,17 @@ COUNTER_NAMES = (
     "lfd",
     "lfd._nr.",
 )
+_CLOCK = re.compile(r"\d{1,2}(:|([.hH-])\d\d\2)\d\d")
+_COUNTER = re.compile(r".*[_. ](id|no|nr|number|index|idx|obs|seq)\.?|sno|obs")
+PARTS = (
+    ("year", "yyyy", "yr", "jahr", "année", "annee", "año", "anno"),
+    ("month", "mon", "mm", "monat", "mois", "mes", "mese"),
+    ("day", "dd", "dom", "tag", "jour", "día", "dia", "giorno"),
+    ("hour", "hh", "hr", "h", "hours", "stunde", "heure", "hora", "ora"),
+    ("minute", "min", "mi", "minutes", "minuto"),
+    ("second", "sec", "ss", "s", "seconds", "sekunde", "seconde", "segundo", "secondo"),
+)
+"""Names of columns that are one moment together."""
 NONE = "none"
 ANOMALOUS = ("true", "yes", "anomaly", "anomalous", "abnormal", "attack", "a ttack", "fault", "outlier")
 NORMAL = ("", "nan", "false", "no", "normal")
@@ -112,7 +126,7 @@ class Roles:
     sensors: tuple[int, ...]
     """All that may be some."""
     time: tuple[int, ...] = ()
-    """One, or two where the date stands apart from the time of day."""
+    """One, two where the date stands apart from the time of day, or more: year, month, day, hour …"""
     label: int | None = None
     entity: int | None = None
     """The one that names machines, or parts of a recording."""
@@ -252,7 +266,11 @@ def _times(
     if asked and asked.lower() == NONE:
         return [], [i for i in [*others] if i in texts or plain(names[i]) in TIME_NAMES]
     if asked is None:
+        parts = _parts(filled, names)
         found, others = _clocks([*found, *others], texts, filled, names)
+        if parts and not any(is_label(cell) for i in found for cell in filled[i][:1]):
+            return parts, [i for i in (*found, *others) if i not in parts]
+        others += [i for i in parts if i not in (*found, *others)]
         found = found or [i for i, cells in enumerate(filled) if _counts_since_1970(cells)][:1]
     if len(found) == 1:
         pair = _date_and_time(found[0], [*others, *texts], filled, names)
@@ -272,9 +290,24 @@ def _clocks(
     return sure[:1], sure[1:]
 
 
+def _parts(filled: list[list[str]], names: Sequence[str]) -> list[int]:
+    """Columns of year, month and day, and of the time of day as far as there is one; [] where there are none."""
+    known = [plain(name) for name in names]
+    found: list[int] = []
+    for words, low, high in zip(PARTS, (1900, 1, 1, 0, 0, 0), (2200, 12, 31, 24, 60, 61)):
+        fits = (known.index(word) for word in words if word in known)
+        place = next(
+            (i for i in fits if filled[i] and all(c.isdigit() and low <= int(c) <= high for c in filled[i])), None
+        )
+        if place is None:
+            break
+        found.append(place)
+    return found if len(found) >= 3 else []
+
+
 def _counts_up(cells: list[str]) -> bool:
     try:
-        numbers = [float(cell) for cell in cells]
+        numbers = [float(cell.replace(",", ".")) for cell in cells]
     except ValueError:
         return False
     steps = sorted(b - a for a, b in pairwise(numbers))
@@ -313,7 +346,7 @@ def _date_and_time(found: int, others: list[int], filled: list[list[str]], names
         for day, clock in ((found, other), (other, found)):
             days, clocks = filled[day][:50], filled[clock][:50]
             if days and clocks and _most(days, lambda cell: len(cell) >= 6 and ":" not in cell.removesuffix(MIDNIGHT)):
-                if _most(clocks, lambda cell: ":" in cell and len(cell.split(":")[0]) <= 2):
+                if _most(clocks, lambda cell: _CLOCK.match(cell) is not None):
                     return [day, clock]
                 digits = _most(clocks, lambda cell: cell.isdigit() and len(cell) in (4, 6))
                 if digits and plain(names[day]) in DATES and plain(names[clock]) in CLOCKS:
@@ -330,7 +363,9 @@ def _long(names: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[int |
     known = [plain(name) for name in names]
     tag = next((known.index(name) for name in TAG_NAMES if name in known), None)
     value = next((known.index(name) for name in VALUE_NAMES if name in known), None)
-    if value is None or tag is None:
+    if "entity_id" in known and "state" in known:  # Home Assistant
+        tag, value = known.index("entity_id"), known.index("state")
+    elif value is None or tag is None:
         value = next((i for i, name in enumerate(known) if "value" in name or "wert" in name), value)
         tag = next((i for i, name in enumerate(known) if i != value and any(word in name for word in TAG_WORDS)), tag)
     if tag is None or value is None:
@@ -339,12 +374,6 @@ def _long(names: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[int |
     if len(set(tags)) > max(2, len(tags) / 2) or not _is_word(tags):
         return None, None
     return tag, value
-
-
-def why_no_time(names: Sequence[str], time: Sequence[int]) -> str:
-    """Words for a clock whose unit a layout cannot count in; "" where there is none."""
-    name = names[time[0]] if time else ""
-    return f"column '{shown(name, 40)}' counts neither seconds nor parts of one" if name and unusable(name) else ""
 
 
 def label_of(word: str) -> bool | None:
@@ -361,4 +390,5 @@ def label_of(word: str) -> bool | None:
 
 def is_counter(name: str, ones: int, steps: int) -> bool:
     """Whether a column numbers the rows; "": the first column of a table without names."""
-    return plain(name) in ("", *COUNTER_NAMES) and steps > 0 and ones >= 0.99 * steps
+    known = plain(name) in ("", *COUNTER_NAMES) or _COUNTER.fullmatch(plain(name))
+    return bool(known) and steps > 0 and ones >= 0.99 * steps

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +22,6 @@ from edgekd.data.table.columns import (
     is_counter,
     plain,
     require_known,
-    why_no_time,
 )
 from edgekd.data.table.long import wide
 from edgekd.data.table.numbers import common_suffix, style_of, suffix_of
@@ -39,6 +39,8 @@ from edgekd.runtime.sources.time_labels import UNITS
 PASSES = 6
 BAD_SHARE, BAD_LINES = 0.01, 3
 """Lines that may be no rows: this share of them, or so many."""
+REMARKS_SHARE = 0.1
+"""Lines of a single cell among rows of several; after the last row there may be any number."""
 DATED_S = 3e8  # labels of seconds since 1970 that are all before 1979 are seconds since something else
 SEASON_S = 300 * 86400.0
 """Clocks are set back once a year."""
@@ -224,6 +226,8 @@ def _formats(
     """Formats that the times may have, the likelier first; () where there is no time."""
     if not roles.time or told.time_format == "none":
         return ()
+    if len(roles.time) > 2 and not told.time_format:
+        return ("%Y %m %d %H %M %S"[: 3 * len(roles.time) - 1],)
     labels = [" ".join(str(row[i]).strip() for i in roles.time if row[i] is not None).strip() for row in rows]
     labels = [label for label in labels if label.lower() not in MISSING]
     column = " ".join(names[i] for i in roles.time)
@@ -237,9 +241,6 @@ def _formats(
             f"{request.path}: column '{shown(column, 40)}' says no time in its first rows; pass --time-column none to "
             "do without"
         )
-    why = why_no_time(names, roles.time)
-    if why and all(suffix_of(label) is not None for label in labels[:20]):
-        raise RecordingError(f"{request.path}: {why}; pass --time-column none, and the period with --period-s")
     found = formats_of(labels, column)
     if not found:
         odd = next((label for label in labels if not formats_of([label])), labels[0])
@@ -393,9 +394,12 @@ def reading_of(
         _tell_left_out(left_out, notes)
     sensors = [names[j] for j in kept]
     if not sensors:
-        raise RecordingError(
-            f"{path}: no sensor columns are left ({_why(left_out)}); name some with --sensors, or --resample"
+        longer = (
+            ""
+            if times is None
+            else f", or pass --resample {axis.whole_period(np.diff(times), period_s or table.period_s)}"
         )
+        raise RecordingError(f"{path}: no sensor columns are left ({_why(left_out)}); name some with --sensors{longer}")
     layout = _complete(plan, passed, table, time_format, rule, sensors, dated)
     units = {plan.names[i]: unit for i, unit in plan.suffixes} | plan.found.units
     return Reading(
@@ -431,7 +435,7 @@ def _is_dated(times: np.ndarray) -> bool:
 
 def _is_time_of_day(times: np.ndarray) -> bool:
     """Whether times without a date begin with the day, or rather with the recording."""
-    return len(times) > 1 and times[0] > abs(times[1] - times[0]) > 0 and times[0] >= 60
+    return len(times) > 1 and times[0] >= 60 and bool(times[0] > np.median(np.abs(np.diff(times))))
 
 
 def _tell_lines(path: Path, passed: Pass, notes: list[str]) -> None:
@@ -447,6 +451,16 @@ def _tell_lines(path: Path, passed: Pass, notes: list[str]) -> None:
             f"{path}: line {bad.first}: '{bad.words}' is no row, as are {bad.count} of {rows + bad.count} lines: "
             f"{wanted}; mend the file, or say how to read it with --time-format or --layout"
         )
+    last = int(passed.lines.values()[-1]) if rows else 0
+    between = sum(number < last for number in passed.remarks.numbers)
+    if between > max(BAD_LINES, REMARKS_SHARE * rows) or (passed.remarks.count and not rows):
+        raise RecordingError(
+            f"{path}: line {passed.remarks.first}: '{passed.remarks.words}' is no row, as are {between} more lines "
+            f"among {rows} rows: it has a single cell; leave such lines out, or give another separator in a layout"
+        )
+    if passed.remarks.count:
+        more = f", and {passed.remarks.count - 1} more" if passed.remarks.count > 1 else ""
+        notes.append(f"line {passed.remarks.first}{more}: a remark, left out: '{passed.remarks.words}'")
     if bad.count:
         more = f", and {bad.count - 1} more" if bad.count > 1 else ""
         notes.append(f"line {bad.first}{more}: no row, left out: '{bad.words}'")
@@ -550,8 +564,9 @@ def _refuse_machines(path: Path, plan: Plan, passed: Pass, table: axis.Table) ->
         apart = all((steps > 0).all() or (steps < 0).all() for steps in own)
         if apart and (not running or turns >= 0.4) and len(times) > 2 * len(machines):
             raise RecordingError(
-                f"{path}: rows of {len(machines)} machines, told apart by '{name}' ({', '.join(machines[:4])}"
-                f"{' …' * (len(machines) > 4)}); pass --group {name}={machines[0]} for one, or --group {name} for all"
+                f"{path}: rows of {len(machines)} machines, told apart by '{name}' ({shorten(machines[:4])}"
+                f"{' …' * (len(machines) > 4)}); pass --group {quote(f'{name}={machines[0]}')} for one, or --group "
+                f"{quote(name)} for all"
             )
 
 

@@ -200,15 +200,24 @@ class WordColumn:
 class Bad:
     """Lines that are no rows."""
 
-    count: int = 0
-    first: int = 0
+    numbers: list[int] = field(default_factory=list)
     words: str = ""
+    """The first of them."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.numbers)
+
+    @property
+    def first(self) -> int:
+        """The number of the first."""
+        return self.numbers[0]
 
     def add(self, number: int, words: str) -> None:
         """Count one."""
-        if not self.count:
-            self.first, self.words = number, words
-        self.count += 1
+        self.words = self.words or words
+        self.numbers.append(number)
 
 
 @dataclass
@@ -230,6 +239,8 @@ class Pass:
     passed_over: int = 0
     """Rows of other machines."""
     bad: Bad = field(default_factory=Bad)
+    remarks: Bad = field(default_factory=Bad)
+    """Lines of words between rows of cells, or after them."""
     short: Bad = field(default_factory=Bad)
     again: Bad = field(default_factory=Bad)
     """Lines of names that came again."""
@@ -331,8 +342,8 @@ class Pass:
     def _labels_of(self, columns: list[Any]) -> list[Any]:
         if len(self.plan.roles.time) == 1:
             return columns[self.plan.roles.time[0]]  # type: ignore[no-any-return]
-        day, clock = (columns[i] for i in self.plan.roles.time)
-        return [f"{a} {b}".strip() for a, b in zip(map(str.strip, map(str, day)), map(str.strip, map(str, clock)))]
+        parts = [[str(cell).strip() for cell in columns[i]] for i in self.plan.roles.time]
+        return [" ".join(cells).strip() for cells in zip(*parts)]
 
     def _label(self, cell: Any, lines: np.ndarray, i: int) -> bool:
         text = "" if cell is None else str(cell)
@@ -450,11 +461,11 @@ class _Cutter:
                 self._found.again.add(number, "the header again")
                 continue
             if len(cells) != width:
-                if not 2 <= len(cells) < width:
-                    self._found.bad.add(number, shown(line, 60))
-                    continue
-                if not ended:
+                if len(cells) < width and not ended:
                     self._found.torn.add(number, shown(line, 60))
+                    continue
+                if not 2 <= len(cells) < width:
+                    (self._found.remarks if len(cells) == 1 else self._found.bad).add(number, shown(line, 60))
                     continue
                 self._found.short.add(number, shown(line, 60))
                 cells += [""] * (width - len(cells))

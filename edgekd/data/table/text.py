@@ -7,11 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, zip_longest
 from pathlib import Path
 
 from edgekd.data.table.numbers import suffix_of
-from edgekd.data.table.times import is_label
+from edgekd.data.table.times import is_epoch, is_label
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.runtime.layout import Layout
 from edgekd.runtime.sources import NoSample
@@ -33,9 +33,8 @@ _ODD = re.compile(r"\w[\u2013-\u2122\u2026]\w|\bø[CF]\b")
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.I)
 _BASE = (
     r"(?:°\s?[CFKR]?|deg\s?[CFK]?|ohm|Ω|[munµμkMGTdchp]?(?:m|g|s|A|V|W|Hz|Pa|bar|J|N|Nm|l|L|Wh|VA|VAh|var|varh|S|F|H|T|"
-    r"eV|mol|rad|B|dB|b|t|Ah|C|K|Vs|psi|lx|lm|cd|Bq|Sv)|%(?:\s?RH|\s?rel)?|rpm|RPM|U|h|min|d|yr?|ppm|ppb|inch|in|ft|gal|"
-    r"lbs?|mi|mph|psi[ag]?|barg|bara|mmHg|inHg|mH2O|VDC|VAC|kn|NTU|pH|Nm3|Nl|pcs|count|counts|lux|1|EUR|cfm|gpm|scfm|dBA|"
-    r"dBm|TS|RN)"
+    r"eV|mol|rad|B|dB|b|t|Ah|C|K|Vs|psi|lx|lm|cd|Bq|Sv)|%(?:\s?RH|\s?rel)?|rpm|RPM|[munµμ]?secs?|U|h|min|d|yr?|ppm|ppb|inch|in|ft|gal|"
+    r"lbs?|mi|mph|psi[ag]?|barg|bara|mmHg|inHg|mH2O|VDC|VAC|kn|NTU|pH|Nm3|Nl|pcs|count|counts|lux|1|EUR|cfm|gpm|scfm|dBA|dBm|TS|RN)"
 )
 _UNIT = re.compile(
     rf"[\[(]?{_BASE}(?:[²³23]|\^?-?[1-4])?(?:\s?[/·*. ]\s?{_BASE}(?:[²³23]|\^?-?[1-4])?)*[\])]?|-+|n/?a|"
@@ -184,6 +183,8 @@ def find(path: Path, head: Sequence[Line], told: Layout, encoding: str) -> Found
     )
     layout = replace(told, encoding=encoding)
     form = told.form or _form(head)
+    if form == "table" and head[0].text.strip()[:1] == "{":
+        raise RecordingError(f"{path}: one JSON document; write each sample as an object of its own, one a line")
     if form != "table":
         return Found(replace(layout, form=form), notes=tuple(notes))
     return _table(path, head, replace(layout, form="table"), notes)
@@ -193,7 +194,7 @@ def _form(head: Sequence[Line]) -> str:
     lines = [line.text.strip() for line in head]
     said = [line for line in lines[len(lines) // 3 :] if not line.startswith(COMMENTS)][:50] or lines[-1:]
     share = lambda holds: sum(map(holds, said)) >= 0.9 * len(said)  # noqa: E731
-    if share(lambda line: line[:1] in "{[" and _is_json(line)):
+    if share(lambda line: _is_json(line if line[:1] in "{[" else line[line.find("{") :])):
         return "json"
     if share(lambda line: "=" in line and line_protocol(line) is not None):
         return "line protocol"
@@ -204,7 +205,7 @@ def _form(head: Sequence[Line]) -> str:
 
 def _is_json(line: str) -> bool:
     try:
-        return isinstance(json.loads(line.rstrip(",")), (dict, list))
+        return line[:1] in "{[" and isinstance(json.loads(line.rstrip(",")), (dict, list))
     except (ValueError, RecursionError):
         return False
 
@@ -240,8 +241,7 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
         raise RecordingError(f"{path}: nothing but comments; a recording needs a header and at least one row")
     told = layout.separator or (told_line[1] if told_line and told_line[1] in SEPARATORS else "")
     separator, rows, _ = _separated(said, told)
-    widths = Counter(len(row) for row in rows[len(rows) // 3 :])
-    width = max(widths, key=lambda w: (widths[w], w))
+    width = max(_width(rows[len(rows) // 3 :]), _width(rows), key=lambda w: w > 1)
     layout = replace(layout, separator=separator, comment=comment)
     if layout.names:
         return Found(
@@ -284,7 +284,8 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
     if note:
         notes.append(note)
     if len(names) == width - 1 and not all(row[-1] == "" for row in rows[at:] if len(row) == width):
-        if is_label(names[0]) or any("time" in name.lower() or "date" in name.lower() for name in names):
+        clocks = [i for i, name in enumerate(names) if "time" in name.lower() or "date" in name.lower()]
+        if is_label(names[0]) or not all(is_label(rows[at][i + 1]) for i in clocks):
             raise RecordingError(
                 f"{path}: line {said[at].number} has {width} cells, the header {len(names)} names; name each column, "
                 f"or give another separator than '{separator}' in a layout"
@@ -333,7 +334,7 @@ def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]], 
         rows = [cells_in(line.text, separator) for line in lines]
         below = rows[min(len(rows) // 3, 30) :][:300]
         widths = Counter(map(len, below))
-        width = max(widths, key=lambda w: (widths[w], w))
+        width = _width(below)
         cells = [cell for row in below if len(row) == width for cell in row]
         meaning = sum(map(means_something, cells)) / max(1, len(cells))
         fits = (widths[width] + sum(count for w, count in widths.items() if 1 < w < width) / 2) / len(below)
@@ -349,9 +350,18 @@ def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]], 
     return best, tried[best][1], tried[best][0]
 
 
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    """The usual number of cells; lines of one are remarks, or a footer, where others are no rarity."""
+    widths = Counter(map(len, rows))
+    several = Counter({width: count for width, count in widths.items() if width > 1})
+    widths = several if several.total() >= 0.1 * len(rows) else widths
+    return max(widths, key=lambda w: (widths[w], w))
+
+
 def _first_row(rows: list[list[str]], width: int) -> int | None:
     """The first line that is a row: most cells are what those below in their columns are."""
-    below = [row for row in rows[len(rows) // 3 :] if len(row) == width] or rows[-1:]
+    below = [row for row in rows if len(row) == width]
+    below = below[len(below) // 3 :] or rows[-1:]
     kinds = []
     for column in zip(*below):
         filled = [cell for cell in column if cell.lower() not in MISSING]
@@ -361,7 +371,7 @@ def _first_row(rows: list[list[str]], width: int) -> int | None:
     if not any(kinds):
         return None
     for i, row in enumerate(rows):
-        if not (2 <= len(row) <= width or len(row) == width):
+        if not width <= 2 * len(row) <= 2 * width:
             continue
         asked = [(kind, cell) for kind, cell in zip(kinds, row) if kind]
         fits = [is_label(cell) if kind == "time" else suffix_of(cell) is not None for kind, cell in asked]
@@ -386,8 +396,15 @@ def _block(rows: list[list[str]], at: int, width: int) -> list[list[str]]:
         while filled and filled[-1] == "":
             filled = filled[:-1]
         if not filled or len(row) > width or (len(row) < width - 1 and len(filled) < width - 1):
-            if not block and filled and len(row) < width and width - len(row) <= 2 and len(row) > 1:
+            if (
+                not block
+                and width <= 2 * len(filled) <= 2 * width
+                and len(row) > 1
+                and not any(map(number_or_time, filled))
+            ):
                 return [row]
+            if not block and 2 * len(filled) < width:
+                continue  # remarks between the names and the rows
             break
         block.insert(0, row)
     return block
@@ -398,8 +415,10 @@ def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
     headers: list[list[str]] = []
     units = [""] * len(block[0])
     for row in block:
-        filled = [cell for cell in row if cell]
-        if headers and sum(_UNIT.fullmatch(cell) is not None for cell in filled) > 0.6 * len(filled):
+        above = headers[-1] if headers else []
+        filled = [cell for cell, name in zip_longest(row, above, fillvalue="") if cell and cell.lower() != name.lower()]
+        told = re.fullmatch("units?:?", row[0], re.I) is not None
+        if headers and (told or sum(_UNIT.fullmatch(cell) is not None for cell in filled) > 0.6 * len(filled)):
             units = [cell.strip("[]()") if cell.strip("-") else "" for cell in row]
         elif not (headers and all(cell.lower() in _KINDS for cell in filled)):
             headers.append(row)
@@ -439,6 +458,8 @@ def _made_up(rows: list[list[str]], width: int) -> list[str]:
     """Names for columns that have none: time, s1, s2 …"""
     row = next((row for row in rows if len(row) == width), rows[0])
     time = next((i for i, cell in enumerate(row) if is_label(cell)), None) if width > 1 else None
+    if time is None and width > 1 and is_epoch([row[0] for row in rows if len(row) == width]):
+        time = 0
     names = [f"s{i}" for i in range(1, width + (time is None))]
     return names if time is None else [*names[:time], "time", *names[time:]]
 

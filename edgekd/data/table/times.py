@@ -26,7 +26,7 @@ _CLOCK = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)? ?[AaPp][Mm]")
 _UNIT = re.compile(
     r"(?:[_\s([.-]|^)(ms|msec|millis(?:econds)?|us|µs|ns|min|minutes?|hours?|hrs?|h|days?|d)[])]?$", re.I
 )
-SCALES = {"m": "ms", "u": "us", "µ": "us", "n": "ns"}
+SCALES = {"m": "ms", "u": "us", "µ": "us", "n": "ns", "h": "h", "d": "d"}
 FIRST_S, LAST_S = 1e8, 4.2e9  # 1973 and 2103: numbers between them count seconds since 1970
 
 
@@ -72,15 +72,19 @@ def is_label(text: str) -> bool:
     return True
 
 
+def is_epoch(cells: Sequence[str]) -> bool:
+    """Whether these count seconds or milliseconds since 1970, with no name to say so: of this century, and forward."""
+    numbers = np.array([np.nan if (number := _float(cell)) is None else number for cell in cells])
+    scale = 1e3 if len(numbers) and numbers[0] > LAST_S else 1.0
+    return (
+        bool(((numbers > 1e9 * scale) & (numbers < LAST_S * scale)).all() and (np.diff(numbers) >= 0).all())
+        and len(set(cells)) > 1
+    )
+
+
 def has_date(time_format: str) -> bool:
     """Whether its labels say a day."""
     return time_format != "elapsed" and ("%" not in time_format or "d" in re.findall("%([a-zA-Z])", time_format))
-
-
-def unusable(name: str) -> bool:
-    """Whether a name says a unit of time in which a layout cannot count."""
-    found = _UNIT.search(name)
-    return found is not None and found[1][0].lower() in "mhd" and not found[1].lower().startswith(("ms", "milli"))
 
 
 def _proposed(label: str) -> list[str]:
@@ -171,5 +175,5 @@ def _numbered(labels: Sequence[str], numbers: np.ndarray, name: str) -> list[str
         if low <= numbers.min() and numbers.max() <= high and (fine or (named and float(np.median(steps)) <= 1)):
             return [word]
     found = _UNIT.search(name)
-    unit = SCALES.get(found[1][0].lower()) if found and not unusable(name) else None
-    return [unit or "elapsed"]
+    word = found[1].lower() if found else ""
+    return ["min" if word.startswith("min") else SCALES.get(word[:1], "elapsed")]
