@@ -35,14 +35,14 @@ def cells_of(text: str, layout: Layout, knows: Knows) -> Cells:
     text = NOISE.sub("", text).strip(" \r\n" if layout.separator else None)
     form = layout.form
     if form == "json" or (not form and text[:1] in ("{", "[")):
-        before, brace, inner = text.partition("{")  # `mosquitto_sub -v` writes the topic before the message
-        named = before and brace and before[0] != "[" and _json(brace + inner)
-        return {"topic": before.rstrip("= ").rpartition(" ")[2]} | named if isinstance(named, dict) else _json(text)
+        topic, brace, inner = text.partition("{")  # `mosquitto_sub -v` writes the topic before the message
+        found = _json(brace + inner) if topic and brace and topic[0] != "[" else _json(text)
+        return {"topic": topic.rstrip("= ").rpartition(" ")[2], **found} if topic and isinstance(found, dict) else found
     if form in ("", "line protocol", "pairs") and ("=" in text or ":" in text):
         for named in (line_protocol, pairs):
-            found = named(text)
-            if found and (form or knows(found)):
-                return found
+            told = named(text)
+            if told and (form or knows(told)):
+                return told
     if form in ("line protocol", "pairs"):
         raise NoSample(f"no {'NAME=VALUE' if form == 'pairs' else 'line of the line protocol'}")
     if not layout.separator and _SDI_12.fullmatch(text):
