@@ -12,7 +12,7 @@ from edgekd.runtime.errors import EdgeKDError, MissingExtra
 
 VERBS = {
     "simulate": "Write a recording of a simulated plant with labeled faults.",
-    "look": "Say what a file holds and how it was read.",
+    "look": "Say what is read of a file, and what is wrong with it.",
     "distill": "Train a teacher and distill it into a small student.",
     "evaluate": "Measure a student or an exported file on a labeled recording.",
     "export": "Turn a student into one self-describing file.",

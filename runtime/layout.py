@@ -94,7 +94,7 @@ class Layout:
     """Units that stand behind the numbers."""
     difference: Annotated[tuple[str, ...], *_Names, read.OPTIONAL] = ()
     """NAME or NAME:MODULUS: sensors that count up; the step from the sample before is taken in their place."""
-    resample: Annotated[str, _one_of, RULES, read.OPTIONAL] = ""
+    resample: Annotated[Literal["", "mean", "last"], _one_of, RULES, read.OPTIONAL] = ""
     """Rows do not come at the model's period: what becomes of those that share one."""
     checksum: Annotated[bool, read.flag, read.OPTIONAL] = False
     """Each line ends in * and two hexadecimal digits, the XOR of what stands before (after a leading $)."""

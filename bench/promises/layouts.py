@@ -72,7 +72,16 @@ TIMES: dict[str, Callable[[dt.datetime, dt.datetime], str]] = {
     "none": lambda m, begin: "",
 }
 DATELESS = ("elapsed s", "elapsed h:m:s", "time of day", "none")
-FINE = ("iso milliseconds", "comma milliseconds", "d.m.Y milliseconds", "epoch s", "epoch ms", "epoch us", "epoch ns", "elapsed s")
+FINE = (
+    "iso milliseconds",
+    "comma milliseconds",
+    "d.m.Y milliseconds",
+    "epoch s",
+    "epoch ms",
+    "epoch us",
+    "epoch ns",
+    "elapsed s",
+)
 AXES: dict[str, tuple[Any, ...]] = {
     "form": ("table",) * 12 + ("long", "jsonl", "array", "line protocol", "nested"),
     "separator": (",", ",", ";", "\t", "|", " "),
@@ -93,7 +102,18 @@ AXES: dict[str, tuple[Any, ...]] = {
     "period_s": (0.1, 1.0, 1.0, 10.0, 60.0, 300.0, 3600.0),
     "order": ("", "", "", "newest first", "shuffled", "twice", "gap"),
     "missing": ("", "", "", "NA", "-", "?", "Bad", "ERR", "-9999", "Sensor fault"),
-    "numbers": ("two", "two", "whole", "exponent", "plus", "unicode minus", "thousands", "thousands blank", "unit", "wide"),
+    "numbers": (
+        "two",
+        "two",
+        "whole",
+        "exponent",
+        "plus",
+        "unicode minus",
+        "thousands",
+        "thousands blank",
+        "unit",
+        "wide",
+    ),
     "extra": ("", "", "", "switch", "words", "machine", "empty", "zeros"),
     "padded": (False, False, False, True),
     "blank lines": (False, False, False, True),
@@ -226,15 +246,32 @@ def _ordered(a: dict[str, Any], rng: random.Random, rows: list[list[str]]) -> li
 
 
 def _extra(a: dict[str, Any], i: int) -> list[str]:
-    cells = {"switch": ["ON", "OFF"][i // 5 % 2], "words": ["RUN", "IDLE", "CLEAN"][i // 7 % 3], "machine": "P-101", "empty": "", "zeros": "01"[i // 6 % 2]}
+    cells = {
+        "switch": ["ON", "OFF"][i // 5 % 2],
+        "words": ["RUN", "IDLE", "CLEAN"][i // 7 % 3],
+        "machine": "P-101",
+        "empty": "",
+        "zeros": "01"[i // 6 % 2],
+    }
     return [cells[a["extra"]]] if a["extra"] else []
 
 
-def _table(a: dict[str, Any], rng: random.Random, names: list[str], rows: list[list[str]], unit: str) -> tuple[str, tuple[str, ...] | None] | None:
+def _table(
+    a: dict[str, Any], rng: random.Random, names: list[str], rows: list[list[str]], unit: str
+) -> tuple[str, tuple[str, ...] | None] | None:
     separator, quoted = a["separator"], a["quoted"]
     cells = [cell for row in rows for cell in row]
     needs = any(separator in cell for cell in cells) or (separator == " " and any(" " in name for name in names))
-    if separator == " " and (needs or a["missing"] in ("Sensor fault",) or a["extra"] == "empty" or a["header"] in ("units row", "two lines", "units in names") or a["index"] == "unnamed" or a["trailing"] or a["before"] == "preamble" or a["after"] == "footer"):
+    if separator == " " and (
+        needs
+        or a["missing"] in ("Sensor fault",)
+        or a["extra"] == "empty"
+        or a["header"] in ("units row", "two lines", "units in names")
+        or a["index"] == "unnamed"
+        or a["trailing"]
+        or a["before"] == "preamble"
+        or a["after"] == "footer"
+    ):
         return None
     quoted = quoted or needs
     timed = a["time"] != "none"
@@ -251,7 +288,12 @@ def _table(a: dict[str, Any], rng: random.Random, names: list[str], rows: list[l
     left: list[str] = [a["time name"]] if timed else []
     if not timed:
         rows = [row[1:] for row in rows]
-    if timed and a["split"] and all(row[0].count(" ") == 1 and row[0].split(" ")[1].count(":") for row in rows) and "UTC" not in rows[0][0]:
+    if (
+        timed
+        and a["split"]
+        and all(row[0].count(" ") == 1 and row[0].split(" ")[1].count(":") for row in rows)
+        and "UTC" not in rows[0][0]
+    ):
         rows = [[*row[0].split(" "), *row[1:]] for row in rows]
         left = rng.choice([["Date", "Time"], ["Datum", "Uhrzeit"], ["date", "time"]])
     if a["index"]:
@@ -275,14 +317,28 @@ def _table(a: dict[str, Any], rng: random.Random, names: list[str], rows: list[l
     if a["header"] == "again":
         lines.insert(len(lines) // 2, head)
     if a["trailing"]:
-        lines = [row if a["trailing"] == "rows" and row in (head, *above) and a["header"] != "none" else [*row, ""] for row in lines]
-    dress = (lambda cell: f'"{cell}"') if quoted else (lambda cell: f" {cell}" if a["padded"] and separator not in "\t " else cell)
+        lines = [
+            row if a["trailing"] == "rows" and row in (head, *above) and a["header"] != "none" else [*row, ""]
+            for row in lines
+        ]
+    dress = (
+        (lambda cell: f'"{cell}"')
+        if quoted
+        else (lambda cell: f" {cell}" if a["padded"] and separator not in "\t " else cell)
+    )
     texts = [separator.join(map(dress, row)) for row in lines]
     if a["blank lines"]:
         texts = [text for line in texts for text in (line, "")]
     end = a["end"]
-    before = {"comments": f"# logger DL-16{end}# serial 0001{end}", "preamble": f"Device: Logger 16{end}Serial: 0001{end}{end}", "sep": f"sep={separator}{end}"}
-    after = {"footer": f"Total{separator * 2}{end}EOF{end}", "torn": separator.join(map(dress, lines[-1][: max(1, len(lines[-1]) // 2)]))}
+    before = {
+        "comments": f"# logger DL-16{end}# serial 0001{end}",
+        "preamble": f"Device: Logger 16{end}Serial: 0001{end}{end}",
+        "sep": f"sep={separator}{end}",
+    }
+    after = {
+        "footer": f"Total{separator * 2}{end}EOF{end}",
+        "torn": separator.join(map(dress, lines[-1][: max(1, len(lines[-1]) // 2)])),
+    }
     if a["before"] == "sep" and separator == " ":
         return None
     if len(lines[-1]) < 4 and a["after"]:
@@ -290,30 +346,49 @@ def _table(a: dict[str, Any], rng: random.Random, names: list[str], rows: list[l
     return before.get(a["before"], "") + "".join(text + end for text in texts) + after.get(a["after"], ""), sensors
 
 
-def _lines(a: dict[str, Any], rng: random.Random, names: list[str], rows: list[list[str]], unit: str) -> tuple[str, tuple[str, ...] | None] | None:
+def _lines(
+    a: dict[str, Any], rng: random.Random, names: list[str], rows: list[list[str]], unit: str
+) -> tuple[str, tuple[str, ...] | None] | None:
     plain = [name.replace(" ", "_").replace("°", "") for name in names]
     form = a["form"]
     if form == "long":
         if a["time"] == "none" or a["order"] == "twice":
             return None
         separator = ";" if a["separator"] == " " else a["separator"]
-        lines = [["time", "tag", "value"]] + [[row[0], name, cell] for row in rows for name, cell in zip(names, row[1:])]
+        lines = [["time", "tag", "value"]] + [
+            [row[0], name, cell] for row in rows for name, cell in zip(names, row[1:])
+        ]
         quoted = any(separator in cell for row in lines for cell in row)
-        return "".join(separator.join(f'"{cell}"' if quoted else cell for cell in row) + a["end"] for row in lines), tuple(names)
-    if unit or a["decimal"] == "," or a["numbers"] in ("thousands", "thousands blank", "plus", "unicode minus") or a["time"] == "none":
+        return "".join(
+            separator.join(f'"{cell}"' if quoted else cell for cell in row) + a["end"] for row in lines
+        ), tuple(names)
+    if (
+        unit
+        or a["decimal"] == ","
+        or a["numbers"] in ("thousands", "thousands blank", "plus", "unicode minus")
+        or a["time"] == "none"
+    ):
         return None
+
     def value(cell: str) -> Any:
         try:
             return float(cell)
         except ValueError:
             return cell if a["missing"] else None
+
     if form == "line protocol":
         if not a["time"].startswith("epoch ") or a["missing"] not in ("", "-9999"):
             return None
-        moments = [round(float(row[0]) * {"epoch s": 1e9, "epoch ms": 1e6, "epoch us": 1e3, "epoch ns": 1.0}[a["time"]]) for row in rows]
+        moments = [
+            round(float(row[0]) * {"epoch s": 1e9, "epoch ms": 1e6, "epoch us": 1e3, "epoch ns": 1.0}[a["time"]])
+            for row in rows
+        ]
         if a["time"] == "epoch ns":
             moments = [int(row[0]) for row in rows]
-        return "".join(f"pump,host=gw1 {','.join(f'{n}={c}' for n, c in zip(plain, row[1:]))} {at}{a['end']}" for at, row in zip(moments, rows)), tuple(plain)
+        return "".join(
+            f"pump,host=gw1 {','.join(f'{n}={c}' for n, c in zip(plain, row[1:]))} {at}{a['end']}"
+            for at, row in zip(moments, rows)
+        ), tuple(plain)
     flat = [{"time": row[0], **{name: value(cell) for name, cell in zip(names, row[1:])}} for row in rows]
     if form == "array":
         return json.dumps(flat), tuple(names)
@@ -323,7 +398,7 @@ def _lines(a: dict[str, Any], rng: random.Random, names: list[str], rows: list[l
 
 
 def verdict(case: Case, folder: Path) -> tuple[str, str]:
-    """"equal", "refused", "said" (it differs, and a note says so) or "wrong", and why."""
+    """ "equal", "refused", "said" (it differs, and a note says so) or "wrong", and why."""
     path = folder / case.name
     path.write_bytes(case.content)
     try:
@@ -331,7 +406,7 @@ def verdict(case: Case, folder: Path) -> tuple[str, str]:
     except EdgeKDError as error:
         words = str(error)
         return ("refused" if "--" in words or "layout" in words or "export it" in words else "wrong"), words
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return "wrong", f"{type(error).__name__}: {error}"
     finally:
         path.unlink()
@@ -339,8 +414,10 @@ def verdict(case: Case, folder: Path) -> tuple[str, str]:
     wrong = _difference(case, found)
     if not wrong:
         return "equal", notes
-    told = ("--time-format" in notes and wrong.startswith("start")) or "left out" in notes and "column" in notes and wrong.startswith("sensors")
-    told = told or "decimal comma" in notes or "no header" in notes and wrong.startswith(("sensors", "shape"))
+    told = ("--time-format" in notes and wrong.startswith("start")) or (
+        "left out" in notes and "column" in notes and wrong.startswith("sensors")
+    )
+    told = told or "decimal comma" in notes or ("no header" in notes and wrong.startswith(("sensors", "shape")))
     told = told or "--resample" in notes or ("no header" in notes and "no timestamps" in notes)
     return ("said" if told else "wrong"), f"{wrong}; {notes}"
 
@@ -360,7 +437,9 @@ def _difference(case: Case, found: Any) -> str:
     if abs(found.period_s - case.period_s) > 1e-3 * case.period_s:
         return f"period {found.period_s} for {case.period_s}"
     start = found.times_s[0] if found.dated else None
-    if (start is None) != (case.start is None) or (start is not None and case.start is not None and abs(start - case.start) > 0.01):
+    if (start is None) != (case.start is None) or (
+        start is not None and case.start is not None and abs(start - case.start) > 0.01
+    ):
         return f"start {start} for {case.start}"
     return ""
 

@@ -154,7 +154,7 @@ def _fidelity(path: Path, recording: Recording, found: ModelScores, one_stream: 
 
     from edgekd.checkpoint import Checkpoint
     from edgekd.evaluation.fidelity import fidelity
-    from edgekd.evaluation.score_model import reading_for, score_model
+    from edgekd.evaluation.score_model import score_model
 
     normal = Checkpoint.load(path).normal_scores.numpy()
     taught = score_model(path, recording, one_stream=one_stream)

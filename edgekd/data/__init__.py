@@ -9,4 +9,14 @@ from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
 from edgekd.data.save import save
 
-__all__ = ["FORMATS", "Reading", "Recording", "constant_sensors", "load", "look", "require_length", "require_same_sensors", "save"]
+__all__ = [
+    "FORMATS",
+    "Reading",
+    "Recording",
+    "constant_sensors",
+    "load",
+    "look",
+    "require_length",
+    "require_same_sensors",
+    "save",
+]

@@ -9,15 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekd.data import nab, npz, parquet_file, skab, smd, table_file, telemanom, ucr
 from edgekd.data import mnist as idx
+from edgekd.data import nab, npz, parquet_file, skab, smd, table_file, telemanom, ucr
 from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
 from edgekd.data.request import PARTS, Request, shorten
 from edgekd.runtime.errors import RecordingError, UsageError
 
-
-TABLE_ONLY = ("time_format", "timezone", "sensors", "ignore", "missing", "difference", "only", "group", "resample", "layout")
+TABLE_ONLY = (
+    "time_format",
+    "timezone",
+    "sensors",
+    "ignore",
+    "missing",
+    "difference",
+    "only",
+    "group",
+    "resample",
+    "layout",
+)
 
 
 @dataclass(frozen=True)
@@ -45,14 +55,25 @@ FORMATS: dict[str, Format] = {
     "nab": Format(nab.matches, nab.load, "NAB.npz"),
     **{name: Format(idx.matches, idx.loader(name), "train-images-idx3-ubyte[.gz] and its like") for name in idx.NAMES},
     "parquet": Format(parquet_file.matches, parquet_file.load, "*.parquet", any_name=True, look=parquet_file.look),
-    "csv": Format(table_file.matches, table_file.load, "a table, or lines with names, of any name", any_name=True, look=table_file.look),
+    "csv": Format(
+        table_file.matches,
+        table_file.load,
+        "a table, or lines with names, of any name",
+        any_name=True,
+        look=table_file.look,
+    ),
 }
 """`asd`, `smap`, `msl` are no formats of their own: the Application Server Dataset has the layout of smd, the
 spacecraft that of telemanom."""
 
 
 def load(
-    spec: str | os.PathLike[str], part: str | None = None, *, format: str | None = None, item: str | None = None, **how: Any
+    spec: str | os.PathLike[str],
+    part: str | None = None,
+    *,
+    format: str | None = None,
+    item: str | None = None,
+    **how: Any,
 ) -> Recording:
     """Read a recording.
 
@@ -64,7 +85,8 @@ def load(
         format: a key of FORMATS, instead of what the file looks like; the same as `FORMAT:` in `spec`.
         item: machine, channel, series, run; the same as `#ITEM` in `spec`.
         how: how a table is to be read, the fields of `edgekd.data.request.Request`: period_s, time_column,
-            label_column, time_format, timezone, sensors, ignore, missing, difference, only, group, resample, layout, like.
+            label_column, time_format, timezone, sensors, ignore, missing, difference, only, group, resample, layout,
+            like.
 
     Raises RecordingError in one line: what is wrong, where, and what to do.
     """
@@ -72,9 +94,7 @@ def load(
     return FORMATS[name].load(request)
 
 
-def look(
-    spec: str | os.PathLike[str], *, format: str | None = None, item: str | None = None, **how: Any
-) -> Reading:
+def look(spec: str | os.PathLike[str], *, format: str | None = None, item: str | None = None, **how: Any) -> Reading:
     """What a table holds, as it was read; the arguments are those of `load`.
 
     Raises RecordingError, also for a collection, of which there is nothing to find out.
@@ -138,7 +158,9 @@ def detect(path: Path) -> str:
         return name
     if path.is_dir():
         looked_for = "; ".join(f"{name}: {kind.looks_for}" for name, kind in FORMATS.items() if not kind.any_name)
-        tables = [p.name for p in sorted(path.iterdir()) if p.suffix.lower() in table_file.SUFFIXES or parquet_file.matches(p)]
+        tables = [
+            p.name for p in sorted(path.iterdir()) if p.suffix.lower() in table_file.SUFFIXES or parquet_file.matches(p)
+        ]
         advice = f"name one of its files, {shorten(tables)}" if tables else "name another folder, or a file"
         raise RecordingError(f"{path}: nothing known in this folder ({looked_for}); {advice}")
     if path.suffix == ".npz":

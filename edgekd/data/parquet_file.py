@@ -10,6 +10,7 @@ import numpy as np
 from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
 from edgekd.data.request import Request
+from edgekd.data.suspects import recording_of
 from edgekd.data.table.read import plan_of, reading_of, told_of
 from edgekd.data.table.rows import Pass
 from edgekd.data.table.text import HEAD_LINES, Found
@@ -30,7 +31,7 @@ def load(request: Request) -> Recording:
 
     Raises RecordingError naming what cannot be used.
     """
-    return entity_of(request, look(request).recording())
+    return entity_of(request, recording_of(look(request)))
 
 
 def look(request: Request) -> Reading:
@@ -65,10 +66,18 @@ def _column(column: Any) -> np.ndarray:
     import pyarrow as pa
 
     kind = column.type
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
+    if (
+        pa.types.is_floating(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_decimal(kind)
+    ):
         return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
     if pa.types.is_timestamp(kind):
-        return np.array([None if at is None else at.isoformat() for at in column.cast(pa.timestamp("us", kind.tz)).to_pylist()], object)
+        return np.array(
+            [None if at is None else at.isoformat() for at in column.cast(pa.timestamp("us", kind.tz)).to_pylist()],
+            object,
+        )
     return np.array([None if value is None else str(value) for value in column.to_pylist()], object)
 
 
@@ -76,4 +85,6 @@ def _texts(column: np.ndarray) -> list[Any]:
     """Cells as a table of text would have them."""
     if column.dtype == object:
         return column.tolist()  # type: ignore[no-any-return]
-    return ["" if value != value else str(int(value)) if value == int(value) else repr(value) for value in column.tolist()]
+    return [
+        "" if value != value else str(int(value)) if value == int(value) else repr(value) for value in column.tolist()
+    ]

@@ -109,7 +109,8 @@ def _write_parquet(recording: Recording, path: Path, time_name: str) -> None:
     if len(recording.starts) > 1:
         columns[ENTITY_NAME] = pa.array(_entity_of_rows(recording))
     columns |= {
-        name: pa.array(np.ascontiguousarray(recording.values[:, i]), from_pandas=True) for i, name in enumerate(recording.sensors)
+        name: pa.array(np.ascontiguousarray(recording.values[:, i]), from_pandas=True)
+        for i, name in enumerate(recording.sensors)
     }
     if recording.labels is not None:
         columns[LABEL_NAME] = pa.array(recording.labels)

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
 from edgekd.data.request import Request, pick
+from edgekd.data.suspects import recording_of
 from edgekd.data.table.read import read
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".log", ".xlsx", ".json", ".jsonl", ".gz", ".zip")
@@ -29,7 +30,8 @@ def look(request: Request) -> Reading:
 
 def load(request: Request, ignore: Sequence[str] = (), keep_rows: bool = False) -> Recording:
     """All rows of a file, whatever part is asked for; see `read`."""
-    return entity_of(request, read(request, ignore, keep_rows).recording())
+    reading = read(request, ignore, keep_rows)
+    return entity_of(request, reading.recording() if keep_rows else recording_of(reading))
 
 
 def entity_of(request: Request, whole: Recording) -> Recording:

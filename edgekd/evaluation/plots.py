@@ -74,8 +74,8 @@ def plot_scores(
     if contributions is not None:
         _draw_contributions(axes[2], recording, samples, scores, contributions, threshold)
     _time_axis(axes[0], axes[-1], recording)
-    axes[0].set_title(_short(title, TITLE), loc="left", fontsize=12, color=INK, y=1.0, pad=24)
-    _write(figure, path)
+    axes[0].set_title(short(title, TITLE), loc="left", fontsize=12, color=INK, y=1.0, pad=24)
+    write(figure, path)
 
 
 def _panels(heights: list[float]) -> tuple[Figure, np.ndarray]:
@@ -196,7 +196,7 @@ def _draw_contributions(
         vmax=min(1.0, largest) if threshold > 0 and largest > 0 else None,
         extent=(0, len(recording), len(order) - 0.5, -0.5),
     )
-    ax.set_yticks(range(len(order)), [_short(recording.sensors[i]) for i in order], fontsize=8, color=INK)
+    ax.set_yticks(range(len(order)), [short(recording.sensors[i]) for i in order], fontsize=8, color=INK)
     ax.tick_params(axis="y", length=0)
     bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.008, 0, 0.009, 1)), extend="max" if largest > 1 else "neither")
     bar.set_label("contribution /\nthreshold" if threshold > 0 else "contribution", fontsize=8, color=INK)
@@ -204,7 +204,8 @@ def _draw_contributions(
     bar.outline.set_visible(False)  # type: ignore[operator]
 
 
-def _short(name: str, limit: int = 20) -> str:
+def short(name: str, limit: int = 20) -> str:
+    """A name cut to so many characters."""
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
@@ -244,23 +245,26 @@ def _time_axis(upper: Axes, lower: Axes, recording: Recording) -> None:
     if len(recording.starts) > 1:
         named = len(recording.starts) <= NAMED_ENTITIES
         middles = [(a + b) / 2 for a, b in recording.bounds]
-        above.set_xticks(middles if named else [], [_short(e, 12) for e in recording.entities] if named else [])
+        above.set_xticks(middles if named else [], [short(e, 12) for e in recording.entities] if named else [])
         above.tick_params(length=0)
     else:
-        above.set_xticks(*_clock(recording))
+        above.set_xticks(*clock_ticks(len(recording), recording.period_s, recording.times_s))
 
 
-def _clock(recording: Recording) -> tuple[list[float], list[str]]:
-    """Where to write the time, in samples, and what: the source's own clock, else the time since the start."""
-    span_s = len(recording) * recording.period_s
-    if recording.times_s is None:
+def clock_ticks(samples: int, period_s: float, times_s: np.ndarray | None) -> tuple[list[float], list[str]]:
+    """Where to write the time, in samples, and what: the source's own clock, else the time since the start.
+
+    times_s: float64 (samples,) since 1970, or None.
+    """
+    span_s = samples * period_s
+    if times_s is None:
         unit, size = next(
             (u, s) for u, s in (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 0.0)) if span_s > 3 * s
         )
         size = size or 1.0
         ticks = [t for t in MaxNLocator(9).tick_values(0, span_s / size) if 0 <= t * size < span_s]
-        return [t * size / recording.period_s for t in ticks], [f"{t:g} {unit}" for t in ticks]
-    times_s = np.maximum.accumulate(recording.times_s)  # a clock that was set back stands still
+        return [t * size / period_s for t in ticks], [f"{t:g} {unit}" for t in ticks]
+    times_s = np.maximum.accumulate(times_s)  # a clock that was set back stands still
     first, last = float(times_s[0]), float(times_s[-1])
     weeks = 604_800 * -(-(last - first) // (CLOCK_TICKS * 604_800))
     step = next((step for step in CLOCK_STEPS_S if (last - first) / step <= CLOCK_TICKS), weeks)
@@ -274,7 +278,8 @@ def _clock(recording: Recording) -> tuple[list[float], list[str]]:
     return at.astype(float).tolist(), labels
 
 
-def _write(figure: Figure, path: Path | str) -> None:
+def write(figure: Figure, path: Path | str) -> None:
+    """Save a figure in the format of the path's suffix; raises UsageError where it cannot be."""
     FigureCanvasAgg(figure)
     try:
         with atomic(Path(path)) as file:
@@ -333,7 +338,7 @@ def plot_quality_against_cost(
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_color(FAINT)
-    _write(figure, path)
+    write(figure, path)
 
 
 def _label_points(ax: Axes, rows: Sequence[CostPoint]) -> None:

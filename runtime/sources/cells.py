@@ -10,15 +10,18 @@ from edgekd.runtime.layout import Layout
 from edgekd.runtime.sources import NoSample
 
 NAN = float("nan")
+_NONE = (
+    "nan -nan na n/a n.a. #n/a null none nil undef - -- --- ? * missing bad nodata error err fault invalid unknown"
+    " offline unavailable overload ovld overflow ol #value! #ref! #div/0! #num! #name? #null!"
+    " 1.#qnan -1.#qnan 1.#ind -1.#ind 1.#inf -1.#inf"
+)
 MISSING = frozenset(
-    "|nan|-nan|na|n/a|n.a.|#n/a|null|none|nil|undef|-|--|---|?|*|missing|bad|bad input|bad data|no data|nodata|error|err"
-    "|fault|invalid|unknown|offline|unavailable|not available|comm fail|i/o timeout|overload|ovld|overflow|ol|#value!"
-    "|#ref!|#div/0!|#num!|#name?|#null!|1.#qnan|-1.#qnan|1.#ind|-1.#ind|1.#inf|-1.#inf".split("|")
+    ("", "bad input", "bad data", "no data", "not available", "comm fail", "i/o timeout", *_NONE.split())
 )
 """How loggers write "no value", in lower case."""
-ON = "true on open yes high running active enabled ein auf ja".split()
-OFF = "false off closed close no low stopped inactive disabled aus zu nein".split()
-SWITCH = dict.fromkeys(ON, 1.0) | dict.fromkeys(OFF, 0.0)
+_ON = "true on open yes high running active enabled ein auf ja"
+_OFF = "false off closed close no low stopped inactive disabled aus zu nein"
+SWITCH = dict.fromkeys(_ON.split(), 1.0) | dict.fromkeys(_OFF.split(), 0.0)
 """The two sides of a switch, in lower case."""
 MARKS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
 

@@ -40,10 +40,11 @@ class CsvFile(Source):
             self._first = next(self._chunks, b"")
         except OSError as error:
             raise UsageError(f"{self._shown}: {error.strerror}; give a CSV file with the model's sensors") from None
-        if likely and not _fits(layout, manifest, columns, self._first):
-            layout = layout.without_text()
+        likely = likely and not _fits(layout, manifest, columns, self._first)
+        layout = layout.without_text() if likely else layout
         self.rows: RowReader = RowReader(manifest, columns, "fits", self._shown, layout, likely=likely)
         self._sorted = layout.sort or bool(layout.tag)
+        self._judged = False
         self._skip = 0
         self._hop = manifest.hop
         self._missing = np.full(len(manifest.sensors), np.nan, np.float32)
@@ -61,15 +62,21 @@ class CsvFile(Source):
                 if self._sorted:
                     rows += found
                 elif self.rows.parser.rows:  # else nothing is to be said but why there are none
-                    yield self._left(self.rows.samples_of(found))
+                    yield self._left(self._samples(found))
         except OSError as error:
             raise InputLost(f"{self._shown}: cannot be read further ({error.strerror})") from None
         if self._sorted:
             rows += self.rows.rows_of(self.rows.splitter.end(), whole=False)
-            yield self._left(self.rows.samples_of(in_order(rows)))
+            yield self._left(self._samples(in_order(rows)))
         last = self.rows.end()
         self.rows.parser.require_rows()
         yield self._left(last)
+
+    def _samples(self, rows: list[Row]) -> list[Row | InputEvent]:
+        if not self._judged and self.rows.gaps:
+            self.rows.gaps.judge(rows)
+        self._judged = True
+        return self.rows.samples_of(rows)
 
     def _pieces(self) -> Iterator[bytes]:
         yield self._first

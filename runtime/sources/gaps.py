@@ -25,10 +25,12 @@ class Gaps:
 
     By the source's count of samples: wraps_at is one more than its largest (None: 8, 16, 32 or 64 bits, as its numbers
     tell). By time: labels, once they have come steadily at the model's period; until then, and where they never do,
-    rows pass as they are.
+    rows pass as they are. told: the column of the time was named, so one that cannot be read is told, once.
     """
 
-    def __init__(self, manifest: Manifest, tally: Tally, by_time: bool, wraps_at: int | None = None) -> None:
+    def __init__(
+        self, manifest: Manifest, tally: Tally, by_time: bool, wraps_at: int | None = None, told: bool = False
+    ) -> None:
         self._tally = tally
         self._by_time = by_time
         self._period_s = manifest.period_s
@@ -37,10 +39,16 @@ class Gaps:
         self._wraps_at = self._wrapped = wraps_at
         self._largest = 0
         self._steady = 0
-        self._told = False  # that a time cannot be read
+        self._tell = told
         self._old_in_a_row = 0
         self._last: float | None = None  # count or seconds of the newest row
         self._last_label: object = None
+
+    def judge(self, rows: Iterable[Row]) -> None:
+        """Believe the labels of a file from its first row on, where these rows of it come at the model's period."""
+        steps = np.diff([row.seconds for row in rows if row.seconds is not None])
+        if len(steps) and 0.5 <= np.median(steps) / self._period_s <= 1.5:
+            self._steady = STEADY
 
     def restart(self) -> None:
         """What comes next is not to be compared with what came before."""
@@ -54,7 +62,7 @@ class Gaps:
         label = row.time if self._by_time else row.sequence
         at = row.seconds if self._by_time else row.sequence
         if at is None:
-            return [row] if label is None or not self._by_time or self._told else [self._unreadable(label), row]
+            return [self._unreadable(label), row] if label is not None and self._by_time and self._tell else [row]
         ahead = self._ahead(at)
         reason = f"{'time' if self._by_time else 'sequence'} {shown(label, 40)} after {shown(self._last_label, 40)}"
         if ahead <= 0:
@@ -71,7 +79,7 @@ class Gaps:
         return [InputEvent("input_gap", words, {"samples": missing, "reason": reason}, rewarm=True), row]
 
     def _unreadable(self, label: object) -> InputEvent:
-        self._told = True
+        self._tell = False
         words = f"the time '{shown(label, 40)}' cannot be read, gaps are not noticed: give a --layout its time_format"
         return InputEvent("time_unreadable", words, {"time": shown(label, 40)})
 

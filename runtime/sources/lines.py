@@ -32,7 +32,7 @@ def cells_of(text: str, layout: Layout, knows: Knows) -> Cells:
     A name is taken apart from its value (`a=1 b=2`, line protocol) only where `knows` says so, or the layout does.
     Raises NoSample where the line has no such form.
     """
-    text = NOISE.sub("", text).strip()
+    text = NOISE.sub("", text).strip(" \r\n" if layout.separator else None)
     form = layout.form
     if form == "json" or (not form and text[:1] in ("{", "[")):
         before, brace, inner = text.partition("{")  # `mosquitto_sub -v` writes the topic before the message
@@ -68,7 +68,9 @@ def pairs(text: str) -> dict[str, Any]:
     """`a=1 b=2`, `a:1,b:2`, `a = 1; b = 2`; what stands before them may be the `time`."""
     stamp = _STAMP.match(text)
     found = {"time": stamp[1]} if stamp else {}
-    return found | {name.strip(): value.strip('"') for name, value in _PAIR.findall(text[stamp.end() if stamp else 0 :])}
+    return found | {
+        name.strip(): value.strip('"') for name, value in _PAIR.findall(text[stamp.end() if stamp else 0 :])
+    }
 
 
 def line_protocol(text: str) -> dict[str, Any] | None:
@@ -126,4 +128,5 @@ def _named(items: list[Any]) -> dict[str, Any] | None:
     if not items or not all(isinstance(item, dict) and "value" in item for item in items):
         return None
     names = [next((item[key] for key in ("name", "id", "tag", "n") if key in item), None) for item in items]
-    return dict(zip(names, (item["value"] for item in items))) if all(isinstance(n, str) for n in names) else None
+    found = {name: item["value"] for name, item in zip(names, items) if isinstance(name, str)}
+    return found if len(found) == len(items) else None

@@ -12,13 +12,15 @@ from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, Tally
 from edgekd.runtime.sources.resample import Resampler
 
+SAME = 0.75  # of a period: a sensor that speaks again sooner is a fast one, and has said something newer
+
 
 class Merger(Resampler):
     """Takes the newest value of each sensor; a sample is whole when all have spoken, and has its first message's label.
 
-    One that stays in part ends a period after the last, when a sensor speaks again, half a period later in any case.
-    Time is the messages' own, else a live input's clock; a file without any goes by who speaks again. What a sensor has
-    not said is missing: the detector holds its last value, for as long as it may.
+    One that stays in part ends a period after the last, with a sensor's next value, or half a period later. Time is
+    the messages' own, else a live input's clock; in a file without any, a sensor's next value ends it. What a sensor
+    has not said is missing: the detector holds its last value, for as long as it may.
 
     Unless it is told that messages hold parts (`aligns`), two that begin an input and share no sensor show it. Where
     they share some, or one holds all, an absent sensor is a missing value, and rows pass as they are.
@@ -33,6 +35,7 @@ class Merger(Resampler):
         self._tally = tally
         self._held: list[Row] = []  # the first message, while nobody knows what it is
         self._first: np.ndarray | None = None  # sensors that it holds
+        self._spoke_s = np.full(len(manifest.names), -np.inf)  # when each sensor did last
 
     def resample(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
         """The samples that these messages complete, or that time alone does."""
@@ -67,13 +70,18 @@ class Merger(Resampler):
         return [*held, row]
 
     def _add(self, row: Row) -> list[Row | InputEvent]:
-        seconds = self._seconds(row)
-        values = np.full_like(row.values, np.nan) if row.off else row.values
-        if self._first_s is None:
+        timed = self._live or row.seconds is not None or self._labeled_s is not None
+        begun = self._first_s is not None
+        seconds = self._seconds(row) if timed else self._middle_s() if begun else 0.0
+        if not begun:
             self._first_s, self._open, self._empty = seconds + self._period_s / 2, 0, 0
+        values = np.full_like(row.values, np.nan) if row.off else row.values
+        said = np.isfinite(values)
         done = self.tick(seconds)
-        if self._first_s is not None and seconds >= self._middle_s() and self._count[np.isfinite(values)].any():
+        again = said & (self._count > 0) & (seconds - self._spoke_s > SAME * self._period_s)
+        if again.any() and seconds >= self._middle_s():
             done.append(self._close())
+        self._spoke_s[said] = seconds if timed else -np.inf
         if not self._count.any():
             self._newest = row
         late = self.late
@@ -86,8 +94,3 @@ class Merger(Resampler):
             done.append(self._close())
             self._first_s = seconds - (self._open - 1) * self._period_s  # the next is due in a period
         return done
-
-    def _seconds(self, row: Row) -> float:
-        if self._live or row.seconds is not None or self._labeled_s is not None:
-            return super()._seconds(row)
-        return 0.0 if self._first_s is None else self._middle_s()

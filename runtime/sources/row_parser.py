@@ -104,10 +104,9 @@ class RowParser:
 
         whole: it is not the last of a file, which may be torn.
         """
-        text = line.strip()
-        if not text and len(line) <= self.limit:
-            return None
-        if self._comment and text.startswith(self._comment):
+        if len(line) <= self.limit and (
+            not line.strip() or (self._comment and line.lstrip().startswith(self._comment))
+        ):
             return None
         self.lines += 1
         if self.lines <= self._skip:
@@ -116,10 +115,8 @@ class RowParser:
         try:
             if len(line) > self.limit:
                 raise NoSample(f"longer than {self.limit} bytes")
-            if self.layout.checksum:
-                text = without_checksum(text)
-            decoded = text.decode()
-            row = self._short_way(decoded) or self._long_way(decoded.removeprefix("\ufeff"), whole)
+            text = (without_checksum(line.strip()) if self.layout.checksum else line).decode()
+            row = self._short_way(text) or self._long_way(text.removeprefix("\ufeff"), whole)
             self.rows += row is not None
             return row
         except (NoSample, UnicodeDecodeError) as error:
@@ -160,7 +157,7 @@ class RowParser:
             return None
         label = fields[places.time[0]].strip() or None if places.time else None
         seconds = self.times.seconds(label) if label else None
-        if label and seconds is None:
+        if seconds is None and places.time:
             return None
         sequence = None if places.sequence is None else fields[places.sequence].strip()
         if sequence is not None and not sequence.isdigit():
@@ -192,6 +189,7 @@ class RowParser:
     def _table_row(self, cells: list[Any], whole: bool) -> Row | None:
         if self._offered and len(cells) != self._width:
             self._places, self._offered = None, False  # it was torn after all
+        short = False
         if self._places is None:
             places = self._by_position(cells)
         else:
@@ -203,6 +201,8 @@ class RowParser:
                 raise NoSample(f"{len(cells)} columns, the header has {width}")
             cells += [""] * (width - len(cells))
         row = self._row(cells, places)
+        if short and row is not None and np.isnan(row.values).all():
+            raise NoSample("it holds no value")
         mark = self.layout.separator or ","
         simple = len(places.time) < 2 and places.tag is places.group is None and not self._only
         if row is not None and simple and self._cells.plain and mark != " " and isinstance(cells[0], str):
@@ -214,15 +214,19 @@ class RowParser:
         if places.group is not None:
             machine = str(pick(places.group)).strip()
             self._machine = self._machine or machine
-            if machine != self._machine:
+            if machine != self._machine and "=" in self.layout.group:
                 return None
+            if machine != self._machine:
+                way = f"give a --layout group = '{self._group}={shown(self._machine, 40)}'"
+                raise NoSample(f"'{shown(machine, 40)}' is another machine than the first; {way}")
         labels = [pick(place) for place in places.time]
         time = " ".join(map(str, labels)).strip() if len(labels) > 1 else labels[0] if labels else None
-        if time == "" or not (isinstance(time, str) or (type(time) in (int, float) and abs(time) < 1e20)):
+        if time == "" or not (isinstance(time, str) or (isinstance(time, (int, float)) and abs(time) < 1e20)):
             time = None
         seconds = None if time is None else self.times.seconds(time)
-        if seconds is None and time is not None and self.layout.time_format not in ("", "none") and not self._likely:
-            raise NoSample(f"'{shown(time, 40)}' is no time of the form {self.layout.time_format}")
+        strict = self.layout.time and self.layout.time_format not in ("", "none") and not self._likely
+        if seconds is None and strict:
+            raise NoSample(f"'{shown(time or '', 40)}' is no time of the form {self.layout.time_format}")
         if places.tag is not None:
             values = [NAN] * self._n
             tag = str(pick(places.tag)).strip()
@@ -255,10 +259,10 @@ class RowParser:
         if not time or (self._likely and time[0] not in cells):
             time = [key for key in cells if key not in self._wanted and key.lower() in TIME_NAMES][:1]
         tag = self.layout.tag if self.layout.tag and self.layout.tag in cells else None
+        self._conditions(list(cells))
         only = [condition.name for condition in self._only]
-        return Places(
-            self._columns, time, self.layout.sequence or None, self._group or None, only, tag, self.layout.value
-        )
+        group = self._group if self._group in cells else None
+        return Places(self._columns, time, self.layout.sequence or None, group, only, tag, self.layout.value)
 
     def _by_position(self, cells: list[Any]) -> Places:
         """Places in a line without names."""

@@ -76,12 +76,12 @@ class RowReader(Tally):
             from edgekd.runtime.sources.resample import Resampler
 
             self.resampler = Resampler(manifest, layout.resample, live, source)
-        elif layout.merge or layout.tag:
+        elif layout.merge or (live and layout.tag):  # a file of tags is read whole
             self.merge(told=True)
         elif layout.sequence or live or layout.gaps:  # a file's scores equal those of `edgekd evaluate` unless asked
             from edgekd.runtime.sources.gaps import Gaps
 
-            self.gaps = Gaps(manifest, self, not layout.sequence, layout.sequence_wraps_at or None)
+            self.gaps = Gaps(manifest, self, not layout.sequence, layout.sequence_wraps_at or None, bool(layout.time))
         if layout.only:
             from edgekd.runtime.sources.pauses import Pauses
 
@@ -89,7 +89,9 @@ class RowReader(Tally):
         if layout.difference:
             from edgekd.runtime.sources.difference import Difference
 
-            self.difference = Difference(manifest.names, layout.difference, [sensor.fill for sensor in manifest.sensors])
+            self.difference = Difference(
+                manifest.names, layout.difference, [sensor.fill for sensor in manifest.sensors]
+            )
             if self.resampler:
                 self.resampler.kind = np.float64
 

@@ -29,7 +29,7 @@ class TimeLabels:
     def __init__(self, layout: Layout, likely: bool = False) -> None:
         self._read = reader(layout.time_format)
         self._other = usual if likely and layout.time_format not in ("", "none") else None
-        self._ordered = not layout.sort
+        self._ordered = not (layout.sort or layout.tag)
         self._elapsed = layout.time_format == "elapsed"
         self._last: float | None = None
         self._step = self._ahead = 0.0
@@ -64,8 +64,8 @@ class TimeLabels:
                 at = max(at, moment.replace(tzinfo=self._zone, fold=1).timestamp())
         else:
             at = (moment - EPOCH).total_seconds() + self._ahead
-            back = last is not None and self._ordered and at < last
-            if back and abs(at + HOUR_S - last - self._step) <= self._step / 2:
+            on = at + HOUR_S - (last or 0) - self._step
+            if last is not None and self._ordered and at < last and abs(on) <= self._step / 2:
                 self._ahead += HOUR_S
                 self.set_back += 1
                 at += HOUR_S

@@ -43,10 +43,16 @@ MENDED = {
     "no header": ("1,2\n3,4\n", "no header: columns are named s1, s2"),
     "ragged row": (LONG + "1,2,3\n1,2\n", "line 102: no row, left out: '1,2,3'"),
     "cut-off last row": (LONG + "1", "line 102: the last line is torn"),
-    "text in a number": (LONG + "1,oops\n", "sensor 'b': 1 missing value held from the last good one (longest run 1, at line 102); words for it: 'oops'"),
+    "text in a number": (
+        LONG + "1,oops\n",
+        "sensor 'b': 1 missing value held from the last good one (longest run 1, at line 102); words for it: 'oops'",
+    ),
     "duplicate name": ("flow,temp,flow\n1,2,3\n", "named flow: from the second on they are flow_2"),
     "nameless sensor": ("a,,b\n1,2,3\n", "column 2 left out: it has no name"),
-    "long gap": ("a,b\n" + "\n".join(ROWS), "column 'b' left out: no value in 101 of 2000 samples, the longest run from line 152 to line 252"),
+    "long gap": (
+        "a,b\n" + "\n".join(ROWS),
+        "column 'b' left out: no value in 101 of 2000 samples, the longest run from line 152 to line 252",
+    ),
     "many gaps": ("a,b\n" + "1,2\n1,\n1,\n2,4\n" * 20, "column 'b' left out"),
     "dead sensor": ("a,b\n" + "1,nan\n" * 20, "column 'b' left out: it is empty"),
     "too large for float32": ("a,b\n1,1e39\n", "column 'b' left out"),

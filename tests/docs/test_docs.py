@@ -229,7 +229,7 @@ def test_the_readme_leads_from_a_recording_to_alerts(
         else:
             continue
         done.append(words[1])
-    assert done == ["simulate", "simulate", "distill", "evaluate", "export", "--model", "--model"]
+    assert done == ["simulate", "simulate", "look", "distill", "evaluate", "export", "--model", "--model"]
 
 
 def python_blocks() -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +149,69 @@ def test_one_sensor_a_topic_is_aligned_by_time() -> None:
     assert reader.message("plant/s0", b'{"s0": 5, "pump": 6}')[0].values.tolist() == [5, 6]
 
 
+def fed(
+    n: int, messages: Sequence[tuple[str, str | bytes]], columns: dict[str, str] | None = None
+) -> tuple[list[Any], MessageReader]:
+    """Samples' values, and names of events; n sensors s0, s1, …"""
+    reader = MessageReader(step_manifest(n, 1), columns or {}, "x")
+    items: list[Row | InputEvent] = []
+    for topic, payload in messages:
+        items += reader.message(topic, payload.encode() if isinstance(payload, str) else payload)
+    items += reader.end()
+    return [item.values.tolist() if isinstance(item, Row) else item.event for item in items], reader
+
+
+@pytest.mark.parametrize(
+    ("columns", "topics"),
+    [
+        ({}, ("pump1/s0/state", "pump1/s1/state")),
+        ({}, ("s0/pump1/state", "s1/pump1/state")),
+        ({"s0": "pump1/t/state", "s1": "pump1/p/state"}, ("pump1/t/state", "pump1/p/state")),
+        ({"s0": "t/state", "s1": "p"}, ("site/pump1/t/state", "site/pump1/p/state")),
+        ({"s0": "state/t", "s1": "s0/state"}, ("state/t", "s0/state")),
+    ],
+)
+def test_parts_of_a_topic_are_names(columns: dict[str, str], topics: tuple[str, str]) -> None:
+    payloads = ("21.3", '{"value": "3.5", "unit": "bar"}', "null\r\n", "4")
+    got, reader = fed(2, [(topics[i % 2], payload) for i, payload in enumerate(payloads)], columns)
+    assert np.allclose(got, [[21.3, 3.5], [np.nan, 4]], equal_nan=True) and reader.bad == 0
+
+
+def test_devices_that_send_partial_messages_are_merged_and_those_with_the_same_key_told_apart_by_topic() -> None:
+    keys = ("temperature", "humidity", "temperature")
+    rounds = [
+        (f"zigbee2mqtt/{device}", json.dumps({key: 10 * i + k, "battery": 97}))
+        for k in range(5)
+        for i, (device, key) in enumerate(zip(("boiler", "room", "v1.0/tank"), keys))
+    ]
+    columns = {"s0": "zigbee2mqtt/boiler.temperature", "s1": "humidity", "s2": "tank.temperature"}
+    got, reader = fed(3, rounds, columns)
+    assert got == ["merging", *([k, 10 + k, 20 + k] for k in range(5))] and reader.bad == 0
+    got, reader = fed(2, rounds, {"s0": "temperature", "s1": "humidity"})
+    assert got == ["merging", [0, 10], "machine_left_out", *([k, 10 + k] for k in range(1, 5))] and reader.bad == 5
+    assert "zigbee2mqtt/boiler and zigbee2mqtt/v1.0/tank" in reader.last_bad
+    assert "--map 's0=zigbee2mqtt/boiler.temperature'" in reader.last_bad
+
+
+@pytest.mark.parametrize("first", range(4))
+def test_of_several_machines_one_is_read_and_the_others_said(first: int) -> None:
+    messages = [(f"{pump}/s{i}", str(k + 100 * (pump == "b"))) for k in range(9) for pump in "ab" for i in range(2)]
+    got, reader = fed(2, messages[first:])
+    samples = [item for item in got if item != "machine_left_out"][1:]  # the first may come before the other speaks
+    assert len(samples) >= 7 and np.ptp(np.nanmax(samples, axis=0)) == 0 and np.nanmax(np.ptp(samples, axis=0)) <= 8
+    assert got.count("machine_left_out") == 1 and 15 <= reader.bad <= 18
+    assert "comes from" in reader.last_bad and "subscribe to one machine" in reader.last_bad
+    whole, reader = fed(2, [(pump, f"{k},{k}") for k in range(3) for pump in "ab"])
+    assert whole == [[0, 0], "machine_left_out", [1, 1], [2, 2]] and reader.bad == 3
+
+
+def test_a_binary_payload_is_one_bad_message_shown_in_hex() -> None:
+    for payload in (bytes(range(256)) * 9, b"\x08\x01\n\n\n\n", "1,2\n3,4\n".encode("utf-16")):
+        got, reader = fed(2, [("plant/all", payload), ("plant/s0", payload)])
+        assert got == [] and reader.bad == 2 and payload[:6].hex(" ") in reader.last_bad
+        assert len(reader.last_bad) < 100 and "plant/s0" in reader.last_bad
+
+
 def test_a_time_of_another_name_and_another_rate_than_the_models() -> None:
     rows: dict[str, list[Any]] = {"whole": [], "single": []}
     for kind, found in rows.items():
@@ -231,6 +294,26 @@ def test_samples_from_a_topic_give_the_scores_of_the_file(recording: Path, broke
         eventually(lambda: len(statuses()) == 4, "the last farewell")
         assert statuses() == ["online", "offline"] * 2
         assert published()[:25] == [event["sample"] for event in want[:25]] and len(published()) == 60
+
+
+@needs_broker
+def test_a_sensor_a_topic_gives_the_scores_of_the_file_and_a_second_machine_is_said(
+    recording: Path, broker: Broker
+) -> None:
+    want = events_of((recording / "whole").read_text(), "score")
+    header, *lines = (recording / "x.csv").read_text().splitlines()
+    url = f"mqtt://127.0.0.1:{broker.port}/+/+/state"
+    arguments = ("--model", recording / "m.onnx", "--mqtt", url, "--scores")
+    with Consumer(broker.port) as sender, Gateway(*arguments) as device:
+        device.wait_for("input_open")
+        for line in lines:
+            for name, value in zip(header.split(","), line.split(",")):
+                sender.publish(f"pump1/{name}/state", value)
+            sender.publish("pump2/s0/state", "-1000")
+        device.wait_for(lambda event: event["event"] == "score" and event["sample"] == COUNT - 1)
+        assert device.end(signal.SIGTERM) == 0
+    assert device.scores() == want
+    assert sum(event["event"] == "machine_left_out" for event in device.events) == 1
 
 
 @needs_broker

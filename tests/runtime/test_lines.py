@@ -137,3 +137,19 @@ def test_one_tag_a_message_is_merged_and_said_once(tmp_path: Path) -> None:
     events = [json.loads(line) for line in run(model, messages.encode()).stdout.splitlines()]
     assert sum(event["event"] == "score" for event in events) == 90
     assert sum(event["event"] == "merging" for event in events) == 1
+
+
+def test_rows_of_one_machine_by_the_layout() -> None:
+    text = "m,s0,s1,s2\nA,1,2,3\nB,4,5,6\nA,7,8,9\n"
+    named, first = reader({}, group="m=B"), reader({}, group="m")
+    assert [row.values[0] for row in rows_of(text, named)] == [4] and named.bad == 0
+    assert [row.values[0] for row in rows_of(text, first)] == [1, 7]
+    assert first.bad == 1 and "group = 'm=A'" in first.last_bad
+    plain = RowReader(step_manifest(3, 1), {}, layout=Layout(group="m=B"), live=True, likely=True)
+    assert [row.values[0] for row in rows_of('{"s0":1,"s1":2,"s2":3}', plain)] == [1]  # it names no machine
+
+
+def test_a_message_that_does_not_say_its_state_is_none() -> None:
+    rows = reader({}, only=("pump > 0",))
+    assert rows_of('{"s0":1,"s1":2,"s2":3}', rows) == [] and "pump" in rows.last_bad
+    assert len(rows_of('{"s0":1,"s1":2,"s2":3,"pump":1}', rows)) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -122,11 +123,16 @@ def order(table: Table, keep_rows: bool) -> None:
     if again:
         table.notes.append(
             f"{again} rows have the time of another row and other values: "
-            + ("the first of each was taken" if again <= max(3, COARSE * count) else "each is taken as a sample of its own")
+            + ("the first of each was taken" if again <= _few(count) else "each is taken as a sample of its own")
         )
     ends = np.cumsum([len(rows) for _, rows in parts])
     table.take(np.concatenate([rows for _, rows in parts]))
     table.parts = [(name, np.arange(end - len(rows), end)) for (name, rows), end in zip(parts, ends)]
+
+
+def _few(count: int) -> float:
+    """Of so many rows, how many may be dropped because their time was said before."""
+    return min(max(3, COARSE * count), count / 4)
 
 
 def _once(table: Table, rows: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -139,10 +145,10 @@ def _once(table: Table, rows: np.ndarray) -> tuple[np.ndarray, int, int]:
     mine, theirs = table.values[rows[later]], table.values[rows[first[later]]]
     both = ~np.isnan(mine) & ~np.isnan(theirs)
     differs = (both & (mine != theirs)).any(1)
-    for i, column in table.exact.items():
+    for column in table.exact.values():
         a, b = column[rows[later]], column[rows[first[later]]]
         differs |= ~np.isnan(a) & ~np.isnan(b) & (a != b)
-    if differs.sum() > max(3, COARSE * len(rows)):
+    if differs.sum() > _few(len(rows)):
         return rows, 0, int(differs.sum())
     fills = (~np.isnan(mine) & np.isnan(theirs)).any(1)
     if fills.any():
@@ -173,7 +179,7 @@ def period(table: Table, asked_s: float | None, resampled: bool, keep_rows: bool
         if asked_s is None:
             table.notes.append("a single sample has no period: taken as 1 s; --period-s sets it")
         return
-    own_s = round(float(np.median(ahead)), 6)
+    own_s = _step(ahead)
     if own_s > 0 and abs((short := float(f"{own_s:.2g}")) - own_s) <= ROUNDED * own_s:
         own_s = short
     if own_s <= 0 and asked_s is None:
@@ -187,8 +193,8 @@ def period(table: Table, asked_s: float | None, resampled: bool, keep_rows: bool
         return
     if asked_s is not None and not resampled and table.even >= EVEN and not same_period(asked_s, own_s):
         raise RecordingError(
-            f"{table.source}: its rows come each {own_s:g} s, not {asked_s:g} s; leave out --period-s, or pass --resample "
-            "mean to make samples of that period"
+            f"{table.source}: its rows come each {own_s:g} s, not {asked_s:g} s; leave out --period-s, or pass "
+            "--resample mean to make samples of that period"
         )
     if table.even < EVEN and not resampled:
         table.notes.append(
@@ -198,8 +204,19 @@ def period(table: Table, asked_s: float | None, resampled: bool, keep_rows: bool
         )
 
 
+def _step(ahead: np.ndarray) -> float:
+    """The period of steps in time: the usual one; where none is, as with jitter, the mean of those about the middle."""
+    middle = float(np.median(ahead))
+    if (np.abs(ahead - middle) <= 0.01 * middle).mean() < EVEN:
+        middle = float(ahead[np.abs(ahead - middle) <= middle / 2].mean())
+    return round(middle, 6)
+
+
 def whole_period(ahead: np.ndarray, period_s: float) -> str:
-    """For --resample: the period, or the shortest usual one above it, of which few samples lack a row. ahead: steps in time."""
+    """For --resample: the period, or the shortest usual one above it, of which few samples lack a row.
+
+    ahead: steps in time.
+    """
     times = np.concatenate(([0.0], np.cumsum(np.abs(ahead))))
     for usual in (f"{period_s:g}s", *USUAL):
         length = seconds_in(usual)
@@ -266,13 +283,17 @@ def resample(table: Table, rule: str, period_s: float) -> None:
         raise RecordingError(f"{table.source}: --resample needs a time in each row; name its column with --time-column")
     longest = hold_samples(period_s)
     wide = table.values.shape[1]
-    values, exact, labels, on, times, parts, at = [], [], [], [], [], [], 0
+    values, exact, times, parts, at = [], [], [], [], 0
+    labels: list[np.ndarray] = []
+    on: list[np.ndarray] = []
     for name, rows in table.parts:
         cell = np.floor(table.times_s[rows] / period_s + EDGE).astype(np.int64)
         begin = np.concatenate(([0], np.flatnonzero(np.diff(cell)) + 1))
         cells, counted = cell[begin], np.diff(np.append(begin, len(cell)))
         mine = table.values[rows].astype(np.float64)
-        counts = np.stack([column[rows] for column in table.exact.values()], 1) if table.exact else np.empty((len(rows), 0))
+        counts = (
+            np.stack([column[rows] for column in table.exact.values()], 1) if table.exact else np.empty((len(rows), 0))
+        )
         both = np.concatenate((mine, counts), 1)
         kept = np.ones(len(rows), bool) if table.on is None else table.on[rows]
         both[~kept] = np.nan
@@ -310,7 +331,9 @@ def resample(table: Table, rule: str, period_s: float) -> None:
     table.parts, table.period_s, table.even = parts, period_s, 1.0
     table.rows = np.full(at, -1)
     if table.gaps:
-        table.notes.append(f"{len(table.gaps)} gap{'s' * (len(table.gaps) > 1)} in time: a new entity begins after each")
+        table.notes.append(
+            f"{len(table.gaps)} gap{'s' * (len(table.gaps) > 1)} in time: a new entity begins after each"
+        )
 
 
 def _last(values: np.ndarray, said: np.ndarray, begin: np.ndarray, counted: np.ndarray) -> np.ndarray:
@@ -373,7 +396,7 @@ def as_runs(codes: np.ndarray, names: Sequence[str]) -> list[tuple[str, np.ndarr
     if not len(codes):
         return [("", np.arange(0))]
     edges = np.concatenate(([0], np.flatnonzero(np.diff(codes)) + 1, [len(codes)]))
-    return [(names[codes[a]], np.arange(a, b)) for a, b in zip(edges[:-1], edges[1:])]
+    return [(names[codes[a]], np.arange(a, b)) for a, b in pairwise(edges)]
 
 
 def as_groups(codes: np.ndarray, names: Sequence[str]) -> list[tuple[str, np.ndarray]]:

@@ -47,7 +47,11 @@ class Clock:
         if len(labels) < 8 or not isinstance(labels[0], str):
             return None
         try:
-            found = _numbers(labels, self._format) if "%" not in self._format and self._format != "iso" else _digits(labels, self._format)
+            found = (
+                _numbers(labels, self._format)
+                if "%" not in self._format and self._format != "iso"
+                else _digits(labels, self._format)
+            )
         except (ValueError, TypeError):
             return None
         if found is None or not found[0] >= self._last or not (np.diff(found) >= 0).all():

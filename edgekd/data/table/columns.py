@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-
+from itertools import pairwise
 
 from edgekd.data.request import Request, shorten
 from edgekd.data.table.times import is_label
@@ -19,12 +19,38 @@ from edgekd.runtime.sources.difference import parse as parse_difference
 
 TIME_NAMES = (
     *("time", "timestamp", "datetime", "date_time", "date/time", "_time", "date", "ts", "t", "zeit", "zeitstempel"),
-    *("datum", "datum_zeit", "datum/zeit", "uhrzeit", "time_stamp", "timestamp_utc", "time_utc", "utc", "epoch", "unix"),
-    *("unix_time", "epoch_time", "unixtime", "tmstamp", "recorded_at", "created_at", "measured_at", "local_time", "localtime", "elapsed", "seconds"),
+    *(
+        "datum",
+        "datum_zeit",
+        "datum/zeit",
+        "uhrzeit",
+        "time_stamp",
+        "timestamp_utc",
+        "time_utc",
+        "utc",
+        "epoch",
+        "unix",
+    ),
+    *(
+        "unix_time",
+        "epoch_time",
+        "unixtime",
+        "tmstamp",
+        "recorded_at",
+        "created_at",
+        "measured_at",
+        "local_time",
+        "localtime",
+        "elapsed",
+        "seconds",
+        "x_value",
+    ),
 )
 """Names of clocks, the likelier first."""
-WEAK = ("t", "ts", "utc", "epoch", "unix", "unix_time", "seconds", "elapsed")
+WEAK = ("t", "ts", "utc", "epoch", "unix", "unix_time", "seconds", "elapsed", "x_value")
 """Names that may be those of other things: clocks only if they count up."""
+MIDNIGHT = " 00:00:00"
+"""Behind a day in a workbook."""
 DATES, CLOCKS = ("date", "datum", "day"), ("time", "uhrzeit", "zeit", "clock", "hour")
 LABEL_NAMES = (
     *("label", "labels", "anomaly", "is_anomaly", "anomalous"),
@@ -34,9 +60,49 @@ ELAPSED_NAME = "elapsed_s"
 """Seconds since the start: a recording without a clock keeps its period in this column (`save` writes it)."""
 ENTITY_NAME = "entity"
 """Name of the unrelated series that a row belongs to; a recording with several keeps its borders in this column."""
-TAG_NAMES = ("tag", "tagname", "tag_name", "_field", "variable", "sensor", "sensor_name", "channel", "point", "signal", "metric", "parameter", "name", "item")
+TAG_NAMES = (
+    "tag",
+    "tagname",
+    "tag_name",
+    "_field",
+    "variable",
+    "sensor",
+    "sensor_name",
+    "channel",
+    "point",
+    "signal",
+    "metric",
+    "parameter",
+    "name",
+    "item",
+)
+TAG_WORDS = ("tag", "sensor", "channel", "variable", "parameter", "signal", "point", "metric", "quantity", "kanal")
 VALUE_NAMES = ("value", "_value", "val", "wert", "reading", "numeric_value", "vvalue")
-COUNTER_NAMES = ("recno", "record", "rec", "rec_no", "index", "idx", "id", "no", "no.", "nr", "nr.", "#", "row", "row_id", "seq", "sequence", "scan", "sample", "n", "counter", "line", "lfd", "lfd._nr.")
+COUNTER_NAMES = (
+    "recno",
+    "record",
+    "rec",
+    "rec_no",
+    "index",
+    "idx",
+    "id",
+    "no",
+    "no.",
+    "nr",
+    "nr.",
+    "#",
+    "row",
+    "row_id",
+    "seq",
+    "sequence",
+    "scan",
+    "sample",
+    "n",
+    "counter",
+    "line",
+    "lfd",
+    "lfd._nr.",
+)
 _CLOCK = re.compile(r"\d{1,2}(:|([.hH-])\d\d\2)\d\d")
 _COUNTER = re.compile(r".*[_. ](id|no|nr|number|index|idx|obs|seq)\.?|sno|obs")
 PARTS = (
@@ -134,7 +200,9 @@ class _Places:
         """The place of a named column. Raises RecordingError where there is none."""
         if name.strip() not in self._names:
             listed = shorten([n for n in self._names if n])
-            raise RecordingError(f"{self._request.path}: no column '{shown(name, 40)}' for {option}; there are {listed}")
+            raise RecordingError(
+                f"{self._request.path}: no column '{shown(name, 40)}' for {option}; there are {listed}"
+            )
         return self._names.index(name.strip())
 
     def named(
@@ -150,7 +218,7 @@ class _Places:
         return [exact], [i for i in found if i != exact]
 
     def ignored(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in self._request.ignore)
+        return any(name == pattern or fnmatchcase(name, pattern) for pattern in self._request.ignore)
 
 
 def chosen(request: Request, told: Layout, names: Iterable[str]) -> frozenset[str]:
@@ -187,7 +255,9 @@ def _times(
     if told.time and request.time_column is None:
         taken = [at.of(name, "--time-column") for name in told.time]
         return taken, []
-    columns = [[str(cell).strip() for row in rows if i < len(row) and (cell := row[i]) is not None] for i in range(len(names))]
+    columns = [
+        [str(cell).strip() for row in rows if i < len(row) and (cell := row[i]) is not None] for i in range(len(names))
+    ]
     filled = [[cell for cell in column if cell.lower() not in MISSING] for column in columns]
     texts = [i for i, column in enumerate(filled) if column and sum(map(is_label, column)) > 0.5 * len(column)]
     known = (*TIME_NAMES, ELAPSED_NAME)
@@ -216,7 +286,7 @@ def _clocks(
     sure = [i for i in named if filled[i] and (i in texts or not (bare(names[i]) in WEAK or _is_word(filled[i])))]
     sure = list(dict.fromkeys([*sure, *texts]))
     sure.sort(key=lambda i: len(filled[i]) > 2 and len(set(filled[i])) == 1)
-    sure = sure or [i for i in named if _counts_up(filled[i])][:1]
+    sure = sure or [i for i in named if _counts_up(filled[i]) or _since_1970(filled[i])][:1]
     return sure[:1], sure[1:]
 
 
@@ -226,7 +296,9 @@ def _parts(filled: list[list[str]], names: Sequence[str]) -> list[int]:
     found: list[int] = []
     for words, low, high in zip(PARTS, (1900, 1, 1, 0, 0, 0), (2200, 12, 31, 24, 60, 61)):
         fits = (known.index(word) for word in words if word in known)
-        place = next((i for i in fits if filled[i] and all(c.isdigit() and low <= int(c) <= high for c in filled[i])), None)
+        place = next(
+            (i for i in fits if filled[i] and all(c.isdigit() and low <= int(c) <= high for c in filled[i])), None
+        )
         if place is None:
             break
         found.append(place)
@@ -238,18 +310,28 @@ def _counts_up(cells: list[str]) -> bool:
         numbers = [float(cell.replace(",", ".")) for cell in cells]
     except ValueError:
         return False
-    return len(numbers) > 1 and all(a < b for a, b in zip(numbers, numbers[1:]))
+    steps = sorted(b - a for a, b in pairwise(numbers))
+    middle = steps[len(steps) // 2] if steps else 0.0
+    return middle > 0 and sum(abs(step - middle) <= middle / 2 for step in steps) >= 0.8 * len(steps)
+
+
+def _since_1970(cells: list[str]) -> bool:
+    """Whether whole numbers that do not fall are seconds, or parts of one, of the years 2001 to 2039."""
+    if not cells or not all(cell.isdigit() for cell in cells):
+        return False
+    numbers = [int(cell) for cell in cells]
+    rising = all(a <= b for a, b in pairwise(numbers))
+    return rising and any(1e9 * scale <= numbers[0] < 2.2e9 * scale for scale in (1, 10**3, 10**6, 10**9))
 
 
 def _counts_since_1970(cells: list[str]) -> bool:
-    """Whether whole numbers run on in even steps, and are seconds, or parts of one, of the years 2001 to 2039."""
-    if len(cells) < 3 or not all(cell.isdigit() for cell in cells):
+    """The same in even steps."""
+    if len(cells) < 3 or not _since_1970(cells):
         return False
     numbers = [int(cell) for cell in cells]
-    scale = next((scale for scale in (1, 10**3, 10**6, 10**9) if 1e9 * scale <= numbers[0] < 2.2e9 * scale), 0)
-    steps = sorted(b - a for a, b in zip(numbers, numbers[1:]))
+    steps = sorted(b - a for a, b in pairwise(numbers))
     middle = steps[len(steps) // 2]
-    return bool(scale and middle) and sum(step == middle for step in steps) >= 0.8 * len(steps)
+    return middle > 0 and sum(step == middle for step in steps) >= 0.8 * len(steps)
 
 
 def _is_word(cells: list[str]) -> bool:
@@ -263,7 +345,7 @@ def _date_and_time(found: int, others: list[int], filled: list[list[str]], names
             continue
         for day, clock in ((found, other), (other, found)):
             days, clocks = filled[day][:50], filled[clock][:50]
-            if days and clocks and _most(days, lambda cell: ":" not in cell and len(cell) >= 6):
+            if days and clocks and _most(days, lambda cell: len(cell) >= 6 and ":" not in cell.removesuffix(MIDNIGHT)):
                 if _most(clocks, lambda cell: _CLOCK.match(cell) is not None):
                     return [day, clock]
                 digits = _most(clocks, lambda cell: cell.isdigit() and len(cell) in (4, 6))
@@ -283,6 +365,9 @@ def _long(names: Sequence[str], rows: Sequence[Sequence[object]]) -> tuple[int |
     value = next((known.index(name) for name in VALUE_NAMES if name in known), None)
     if "entity_id" in known and "state" in known:  # Home Assistant
         tag, value = known.index("entity_id"), known.index("state")
+    elif value is None or tag is None:
+        value = next((i for i, name in enumerate(known) if "value" in name or "wert" in name), value)
+        tag = next((i for i, name in enumerate(known) if i != value and any(word in name for word in TAG_WORDS)), tag)
     if tag is None or value is None:
         return None, None
     tags = [str(row[tag]) for row in rows if tag < len(row)]
@@ -307,5 +392,3 @@ def is_counter(name: str, ones: int, steps: int) -> bool:
     """Whether a column numbers the rows; "": the first column of a table without names."""
     known = plain(name) in ("", *COUNTER_NAMES) or _COUNTER.fullmatch(plain(name))
     return bool(known) and steps > 0 and ones >= 0.99 * steps
-
-

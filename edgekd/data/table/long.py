@@ -31,8 +31,8 @@ def wide(request: Request, passed: Pass) -> Pass:
     twice = len(codes) - len(np.unique(row.astype(np.int64) * len(tags) + codes))
     if twice > 0.01 * len(codes):
         raise RecordingError(
-            f"{request.path}: {twice} of {len(codes)} rows have the time and the tag of another row; tell machines apart "
-            "with --group COLUMN=VALUE"
+            f"{request.path}: {twice} of {len(codes)} rows have the time and the tag of another row; tell machines "
+            "apart with --group COLUMN=VALUE"
         )
     steady = bool((np.diff(times[first_format][first]) >= 0).all())
     place = {one: found[first] for one, found in times.items()}
@@ -57,7 +57,7 @@ def wide(request: Request, passed: Pass) -> Pass:
             suffixes=(),
         )
     )
-    made = {}
+    made: dict[int, tuple[np.ndarray, list[tuple[int, str]]]] = {}
     for i, tag in enumerate(names):
         mine = codes == tags.index(tag)
         column = np.full(len(first), np.nan)

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from edgekd.runtime.sources.cells import MARKS
 
-_NUMBER = re.compile(r"([+-]?)(\d[\d.,' ]*\d|\d+[.,]?|[.,]\d+)((?:[eE][+-]?\d+)?)(?:\s*((?:[^\W\d_]|[°%‰])[^;,|\"\t=:]{0,14}))?")
+_NUMBER = re.compile(
+    r"([+-]?)(\d[\d.,' ]*\d|\d+[.,]?|[.,]\d+)((?:[eE][+-]?\d+)?)(?:\s*((?:[^\W\d_]|[°%‰])[^;,|\"\t=:]{0,14}))?"
+)
 _GROUPS = {mark: re.compile(rf"[1-9]\d{{0,2}}({re.escape(mark)}\d{{3}})+") for mark in ",.' "}
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from edgekd.data.table.times import formats_of, has_date
 from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.layout import NUMBERED, PLAIN, RULES, Layout
+from edgekd.runtime.layout import NUMBERED, PLAIN, RULES, Layout, Rule
 from edgekd.runtime.sources import NoSample
 from edgekd.runtime.sources.cells import MISSING, SWITCH
 from edgekd.runtime.sources.difference import parse as parse_difference
@@ -42,10 +42,13 @@ BAD_SHARE, BAD_LINES = 0.01, 3
 REMARKS_SHARE = 0.1
 """Lines of a single cell among rows of several; after the last row there may be any number."""
 DATED_S = 3e8  # labels of seconds since 1970 that are all before 1979 are seconds since something else
+SEASON_S = 300 * 86400.0
+"""Clocks are set back once a year."""
 FEW = 64
 """Names of machines, or states, that are told apart."""
 EVERY = 100
 """A sensor that says something every so many samples is held between."""
+WORDS_OF_TIME = ("iso", "elapsed", *NUMBERED)
 MAX_NOTES = 1400
 """Characters of all notes."""
 
@@ -83,11 +86,13 @@ def _with_path(path: Path, words: str) -> str:
     return words if words.startswith(str(path)) else f"{path}: {words}"
 
 
-def told_of(request: Request) -> tuple[Layout, str, float | None]:
+def told_of(request: Request) -> tuple[Layout, Rule | Literal[""], float | None]:
     """What is known of the layout, the rule to resample by ("" for none), and the period that was asked for."""
     told = request.layout or PLAIN
     if request.like is not None and request.layout is None:
-        told = replace(request.like.without_text(), time=(), time_format="", tag="", value="", suffixes=(), gaps=False, merge=False)
+        told = replace(
+            request.like.without_text(), time=(), time_format="", tag="", value="", suffixes=(), gaps=False, merge=False
+        )
         told = replace(told, checksum=False, sequence="", sequence_wraps_at=0)
     given: dict[str, Any] = {
         "missing": request.missing, "difference": request.difference, "only": request.only, "group": request.group,
@@ -96,11 +101,11 @@ def told_of(request: Request) -> tuple[Layout, str, float | None]:
     told = replace(told, **{name: value for name, value in given.items() if value})
     rule, period_s = told.resample, request.period_s
     if request.resample:
-        rule, _, length = request.resample.rpartition(":")
+        word, _, length = request.resample.rpartition(":")
         if length in RULES:
-            rule, length = length, ""
-        rule = rule or "mean"
-        if rule not in RULES:
+            word, length = length, ""
+        rule = "last" if word == "last" else "mean"
+        if word not in RULES:
             raise UsageError(f"--resample {request.resample}: write mean, last, a length of time, or mean:60s")
         if length:
             made_s = seconds_in(length)
@@ -120,11 +125,13 @@ def _plan(request: Request, told: Layout, found: text.Found, head: Sequence[text
         return plan_of(request, told, found, *_named(request.path, lines, layout), ignore)
     width = len(found.names)
     rows: list[list[Any]] = []
+    at: list[int] = []
     for line in lines:
         cells = text.cells_in(line.text, layout.separator)
         if (len(cells) > 1 or width == 1) and tuple(cells) != found.header:
             rows.append((cells + [""] * width)[:width])
-    return plan_of(request, told, found, found.names, rows, ignore)
+            at.append(line.number)
+    return plan_of(request, told, found, found.names, rows, ignore, at)
 
 
 def plan_of(
@@ -134,15 +141,16 @@ def plan_of(
     names: tuple[str, ...],
     rows: list[list[Any]],
     ignore: Sequence[str] = (),
+    lines: Sequence[int] = (),
 ) -> Plan:
-    """What the first rows say of all of them."""
+    """What the first rows say of all of them. lines: their numbers, for messages."""
     layout = found.layout
     if not rows:
         raise RecordingError(f"{request.path}: a header but no rows; a recording needs at least one sample")
     roles = find_roles(request, told, names, rows, ignore)
     columns = [[str(cell).strip() for row in rows if (cell := row[i]) is not None] for i in range(len(names))]
     said = [[cell for cell in column if cell.lower() not in MISSING] for column in columns]
-    formats = _formats(request, told, names, roles, rows)
+    formats = _formats(request, told, names, roles, rows, lines)
     kept = roles.sensors if roles.tag is None else (roles.value,)
     pool = [cell for i in kept if i is not None for cell in said[i]]
     style = style_of(pool)
@@ -173,7 +181,11 @@ def plan_of(
     )
     notes = found.notes
     if style.guessed and not told.decimal:
-        notes = (*notes, f"'{shown(style.guessed, 40)}' is read with a decimal comma; a layout with thousands = \",\" reads it otherwise")
+        notes = (
+            *notes,
+            f"'{shown(style.guessed, 40)}' is read with a decimal comma; a layout with thousands = \",\" reads "
+            "it otherwise",
+        )
     return Plan(
         replace(found, notes=notes),
         layout,
@@ -199,7 +211,8 @@ def _named(path: Path, lines: Sequence[text.Line], layout: Layout) -> tuple[tupl
     short = {
         name
         for name in names
-        if (leaf := name.rpartition(".")[2]) != name and all(leaf in row and row[leaf] == row[name] for row in found if name in row)
+        if (leaf := name.rpartition(".")[2]) != name
+        and all(leaf in row and row[leaf] == row[name] for row in found if name in row)
     }
     names = [name for name in names if name not in short]
     if not names:
@@ -207,7 +220,9 @@ def _named(path: Path, lines: Sequence[text.Line], layout: Layout) -> tuple[tupl
     return tuple(names), [[row.get(name) for name in names] for row in found]
 
 
-def _formats(request: Request, told: Layout, names: Sequence[str], roles: Roles, rows: list[list[Any]]) -> tuple[str, ...]:
+def _formats(
+    request: Request, told: Layout, names: Sequence[str], roles: Roles, rows: list[list[Any]], lines: Sequence[int]
+) -> tuple[str, ...]:
     """Formats that the times may have, the likelier first; () where there is no time."""
     if not roles.time or told.time_format == "none":
         return ()
@@ -217,34 +232,25 @@ def _formats(request: Request, told: Layout, names: Sequence[str], roles: Roles,
     labels = [label for label in labels if label.lower() not in MISSING]
     column = " ".join(names[i] for i in roles.time)
     if told.time_format:
-        try:
-            if told.time_format not in ("iso", "elapsed", *NUMBERED) and "%" not in told.time_format:
-                raise UsageError(
-                    f"--time-format {told.time_format}: write it as %d.%m.%Y %H:%M:%S, or one of iso, elapsed, "
-                    + ", ".join(NUMBERED)
-                )
-        except ValueError as error:
-            raise UsageError(f"--time-format {told.time_format}: {error}") from None
+        if "%" not in told.time_format and told.time_format not in WORDS_OF_TIME:
+            listed = ", ".join(WORDS_OF_TIME)
+            raise UsageError(f"--time-format {told.time_format}: write it as %d.%m.%Y %H:%M:%S, or as one of {listed}")
         return (told.time_format,)
     if not labels:
         raise RecordingError(
-            f"{request.path}: column '{shown(column, 40)}' says no time in its first rows; pass --time-column none to do without"
+            f"{request.path}: column '{shown(column, 40)}' says no time in its first rows; pass --time-column none to "
+            "do without"
         )
     found = formats_of(labels, column)
     if not found:
         odd = next((label for label in labels if not formats_of([label])), labels[0])
+        first = str(next(row for row in rows if str(row[roles.time[0]]).strip() in odd)[roles.time[0]])
+        place = next((f" at line {n}" for n, row in zip(lines, rows) if str(row[roles.time[0]]) == first), "")
         raise RecordingError(
-            f"{request.path}: time '{shown(odd, 40)}' at line {_line_of(rows, odd, roles)} is not of a known form; say it "
-            "with --time-format '%d.%m.%Y %H:%M:%S', or pass --time-column none to do without"
+            f"{request.path}: time '{shown(odd, 40)}'{place} is not of a known form; say it with --time-format "
+            "'%d.%m.%Y %H:%M:%S', or pass --time-column none to do without"
         )
     return tuple(found[:4])
-
-
-def _line_of(rows: list[list[Any]], label: str, roles: Roles) -> str:
-    for i, row in enumerate(rows):
-        if str(row[roles.time[0]]).strip() in label:
-            return f"{i + 2}"
-    return "?"
 
 
 def _revised(plan: Plan, passed: Pass) -> Plan | None:
@@ -268,15 +274,24 @@ def _revised(plan: Plan, passed: Pass) -> Plan | None:
                 if suffix and i not in suffixes:
                     suffixes[i] = suffix
                 odd.update({word: count for word, count in said.items() if suffix_of(word) == ""})
-    for i, column in passed.words.items():
-        if i in plan.words and not column.many:
-            said = Counter({word: count for word, count in column.counts.items() if word.lower() not in MISSING})
+    for i, named in passed.words.items():
+        if i in plan.words and not named.many:
+            said = Counter({word: count for word, count in named.counts.items() if word.lower() not in MISSING})
             numbers = sum(count for word, count in said.items() if suffix_of(word) is not None)
             if 2 * numbers > sum(said.values()):
                 words.discard(i)
     layout = plan.layout
     if odd:
-        style = style_of([*odd, *(["1.5"] * (layout.decimal == ".") if any("." in word for word in odd) or layout.decimal == "," else [])])
+        style = style_of(
+            [
+                *odd,
+                *(
+                    ["1.5"] * (layout.decimal == ".")
+                    if any("." in word for word in odd) or layout.decimal == ","
+                    else []
+                ),
+            ]
+        )
         if (style.decimal, style.thousands) != (layout.decimal, layout.thousands):
             layout = replace(layout, decimal=style.decimal, thousands=style.thousands)
     if not layout.sort and any(_wrongly_counted_on(layout, one, passed) for one in passed.times):
@@ -295,13 +310,16 @@ def _revised(plan: Plan, passed: Pass) -> Plan | None:
 def _wrongly_counted_on(layout: Layout, one: str, passed: Pass) -> bool:
     """Whether hours or days were added to times that come in no order."""
     ahead = np.diff(passed.times[one].values())
+    times = passed.times[one].values()
+    if passed.clocks[one].set_back > 1 + np.ptp(times) / SEASON_S:
+        return True
     if passed.clocks[one].set_back or layout.timezone or one == "elapsed":
         return bool((ahead < 0).any()) or bool((ahead <= 0).mean() > 0.5)  # hours that go back all fall on one
     return False
 
 
 def reading_of(
-    request: Request, plan: Plan, passed: Pass, rule: str, period_s: float | None, keep_rows: bool
+    request: Request, plan: Plan, passed: Pass, rule: Rule | Literal[""], period_s: float | None, keep_rows: bool
 ) -> Reading:
     """What a pass found, made into samples.
 
@@ -312,7 +330,9 @@ def reading_of(
     _tell_lines(path, passed, notes)
     if not passed.rows:
         if roles.picked is not None and passed.passed_over:
-            raise RecordingError(f"{path}: no row of --group {plan.names[roles.picked[0]]}={roles.picked[1]}; name one that is in this column")
+            raise RecordingError(
+                f"{path}: no row of --group {plan.names[roles.picked[0]]}={roles.picked[1]}; name one of that column"
+            )
         raise RecordingError(f"{path}: a header but no rows; a recording needs at least one sample")
     if roles.tag is not None:
         passed = wide(request, passed)
@@ -327,7 +347,9 @@ def reading_of(
     values, places = passed.values.values(), [j for j, name in enumerate(columns) if name in names]
     if len(places) < len(columns):
         values = values[:, places]
-    exact = {names.index(plan.names[i]): column.values() for i, column in passed.exact.items() if plan.names[i] in names}
+    exact = {
+        names.index(plan.names[i]): column.values() for i, column in passed.exact.items() if plan.names[i] in names
+    }
     table = axis.Table(
         path.name,
         tuple(names),
@@ -346,7 +368,7 @@ def reading_of(
     else:
         table.parts = [("", np.arange(passed.rows))]
         if times is not None and roles.picked is None and not keep_rows:
-            _refuse_machines(path, plan, passed, times)
+            _refuse_machines(path, plan, passed, table)
     source = table.source
     table.source = str(path)
     if times is not None and not dated and not keep_rows:
@@ -372,7 +394,11 @@ def reading_of(
         _tell_left_out(left_out, notes)
     sensors = [names[j] for j in kept]
     if not sensors:
-        longer = "" if times is None else f", or pass --resample {axis.whole_period(np.diff(times), period_s or table.period_s)}"
+        longer = (
+            ""
+            if times is None
+            else f", or pass --resample {axis.whole_period(np.diff(times), period_s or table.period_s)}"
+        )
         raise RecordingError(f"{path}: no sensor columns are left ({_why(left_out)}); name some with --sensors{longer}")
     layout = _complete(plan, passed, table, time_format, rule, sensors, dated)
     units = {plan.names[i]: unit for i, unit in plan.suffixes} | plan.found.units
@@ -416,17 +442,21 @@ def _tell_lines(path: Path, passed: Pass, notes: list[str]) -> None:
     """Notes of lines that are no rows; refused where they are many."""
     bad, rows = passed.bad, passed.rows
     if bad.count and (bad.count >= max(rows, 1) or bad.count > max(BAD_LINES, BAD_SHARE * rows)):
-        wanted = "its time or its numbers cannot be read" if passed.clocks else "it has other cells than the header, or no numbers"
+        wanted = (
+            "its time or its numbers cannot be read"
+            if passed.clocks
+            else "it has other cells than the header, or no numbers"
+        )
         raise RecordingError(
-            f"{path}: line {bad.first}: '{bad.words}' is no row, as are {bad.count} of {rows + bad.count} lines: {wanted}; "
-            "mend the file, or say how to read it with --time-format or --layout"
+            f"{path}: line {bad.first}: '{bad.words}' is no row, as are {bad.count} of {rows + bad.count} lines: "
+            f"{wanted}; mend the file, or say how to read it with --time-format or --layout"
         )
     last = int(passed.lines.values()[-1]) if rows else 0
     between = sum(number < last for number in passed.remarks.numbers)
     if between > max(BAD_LINES, REMARKS_SHARE * rows) or (passed.remarks.count and not rows):
         raise RecordingError(
-            f"{path}: line {passed.remarks.first}: '{passed.remarks.words}' is no row, as are {between} more lines among "
-            f"{rows} rows: it has a single cell; leave such lines out, or give another separator in a layout"
+            f"{path}: line {passed.remarks.first}: '{passed.remarks.words}' is no row, as are {between} more lines "
+            f"among {rows} rows: it has a single cell; leave such lines out, or give another separator in a layout"
         )
     if passed.remarks.count:
         more = f", and {passed.remarks.count - 1} more" if passed.remarks.count > 1 else ""
@@ -467,7 +497,9 @@ def _sensors(request: Request, plan: Plan, passed: Pass) -> tuple[list[str], dic
             said = [word for word in words.names() if word]
             why = f"words, such as '{shown(said[0], 30)}'" if said else "it is empty"
             if wanted:
-                raise RecordingError(f"{request.path}: column '{name}' holds {why}, not numbers; leave it out of --sensors")
+                raise RecordingError(
+                    f"{request.path}: column '{name}' holds {why}, not numbers; leave it out of --sensors"
+                )
             left_out[name] = why
         elif not column.count and not wanted:
             left_out[name] = "it is empty"
@@ -502,7 +534,10 @@ def _times(plan: Plan, passed: Pass, notes: list[str]) -> tuple[str, np.ndarray 
             notes.append(f"times are read as {best}, and could be {other}; --time-format '{other}' reads them so")
     if passed.clocks[best].set_back:
         count = passed.clocks[best].set_back
-        notes.append(f"the clock was set back by an hour{f' {count} times' if count > 1 else ''}: time counts on; --timezone tells its zone")
+        notes.append(
+            f"the clock was set back by an hour{f' {count} times' * (count > 1)}: time counts on; --timezone tells its "
+            "zone"
+        )
     return best, found[best]
 
 
@@ -517,29 +552,33 @@ def _regular(times: np.ndarray) -> tuple[bool, float]:
     return running, round(float((np.abs(ahead - middle) <= middle / 2).mean()), 2)
 
 
-def _refuse_machines(path: Path, plan: Plan, passed: Pass, times: np.ndarray) -> None:
+def _refuse_machines(path: Path, plan: Plan, passed: Pass, table: axis.Table) -> None:
     """Refuse rows of several machines that take turns, or whose times repeat; a column tells them apart."""
+    times = table.times_s
+    assert times is not None
     ahead = np.diff(times)
-    if not len(ahead):
-        return
-    forward = bool((ahead > 0).all())
-    for i, words in passed.words.items():
-        machines = [word for word in words.names() if word]
-        if i not in plan.words or not 2 <= len(machines) <= FEW or words.many:
-            continue
-        codes = words.values()
-        turns = float((np.diff(codes) != 0).mean())
-        if forward and turns < 0.4:
-            continue
-        own = [np.diff(times[codes == code]) for code in np.unique(codes)]
+    running = bool((ahead > 0).all() or (ahead < 0).all())
+    for name, codes, machines in _namings(plan, passed, table, running):
+        turns = float((np.diff(codes) != 0).mean()) if len(ahead) else 0.0
+        own = [np.diff(times[codes == code]) for code in range(len(machines))]
         apart = all((steps > 0).all() or (steps < 0).all() for steps in own)
-        repeats = not forward and not (ahead <= 0).all()
-        if apart and (repeats or turns >= 0.4) and len(times) > 2 * len(machines):
-            name, first = plan.names[i], words.counts.most_common(1)[0][0]
+        if apart and (not running or turns >= 0.4) and len(times) > 2 * len(machines):
             raise RecordingError(
                 f"{path}: rows of {len(machines)} machines, told apart by '{name}' ({shorten(machines[:4])}"
-                f"{' …' * (len(machines) > 4)}); pass --group {quote(f'{name}={first}')} for one, or --group {quote(name)} for all"
+                f"{' …' * (len(machines) > 4)}); pass --group {quote(f'{name}={machines[0]}')} for one, or --group "
+                f"{quote(name)} for all"
             )
+
+
+def _namings(plan: Plan, passed: Pass, table: axis.Table, running: bool) -> Iterator[tuple[str, np.ndarray, list[str]]]:
+    """Columns that may name machines: words, or where times repeat whole numbers, of which there are few."""
+    for i, words in passed.words.items():
+        if i in plan.words and not words.many and 2 <= len(words.codes) <= FEW:
+            yield plan.names[i], words.values(), words.names()
+    for j, name in enumerate(table.names if not running else ()):
+        found, codes = np.unique(table.values[:, j], return_inverse=True)
+        if 2 <= len(found) <= FEW and (found == np.round(found)).all():
+            yield name, codes, [f"{number:g}" for number in found]
 
 
 def _whole_enough(
@@ -564,12 +603,15 @@ def _whole_enough(
             kept.append(j)
             every[name] = k
             continue
-        why = f"no value in {total} of {len(missing)} samples, the longest run from {_where(table, lines, a)} to {_where(table, lines, b - 1)}"
+        run = f"{_where(table, lines, a)} to {_where(table, lines, b - 1)}"
+        why = f"no value in {total} of {len(missing)} samples, the longest run from {run}"
         if dead is not None and total < len(missing):
             why = f"no value at all from {_where(table, lines, dead[0])} to {_where(table, lines, dead[1] - 1)}"
         if wanted:
             way = "cut these rows" if request.like is not None else "leave it out of --sensors"
-            raise RecordingError(f"{table.source}: sensor '{name}' has {why}; {way}, or pass --resample with a longer period")
+            raise RecordingError(
+                f"{table.source}: sensor '{name}' has {why}; {way}, or pass --resample with a longer period"
+            )
         left_out[name] = why
     if every:
         listed = shorten([f"{name} (every {k} samples)" for name, k in every.items()])
@@ -616,7 +658,9 @@ def _tell_missing(
         total = int(column.sum()) - (sum(bool(column[a]) for a in starts) if name in moduli else 0)
         if total <= 0:
             continue
-        a, b = max(((s + x, s + y) for s, e in bounds for x, y in true_runs(column[s:e])), key=lambda run: run[1] - run[0])
+        a, b = max(
+            ((s + x, s + y) for s, e in bounds for x, y in true_runs(column[s:e])), key=lambda run: run[1] - run[0]
+        )
         told.append((name, total, b - a, a))
     words = _words_of(passed, plan, names)
     if len(told) <= 3:
@@ -628,8 +672,10 @@ def _tell_missing(
             )
     else:
         listed = shorten([f"{name} ({total})" for name, total, _, _ in told])
-        every = "; words for it: " + ", ".join(dict.fromkeys(", ".join(words.values()).split(", ")))[:200] if words else ""
-        notes.append(f"missing values are held from the last good one: {listed}{every}")
+        said = ", ".join(dict.fromkeys(", ".join(words.values()).split(", ")))[:200]
+        notes.append(
+            f"missing values are held from the last good one: {listed}{f'; words for it: {said}' * bool(said)}"
+        )
 
 
 def _words_of(passed: Pass, plan: Plan, names: Sequence[str]) -> dict[str, str]:
@@ -643,13 +689,22 @@ def _words_of(passed: Pass, plan: Plan, names: Sequence[str]) -> dict[str, str]:
 
 def _tell_left_out(left_out: dict[str, str], notes: list[str]) -> None:
     if len(left_out) <= 3:
-        notes += [f"{name if name.startswith('column ') else f'column {chr(39)}{name}{chr(39)}'} left out: {why}" for name, why in left_out.items()]
+        notes += [
+            f"{name if name.startswith('column ') else f'column {chr(39)}{name}{chr(39)}'} left out: {why}"
+            for name, why in left_out.items()
+        ]
     else:
         notes.append(f"left out: {shorten([f'{name} ({why})' for name, why in left_out.items()])}")
 
 
 def _complete(
-    plan: Plan, passed: Pass, table: axis.Table, time_format: str, rule: str, sensors: list[str], dated: bool
+    plan: Plan,
+    passed: Pass,
+    table: axis.Table,
+    time_format: str,
+    rule: Rule | Literal[""],
+    sensors: list[str],
+    dated: bool,
 ) -> Layout:
     """The layout, as far as a device needs it."""
     words = [word for column in passed.numbers.values() for word, _ in column.words.most_common(FEW)]
@@ -669,11 +724,11 @@ def _complete(
 def _short(notes: list[str]) -> list[str]:
     """Notes that a person still reads."""
     notes = [note if len(note) <= 400 else f"{note[:399]}…" for note in dict.fromkeys(notes)]
-    kept, size = [], 0
+    kept: list[str] = []
+    size = 0
     for i, note in enumerate(notes):
         size += len(note) + 1
         if size > MAX_NOTES - 40:
             return [*kept, f"and {len(notes) - i} more"]
         kept.append(note)
     return kept
-

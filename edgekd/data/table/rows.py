@@ -1,9 +1,9 @@
-"""One pass over a file: lines to cells to columns, thousands of rows at once, by a plan that the pass may prove wrong."""
+"""One pass over a file: lines to cells to columns, thousands at once, by a plan that the pass may prove wrong."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
@@ -54,7 +54,7 @@ class Plan:
 
 
 class Growing:
-    """An array that blocks are put behind. Small ones kept apart would tear holes into the heap as long as they live."""
+    """An array that blocks are put behind. Small ones kept apart would tear holes into the heap while they live."""
 
     def __init__(self, kind: type[np.generic], *wide: int) -> None:
         self._room = np.empty((1 << 12, *wide), kind)
@@ -151,12 +151,16 @@ class NumberColumn:
             self.least_step = min(self.least_step, float(steps.min()))
         self.binary = self.binary and self.largest <= 1 and bool(((finite == 0) | (finite == 1)).all())
 
-    def _count(self, word: str) -> None:
+    def is_word(self, cell: str) -> bool:
+        """Whether a cell that is no number does not even say that there is none."""
         try:
-            missing = self._cells.number(word, True)
+            missing = self._cells.number(cell, True)
         except NoSample:
-            missing = 0.0
-        counter = self.said if missing != missing else self.words
+            return True
+        return missing == missing
+
+    def _count(self, word: str) -> None:
+        counter = self.words if self.is_word(word) else self.said
         if len(counter) < MANY or word in counter:
             counter[word] += 1
 
@@ -296,8 +300,8 @@ class Pass:
         parsed = {i: column.parse(columns[i]) for i, column in self.numbers.items()}
         if not self.clocks and any(odd for _, odd in parsed.values()):
             said = np.zeros(len(lines), bool)
-            for _, odd in parsed.values():
-                said[[i for i, _ in odd]] = True
+            for place, (_, odd) in parsed.items():
+                said[[i for i, word in odd if self.numbers[place].is_word(word)]] = True
             bad = said & np.isnan(np.stack([values for values, _ in parsed.values()])).all(0) & (len(parsed) > 1)
             if bad.any():
                 for i in np.flatnonzero(bad).tolist():
@@ -311,7 +315,11 @@ class Pass:
         for i, words in self.words.items():
             words.add(columns[i])
         if roles.label is not None:
-            self.labels.add(np.fromiter((self._label(cell, lines, i) for i, cell in enumerate(columns[roles.label])), bool, len(lines)))
+            self.labels.add(
+                np.fromiter(
+                    (self._label(cell, lines, i) for i, cell in enumerate(columns[roles.label])), bool, len(lines)
+                )
+            )
         if self._conditions:
             on = np.ones(len(lines), bool)
             for condition, place in zip(self._conditions, roles.only):

@@ -1,4 +1,4 @@
-"""How a file is written: its encoding and form, the separator, what stands above its rows, and the names of its columns."""
+"""How a file is written: encoding, form and separator, what stands above its rows, the names of its columns."""
 
 from __future__ import annotations
 
@@ -28,18 +28,35 @@ COMMENTS = ("#", "//", "%")
 ENCODINGS = [*(f"cp125{i}" for i in range(9)), "cp850", "cp437", "iso8859-2", "iso8859-5", "iso8859-15"]
 USUAL = frozenset("°µμ²³äöüÄÖÜßéèêëàâáíìîóòôúùûñçÇÉ±·–…×ØøåÅæÆ½¼¾‰€“”„’´\u00a0")
 """What is not ASCII in a header of Western Europe."""
+_ODD = re.compile(r"\w[\u2013-\u2122\u2026]\w|\bø[CF]\b")
+"""What other encodings look like when they are read as Windows-1252."""
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.I)
 _BASE = (
-    r"(?:°\s?[CFKR]?|deg\s?[CFK]?|ohm|Ω|[munµμkMGTdchp]?(?:m|g|s|A|V|W|Hz|Pa|bar|J|N|Nm|l|L|Wh|VA|VAh|var|varh|S|F|H|T|eV|mol|"
-    r"rad|B|dB|b|t|Ah|C|K|Vs|psi|lx|lm|cd|Bq|Sv)|%(?:\s?RH|\s?rel)?|rpm|RPM|[munµμ]?secs?|U|h|min|d|yr?|ppm|ppb|inch|in|ft|gal|lbs?|mi|mph|"
-    r"psi[ag]?|barg|bara|mmHg|inHg|mH2O|VDC|VAC|kn|NTU|pH|Nm3|Nl|pcs|count|counts|lux|1|EUR|cfm|gpm|scfm|dBA|dBm|TS|RN)"
+    r"(?:°\s?[CFKR]?|deg\s?[CFK]?|ohm|Ω|[munµμkMGTdchp]?(?:m|g|s|A|V|W|Hz|Pa|bar|J|N|Nm|l|L|Wh|VA|VAh|var|varh|S|F|H|T|"
+    r"eV|mol|rad|B|dB|b|t|Ah|C|K|Vs|psi|lx|lm|cd|Bq|Sv)|%(?:\s?RH|\s?rel)?|rpm|RPM|[munµμ]?secs?|U|h|min|d|yr?|ppm|ppb|inch|in|ft|gal|"
+    r"lbs?|mi|mph|psi[ag]?|barg|bara|mmHg|inHg|mH2O|VDC|VAC|kn|NTU|pH|Nm3|Nl|pcs|count|counts|lux|1|EUR|cfm|gpm|scfm|dBA|dBm|TS|RN)"
 )
-_UNIT = re.compile(rf"[\[(]?{_BASE}(?:[²³23]|\^?-?[1-4])?(?:\s?[/·*. ]\s?{_BASE}(?:[²³23]|\^?-?[1-4])?)*[\])]?|-+|n/?a|")
+_UNIT = re.compile(
+    rf"[\[(]?{_BASE}(?:[²³23]|\^?-?[1-4])?(?:\s?[/·*. ]\s?{_BASE}(?:[²³23]|\^?-?[1-4])?)*[\])]?|-+|n/?a|"
+)
 _NAMED_UNIT = re.compile(r"[\[(]([^\])]{1,15})[\])]\s*$|\s(°[CFK]|%)$")
 _KINDS = frozenset(
     (
         *("avg", "smp", "min", "max", "std", "tot", "mean", "sum", "sample", "med", "inst", "raw", "scaled"),
-        *("float", "double", "int", "long", "real", "bool", "string", "number", "text", "boolean", "integer", "datetime"),
+        *(
+            "float",
+            "double",
+            "int",
+            "long",
+            "real",
+            "bool",
+            "string",
+            "number",
+            "text",
+            "boolean",
+            "integer",
+            "datetime",
+        ),
     )
 )
 
@@ -101,8 +118,8 @@ def head_of(path: Path, encoding: str) -> tuple[str, list[Line], bool]:
     """
     raw: list[bytes] = []
     whole = True
-    encoding, found = _opened(path, encoding)
-    for lines, _ in found:
+    told, opened = _opened(path, encoding)
+    for lines, _ in opened:
         raw += lines
         if len(raw) > HEAD_LINES:
             whole = False
@@ -112,6 +129,7 @@ def head_of(path: Path, encoding: str) -> tuple[str, list[Line], bool]:
         encoding = encoding_of(content)
         if encoding not in ("", "utf-8"):
             return head_of(path, encoding)
+    encoding = told or encoding
     texts = content.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
     head = [Line(i, text) for i, text in enumerate(texts, 1) if text.strip()]
     if not head:
@@ -120,7 +138,7 @@ def head_of(path: Path, encoding: str) -> tuple[str, list[Line], bool]:
 
 
 def _opened(path: Path, encoding: str) -> tuple[str, Iterator[tuple[list[bytes], bool]]]:
-    """The encoding, where it is told or UTF-16 without its mark, and `batches` by it."""
+    """The encoding as far as it is known, and `batches`: it may be UTF-16 without its mark."""
     try:
         first = next(found := batches(path, encoding))
     except RecordingError as error:
@@ -136,15 +154,15 @@ def _opened(path: Path, encoding: str) -> tuple[str, Iterator[tuple[list[bytes],
 
 
 def encoding_of(content: bytes) -> str:
-    """"" for UTF-8, else what the bytes are likeliest to be."""
+    """ "" for UTF-8, else what the bytes are likeliest to be."""
     try:
         content.decode()
         return ""
     except UnicodeDecodeError as error:
         if error.reason == "unexpected end of data":
             return ""
-    odd = bytes(byte for byte in content if byte > 127)
-    if not set(odd.decode("cp1252", "replace")) <= USUAL:
+    western = content.decode("cp1252", "replace")
+    if not {c for c in western if not c.isascii()} <= USUAL or _ODD.search(western):
         from charset_normalizer import from_bytes
 
         best = from_bytes(content, cp_isolation=ENCODINGS).best()
@@ -158,9 +176,13 @@ def find(path: Path, head: Sequence[Line], told: Layout, encoding: str) -> Found
 
     Raises RecordingError where it holds no table.
     """
-    notes = [f"not UTF-8: read as {'Windows-1252' if encoding == 'cp1252' else encoding}"] if encoding.startswith(("cp", "iso")) and not told.encoding else []
+    notes = (
+        [f"not UTF-8: read as {'Windows-1252' if encoding == 'cp1252' else encoding}"]
+        if encoding.startswith(("cp", "iso")) and not told.encoding
+        else []
+    )
     layout = replace(told, encoding=encoding)
-    form = told.form or _form([line.text.strip() for line in head])
+    form = told.form or _form(head)
     if form == "table" and head[0].text.strip()[:1] == "{":
         raise RecordingError(f"{path}: one JSON document; write each sample as an object of its own, one a line")
     if form != "table":
@@ -168,7 +190,8 @@ def find(path: Path, head: Sequence[Line], told: Layout, encoding: str) -> Found
     return _table(path, head, replace(layout, form="table"), notes)
 
 
-def _form(lines: list[str]) -> str:
+def _form(head: Sequence[Line]) -> str:
+    lines = [line.text.strip() for line in head]
     said = [line for line in lines[len(lines) // 3 :] if not line.startswith(COMMENTS)][:50] or lines[-1:]
     share = lambda holds: sum(map(holds, said)) >= 0.9 * len(said)  # noqa: E731
     if share(lambda line: _is_json(line if line[:1] in "{[" else line[line.find("{") :])):
@@ -176,7 +199,7 @@ def _form(lines: list[str]) -> str:
     if share(lambda line: "=" in line and line_protocol(line) is not None):
         return "line protocol"
     if share(lambda line: ("=" in line or ":" in line) and _is_pairs(line)):
-        return "pairs"
+        return "table" if _separated(head, "")[2] > 0.3 else "pairs"
     return "table"
 
 
@@ -207,15 +230,29 @@ def number_or_time(cell: str) -> bool:
 def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -> Found:
     told_line = next((found for line in head[:5] if (found := _SEP_LINE.fullmatch(line.text.strip(" \r")))), None)
     comment = layout.comment or next((c for c in COMMENTS for line in head if line.text.startswith(c)), "")
-    said = _joined([line for line in head if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip(" \r"))])
+    said = _joined(
+        [
+            line
+            for line in head
+            if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip(" \r"))
+        ]
+    )
     if not said:
         raise RecordingError(f"{path}: nothing but comments; a recording needs a header and at least one row")
     told = layout.separator or (told_line[1] if told_line and told_line[1] in SEPARATORS else "")
-    separator, rows = _separated(said, told)
+    separator, rows, _ = _separated(said, told)
     width = max(_width(rows[len(rows) // 3 :]), _width(rows), key=lambda w: w > 1)
     layout = replace(layout, separator=separator, comment=comment)
     if layout.names:
-        return Found(layout, layout.names, (), said[layout.skip].number - 1 if layout.skip < len(said) else 0, {}, False, tuple(notes))
+        return Found(
+            layout,
+            layout.names,
+            (),
+            said[layout.skip].number - 1 if layout.skip < len(said) else 0,
+            {},
+            False,
+            tuple(notes),
+        )
     at = _first_row(rows, width) if width else None
     if at is None:
         raise RecordingError(
@@ -229,7 +266,15 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
         above = [line for line in head if line.number <= first and line.text.startswith(comment)]
         names = cells_in(above[-1].text.removeprefix(comment).strip(), separator) if above else []
         if len(names) == width and not any(number_or_time(name) for name in names):
-            return Found(replace(layout, names=tuple(names), skip=at), tuple(names), (), first, _units(names), False, tuple(notes))
+            return Found(
+                replace(layout, names=tuple(names), skip=at),
+                tuple(names),
+                (),
+                first,
+                _units(names),
+                False,
+                tuple(notes),
+            )
     if not block:
         names = _made_up(rows[at:], width)
         shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
@@ -253,11 +298,13 @@ def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -
     if len(set(used)) < len(used):
         names, plain = _unique(names), False
         again = [name for name, count in Counter(used).items() if count > 1]
-        notes.append(f"several columns are named {', '.join(again[:3])}: from the second on they are {again[0]}_2 and so on")
-    units = {**_units(names), **{name: unit for name, unit in zip(names, units) if unit and name}}
+        notes.append(
+            f"several columns are named {', '.join(again[:3])}: from the second on they are {again[0]}_2 and so on"
+        )
+    known = {**_units(names), **{name: unit for name, unit in zip(names, units) if unit and name}}
     if not plain:
         layout = replace(layout, names=tuple(names), skip=skip)
-    return Found(layout, tuple(names), tuple(block[-1]) if plain else (), first, units, False, tuple(notes))
+    return Found(layout, tuple(names), tuple(block[-1]) if plain else (), first, known, False, tuple(notes))
 
 
 def _joined(lines: Sequence[Line]) -> list[Line]:
@@ -279,8 +326,8 @@ def cells_in(text: str, separator: str) -> list[str]:
         return [text]
 
 
-def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]]]:
-    """The separator, and the cells of each line."""
+def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]], float]:
+    """The separator, the cells of each line, and how well they make rows."""
     tried: dict[str, tuple[float, list[list[str]]]] = {}
     tabs = any("\t" in line.text.strip() for line in lines[-5:])  # blanks would split at them, too
     for separator in (told,) if told else SEPARATORS[: len(SEPARATORS) - tabs]:
@@ -290,13 +337,17 @@ def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]]]:
         width = _width(below)
         cells = [cell for row in below if len(row) == width for cell in row]
         meaning = sum(map(means_something, cells)) / max(1, len(cells))
-        fits = sum(count for w, count in widths.items() if 1 < w <= width) / len(below)
-        headed = 1.0 if any(width - 2 <= len(row) <= width and len(row) > 1 for row in rows[: len(rows) - len(below) or 1]) else 0.7
+        fits = (widths[width] + sum(count for w, count in widths.items() if 1 < w < width) / 2) / len(below)
+        headed = (
+            1.0
+            if any(width - 2 <= len(row) <= width and len(row) > 1 for row in rows[: len(rows) - len(below) or 1])
+            else 0.7
+        )
         tried[separator] = (headed * fits * (0.1 + meaning) if width > 1 else 0.0, rows)
     best = max(tried, key=lambda separator: tried[separator][0])
     if not told and tried[best][0] == 0.0:
         best = ","
-    return best, tried[best][1]
+    return best, tried[best][1], tried[best][0]
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:
@@ -326,8 +377,13 @@ def _first_row(rows: list[list[str]], width: int) -> int | None:
         fits = [is_label(cell) if kind == "time" else suffix_of(cell) is not None for kind, cell in asked]
         empty = [cell.lower() in MISSING for _, cell in asked]
         words = sum(not fit and not none for fit, none in zip(fits, empty))
+        enough = 2 * sum(fits) >= sum(map(bool, kinds)) or 2 * sum(empty) >= len(row)
         time_fits = all(fit for (kind, _), fit in zip(asked, fits) if kind == "time")
-        if any(fits) and 2 * words < len(asked) and time_fits:
+        if len(row) == width and any(fit and kind == "time" for (kind, _), fit in zip(asked, fits)):
+            return i  # no header says a time
+        if i and "" not in row and all(empty) and len(asked) == len(row) == width:
+            return i
+        if any(fits) and enough and 2 * words < len(asked) and time_fits:
             return i
     return None
 
@@ -340,7 +396,12 @@ def _block(rows: list[list[str]], at: int, width: int) -> list[list[str]]:
         while filled and filled[-1] == "":
             filled = filled[:-1]
         if not filled or len(row) > width or (len(row) < width - 1 and len(filled) < width - 1):
-            if not block and width <= 2 * len(filled) <= 2 * width and len(row) > 1 and not any(map(number_or_time, filled)):
+            if (
+                not block
+                and width <= 2 * len(filled) <= 2 * width
+                and len(row) > 1
+                and not any(map(number_or_time, filled))
+            ):
                 return [row]
             if not block and 2 * len(filled) < width:
                 continue  # remarks between the names and the rows
@@ -351,7 +412,8 @@ def _block(rows: list[list[str]], at: int, width: int) -> list[list[str]]:
 
 def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
     """Names, units, whether the names are one plain line, and what is to be said of it."""
-    headers, units = [], [""] * len(block[0])
+    headers: list[list[str]] = []
+    units = [""] * len(block[0])
     for row in block:
         above = headers[-1] if headers else []
         filled = [cell for cell, name in zip_longest(row, above, fillvalue="") if cell and cell.lower() != name.lower()]
@@ -360,7 +422,7 @@ def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
             units = [cell.strip("[]()") if cell.strip("-") else "" for cell in row]
         elif not (headers and all(cell.lower() in _KINDS for cell in filled)):
             headers.append(row)
-    if len(block[0]) == 2 or len(headers) > 2:
+    if (len(block[0]) == 2 and all(headers[-1])) or len(headers) > 2:  # what stands above is no header
         headers = headers[-1:]
     names = [_clean(cell) for cell in headers[-1]]
     if len(headers) == 1:
@@ -374,7 +436,12 @@ def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
             names[i] = f"{group} {name}".strip()
     else:
         names = [name or upper for name, upper in zip(names, above)]
-    return names, units, False, f"the header has two lines: columns are named {', '.join(names[:4])}{' …' * (len(names) > 4)}"
+    return (
+        names,
+        units,
+        False,
+        f"the header has two lines: columns are named {', '.join(names[:4])}{' …' * (len(names) > 4)}",
+    )
 
 
 def _clean(cell: str) -> str:

@@ -23,7 +23,9 @@ _LABEL = re.compile(
 )
 _ELAPSED = re.compile(r"(?:\d+ ?days?,? |\d+\.)?\d+:\d\d(?::\d\d(?:[.,]\d+)?)?")
 _CLOCK = re.compile(r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)? ?[AaPp][Mm]")
-_UNIT = re.compile(r"(?:[_\s([.-]|^)(ms|msec|millis(?:econds)?|us|µs|ns|min|minutes?|hours?|hrs?|h|days?|d)[])]?$", re.I)
+_UNIT = re.compile(
+    r"(?:[_\s([.-]|^)(ms|msec|millis(?:econds)?|us|µs|ns|min|minutes?|hours?|hrs?|h|days?|d)[])]?$", re.I
+)
 SCALES = {"m": "ms", "u": "us", "µ": "us", "n": "ns", "h": "h", "d": "d"}
 FIRST_S, LAST_S = 1e8, 4.2e9  # 1973 and 2103: numbers between them count seconds since 1970
 
@@ -74,7 +76,10 @@ def is_epoch(cells: Sequence[str]) -> bool:
     """Whether these count seconds or milliseconds since 1970, with no name to say so: of this century, and forward."""
     numbers = np.array([np.nan if (number := _float(cell)) is None else number for cell in cells])
     scale = 1e3 if len(numbers) and numbers[0] > LAST_S else 1.0
-    return bool(((numbers > 1e9 * scale) & (numbers < LAST_S * scale)).all() and (np.diff(numbers) >= 0).all()) and len(set(cells)) > 1
+    return (
+        bool(((numbers > 1e9 * scale) & (numbers < LAST_S * scale)).all() and (np.diff(numbers) >= 0).all())
+        and len(set(cells)) > 1
+    )
 
 
 def has_date(time_format: str) -> bool:
@@ -88,11 +93,18 @@ def _proposed(label: str) -> list[str]:
         return ["elapsed"]
     if _CLOCK.fullmatch(label):
         return [_clock_format(label.upper())]
+    day, midnight, clock = label.partition(" 00:00:00 ")
+    if midnight:  # a day and a time of day as a workbook has them
+        return [one.replace(" %H", " 00:00:00 %H", 1) for one in _proposed(f"{day} {clock}")]
     found = _LABEL.fullmatch(label)
     if found is None:
         return []
     half = " %p" if (found["half"] or "").startswith(" ") else "%p" if found["half"] else ""
-    day = f"{'%A' if len(re.sub('[^A-Za-z]', '', found['day'])) > 3 else '%a'}{re.sub('[A-Za-z]', '', found['day'])}" if found["day"] else ""
+    day = (
+        f"{'%A' if len(re.sub('[^A-Za-z]', '', found['day'])) > 3 else '%a'}{re.sub('[A-Za-z]', '', found['day'])}"
+        if found["day"]
+        else ""
+    )
     first = f"{_clock_format(found['first'].upper())}{found['gap']}" if found["first"] else ""
     clock = f"{found['mid']}{_clock_format(found['time'])}" if found["time"] else ""
     if half:
@@ -100,7 +112,9 @@ def _proposed(label: str) -> list[str]:
     zone = found["zone"] or ""
     if zone.strip() not in ("UTC", "GMT"):
         zone = zone and " " * zone.startswith(" ") + "%z"
-    return [f"{found['lead']}{day}{first}{date}{clock}{half}{zone}{found['tail']}" for date in _dates(found["date"], found)]
+    return [
+        f"{found['lead']}{day}{first}{date}{clock}{half}{zone}{found['tail']}" for date in _dates(found["date"], found)
+    ]
 
 
 def _dates(date: str, found: re.Match[str]) -> list[str]:

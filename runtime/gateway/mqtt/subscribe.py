@@ -183,34 +183,36 @@ class MessageReader(RowReader):
         path = f"/{topic}/"
         named = [(at + len(column), column) for column in self._columns if (at := path.rfind(f"/{column}/")) >= 0]
         column = max(named, key=lambda found: (found[0], len(found[1])))[1] if named else None
+        machine = path if column is None else path.replace(f"/{column}/", "/+/")
+        if machine in self._others:
+            self.refuse(self._others[machine])
+            return []
         self.parser.aliases = {} if column is None else {column: "value"}
         for full in self._columns:
-            dots = (at for at, sign in enumerate(full) if sign == "." and f"/{full[:at]}/" in path)
-            self.parser.aliases |= {full: full[at + 1 :] for at in dots}
+            for at, sign in enumerate(full):
+                if sign == "." and f"/{full[:at]}/" in path:
+                    self.parser.aliases[full] = full[at + 1 :]
         if column is not None and (self.parser.reads(text) or not any(mark in text for mark in "{[,;\t|\n")):
             text = json.dumps({"value": text.strip()})
         rows = self.rows_of(self.splitter.feed(text.encode() + b"\n"))
-        machine = path if column is None else path.replace(f"/{column}/", "/+/")
-        told = self._told_apart(topic, machine, rows)
-        if machine in self._others:
-            self.refuse(self._others[machine])
-            return told
+        said = np.flatnonzero(~np.isnan([row.values for row in rows]).all(axis=0)).tolist() if rows else []
+        taken = next((i for i in said if self._places.get(i, ("", machine))[1] != machine), None)
+        if taken is not None:
+            return [self._leave_out(topic, machine, taken)]
+        self._places |= dict.fromkeys(said, (topic, machine))
+        items = self.samples_of(rows)
         if any(row.partial for row in rows) and (column is not None or len(set(self._places.values())) > 1):
             self.merge(told=True)
-        return self.samples_of(rows)
+        return items
 
-    def _told_apart(self, topic: str, machine: str, rows: list[Row]) -> list[Row | InputEvent]:
-        """Leave a machine out that says what another one does, and tell it."""
-        said = np.flatnonzero(~np.isnan([row.values for row in rows]).all(axis=0)) if rows else ()
-        taken = next((i for i in said if self._places.get(i, ("", machine))[1] != machine), None)
-        if taken is None or machine in self._others:
-            self._places |= {i: (topic, machine) for i in said if machine not in self._others}
-            return []
-        column, name = self._columns[taken], self._names[taken]
-        first = self._places[taken][0]
+    def _leave_out(self, topic: str, machine: str, sensor: int) -> InputEvent:
+        """The machine of this topic, which says what another one has said: values of two make no sample."""
+        column, name = self._columns[sensor], shown(self._names[sensor], 40)
+        first = self._places[sensor][0]
         place = first if f"/{column}/" in f"/{first}/" else f"{first}.{column}"
-        reason = f"'{shown(name, 40)}' comes from {shown(first, 60)} and {shown(topic, 60)}, which is left out"
-        reason += f": subscribe to one machine, or --map '{shown(name, 40)}={shown(place, 100)}'"
+        reason = f"'{name}' comes from {shown(first, 60)} and {shown(topic, 60)}, which is left out"
+        reason += f": subscribe to one machine, or --map '{name}={shown(place, 100)}'"
         self._others[machine] = reason
-        self._places = {i: place for i, place in self._places.items() if place[1] != machine}
-        return [InputEvent("machine_left_out", reason, {"topic": topic, "reason": reason})]
+        self._places = {i: found for i, found in self._places.items() if found[1] != machine}
+        self.refuse(reason)
+        return InputEvent("machine_left_out", reason, {"topic": topic, "reason": reason})
