@@ -12,7 +12,7 @@ import numpy as np
 from edgekd.data.parquet_file import SUFFIXES as PARQUET
 from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
-from edgekd.data.table.columns import ELAPSED_NAME, ENTITY_NAME, LABEL_NAMES, TIME_NAMES, plain
+from edgekd.data.table.columns import ELAPSED_NAME, ENTITY_NAME, LABEL_NAMES, TIME_NAMES, WEAK, plain
 from edgekd.runtime.errors import MissingExtra, UsageError
 
 TIME_NAME, LABEL_NAME = "timestamp", "label"
@@ -46,7 +46,7 @@ def save(recording: Recording, path: str | os.PathLike[str], time_name: str = TI
     path = Path(path)
     if path.suffix.lower() not in (".csv", *PARQUET):
         raise UsageError(f"{path}: recordings are written as .csv or .parquet; choose one by the name")
-    taken = {*TIME_NAMES, *LABEL_NAMES, ELAPSED_NAME, ENTITY_NAME}
+    taken = {*TIME_NAMES, *LABEL_NAMES, ELAPSED_NAME, ENTITY_NAME} - {*WEAK}  # T and such, beside a clock, are sensors
     clash = [name for name in recording.sensors if plain(name) in taken]
     if clash:
         raise UsageError(f"{path}: a sensor is named '{clash[0]}', which `load` takes for no sensor; rename it")

@@ -14,6 +14,7 @@ import pytest
 
 from edgekd.data import look
 from edgekd.data.reading import Reading
+from edgekd.data.save import save_reading
 from edgekd.runtime.errors import RecordingError
 
 START = datetime(2025, 3, 3, 6, tzinfo=UTC)
@@ -61,6 +62,27 @@ def test_date_and_time_of_day_with_dots(tmp_path: Path) -> None:
     reading = look(written(tmp_path, "Date,Month,Time,temp,gas", *rows))
     check(reading, 3600.0)
     assert names(reading) == ["temp", "gas"]
+
+
+def test_rows_of_empty_cells_behind_the_last(tmp_path: Path) -> None:
+    """UCI's own AirQualityUCI.csv (rebuilt from the copy in ahmetmenevse/UCI_airquality) has two columns without a name
+    and 114 rows of `;;;;` at its end; refused for them."""
+    stamps = times(timedelta(hours=1), "%d/%m/%Y;%H.%M.%S")
+    numbers = [";".join(map(str, values(i))).replace(".", ",") for i in range(ROWS)]
+    rows = [f"{stamp};{both};;" for stamp, both in zip(stamps, numbers)]
+    reading = look(written(tmp_path, "Date;Time;temp;gas;;", *rows, *[";;;;;"] * 40))
+    check(reading, 3600.0)
+    assert reading.notes == []
+
+
+def test_a_sensor_named_t_is_written_and_read_back(tmp_path: Path) -> None:
+    """The same file's temperature is `T`: `look -o` told its user to rename it."""
+    stamps = times(timedelta(hours=1), "%Y-%m-%d %H:%M")
+    reading = look(
+        written(tmp_path, "Date,T,gas", *(f"{t},{values(i)[0]},{values(i)[1]}" for i, t in enumerate(stamps)))
+    )
+    save_reading(reading, tmp_path / "clean.csv")
+    check(look(tmp_path / "clean.csv"), 3600.0, temperature="T")
 
 
 @pytest.mark.parametrize("parts", ["year,month,day,hour", "year,month,day"])

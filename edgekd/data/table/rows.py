@@ -289,7 +289,8 @@ class Pass:
             good = ~np.isnan(np.stack(list(found.values()))).all(0)
             if not good.all():
                 for i in np.flatnonzero(~good).tolist():
-                    self.bad.add(int(lines[i]), _shown_row(columns, i))
+                    if (words := _shown_row(columns, i)).strip(",…"):  # else a row of empty cells, as spreadsheets leave them
+                        self.bad.add(int(lines[i]), words)
                 columns, lines = _keep(columns, lines, good)
                 found = {one: times[good] for one, times in found.items()}
             if len(found) > 1:
