@@ -199,7 +199,7 @@ def _form(head: Sequence[Line]) -> str:
     if share(lambda line: "=" in line and line_protocol(line) is not None):
         return "line protocol"
     if share(lambda line: ("=" in line or ":" in line) and _is_pairs(line)):
-        return "table" if _separated(head, "")[2] > 0.3 else "pairs"
+        return "pairs" if share(lambda line: "=" in line) or _separated(head, "")[2] <= 0.3 else "table"
     return "table"
 
 
