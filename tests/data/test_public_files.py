@@ -290,3 +290,13 @@ def test_a_topic_before_each_message(tmp_path: Path) -> None:
     both = [row.replace("boiler", boiler) for row in rows for boiler in ("boiler1", "boiler2")]
     with pytest.raises(RecordingError, match="--group topic=tele/boiler1/SENSOR"):
         look(written(tmp_path, *both))
+
+
+def test_a_log_line_of_time_level_and_pairs(tmp_path: Path) -> None:
+    """A service's log, `2025-03-03 06:00:00 INFO temp=50.1, CO2=400`: read as words, or with a sensor `INFO temp`."""
+    stamps = times(timedelta(seconds=10), "%Y-%m-%d %H:%M:%S")
+    reading = look(
+        written(tmp_path, *(f"{t} INFO temp={values(i)[0]}, CO2={values(i)[1]}" for i, t in enumerate(stamps)))
+    )
+    check(reading, 10.0)
+    assert names(reading) == ["temp", "CO2"]

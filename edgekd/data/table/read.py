@@ -563,9 +563,10 @@ def _refuse_machines(path: Path, plan: Plan, passed: Pass, table: axis.Table) ->
         own = [np.diff(times[codes == code]) for code in range(len(machines))]
         apart = all((steps > 0).all() or (steps < 0).all() for steps in own)
         if apart and (not running or turns >= 0.4) and len(times) > 2 * len(machines):
+            first = machines[int(np.bincount(codes[codes >= 0]).argmax())]  # the others may be of another kind
             raise RecordingError(
                 f"{path}: rows of {len(machines)} machines, told apart by '{name}' ({shorten(machines[:4])}"
-                f"{' …' * (len(machines) > 4)}); pass --group {quote(f'{name}={machines[0]}')} for one, or --group "
+                f"{' …' * (len(machines) > 4)}); pass --group {quote(f'{name}={first}')} for one, or --group "
                 f"{quote(name)} for all"
             )
 

@@ -289,7 +289,7 @@ class Pass:
             good = ~np.isnan(np.stack(list(found.values()))).all(0)
             if not good.all():
                 for i in np.flatnonzero(~good).tolist():
-                    if (words := _shown_row(columns, i)).strip(",…"):  # else a row of empty cells, as spreadsheets leave them
+                    if (words := _shown_row(columns, i)).strip(",…"):  # else of empty cells, a footer
                         self.bad.add(int(lines[i]), words)
                 columns, lines = _keep(columns, lines, good)
                 found = {one: times[good] for one, times in found.items()}

@@ -39,7 +39,6 @@ _BASE = (
 _UNIT = re.compile(
     rf"[\[(]?{_BASE}(?:[²³23]|\^?-?[1-4])?(?:\s?[/·*. ]\s?{_BASE}(?:[²³23]|\^?-?[1-4])?)*[\])]?|-+|n/?a|"
 )
-_PAIR_CELL = re.compile(r"(?:[^\W\d][^=:]*)?[=:]\s*(?:[-+.\d\u2212]|\Z)")
 _NAMED_UNIT = re.compile(r"[\[(]([^\])]{1,15})[\])]\s*$|\s(°[CFK]|%)$")
 _KINDS = frozenset(
     (
@@ -200,9 +199,7 @@ def _form(head: Sequence[Line]) -> str:
     if share(lambda line: "=" in line and line_protocol(line) is not None):
         return "line protocol"
     if share(lambda line: ("=" in line or ":" in line) and _is_pairs(line)):
-        _, rows, well = _separated(head, "")
-        named = any(_PAIR_CELL.match(cell) for row in rows[len(rows) // 3 :] for cell in row)
-        return "pairs" if named or well <= 0.3 else "table"
+        return "pairs" if share(lambda line: "=" in line) or _separated(head, "")[2] <= 0.3 else "table"
     return "table"
 
 
