@@ -311,7 +311,7 @@ def _wrongly_counted_on(layout: Layout, one: str, passed: Pass) -> bool:
     """Whether hours or days were added to times that come in no order."""
     ahead = np.diff(passed.times[one].values())
     times = passed.times[one].values()
-    if passed.clocks[one].set_back > 1 + np.ptp(times) / SEASON_S:
+    if len(times) and passed.clocks[one].set_back > 1 + np.ptp(times) / SEASON_S:
         return True
     if passed.clocks[one].set_back or layout.timezone or one == "elapsed":
         return bool((ahead < 0).any()) or bool((ahead <= 0).mean() > 0.5)  # hours that go back all fall on one
