@@ -188,7 +188,7 @@ CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "normal_scores": lambda c: c["normal_scores"].dim() == 1 and bool(c["normal_scores"].isfinite().all()),
     "seed": lambda c: isinstance(c["seed"], int),
     "layout": lambda c: c.get("layout") is None or bool(record(c["layout"], "layout", Layout)),
-    "held_samples": lambda c: c.get("held_samples", 0) in range(MAX_HELD),
+    "held_samples": lambda c: type(found := c.get("held_samples", 0)) is int and 0 <= found <= MAX_HELD,
     "data": lambda c: isinstance(dict(c["data"])["source"] + c["data"]["digest"], str),
 }
 

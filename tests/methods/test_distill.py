@@ -277,6 +277,8 @@ def test_a_checkpoint_opens_without_running_code(tmp_path: Path, tiny_student: P
 def test_a_checkpoint_with_a_missing_or_odd_field_is_refused(name: str, tmp_path: Path, tiny_student: Path) -> None:
     content = torch.load(tiny_student, weights_only=True)
     for odd in (None, "x" if name not in ("method", "preset") else 7, [1, "x"], {"a": float("nan")}, torch.ones(2, 2)):
+        if name == "layout" and odd is None:  # a recording that was no table
+            continue
         torch.save({**content, name: odd}, tmp_path / "odd.pt")
         if name == "config" and isinstance(odd, dict):
             with pytest.raises(ModelRefused, match="do not belong together"):
@@ -286,6 +288,9 @@ def test_a_checkpoint_with_a_missing_or_odd_field_is_refused(name: str, tmp_path
             Checkpoint.load(tmp_path / "odd.pt")
     del content[name]
     torch.save(content, tmp_path / "odd.pt")
+    if name in ("layout", "held_samples"):  # 0.1.0 did not write them
+        Checkpoint.load(tmp_path / "odd.pt")
+        return
     with pytest.raises(ModelRefused, match=rf"'{name}'|not a student checkpoint"):
         Checkpoint.load(tmp_path / "odd.pt")
 
