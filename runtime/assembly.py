@@ -19,6 +19,7 @@ from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.options import Options
 from edgekd.runtime.sinks import JsonLines, Sink
 from edgekd.runtime.sources import Source
+from edgekd.runtime.sources.row_parser import FirstLine
 from edgekd.runtime.sources.row_reader import RowReader
 from edgekd.runtime.watchers.bad_lines import BadLines
 from edgekd.runtime.watchers.rate import RateCheck
@@ -72,11 +73,6 @@ def open_source(options: Options, detector: Detector) -> Source:
     """The input that the options name. Raises UsageError where it cannot be read."""
     if options.frames or options.raw:
         return _images(options, detector)
-    manifest, columns, layout = (
-        detector.manifest,
-        columns_of(options.maps, detector.manifest),
-        layout_of(options, detector.manifest),
-    )
     if options.serial:
         from edgekd.runtime.sources.serial_line import SerialPort
 
@@ -84,11 +80,11 @@ def open_source(options: Options, detector: Detector) -> Source:
     if options.csv:
         from edgekd.runtime.sources.csv_file import CsvFile
 
-        return CsvFile(options.csv, manifest, columns, layout, likely=options.layout is None)
+        manifest, likely = detector.manifest, options.layout is None
+        return CsvFile(options.csv, manifest, columns_of(options.maps, manifest), layout_of(options, manifest), likely)
     from edgekd.runtime.sources.stdin import Stdin
 
-    rows = RowReader(manifest, columns, "header fits", Stdin.name, layout, True, options.layout is None)
-    return Stdin(rows)
+    return Stdin(_lines(options, detector, "header fits", Stdin.name))
 
 
 def connection(door: Door, options: Options, detector: Detector) -> Source:
@@ -97,9 +93,15 @@ def connection(door: Door, options: Options, detector: Detector) -> Source:
     from edgekd.runtime.sources.reconnect import Reconnecting
 
     manifest = detector.manifest
-    columns, layout = columns_of(options.maps, manifest), layout_of(options, manifest)
-    rows = RowReader(manifest, columns, "anything", door.name, layout, True, options.layout is None)
+    rows = _lines(options, detector, "anything", door.name)
     return ReadAhead(Reconnecting(door, rows, manifest), manifest, lambda: detector.samples_seen)
+
+
+def _lines(options: Options, detector: Detector, first_line: FirstLine, name: str) -> RowReader:
+    """What reads the lines of a live input."""
+    manifest = detector.manifest
+    columns, layout = columns_of(options.maps, manifest), layout_of(options, manifest)
+    return RowReader(manifest, columns, first_line, name, layout, True, options.layout is None)
 
 
 def layout_of(options: Options, manifest: Manifest) -> Layout:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.layout import Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, Tally, window_samples
 
@@ -23,23 +24,21 @@ WRAPS = (2**8, 2**16, 2**32, 2**64)
 class Gaps:
     """Puts the rows of one input in order, by their count or by their time; counts the rows that it drops.
 
-    By the source's count of samples: wraps_at is one more than its largest (None: 8, 16, 32 or 64 bits, as its numbers
-    tell). By time: labels, once they have come steadily at the model's period; until then, and where they never do,
-    rows pass as they are. told: the column of the time was named, so one that cannot be read is told, once.
+    By the source's count of samples, where the layout names one, else by time: labels, once they have come steadily at
+    the model's period; until then, and where they never do, rows pass as they are. Where the layout names the column of
+    the time, one that cannot be read is told, once.
     """
 
-    def __init__(
-        self, manifest: Manifest, tally: Tally, by_time: bool, wraps_at: int | None = None, told: bool = False
-    ) -> None:
+    def __init__(self, manifest: Manifest, layout: Layout, tally: Tally) -> None:
         self._tally = tally
-        self._by_time = by_time
+        self._by_time = not layout.sequence
         self._period_s = manifest.period_s
         self._window = window_samples(manifest)
         self._missing = np.full(len(manifest.sensors), np.nan, np.float32)
-        self._wraps_at = self._wrapped = wraps_at
+        self._wraps_at = self._wrapped = layout.sequence_wraps_at  # 0: as the numbers tell
         self._largest = 0
         self._steady = 0
-        self._tell = told
+        self._tell = self._by_time and bool(layout.time)
         self._old_in_a_row = 0
         self._last: float | None = None  # count or seconds of the newest row
         self._last_label: object = None
@@ -59,10 +58,9 @@ class Gaps:
         return [item for row in rows for item in (self._arranged(row) if isinstance(row, Row) else [row])]
 
     def _arranged(self, row: Row) -> list[Row | InputEvent]:
-        label = row.time if self._by_time else row.sequence
-        at = row.seconds if self._by_time else row.sequence
+        label, at = (row.time, row.seconds) if self._by_time else (row.sequence, row.sequence)
         if at is None:
-            return [self._unreadable(label), row] if label is not None and self._by_time and self._tell else [row]
+            return [row] if label is None or not self._tell else [self._unreadable(label), row]
         ahead = self._ahead(at)
         reason = f"{'time' if self._by_time else 'sequence'} {shown(label, 40)} after {shown(self._last_label, 40)}"
         if ahead <= 0:

@@ -21,16 +21,15 @@ class Pauses:
         """What is left."""
         left: list[Row | InputEvent] = []
         for item in items:
-            if isinstance(item, Row) and item.off:
-                self._left_out += 1
-                continue
-            if isinstance(item, Row) and self._left_out:
-                if self._left_out > self._hold and self._began:
+            if isinstance(item, Row):
+                if item.off:
+                    self._left_out += 1
+                    continue
+                if self._began and self._left_out > self._hold:
                     words = f"back after {self._left_out} samples in another state; verdicts come after the warm-up"
                     left.append(InputEvent("pause_over", words, {"samples": self._left_out}, rewarm=True))
                 elif self._began:
                     left += [Row(self._missing) for _ in range(self._left_out)]
-                self._left_out = 0
-            self._began = self._began or isinstance(item, Row)
+                self._began, self._left_out = True, 0
             left.append(item)
         return left
