@@ -37,16 +37,13 @@ class Merger(Resampler):
         self._first: np.ndarray | None = None  # sensors that it holds
         self._spoke_s = np.full(len(manifest.names), -np.inf)  # when each sensor did last
 
-    def resample(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
+    def resample(self, rows: Iterable[Row]) -> list[Row | InputEvent]:
         """The samples that these messages complete, or that time alone does."""
         items: list[Row | InputEvent] = []
         if self.aligns:
             rows, self._held = [*self._held, *rows], []
         for row in rows:
-            if isinstance(row, InputEvent) or self.aligns is False:
-                items.append(row)
-            else:
-                items += self._add(row) if self.aligns else self._decide(row)
+            items += self._add(row) if self.aligns else [row] if self.aligns is False else self._decide(row)
         if self._live and self._labeled_s is None and self._count.any():  # silence is no sample
             items += self.tick(time.monotonic())
         return items
@@ -75,8 +72,7 @@ class Merger(Resampler):
         seconds = self._seconds(row) if timed else self._middle_s() if begun else 0.0
         if not begun:
             self._first_s, self._open, self._empty = seconds + self._period_s / 2, 0, 0
-        values = np.full_like(row.values, np.nan) if row.off else row.values
-        said = np.isfinite(values)
+        said = np.isfinite(row.values) & (not row.off)
         done = self.tick(seconds)
         again = said & (self._count > 0) & (seconds - self._spoke_s > SAME * self._period_s)
         if again.any() and seconds >= self._middle_s():
@@ -85,12 +81,10 @@ class Merger(Resampler):
         if not self._count.any():
             self._newest = row
         late = self.late
-        done += self.put(seconds, values)
+        done += self.put(seconds, row.values, row.off)
         if self.late > late:
             self._tally.refuse("values come too late")
-            return done
-        self.off = self.off or row.off
-        if self._count.all() or not row.partial:
+        elif self._count.all() or not row.partial:
             done.append(self._close())
             self._first_s = seconds - (self._open - 1) * self._period_s  # the next is due in a period
         return done
