@@ -74,10 +74,8 @@ class Cells:
         if (found := self._plain(text)) is not None:
             return found
         text = text.translate(MARKS).strip()
-        for suffix in self._suffixes:
-            if text.endswith(suffix):
-                text = text.removesuffix(suffix).rstrip()
-                break
+        suffix = next((suffix for suffix in self._suffixes if text.endswith(suffix)), "")
+        text = text.removesuffix(suffix).rstrip()
         return NAN if text.lower() in self._missing else self._plain(text)
 
     def _plain(self, text: str) -> float | None:

@@ -18,9 +18,8 @@ from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.sources import NoSample, Row, Tally
 from edgekd.runtime.sources.cells import NAN, Boolean, Cells
-from edgekd.runtime.sources.checksum import without_checksum
 from edgekd.runtime.sources.condition import Condition
-from edgekd.runtime.sources.lines import cells_of, split
+from edgekd.runtime.sources.lines import cells_of, split, without_checksum
 from edgekd.runtime.sources.time_labels import TIME_NAMES, TimeLabels
 
 FirstLine = Literal["fits", "header fits", "anything"]

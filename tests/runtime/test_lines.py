@@ -14,6 +14,7 @@ import pytest
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.layout import Layout
 from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources.lines import cells_of
 from edgekd.runtime.sources.row_reader import RowReader
 from tests.step_models import step_file, step_manifest
 
@@ -186,3 +187,8 @@ def test_conditions_hold_also_where_a_line_ends_in_a_separator() -> None:
 def test_a_sensor_named_like_the_clock_does_not_hide_it() -> None:
     rows = RowReader(step_manifest(1, 1), {"s0": "T"}, live=True)
     assert [row.time for row in rows_of("T,t\n1,2025-03-03", rows)] == ["2025-03-03"]
+
+
+def test_a_list_of_named_values_has_no_topic() -> None:
+    assert cells_of('[{"name":"s0","value":1}]', Layout(), lambda found: True) == {"s0": 1}
+    assert cells_of('plant/a {"s0":1}', Layout(form="json"), lambda found: True) == {"topic": "plant/a", "s0": 1}
