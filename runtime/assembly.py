@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -114,13 +115,11 @@ def layout_of(options: Options, manifest: Manifest) -> Layout:
     else:
         layout = manifest.layout or PLAIN
         layout = layout if options.csv else layout.without_text()
-    column, colon, wraps = (options.sequence or "").rpartition(":")
-    wraps_at = int(wraps) if colon and wraps.isascii() and wraps.isdigit() and len(wraps) <= 19 else None
-    if wraps_at is not None and wraps_at < 2:
-        raise UsageError(f"--sequence {options.sequence}: a count that wraps at {wraps_at} counts nothing")
     if options.sequence:
-        sequence = options.sequence if wraps_at is None else column
-        layout = replace(layout, sequence=sequence, sequence_wraps_at=wraps_at or 0)
+        column, *wraps = re.split(r":(?=[0-9]{1,19}\Z)", options.sequence)
+        if wraps and int(wraps[0]) < 2:
+            raise UsageError(f"--sequence {options.sequence}: a count that wraps at {wraps[0]} counts nothing")
+        layout = replace(layout, sequence=column, sequence_wraps_at=int(wraps[0]) if wraps else 0)
     if options.time and (options.time,) != layout.time:
         layout = replace(layout, time=(options.time,), time_format="")
     return replace(

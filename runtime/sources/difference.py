@@ -9,6 +9,7 @@ import numpy as np
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources.cells import as_float
 
 
 class Difference:
@@ -50,11 +51,8 @@ def steps(before: np.ndarray, counts: np.ndarray, modulus: np.ndarray) -> np.nda
 def parse(text: str, names: Sequence[str]) -> tuple[str, float]:
     """NAME and MODULUS, 0 where there is none; a name may itself hold a colon."""
     name, colon, modulus = text.rpartition(":")
-    if text in names or not colon:
-        return text, 0.0
-    try:
-        number = float(modulus)
-    except ValueError:
+    number = as_float(modulus) if colon and text not in names else None
+    if number is None:
         return text, 0.0
     if not 0 < number < float("inf"):
         raise UsageError(f"difference '{text}': a count that begins again at {modulus} counts nothing")

@@ -2,7 +2,8 @@
 
 A short gap is filled with missing samples, so that the detector's windows keep their length. After one that is longer
 than its window the detector warms up again (`Detector.rewarm`, not `reset`): what it holds of recent samples is no
-longer recent, but what a long-term accumulator has learned of slow drift over days is still true.
+longer recent, but what a long-term accumulator has learned of slow drift over days is still true. States that it is not
+to see (`only`) are gaps as well.
 """
 
 from __future__ import annotations
@@ -105,3 +106,30 @@ class Gaps:
         if at < last:
             self._wrapped = wraps
         return ahead
+
+
+class Pauses:
+    """Leaves rows out; a stretch of them that is no longer than a missing sensor is held counts as missing values."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._hold = manifest.max_hold_samples
+        self._missing = np.full(len(manifest.names), np.nan, np.float32)
+        self._left_out = 0
+        self._began = False
+
+    def leave_out(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
+        """What is left."""
+        left: list[Row | InputEvent] = []
+        for item in items:
+            if isinstance(item, Row):
+                if item.off:
+                    self._left_out += 1
+                    continue
+                if self._began and self._left_out > self._hold:
+                    words = f"back after {self._left_out} samples in another state; verdicts come after the warm-up"
+                    left.append(InputEvent("pause_over", words, {"samples": self._left_out}, rewarm=True))
+                elif self._began:
+                    left += [Row(self._missing) for _ in range(self._left_out)]
+                self._began, self._left_out = True, 0
+            left.append(item)
+        return left

@@ -87,7 +87,7 @@ class RowParser:
         self._only = [Condition(text) for text in layout.only]
         self._group, _, self._machine = layout.group.partition("=")
         self._kind = "d" if layout.difference else "f"  # steps of a large count are lost in float32
-        self._comment = layout.comment.encode()
+        self._comments = (layout.comment.encode(),) if layout.comment else ()
         self._skip = layout.skip if layout.names else 0
         self._places: Places | None = None  # by names, of a header or the layout's
         self._width = 0
@@ -106,9 +106,8 @@ class RowParser:
 
         whole: it is not the last of a file, which may be torn.
         """
-        if len(line) <= self.limit and (
-            not line.strip() or (self._comment and line.lstrip().startswith(self._comment))
-        ):
+        bare = line.strip()
+        if len(line) <= self.limit and (not bare or line.lstrip().startswith(self._comments)):
             return None
         self.lines += 1
         if self.lines <= self._skip:
@@ -116,7 +115,7 @@ class RowParser:
         try:
             if len(line) > self.limit:
                 raise NoSample(f"longer than {self.limit} bytes")
-            text = (without_checksum(line.strip()) if self.layout.checksum else line).decode()
+            text = (without_checksum(bare) if self.layout.checksum else line).decode()
             row = self._short_way(text) or self._long_way(text.removeprefix("\ufeff"), whole)
             self.rows += row is not None
             return row

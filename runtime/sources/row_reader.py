@@ -82,7 +82,7 @@ class RowReader(Tally):
 
             self._gaps = Gaps(manifest, layout, self)
         if layout.only:
-            from edgekd.runtime.sources.pauses import Pauses
+            from edgekd.runtime.sources.gaps import Pauses
 
             self._last_steps.append(Pauses(manifest).leave_out)
         if layout.difference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from typing import Any
@@ -33,7 +34,7 @@ class TimeLabels:
         )
         self._ordered = not (layout.sort or layout.tag)
         self._elapsed = layout.time_format == "elapsed"
-        self._last: float | None = None
+        self._last = -math.inf  # the newest time that a clock without a date or a zone told, where they come in order
         self._step = self._ahead = 0.0
         self._zone = _zone(layout.timezone) if layout.timezone else None
         self.set_back = 0
@@ -62,26 +63,25 @@ class TimeLabels:
         last = self._last
         if self._zone is not None:
             at = moment.replace(tzinfo=self._zone).timestamp()
-            if last is not None and at < last and self._ordered:
+            if at < last:
                 at = max(at, moment.replace(tzinfo=self._zone, fold=1).timestamp())
         else:
             at = (moment - EPOCH).total_seconds() + self._ahead
-            on = at + HOUR_S - (last or 0) - self._step
-            if last is not None and self._ordered and at < last and abs(on) <= self._step / 2:
+            if at < last and abs(at + HOUR_S - last - self._step) <= self._step / 2:
                 self._ahead += HOUR_S
                 self.set_back += 1
                 at += HOUR_S
-        if last is not None and at > last:
+        if at > last > -math.inf:
             self._step = at - last
-        self._last = at
+        self._last = at if self._ordered else last
         return at
 
     def _past_midnight(self, at: float) -> float:
         at += self._ahead
-        if self._last is not None and self._ordered and self._last - at > DAY_S / 2:
+        if self._last - at > DAY_S / 2:
             self._ahead += DAY_S
             at += DAY_S
-        self._last = at
+        self._last = at if self._ordered else self._last
         return at
 
 
