@@ -29,9 +29,8 @@ class Merger(Resampler):
     slack = 1
 
     def __init__(self, manifest: Manifest, layout: Layout, live: bool, tally: Tally) -> None:
-        super().__init__(manifest, "last", live, aligned=False)
+        super().__init__(manifest, layout, live, aligned=False)
         self.aligns = None
-        self.kind = np.float64 if layout.difference else np.float32
         self._tally = tally
         self._held: list[Row] = []  # the first message, while nobody knows what it is
         self._first: np.ndarray | None = None  # sensors that it holds

@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.layout import Rule
+from edgekd.runtime.layout import Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, window_samples
 
@@ -28,7 +27,7 @@ class Resampler:
     At most as many cells in a row are told as empty as the detector looks back; then the grid starts anew with the next
     value, and tells it, as it does where the clock was set back.
 
-    rule: what a cell says of a sensor, the "mean" of what was said in it, or the "last".
+    The layout's `resample` is what a cell says of a sensor: the "mean" of what was said in it, or the "last".
     aligned: cells begin at whole periods of the clock, as 12:00 begins a minute, which suits values that come many to
     a cell. Else the first value lies in the middle of the first cell, so that those that come one to a cell may jitter
     by half a period before two share one.
@@ -38,16 +37,15 @@ class Resampler:
     aligns: bool | None = True
     """Whether rows become samples in another way than one by one; None: not known yet."""
 
-    kind: type[np.floating[Any]] = np.float32
-    """Of the samples' values."""
     slack = 0
     """Cells that are over and whose values still count, in the open one."""
 
-    def __init__(self, manifest: Manifest, rule: Rule, live: bool, source: str = "", aligned: bool = True) -> None:
+    def __init__(self, manifest: Manifest, layout: Layout, live: bool, source: str = "", aligned: bool = True) -> None:
         self.late = 0
         """Values dropped because their cell was over."""
         self._period_s = manifest.period_s
-        self._last_wins = rule == "last"
+        self._last_wins = layout.resample != "mean"
+        self._kind = np.float64 if layout.difference else np.float32
         self._longest_gap = window_samples(manifest)
         self._live = live
         self._source = source
@@ -130,7 +128,7 @@ class Resampler:
         self._sum[:] = self._count[:] = 0
         self._open += 1
         label, seconds = (self._newest.time, self._newest.seconds) if self._newest else (None, None)
-        return Row(sample.astype(self.kind), label, seconds=seconds, off=bool(off))
+        return Row(sample.astype(self._kind), label, seconds=seconds, off=bool(off))
 
     def _start_anew(self) -> InputEvent:
         self._first_s = None

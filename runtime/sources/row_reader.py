@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, Tally
@@ -74,7 +72,7 @@ class RowReader(Tally):
         if layout.resample:
             from edgekd.runtime.sources.resample import Resampler
 
-            self.resampler = Resampler(manifest, layout.resample, live, source)
+            self.resampler = Resampler(manifest, layout, live, source)
         elif layout.merge or (live and layout.tag):  # a file of tags is read whole
             self.merge(told=True)
         elif layout.sequence or live or layout.gaps:  # a file's scores equal those of `edgekd evaluate` unless asked
@@ -89,8 +87,6 @@ class RowReader(Tally):
             from edgekd.runtime.sources.difference import Difference
 
             self._last_steps.append(Difference(manifest, layout.difference).take)
-            if self.resampler:
-                self.resampler.kind = np.float64
 
     def feed(self, data: bytes) -> list[Row | InputEvent]:
         """The rows that `data` completes, and what is to be told of them; where it is empty, what time completes."""

@@ -10,15 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from step_models import step_manifest
 
+from edgekd.runtime.layout import Layout, Rule
 from edgekd.runtime.sources import InputEvent, Row
-from edgekd.runtime.sources.resample import SET_BACK, Resampler, Rule
+from edgekd.runtime.sources.resample import SET_BACK, Resampler
 
 NAN = float("nan")
 
 
 def grid_of(n: int, period_s: float, rule: Rule = "mean", longest_gap: int = 600, aligned: bool = False) -> Resampler:
     manifest = step_manifest(n, 1, warmup=longest_gap, period_s=period_s)
-    return Resampler(manifest, rule, live=False, aligned=aligned)
+    return Resampler(manifest, Layout(resample=rule), live=False, aligned=aligned)
 
 
 def fed(grid: Resampler, *said: tuple[float, list[float]]) -> list:
