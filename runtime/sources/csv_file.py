@@ -12,10 +12,9 @@ from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import InputEvent, Items, Row, Source, Tally
+from edgekd.runtime.sources import InputEvent, Items, Row, Source
 from edgekd.runtime.sources.open_file import chunks
-from edgekd.runtime.sources.row_parser import RowParser
-from edgekd.runtime.sources.row_reader import LineSplitter, RowReader
+from edgekd.runtime.sources.row_reader import RowReader
 
 
 class CsvFile(Source):
@@ -96,5 +95,8 @@ def in_order(rows: list[Row]) -> list[Row]:
 
 def _fits(layout: Layout, manifest: Manifest, columns: dict[str, str], head: bytes) -> bool:
     """Whether the first piece of a file holds rows of this layout."""
-    parser = RowParser(manifest.names, columns, "anything", layout=layout, tally=Tally())
-    return any(parser.parse(line) is not None for line in LineSplitter().feed(head))
+    try:
+        reader = RowReader(manifest, columns, layout=layout)
+    except UsageError:  # the layout's names are others
+        return False
+    return bool(reader.rows_of(reader.splitter.feed(head)))

@@ -15,9 +15,8 @@ from edgekd.runtime.sources.cells import as_float
 class Difference:
     """Steps of some of n sensors, taken in float64: a large count has none left in float32.
 
-    of: NAME or NAME:MODULUS, where the count begins again at 0. Without a modulus a step back, as after a reset, is a
-    missing value, as is a step from a missing value. Names that are no sensor's are left out. A sensor's fill stands in
-    for the step of a row that has none before it, at the start and after a gap.
+    of: NAME or NAME:MODULUS, where the count begins again at 0. Without a modulus a step back is a missing value. Names
+    that are no sensor's are left out. The first step, and the first after a gap, is the sensor's fill.
     """
 
     def __init__(self, manifest: Manifest, of: Sequence[str]) -> None:

@@ -1,9 +1,7 @@
 """Rows that carry a count or a time: duplicates and stragglers are dropped, gaps found.
 
-A short gap is filled with missing samples, so that the detector's windows keep their length. After one that is longer
-than its window the detector warms up again (`Detector.rewarm`, not `reset`): what it holds of recent samples is no
-longer recent, but what a long-term accumulator has learned of slow drift over days is still true. States that it is not
-to see (`only`) are gaps as well.
+A short gap is filled with missing samples, so that the detector's windows keep their length. After one longer than its
+window it warms up again but keeps what it has learned of slow drift (`Detector.rewarm`, not `reset`).
 """
 
 from __future__ import annotations
@@ -25,9 +23,8 @@ WRAPS = (2**8, 2**16, 2**32, 2**64)
 class Gaps:
     """Puts the rows of one input in order, by their count or by their time; counts the rows that it drops.
 
-    By the source's count of samples, where the layout names one, else by time: labels, once they have come steadily at
-    the model's period; until then, and where they never do, rows pass as they are. Where the layout names the column of
-    the time, one that cannot be read is told, once.
+    By the source's count of samples, where the layout names one, else by time labels, once they have come steadily at
+    the model's period. Where the layout names the column of the time, one that cannot be read is told, once.
     """
 
     def __init__(self, manifest: Manifest, layout: Layout, tally: Tally) -> None:
@@ -109,7 +106,7 @@ class Gaps:
 
 
 class Pauses:
-    """Leaves rows out; a stretch of them that is no longer than a missing sensor is held counts as missing values."""
+    """Leaves out rows of other states (`only`): few are missing values, more than a sensor is held are a gap."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._hold = manifest.max_hold_samples

@@ -19,8 +19,7 @@ class Merger(Resampler):
     """Takes the newest value of each sensor; a sample is whole when all have spoken, and has its first message's label.
 
     One that stays in part ends a period after the last, with a sensor's next value, or half a period later. Time is
-    the messages' own, else a live input's clock; in a file without any, a sensor's next value ends it. What a sensor
-    has not said is missing: the detector holds its last value, for as long as it may.
+    the messages' own, else a live input's clock; in a file without any, a sensor's next value ends it.
 
     Unless it is told that messages hold parts (`aligns`), two that begin an input and share no sensor show it. Where
     they share some, or one holds all, an absent sensor is a missing value, and rows pass as they are.

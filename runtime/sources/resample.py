@@ -1,7 +1,4 @@
-"""Values that come at another rate than the model's (`--resample`), or at odd times, aligned to its period.
-
-Time is cut into cells of one period; what is said within a cell becomes one sample.
-"""
+"""Values at another rate than the model's (`--resample`), or at odd times: one sample a cell of its period."""
 
 from __future__ import annotations
 
@@ -21,17 +18,14 @@ SET_BACK = 32  # values in a row that are all older than the open cell: not stra
 
 
 class Resampler:
-    """Aligns the values of n sensors to cells of one period, by their time labels; those of a live source without any
-    by the monotonic clock.
+    """Aligns rows to cells of one period by their time labels, a live source's without any by the monotonic clock.
 
-    At most as many cells in a row are told as empty as the detector looks back; then the grid starts anew with the next
-    value, and tells it, as it does where the clock was set back.
+    A cell says the "mean" of a sensor's values in it, or the "last", as the layout's `resample` says; it has the label
+    of its newest row. After as many empty cells as the detector looks back, and where the clock was set back, the grid
+    starts anew and tells it. Raises UsageError where the rows of a recording have no time labels.
 
-    The layout's `resample` is what a cell says of a sensor: the "mean" of what was said in it, or the "last".
-    aligned: cells begin at whole periods of the clock, as 12:00 begins a minute, which suits values that come many to
-    a cell. Else the first value lies in the middle of the first cell, so that those that come one to a cell may jitter
-    by half a period before two share one.
-    A sample has the label of the newest row in it. Raises UsageError where the rows of a recording have no time labels.
+    aligned: cells begin at whole periods of the clock, as 12:00 begins a minute: for many values to a cell. Else the
+    first value lies in the middle of the first cell, so that one value to a cell may jitter by half a period.
     """
 
     aligns: bool | None = True

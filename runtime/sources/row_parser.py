@@ -45,9 +45,9 @@ class RowParser:
     names: n sensor names in column order. columns: sensor name -> the source's name for it, where they differ.
     switches: sensors that may say ON or OFF, true or false; for all others that is no value.
     likely: the layout is that of the training: this input may lack its time or tag columns.
-    first_line says how the input begins: "fits" (a file: a header with every sensor, or a row, perhaps after other
-    lines), "header fits" (if its first line is a header, then one with every sensor), "anything" (a serial line, where
-    noise comes first). UsageError where it does not; every other line that is no row is counted in `tally` and skipped.
+    first_line: "fits" (a header with every sensor, or a row, perhaps after other lines), "header fits" (if it is a
+    header, then one with every sensor), or "anything" (noise may come first). UsageError where it does not fit; every
+    other line that is no row is counted in `tally` and skipped.
     """
 
     def __init__(

@@ -18,9 +18,8 @@ if TYPE_CHECKING:  # loaded where they are asked for: a plain recording needs no
 class LineSplitter:
     """Splits at every newline or carriage return; the pieces in which bytes arrive make no difference.
 
-    What is not ended by a newline is never a line (a torn number still looks like one), except at the end of an input
-    that has ended for good. Of a line beyond `limit` bytes, more than those are given, so that its length tells it, as
-    soon as they are there, and the rest is dropped: no newline means no memory.
+    What no newline ends is no line (a torn number still looks like one), except at the end of an input that has ended
+    for good. A line beyond `limit` bytes is given as soon as more than those are there, and its rest is dropped.
     """
 
     def __init__(self, limit: int = 4096) -> None:

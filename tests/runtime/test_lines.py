@@ -14,6 +14,7 @@ import pytest
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.layout import Layout
 from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources.csv_file import CsvFile
 from edgekd.runtime.sources.lines import cells_of
 from edgekd.runtime.sources.row_reader import RowReader
 from tests.step_models import step_file, step_manifest
@@ -192,3 +193,9 @@ def test_a_sensor_named_like_the_clock_does_not_hide_it() -> None:
 def test_a_list_of_named_values_has_no_topic() -> None:
     assert cells_of('[{"name":"s0","value":1}]', Layout(), lambda found: True) == {"s0": 1}
     assert cells_of('plant/a {"s0":1}', Layout(form="json"), lambda found: True) == {"topic": "plant/a", "s0": 1}
+
+
+def test_a_file_that_names_its_columns_otherwise_than_the_training_is_mapped(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("x,s1\n1,2\n")
+    source = CsvFile(tmp_path / "x.csv", step_manifest(2, 1), {"s0": "x"}, Layout(names=("s0", "s1")), likely=True)
+    assert [row.values.tolist() for items in source for row in items if isinstance(row, Row)] == [[1, 2]]
