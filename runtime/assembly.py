@@ -134,14 +134,14 @@ def columns_of(maps: Iterable[str], manifest: Manifest) -> dict[str, str]:
     """`--map` options as sensor -> column; a name may itself hold an equals sign."""
     columns: dict[str, str] = {}
     for text in maps:
-        cuts = [i for i, c in enumerate(text) if c == "=" and text[:i] in manifest.names]
-        if not cuts or not text[cuts[0] + 1 :]:
+        name = next((text[:i] for i, c in enumerate(text) if c == "=" and text[:i] in manifest.names), "")
+        column = text[len(name) + 1 :]
+        if not name or not column:
             known = ", ".join(manifest.names[:8]) + (" …" if len(manifest.names) > 8 else "")
             raise UsageError(f"--map '{text}' is not NAME=COLUMN with one of the model's sensors ({known})")
-        name = text[: cuts[0]]
         if name in columns:
             raise UsageError(f"--map names sensor '{name}' twice")
-        columns[name] = text[cuts[0] + 1 :]
+        columns[name] = column
     return columns
 
 
