@@ -91,6 +91,7 @@ class RowParser:
         self._skip = layout.skip if layout.names else 0
         self._places: Places | None = None  # by names, of a header or the layout's
         self._width = 0
+        self._keys, self._at_keys = tuple[str, ...](), Places(())  # names in the newest message, and their places
         self._offered = False  # the column names are from a line that may be torn
         self._quick: tuple[str, Places] | None = None  # separator and places, while lines are plain numbers
         self._why = self._header_lacks = ""  # why the first line that was no row is none; a header, no sensors'
@@ -173,7 +174,9 @@ class RowParser:
             cells = {column: cells[name] for column, name in self.aliases.items() if name in cells} | cells
             if not self._knows(cells):
                 raise NoSample("none of the model's sensors is in it")
-            return self._row(cells, self._by_name({name: name for name in cells}))
+            if (keys := tuple(cells)) != self._keys:
+                self._keys, self._at_keys = keys, self._by_name({name: name for name in keys})
+            return self._row(cells, self._at_keys)
         nameable = not self.layout.names and all(isinstance(cell, str) for cell in cells)
         if nameable and self.lines == 1 and self._take_header(cells):  # sensors may be named 0, 1, 2 …
             return None
