@@ -85,9 +85,8 @@ def pairs(text: str) -> dict[str, Any]:
     """`a=1 b=2`, `a:1,b:2`, `a = 1; b = 2`; what stands before them may be the `time`."""
     stamp = _STAMP.match(text)
     found = {"time": stamp[1]} if stamp else {}
-    return found | {
-        name.strip(): value.strip('"') for name, value in _PAIR.findall(text[stamp.end() if stamp else 0 :])
-    }
+    rest = text[stamp.end() :] if stamp else text
+    return found | {name.strip(): value.strip('"') for name, value in _PAIR.findall(rest)}
 
 
 def line_protocol(text: str) -> dict[str, Any] | None:

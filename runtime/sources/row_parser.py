@@ -287,15 +287,13 @@ class RowParser:
             cells.pop()
             before, fits = 0, True
         else:
-            fits = before == 0 or (before == 1 and self._is_label(cells[0]))
+            label = cells[0] if before == 1 and isinstance(cells[0], str) and not self.reads(cells[0]) else None
+            fits = before == 0 or self.times.seconds(label) is not None
         if not fits:
             what = " and a sequence" if layout.sequence else ""
             raise NoSample(f"{len(cells)} columns and no header, the model has {n} sensors{what}")
         places = self._by_name({column: before + i for i, column in enumerate(self._columns)})
         return places._replace(sequence=0) if layout.sequence else places._replace(time=range(before))
-
-    def _is_label(self, cell: Any) -> bool:
-        return isinstance(cell, str) and not self.reads(cell) and self.times.seconds(cell) is not None
 
     def _take_header(self, fields: list[str]) -> bool:
         layout, needed = self.layout, self._needed(fields).values()
