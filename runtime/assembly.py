@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -19,6 +20,7 @@ from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.options import Options
 from edgekd.runtime.sinks import JsonLines, Sink
 from edgekd.runtime.sources import Source
+from edgekd.runtime.sources.row_parser import FirstLine
 from edgekd.runtime.sources.row_reader import RowReader
 from edgekd.runtime.watchers.bad_lines import BadLines
 from edgekd.runtime.watchers.rate import RateCheck
@@ -72,11 +74,6 @@ def open_source(options: Options, detector: Detector) -> Source:
     """The input that the options name. Raises UsageError where it cannot be read."""
     if options.frames or options.raw:
         return _images(options, detector)
-    manifest, columns, layout = (
-        detector.manifest,
-        columns_of(options.maps, detector.manifest),
-        layout_of(options, detector.manifest),
-    )
     if options.serial:
         from edgekd.runtime.sources.serial_line import SerialPort
 
@@ -84,11 +81,11 @@ def open_source(options: Options, detector: Detector) -> Source:
     if options.csv:
         from edgekd.runtime.sources.csv_file import CsvFile
 
-        return CsvFile(options.csv, manifest, columns, layout, likely=options.layout is None)
+        manifest, likely = detector.manifest, options.layout is None
+        return CsvFile(options.csv, manifest, columns_of(options.maps, manifest), layout_of(options, manifest), likely)
     from edgekd.runtime.sources.stdin import Stdin
 
-    rows = RowReader(manifest, columns, "header fits", Stdin.name, layout, True, options.layout is None)
-    return Stdin(rows)
+    return Stdin(_lines(options, detector, "header fits", Stdin.name))
 
 
 def connection(door: Door, options: Options, detector: Detector) -> Source:
@@ -97,9 +94,15 @@ def connection(door: Door, options: Options, detector: Detector) -> Source:
     from edgekd.runtime.sources.reconnect import Reconnecting
 
     manifest = detector.manifest
-    columns, layout = columns_of(options.maps, manifest), layout_of(options, manifest)
-    rows = RowReader(manifest, columns, "anything", door.name, layout, True, options.layout is None)
+    rows = _lines(options, detector, "anything", door.name)
     return ReadAhead(Reconnecting(door, rows, manifest), manifest, lambda: detector.samples_seen)
+
+
+def _lines(options: Options, detector: Detector, first_line: FirstLine, name: str) -> RowReader:
+    """What reads the lines of a live input."""
+    manifest = detector.manifest
+    columns, layout = columns_of(options.maps, manifest), layout_of(options, manifest)
+    return RowReader(manifest, columns, first_line, name, layout, True, options.layout is None)
 
 
 def layout_of(options: Options, manifest: Manifest) -> Layout:
@@ -112,13 +115,11 @@ def layout_of(options: Options, manifest: Manifest) -> Layout:
     else:
         layout = manifest.layout or PLAIN
         layout = layout if options.csv else layout.without_text()
-    column, colon, wraps = (options.sequence or "").rpartition(":")
-    wraps_at = int(wraps) if colon and wraps.isascii() and wraps.isdigit() and len(wraps) <= 19 else None
-    if wraps_at is not None and wraps_at < 2:
-        raise UsageError(f"--sequence {options.sequence}: a count that wraps at {wraps_at} counts nothing")
     if options.sequence:
-        sequence = options.sequence if wraps_at is None else column
-        layout = replace(layout, sequence=sequence, sequence_wraps_at=wraps_at or 0)
+        column, *wraps = re.split(r":(?=[0-9]{1,19}\Z)", options.sequence)
+        if wraps and int(wraps[0]) < 2:
+            raise UsageError(f"--sequence {options.sequence}: a count that wraps at {wraps[0]} counts nothing")
+        layout = replace(layout, sequence=column, sequence_wraps_at=int(wraps[0]) if wraps else 0)
     if options.time and (options.time,) != layout.time:
         layout = replace(layout, time=(options.time,), time_format="")
     return replace(
@@ -133,14 +134,14 @@ def columns_of(maps: Iterable[str], manifest: Manifest) -> dict[str, str]:
     """`--map` options as sensor -> column; a name may itself hold an equals sign."""
     columns: dict[str, str] = {}
     for text in maps:
-        cuts = [i for i, c in enumerate(text) if c == "=" and text[:i] in manifest.names]
-        if not cuts or not text[cuts[0] + 1 :]:
+        name = next((text[:i] for i, c in enumerate(text) if c == "=" and text[:i] in manifest.names), "")
+        column = text[len(name) + 1 :]
+        if not name or not column:
             known = ", ".join(manifest.names[:8]) + (" …" if len(manifest.names) > 8 else "")
             raise UsageError(f"--map '{text}' is not NAME=COLUMN with one of the model's sensors ({known})")
-        name = text[: cuts[0]]
         if name in columns:
             raise UsageError(f"--map names sensor '{name}' twice")
-        columns[name] = text[cuts[0] + 1 :]
+        columns[name] = column
     return columns
 
 

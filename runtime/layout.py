@@ -27,8 +27,9 @@ NUMBERED = ("s", "ms", "us", "ns", "min", "h", "d", "excel", "matlab")
 MAX_NAMES = 4096
 _ENCODING = re.compile(r"|utf-8|utf-16|utf-16-le|utf-16-be|cp125[0-8]|latin-1|iso8859-\d\d?|cp437|cp850")
 _ZONE = re.compile(r"|[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
-_Name = (read.text, 200)
-_Names = (read.items, 0, MAX_NAMES, *_Name)
+_Name = Annotated[str, read.text, 200, read.OPTIONAL]
+_Names = Annotated[tuple[str, ...], read.items, 0, MAX_NAMES, read.text, 200, read.OPTIONAL]
+_Flag = Annotated[bool, read.flag, read.OPTIONAL]
 
 
 def _one_of(value: Any, where: str, choices: tuple[str, ...]) -> str:
@@ -62,43 +63,43 @@ class Layout:
     thousands: Annotated[str, _one_of, ("", ".", ",", " ", "'"), read.OPTIONAL] = ""
     comment: Annotated[str, read.text, 8, read.OPTIONAL] = ""
     """A line that begins with this is none."""
-    names: Annotated[tuple[str, ...], *_Names, read.OPTIONAL] = ()
+    names: _Names = ()
     """Columns of a table in order, where no line of it names them; `skip` lines come before its first row."""
     skip: Annotated[int, read.integer, 0, 10_000, read.OPTIONAL] = 0
-    time: Annotated[tuple[str, ...], read.items, 0, 6, *_Name, read.OPTIONAL] = ()
+    time: Annotated[tuple[str, ...], read.items, 0, 6, read.text, 200, read.OPTIONAL] = ()
     """Column of the time label, or several: date and time of day, year, month, day. (): one with a usual name."""
     time_format: Annotated[str, _time_format, read.OPTIONAL] = ""
     """As `datetime.strptime` takes it; "iso"; a number's unit; "elapsed": seconds or h:mm:ss without a date; "none":
     no time at all. "": ISO 8601, or a number of s, ms, us or ns since 1970 as its size tells."""
     timezone: Annotated[str, read.matching, _ZONE, "a time zone, such as 'Europe/Berlin'", read.OPTIONAL] = ""
     """Of labels that say none; "" is UTC."""
-    sort: Annotated[bool, read.flag, read.OPTIONAL] = False
+    sort: _Flag = False
     """A file's rows do not come in the order of their time."""
-    gaps: Annotated[bool, read.flag, read.OPTIONAL] = False
+    gaps: _Flag = False
     """Rows come evenly by their time: where it jumps, samples are missing."""
-    tag: Annotated[str, *_Name, read.OPTIONAL] = ""
+    tag: _Name = ""
     """Column that names the sensor of a row, which says no more than one value."""
-    value: Annotated[str, *_Name, read.OPTIONAL] = ""
+    value: _Name = ""
     """Column of that value."""
-    merge: Annotated[bool, read.flag, read.OPTIONAL] = False
+    merge: _Flag = False
     """A message holds some sensors only; those of one period make a sample."""
-    group: Annotated[str, *_Name, read.OPTIONAL] = ""
+    group: _Name = ""
     """COLUMN=VALUE: the rows of one machine. COLUMN: each machine for itself."""
-    only: Annotated[tuple[str, ...], read.items, 0, 16, *_Name, read.OPTIONAL] = ()
+    only: Annotated[tuple[str, ...], read.items, 0, 16, read.text, 200, read.OPTIONAL] = ()
     """Comparisons such as "pump > 0": rows where one does not hold are not for the detector."""
-    sensors: Annotated[tuple[str, ...], *_Names, read.OPTIONAL] = ()
+    sensors: _Names = ()
     """Columns that were taken in training. A device goes by its model's."""
-    missing: Annotated[tuple[str, ...], read.items, 0, 64, *_Name, read.OPTIONAL] = ()
+    missing: Annotated[tuple[str, ...], read.items, 0, 64, read.text, 200, read.OPTIONAL] = ()
     """Words, and numbers, that mean no value, beside the usual ones."""
     suffixes: Annotated[tuple[str, ...], read.items, 0, 256, read.text, 40, read.OPTIONAL] = ()
     """Units that stand behind the numbers."""
-    difference: Annotated[tuple[str, ...], *_Names, read.OPTIONAL] = ()
+    difference: _Names = ()
     """NAME or NAME:MODULUS: sensors that count up; the step from the sample before is taken in their place."""
     resample: Annotated[Literal["", "mean", "last"], _one_of, RULES, read.OPTIONAL] = ""
     """Rows do not come at the model's period: what becomes of those that share one."""
-    checksum: Annotated[bool, read.flag, read.OPTIONAL] = False
+    checksum: _Flag = False
     """Each line ends in * and two hexadecimal digits, the XOR of what stands before (after a leading $)."""
-    sequence: Annotated[str, *_Name, read.OPTIONAL] = ""
+    sequence: _Name = ""
     """Column that counts the samples. Without names it is the first of n + 1."""
     sequence_wraps_at: Annotated[int, read.integer, 0, 2**63 - 1, read.OPTIONAL] = 0
     """One more than the largest count; 0: 8, 16, 32 or 64 bits."""

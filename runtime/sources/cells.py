@@ -35,7 +35,7 @@ class Cells:
 
     def __init__(self, layout: Layout) -> None:
         self._missing = MISSING | {word.lower() for word in layout.missing}
-        self.none = {number for word in layout.missing if (number := _float(word)) is not None}
+        self.none = {number for word in layout.missing if (number := as_float(word)) is not None}
         self._suffixes = sorted(layout.suffixes, key=len, reverse=True)
         mark = re.escape(layout.thousands)
         self._thousands = re.compile(rf"(?<=\d){mark}(?=\d{{3}}(?!\d))") if mark else None
@@ -74,19 +74,18 @@ class Cells:
         if (found := self._plain(text)) is not None:
             return found
         text = text.translate(MARKS).strip()
-        for suffix in self._suffixes:
-            if text.endswith(suffix):
-                text = text.removesuffix(suffix).rstrip()
-                break
+        suffix = next((suffix for suffix in self._suffixes if text.endswith(suffix)), "")
+        text = text.removesuffix(suffix).rstrip()
         return NAN if text.lower() in self._missing else self._plain(text)
 
     def _plain(self, text: str) -> float | None:
         if self._thousands:
             text = self._thousands.sub("", text)
-        return _float(text.replace(",", ".") if self._comma else text)
+        return as_float(text.replace(",", ".") if self._comma else text)
 
 
-def _float(text: str) -> float | None:
+def as_float(text: str) -> float | None:
+    """A number without any marks; None where it is none."""
     if "_" in text:  # Python's own spelling of numbers, nobody else's
         return None
     try:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import operator
 import re
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.layout import Layout
+from edgekd.runtime.layout import PLAIN
 from edgekd.runtime.sources import NoSample
 from edgekd.runtime.sources.cells import Cells
 
-COMPARE = {
-    **{"<=": operator.le, ">=": operator.ge, "==": operator.eq, "!=": operator.ne},
-    **{"<": operator.lt, ">": operator.gt, "=": operator.eq},
-}
+COMPARE = {"<=": le, ">=": ge, "==": eq, "!=": ne, "<": lt, ">": gt, "=": eq}
 _FORM = re.compile(r"\s*(.+?)\s*(<=|>=|==|!=|<|>|=)\s*(.+?)\s*")
-_CELLS = Cells(Layout())
+_CELLS = Cells(PLAIN)
 
 
 class Condition:
@@ -36,9 +33,9 @@ class Condition:
     def holds(self, value: Any) -> bool:
         """Whether a cell fulfills it; one that says nothing does not."""
         if self._number is None:
-            return bool(self._compare(str(value).strip().lower(), self._word.lower()))
+            return self._compare(str(value).strip().lower(), self._word.lower())
         number = _number(value)
-        return number is not None and number == number and bool(self._compare(number, self._number))
+        return number is not None and number == number and self._compare(number, self._number)
 
 
 def _number(value: Any) -> float | None:

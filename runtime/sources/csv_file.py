@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,9 @@ from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import InputEvent, Items, Row, Source, Tally
+from edgekd.runtime.sources import InputEvent, Items, Row, Source
 from edgekd.runtime.sources.open_file import chunks
-from edgekd.runtime.sources.row_parser import RowParser
-from edgekd.runtime.sources.row_reader import LineSplitter, RowReader
+from edgekd.runtime.sources.row_reader import RowReader
 
 
 class CsvFile(Source):
@@ -36,15 +36,15 @@ class CsvFile(Source):
         self.name = str(path)
         self._shown = shown(self.name, 300)
         try:
-            self._chunks = chunks(path, layout.encoding)
-            self._first = next(self._chunks, b"")
+            pieces = chunks(path, layout.encoding)
+            first = next(pieces, b"")
         except OSError as error:
             raise UsageError(f"{self._shown}: {error.strerror}; give a CSV file with the model's sensors") from None
-        likely = likely and not _fits(layout, manifest, columns, self._first)
+        self._chunks = chain([first], pieces)
+        likely = likely and not _fits(layout, manifest, columns, first)
         layout = layout.without_text() if likely else layout
         self.rows: RowReader = RowReader(manifest, columns, "fits", self._shown, layout, likely=likely)
         self._sorted = layout.sort or bool(layout.tag)
-        self._judged = False
         self._skip = 0
         self._hop = manifest.hop
         self._missing = np.full(len(manifest.sensors), np.nan, np.float32)
@@ -55,42 +55,29 @@ class CsvFile(Source):
         self._skip = sample
 
     def __iter__(self) -> Iterator[Items]:
-        rows: list[Row] = []  # of a file that is to be sorted
+        rows: list[Row] = []  # of a file that is to be sorted, all of them
         try:
-            for data in self._pieces():
-                found = self.rows.rows_of(self.rows.splitter.feed(data))
-                if self._sorted:
-                    rows += found
-                elif self.rows.parser.rows:  # else nothing is to be said but why there are none
-                    yield self._left(self._samples(found))
+            for data in self._chunks:
+                rows += self.rows.rows_of(self.rows.splitter.feed(data))
+                if self.rows.parser.rows and not self._sorted:  # else nothing is to be said but why there are none
+                    yield self._left(self.rows.samples_of(rows))
+                    rows = []
         except OSError as error:
             raise InputLost(f"{self._shown}: cannot be read further ({error.strerror})") from None
-        if self._sorted:
-            rows += self.rows.rows_of(self.rows.splitter.end(), whole=False)
-            yield self._left(self._samples(in_order(rows)))
-        last = self.rows.end()
+        rows += self.rows.rows_of(self.rows.splitter.end(), whole=False)
+        last = self.rows.samples_of(in_order(rows) if self._sorted else rows) + self.rows.end()
         self.rows.parser.require_rows()
         yield self._left(last)
-
-    def _samples(self, rows: list[Row]) -> list[Row | InputEvent]:
-        if not self._judged and self.rows.gaps:
-            self.rows.gaps.judge(rows)
-        self._judged = True
-        return self.rows.samples_of(rows)
-
-    def _pieces(self) -> Iterator[bytes]:
-        yield self._first
-        yield from self._chunks
 
     def _left(self, items: Items) -> list[Row | InputEvent]:
         """What is not to be skipped. Before a gap the hop is filled up, so that every run counts the samples alike."""
         left: list[Row | InputEvent] = []
         for item in items:
-            if isinstance(item, InputEvent) and item.rewarm:
-                left += self._left([Row(self._missing)] * (-self._count % self._hop))
-            if self._count >= self._skip:
-                left.append(item)
-            self._count += isinstance(item, Row)
+            fill = -self._count % self._hop if isinstance(item, InputEvent) and item.rewarm else 0
+            for each in (*[Row(self._missing)] * fill, item):
+                if self._count >= self._skip:
+                    left.append(each)
+                self._count += isinstance(each, Row)
         return left
 
 
@@ -108,5 +95,8 @@ def in_order(rows: list[Row]) -> list[Row]:
 
 def _fits(layout: Layout, manifest: Manifest, columns: dict[str, str], head: bytes) -> bool:
     """Whether the first piece of a file holds rows of this layout."""
-    parser = RowParser(manifest.names, columns, "anything", layout=layout, tally=Tally())
-    return any(parser.parse(line) is not None for line in LineSplitter().feed(head))
+    try:
+        reader = RowReader(manifest, columns, layout=layout)
+    except UsageError:  # the layout's names are others
+        return False
+    return bool(reader.rows_of(reader.splitter.feed(head)))

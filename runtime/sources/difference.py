@@ -7,46 +7,38 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources.cells import as_float
 
 
 class Difference:
     """Steps of some of n sensors, taken in float64: a large count has none left in float32.
 
-    of: NAME or NAME:MODULUS, where the count begins again at 0. Without a modulus a step back, as after a reset, is a
-    missing value, as is a step from a missing value. Names that are no sensor's are left out.
-    fill: what stands in for the steps of n sensors in a row that has none before it, at the start and after a gap.
+    of: NAME or NAME:MODULUS, where the count begins again at 0. Without a modulus a step back is a missing value. Names
+    that are no sensor's are left out. The first step, and the first after a gap, is the sensor's fill.
     """
 
-    def __init__(self, names: Sequence[str], of: Sequence[str], fill: Sequence[float]) -> None:
-        places, moduli = [], []
-        for text in of:
-            name, modulus = parse(text, names)
-            if name in names:
-                places.append(names.index(name))
-                moduli.append(modulus)
-        self._places, self._modulus = np.array(places, np.int64), np.array(moduli)
-        self._fill = np.array(fill)[self._places]
+    def __init__(self, manifest: Manifest, of: Sequence[str]) -> None:
+        names = manifest.names
+        moduli = {names.index(name): modulus for name, modulus in (parse(text, names) for text in of) if name in names}
+        self._places, self._modulus = list(moduli), np.array([*moduli.values()])
+        self._fill = np.array([manifest.sensors[i].fill for i in moduli])
         self._last: np.ndarray | None = None
 
     def take(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
         """The rows with float32 values."""
         for item in items:
             if isinstance(item, Row):
-                item.values = self.steps(item.values)
+                values = item.values.astype(np.float64)
+                counts = values[self._places]
+                values[self._places] = self._fill if self._last is None else steps(self._last, counts, self._modulus)
+                self._last = counts
+                with np.errstate(over="ignore"):
+                    item.values = values.astype(np.float32)
             elif item.rewarm:
                 self._last = None
         return items
-
-    def steps(self, values: np.ndarray) -> np.ndarray:
-        """float32 (n,) of the next float64 (n,)."""
-        counts = values[self._places].astype(np.float64)
-        found = self._fill if self._last is None else steps(self._last, counts, self._modulus)
-        self._last = counts
-        values = values.astype(np.float64)
-        values[self._places] = found
-        with np.errstate(over="ignore"):
-            return values.astype(np.float32)
 
 
 def steps(before: np.ndarray, counts: np.ndarray, modulus: np.ndarray) -> np.ndarray:
@@ -58,11 +50,8 @@ def steps(before: np.ndarray, counts: np.ndarray, modulus: np.ndarray) -> np.nda
 def parse(text: str, names: Sequence[str]) -> tuple[str, float]:
     """NAME and MODULUS, 0 where there is none; a name may itself hold a colon."""
     name, colon, modulus = text.rpartition(":")
-    if text in names or not colon:
-        return text, 0.0
-    try:
-        number = float(modulus)
-    except ValueError:
+    number = as_float(modulus) if colon and text not in names else None
+    if number is None:
         return text, 0.0
     if not 0 < number < float("inf"):
         raise UsageError(f"difference '{text}': a count that begins again at {modulus} counts nothing")

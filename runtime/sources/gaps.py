@@ -1,8 +1,7 @@
 """Rows that carry a count or a time: duplicates and stragglers are dropped, gaps found.
 
-A short gap is filled with missing samples, so that the detector's windows keep their length. After one that is longer
-than its window the detector warms up again (`Detector.rewarm`, not `reset`): what it holds of recent samples is no
-longer recent, but what a long-term accumulator has learned of slow drift over days is still true.
+A short gap is filled with missing samples, so that the detector's windows keep their length. After one longer than its
+window it warms up again but keeps what it has learned of slow drift (`Detector.rewarm`, not `reset`).
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.layout import Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, Tally, window_samples
 
@@ -23,23 +23,20 @@ WRAPS = (2**8, 2**16, 2**32, 2**64)
 class Gaps:
     """Puts the rows of one input in order, by their count or by their time; counts the rows that it drops.
 
-    By the source's count of samples: wraps_at is one more than its largest (None: 8, 16, 32 or 64 bits, as its numbers
-    tell). By time: labels, once they have come steadily at the model's period; until then, and where they never do,
-    rows pass as they are. told: the column of the time was named, so one that cannot be read is told, once.
+    By the source's count of samples, where the layout names one, else by time labels, once they have come steadily at
+    the model's period. Where the layout names the column of the time, one that cannot be read is told, once.
     """
 
-    def __init__(
-        self, manifest: Manifest, tally: Tally, by_time: bool, wraps_at: int | None = None, told: bool = False
-    ) -> None:
+    def __init__(self, manifest: Manifest, layout: Layout, tally: Tally) -> None:
         self._tally = tally
-        self._by_time = by_time
+        self._by_time = not layout.sequence
         self._period_s = manifest.period_s
         self._window = window_samples(manifest)
         self._missing = np.full(len(manifest.sensors), np.nan, np.float32)
-        self._wraps_at = self._wrapped = wraps_at
+        self._wraps_at = self._wrapped = layout.sequence_wraps_at  # 0: as the numbers tell
         self._largest = 0
         self._steady = 0
-        self._tell = told
+        self._tell = self._by_time and bool(layout.time)
         self._old_in_a_row = 0
         self._last: float | None = None  # count or seconds of the newest row
         self._last_label: object = None
@@ -59,10 +56,9 @@ class Gaps:
         return [item for row in rows for item in (self._arranged(row) if isinstance(row, Row) else [row])]
 
     def _arranged(self, row: Row) -> list[Row | InputEvent]:
-        label = row.time if self._by_time else row.sequence
-        at = row.seconds if self._by_time else row.sequence
+        label, at = (row.time, row.seconds) if self._by_time else (row.sequence, row.sequence)
         if at is None:
-            return [self._unreadable(label), row] if label is not None and self._by_time and self._tell else [row]
+            return [row] if label is None or not self._tell else [self._unreadable(label), row]
         ahead = self._ahead(at)
         reason = f"{'time' if self._by_time else 'sequence'} {shown(label, 40)} after {shown(self._last_label, 40)}"
         if ahead <= 0:
@@ -107,3 +103,30 @@ class Gaps:
         if at < last:
             self._wrapped = wraps
         return ahead
+
+
+class Pauses:
+    """Leaves out rows of other states (`only`): few are missing values, more than a sensor is held are a gap."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._hold = manifest.max_hold_samples
+        self._missing = np.full(len(manifest.names), np.nan, np.float32)
+        self._left_out = 0
+        self._began = False
+
+    def leave_out(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
+        """What is left."""
+        left: list[Row | InputEvent] = []
+        for item in items:
+            if isinstance(item, Row):
+                if item.off:
+                    self._left_out += 1
+                    continue
+                if self._began and self._left_out > self._hold:
+                    words = f"back after {self._left_out} samples in another state; verdicts come after the warm-up"
+                    left.append(InputEvent("pause_over", words, {"samples": self._left_out}, rewarm=True))
+                elif self._began:
+                    left += [Row(self._missing) for _ in range(self._left_out)]
+                self._began, self._left_out = True, 0
+            left.append(item)
+        return left

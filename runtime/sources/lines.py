@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from edgekd.runtime.layout import Layout
 from edgekd.runtime.sources import NoSample
 
@@ -23,7 +25,21 @@ _SDI_12 = re.compile(r"[0-9A-Za-z]?(?:[+-]\d+(?:\.\d*)?){2,}")
 _SIGNED = re.compile(r"[+-]\d+(?:\.\d*)?")
 _FIELD = re.compile(r"((?:\\.|[^,=\\])+)=(\"(?:\\.|[^\"\\])*\"|[^,]*)(?:,|\Z)")
 _UNESCAPED = re.compile(r"(?<!\\) +(?=(?:[^\"]*\"[^\"]*\")*[^\"]*\Z)")
+_CHECKED = re.compile(rb"(.+)\*([0-9a-fA-F]{2})", re.DOTALL)
 _ESCAPE = re.compile(r"\\([,= \\])")
+
+
+def without_checksum(line: bytes) -> bytes:
+    """What stands between a leading $ and an NMEA checksum: * and the XOR of its bytes, two hexadecimal digits.
+
+    Raises NoSample where the checksum is missing or wrong.
+    """
+    found = _CHECKED.fullmatch(line.removeprefix(b"$"))
+    if found is None:
+        raise NoSample("there is no checksum at its end, * and two hexadecimal digits")
+    if int(found[2], 16) != np.bitwise_xor.reduce(np.frombuffer(found[1], np.uint8)):
+        raise NoSample("its checksum is wrong")
+    return found[1]
 
 
 def cells_of(text: str, layout: Layout, knows: Knows) -> Cells:
@@ -36,8 +52,9 @@ def cells_of(text: str, layout: Layout, knows: Knows) -> Cells:
     form = layout.form
     if form == "json" or (not form and text[:1] in ("{", "[")):
         topic, brace, inner = text.partition("{")  # `mosquitto_sub -v` writes the topic before the message
-        found = _json(brace + inner) if topic and brace and topic[0] != "[" else _json(text)
-        return {"topic": topic.rstrip("= ").rpartition(" ")[2], **found} if topic and isinstance(found, dict) else found
+        alone = not brace or topic[:1] in ("", "[")
+        found = _json(text if alone else brace + inner)
+        return found if alone or isinstance(found, list) else {"topic": topic.rstrip("= ").rpartition(" ")[2], **found}
     if form in ("", "line protocol", "pairs") and ("=" in text or ":" in text):
         for named in (line_protocol, pairs):
             told = named(text)
@@ -68,9 +85,8 @@ def pairs(text: str) -> dict[str, Any]:
     """`a=1 b=2`, `a:1,b:2`, `a = 1; b = 2`; what stands before them may be the `time`."""
     stamp = _STAMP.match(text)
     found = {"time": stamp[1]} if stamp else {}
-    return found | {
-        name.strip(): value.strip('"') for name, value in _PAIR.findall(text[stamp.end() if stamp else 0 :])
-    }
+    rest = text[stamp.end() :] if stamp else text
+    return found | {name.strip(): value.strip('"') for name, value in _PAIR.findall(rest)}
 
 
 def line_protocol(text: str) -> dict[str, Any] | None:
@@ -92,13 +108,11 @@ def _json(text: str) -> Cells:
         value = json.loads(text.rstrip(",") if text[:1] == "{" else text)
     except (ValueError, RecursionError):
         raise NoSample("neither JSON nor CSV") from None
-    if isinstance(value, list) and (named := _named(value)) is None:
-        return value
-    if isinstance(value, dict) and not any(isinstance(part, (dict, list)) for part in value.values()):
-        return value
-    if not isinstance(value, (dict, list)):
+    if isinstance(value, list):
+        return value if (named := _named(value)) is None else flat(named)
+    if not isinstance(value, dict):
         raise NoSample("neither a JSON object nor an array")
-    return flat(value if isinstance(value, dict) else named or {})
+    return flat(value) if any(isinstance(part, (dict, list)) for part in value.values()) else value
 
 
 def flat(value: dict[str, Any]) -> dict[str, Any]:

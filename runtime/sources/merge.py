@@ -19,8 +19,7 @@ class Merger(Resampler):
     """Takes the newest value of each sensor; a sample is whole when all have spoken, and has its first message's label.
 
     One that stays in part ends a period after the last, with a sensor's next value, or half a period later. Time is
-    the messages' own, else a live input's clock; in a file without any, a sensor's next value ends it. What a sensor
-    has not said is missing: the detector holds its last value, for as long as it may.
+    the messages' own, else a live input's clock; in a file without any, a sensor's next value ends it.
 
     Unless it is told that messages hold parts (`aligns`), two that begin an input and share no sensor show it. Where
     they share some, or one holds all, an absent sensor is a missing value, and rows pass as they are.
@@ -29,24 +28,20 @@ class Merger(Resampler):
     slack = 1
 
     def __init__(self, manifest: Manifest, layout: Layout, live: bool, tally: Tally) -> None:
-        super().__init__(manifest, "last", live, aligned=False)
+        super().__init__(manifest, layout, live, aligned=False)
         self.aligns = None
-        self.kind = np.float64 if layout.difference else np.float32
         self._tally = tally
         self._held: list[Row] = []  # the first message, while nobody knows what it is
         self._first: np.ndarray | None = None  # sensors that it holds
         self._spoke_s = np.full(len(manifest.names), -np.inf)  # when each sensor did last
 
-    def resample(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
+    def resample(self, rows: Iterable[Row]) -> list[Row | InputEvent]:
         """The samples that these messages complete, or that time alone does."""
         items: list[Row | InputEvent] = []
         if self.aligns:
             rows, self._held = [*self._held, *rows], []
         for row in rows:
-            if isinstance(row, InputEvent) or self.aligns is False:
-                items.append(row)
-            else:
-                items += self._add(row) if self.aligns else self._decide(row)
+            items += self._add(row) if self.aligns else [row] if self.aligns is False else self._decide(row)
         if self._live and self._labeled_s is None and self._count.any():  # silence is no sample
             items += self.tick(time.monotonic())
         return items
@@ -75,8 +70,7 @@ class Merger(Resampler):
         seconds = self._seconds(row) if timed else self._middle_s() if begun else 0.0
         if not begun:
             self._first_s, self._open, self._empty = seconds + self._period_s / 2, 0, 0
-        values = np.full_like(row.values, np.nan) if row.off else row.values
-        said = np.isfinite(values)
+        said = np.isfinite(row.values) & (not row.off)
         done = self.tick(seconds)
         again = said & (self._count > 0) & (seconds - self._spoke_s > SAME * self._period_s)
         if again.any() and seconds >= self._middle_s():
@@ -85,12 +79,10 @@ class Merger(Resampler):
         if not self._count.any():
             self._newest = row
         late = self.late
-        done += self.put(seconds, values)
+        done += self.put(seconds, row.values, row.off)
         if self.late > late:
             self._tally.refuse("values come too late")
-            return done
-        self.off = self.off or row.off
-        if self._count.all() or not row.partial:
+        elif self._count.all() or not row.partial:
             done.append(self._close())
             self._first_s = seconds - (self._open - 1) * self._period_s  # the next is due in a period
         return done

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from edgekd.runtime.errors import MissingExtra, UsageError
 from edgekd.runtime.json_fields import shown
@@ -31,8 +31,8 @@ def chunks(path: str | Path, encoding: str = "") -> Iterator[bytes]:
         yield from _texts(file, shown(str(path), 300), encoding)
 
 
-def _texts(file: IO[bytes], name: str, encoding: str) -> Iterator[bytes]:
-    head = _head(file)
+def _texts(file: io.BufferedReader, name: str, encoding: str) -> Iterator[bytes]:
+    head = file.peek(4096)[:4096]
     try:
         if head.startswith(GZIP):
             yield from _texts(io.BufferedReader(gzip.GzipFile(fileobj=file)), name, encoding)  # type: ignore[type-var]
@@ -44,30 +44,26 @@ def _texts(file: IO[bytes], name: str, encoding: str) -> Iterator[bytes]:
         raise UsageError(f"{name}: damaged ({error}); pack it again") from None
 
 
-def _head(file: IO[bytes]) -> bytes:
-    return file.peek(4096)[:4096]  # type: ignore[attr-defined,no-any-return]
-
-
-def _packed(file: IO[bytes], name: str, encoding: str) -> Iterator[bytes]:
+def _packed(file: io.BufferedReader, name: str, encoding: str) -> Iterator[bytes]:
     with zipfile.ZipFile(file) as archive:
         members = [member for member in archive.namelist() if not member.endswith("/")]
         if WORKBOOK in members:
             yield from _workbook(file, name)
         elif len(members) == 1:
             with archive.open(members[0]) as member:
-                yield from _texts(io.BufferedReader(member), name, encoding)  # type: ignore[type-var]
+                yield from _texts(io.BufferedReader(member), name, encoding)  # type: ignore[arg-type]
         else:
             raise UsageError(f"{name}: holds {len(members)} files; unpack it and name one of them")
 
 
-def _text(file: IO[bytes], head: bytes, name: str, encoding: str) -> Iterator[bytes]:
+def _text(file: io.BufferedReader, head: bytes, name: str, encoding: str) -> Iterator[bytes]:
     found = next((kind for mark, kind in BOMS.items() if head.startswith(mark)), encoding or "utf-8")
     if not found.startswith("utf-16") and b"\0" in head:
         raise UsageError(f"{name}: is no text; export it as CSV")
     if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[" and found.startswith("utf-8"):
         yield from _array(file)
     elif found == "utf-8":
-        while data := file.read1(CHUNK_BYTES):  # type: ignore[attr-defined]
+        while data := file.read1(CHUNK_BYTES):
             yield data
     else:
         with io.TextIOWrapper(file, found, errors="replace", newline="") as text:
@@ -75,7 +71,7 @@ def _text(file: IO[bytes], head: bytes, name: str, encoding: str) -> Iterator[by
                 yield part.encode("utf-8", "replace")
 
 
-def _array(file: IO[bytes]) -> Iterator[bytes]:
+def _array(file: io.BufferedReader) -> Iterator[bytes]:
     """A JSON array of samples as a line each; lines of arrays, `[1, 2]`, as they are."""
     content = file.read()
     try:
@@ -88,7 +84,7 @@ def _array(file: IO[bytes]) -> Iterator[bytes]:
         yield content[at : at + CHUNK_BYTES]
 
 
-def _workbook(file: IO[bytes], name: str) -> Iterator[bytes]:
+def _workbook(file: io.BufferedReader, name: str) -> Iterator[bytes]:
     """The first sheet that holds anything, as CSV."""
     try:
         import openpyxl

@@ -1,19 +1,15 @@
-"""Values that come at another rate than the model's (`--resample`), or at odd times, aligned to its period.
-
-Time is cut into cells of one period; what is said within a cell becomes one sample.
-"""
+"""Values at another rate than the model's (`--resample`), or at odd times: one sample a cell of its period."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.layout import Rule
+from edgekd.runtime.layout import Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, window_samples
 
@@ -21,43 +17,58 @@ EDGE = 1e-3  # of a cell: 0.3 s is not in the third tenth of a second because a 
 SET_BACK = 32  # values in a row that are all older than the open cell: not stragglers, the clock has been set back
 
 
-class Grid:
-    """Aligns the values of n sensors to cells of one period. Pure: no clock of its own.
+class Resampler:
+    """Aligns rows to cells of one period by their time labels, a live source's without any by the monotonic clock.
 
-    At most as many cells in a row are told as empty as the detector looks back; then the grid starts anew with the next
-    value, and tells it, as it does where the clock was set back.
+    A cell says the "mean" of a sensor's values in it, or the "last", as the layout's `resample` says; it has the label
+    of its newest row. After as many empty cells as the detector looks back, and where the clock was set back, the grid
+    starts anew and tells it. Raises UsageError where the rows of a recording have no time labels.
 
-    rule: what a cell says of a sensor, the "mean" of what was said in it, or the "last".
-    aligned: cells begin at whole periods of the clock, as 12:00 begins a minute, which suits values that come many to
-    a cell. Else the first value lies in the middle of the first cell, so that those that come one to a cell may jitter
-    by half a period before two share one.
+    aligned: cells begin at whole periods of the clock, as 12:00 begins a minute: for many values to a cell. Else the
+    first value lies in the middle of the first cell, so that one value to a cell may jitter by half a period.
     """
 
-    kind: type[np.floating[Any]] = np.float32
-    """Of the samples' values."""
+    aligns: bool | None = True
+    """Whether rows become samples in another way than one by one; None: not known yet."""
+
     slack = 0
     """Cells that are over and whose values still count, in the open one."""
 
-    def __init__(self, manifest: Manifest, rule: Rule, aligned: bool) -> None:
-        self.off = False
-        """The open cell held a row that is not for the detector."""
+    def __init__(self, manifest: Manifest, layout: Layout, live: bool, source: str = "", aligned: bool = True) -> None:
         self.late = 0
         """Values dropped because their cell was over."""
         self._period_s = manifest.period_s
-        self._last_wins = rule == "last"
+        self._last_wins = layout.resample != "mean"
+        self._kind = np.float64 if layout.difference else np.float32
         self._longest_gap = window_samples(manifest)
+        self._live = live
+        self._source = source
         self._aligned = aligned
         self._sum = np.zeros(len(manifest.names))  # (n,) of what was said in the open cell
         self._count = np.zeros(len(manifest.names), np.int64)
         self._first_s: float | None = None  # middle of cell 0; None: nothing was said yet
         self._open = 0
+        self._off = False  # the open cell held a row that is not for the detector
+        self._labeled_s: float | None = None  # time of the newest row that said one
+        self._newest: Row | None = None
         self._empty = 0  # empty cells in a row before the open one
         self._late_in_a_row = 0
 
-    def put(self, seconds: float, values: np.ndarray) -> list[Row | InputEvent]:
+    def resample(self, rows: Iterable[Row]) -> list[Row | InputEvent]:
+        """The samples that these rows complete, or that time alone does."""
+        items: list[Row | InputEvent] = []
+        for row in rows:
+            items += self.put(self._seconds(row), row.values, row.off)
+            self._newest = row
+        if self._live and self._labeled_s is None:
+            items += self.tick(time.monotonic())
+        return items
+
+    def put(self, seconds: float, values: np.ndarray, off: bool = False) -> list[Row | InputEvent]:
         """The samples of the cells that are complete now, the oldest first; NaN where a cell says nothing of a sensor.
 
         values: what was said at this time, (n,) raw units, not finite where nothing was said of a sensor.
+        off: it is not for the detector.
         """
         if not math.isfinite(seconds):
             self.late += 1
@@ -75,7 +86,8 @@ class Grid:
             self._first_s, self._open, self._empty = seconds, 0, 0
             if self._aligned:
                 self._first_s = (math.floor(seconds / self._period_s + EDGE) + 0.5) * self._period_s
-        said = np.isfinite(values)
+        self._off = self._off or off
+        said = np.isfinite(values) & (not off)
         if self._last_wins:
             self._sum[said] = self._count[said] = 0
         self._sum[said] += values[said]
@@ -106,52 +118,16 @@ class Grid:
         """The open cell's sample; the next cell is open then."""
         sample = np.full(len(self._sum), np.nan)
         np.divide(self._sum, self._count, out=sample, where=self._count > 0)
-        said, middle_s = bool(self._count.any()), self._middle_s()
+        off, self._off = self._off and not self._count.any(), False
         self._sum[:] = self._count[:] = 0
         self._open += 1
-        off, self.off = self.off and not said, False
-        return Row(sample.astype(self.kind), middle_s, off=off)
+        label, seconds = (self._newest.time, self._newest.seconds) if self._newest else (None, None)
+        return Row(sample.astype(self._kind), label, seconds=seconds, off=bool(off))
 
     def _start_anew(self) -> InputEvent:
         self._first_s = None
         words = "the input was silent for long, or its clock was set; verdicts come again after the warm-up"
         return InputEvent("input_gap", words, {"samples": None, "reason": "time"}, rewarm=True)
-
-
-class Resampler(Grid):
-    """Aligns rows by their time labels; rows of a live source without any by the monotonic clock.
-
-    A sample has the label of the newest row in it. Raises UsageError where the rows of a recording have no time labels.
-    """
-
-    aligns: bool | None = True
-    """Whether rows become samples in another way than one by one; None: not known yet."""
-
-    def __init__(self, manifest: Manifest, rule: Rule, live: bool, source: str = "", aligned: bool = True) -> None:
-        super().__init__(manifest, rule, aligned)
-        self._live = live
-        self._source = source
-        self._labeled_s: float | None = None  # time of the newest row that said one
-        self._newest: Row | None = None
-
-    def resample(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
-        """The samples that these rows complete, or that time alone does."""
-        items: list[Row | InputEvent] = []
-        for row in rows:
-            if isinstance(row, InputEvent):
-                items.append(row)
-                continue
-            items += self.put(self._seconds(row), np.full_like(row.values, np.nan) if row.off else row.values)
-            self.off = self.off or row.off
-            self._newest = row
-        if self._live and self._labeled_s is None:
-            items += self.tick(time.monotonic())
-        return items
-
-    def _close(self) -> Row:
-        sample = super()._close()
-        sample.time, sample.seconds = (self._newest.time, self._newest.seconds) if self._newest else (None, None)
-        return sample
 
     def _seconds(self, row: Row) -> float:
         """When a row was; one that lacks its label is taken with the row before."""

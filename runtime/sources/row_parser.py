@@ -18,9 +18,8 @@ from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.sources import NoSample, Row, Tally
 from edgekd.runtime.sources.cells import NAN, Boolean, Cells
-from edgekd.runtime.sources.checksum import without_checksum
 from edgekd.runtime.sources.condition import Condition
-from edgekd.runtime.sources.lines import cells_of, split
+from edgekd.runtime.sources.lines import cells_of, split, without_checksum
 from edgekd.runtime.sources.time_labels import TIME_NAMES, TimeLabels
 
 FirstLine = Literal["fits", "header fits", "anything"]
@@ -46,9 +45,9 @@ class RowParser:
     names: n sensor names in column order. columns: sensor name -> the source's name for it, where they differ.
     switches: sensors that may say ON or OFF, true or false; for all others that is no value.
     likely: the layout is that of the training: this input may lack its time or tag columns.
-    first_line says how the input begins: "fits" (a file: a header with every sensor, or a row, perhaps after other
-    lines), "header fits" (if its first line is a header, then one with every sensor), "anything" (a serial line, where
-    noise comes first). UsageError where it does not; every other line that is no row is counted in `tally` and skipped.
+    first_line: "fits" (a header with every sensor, or a row, perhaps after other lines), "header fits" (if it is a
+    header, then one with every sensor), or "anything" (noise may come first). UsageError where it does not fit; every
+    other line that is no row is counted in `tally` and skipped.
     """
 
     def __init__(
@@ -80,6 +79,7 @@ class RowParser:
         self._mapped = bool(columns)
         self._rule = first_line
         self._likely = likely
+        self._strict = bool(layout.time) and layout.time_format not in ("", "none") and not likely
         self._source = source
         self.aliases: dict[str, str] = {}
         """Column -> the name that takes its place in messages that lack it."""
@@ -87,40 +87,43 @@ class RowParser:
         self._only = [Condition(text) for text in layout.only]
         self._group, _, self._machine = layout.group.partition("=")
         self._kind = "d" if layout.difference else "f"  # steps of a large count are lost in float32
-        self._comment = layout.comment.encode()
+        self._comments = (layout.comment.encode(),) if layout.comment else ()
         self._skip = layout.skip if layout.names else 0
         self._places: Places | None = None  # by names, of a header or the layout's
         self._width = 0
+        self._keys, self._at_keys = tuple[str, ...](), Places(())  # names in the newest message, and their places
         self._offered = False  # the column names are from a line that may be torn
         self._quick: tuple[str, Places] | None = None  # separator and places, while lines are plain numbers
         self._why = self._header_lacks = ""  # why the first line that was no row is none; a header, no sensors'
-        if layout.names and not self._take_header(list(layout.names)) and not likely:
-            lacking = next(column for column in self._columns if column not in layout.names)
-            name = f"call the column of '{shown(lacking, 40)}' so there, or name it with --map"
-            raise UsageError(f"{source}: the layout's names lack sensors of the model; {name}")
+        if layout.names:
+            try:
+                if not self._take_header(list(layout.names)) and not likely:
+                    raise NoSample(self._lacking(layout.names))
+            except NoSample as error:
+                raise UsageError(f"{source}, the layout's names: {error}") from None
 
     def parse(self, line: bytes, whole: bool = True) -> Row | None:
         """The row in a line; None for a header, an empty line, or one that is no row.
 
         whole: it is not the last of a file, which may be torn.
         """
-        if len(line) <= self.limit and (
-            not line.strip() or (self._comment and line.lstrip().startswith(self._comment))
-        ):
+        bare = line.strip()
+        if len(line) <= self.limit and (not bare or line.lstrip().startswith(self._comments)):
             return None
         self.lines += 1
         if self.lines <= self._skip:
             return None
-        row: Row | None = None
         try:
             if len(line) > self.limit:
                 raise NoSample(f"longer than {self.limit} bytes")
-            text = (without_checksum(line.strip()) if self.layout.checksum else line).decode()
+            text = (without_checksum(bare) if self.layout.checksum else line).decode()
             row = self._short_way(text) or self._long_way(text.removeprefix("\ufeff"), whole)
             self.rows += row is not None
             return row
-        except (NoSample, UnicodeDecodeError) as error:
-            reason = str(error) if isinstance(error, NoSample) else "not UTF-8 text"
+        except UnicodeDecodeError:
+            reason = "not UTF-8 text"
+        except NoSample as error:
+            reason = str(error)
         self.unreadable += 1
         self.tally.refuse(reason)
         self._why = self._why or f"line {self.lines}: {reason}"
@@ -155,14 +158,14 @@ class RowParser:
             values = np.frombuffer(array(self._kind, map(float, [fields[i] for i in places.sensors])), self._kind)
         except ValueError:
             return None
-        label = fields[places.time[0]].strip() or None if places.time else None
-        seconds = self.times.seconds(label) if label else None
-        if seconds is None and places.time:
-            return None
-        sequence = None if places.sequence is None else fields[places.sequence].strip()
-        if sequence is not None and not sequence.isdigit():
-            return None
-        return Row(values, label, None, None if sequence is None else _sequence(sequence), seconds)
+        label = seconds = None
+        if places.time:
+            label = fields[places.time[0]].strip()
+            seconds = self.times.seconds(label)
+            if seconds is None:
+                return None
+        sequence = None if places.sequence is None else _sequence(fields[places.sequence].strip())
+        return Row(values, label, None, sequence, seconds)
 
     def _long_way(self, text: str, whole: bool) -> Row | None:
         self._quick = None
@@ -171,29 +174,28 @@ class RowParser:
             cells = {column: cells[name] for column, name in self.aliases.items() if name in cells} | cells
             if not self._knows(cells):
                 raise NoSample("none of the model's sensors is in it")
-            return self._row(cells, self._by_key(cells))
-        if self.lines == 1 and not self.layout.names and self._take_header(cells):  # sensors may be named 0, 1, 2 …
+            if (keys := tuple(cells)) != self._keys:
+                self._keys, self._at_keys = keys, self._by_name({name: name for name in keys})
+            return self._row(cells, self._at_keys)
+        nameable = not self.layout.names and all(isinstance(cell, str) for cell in cells)
+        if nameable and self.lines == 1 and self._take_header(cells):  # sensors may be named 0, 1, 2 …
             return None
         try:
-            row = self._table_row(cells, whole)
+            return self._table_row(cells, whole)
         except NoSample:
-            if self.layout.names or not all(isinstance(cell, str) for cell in cells):
-                raise
-            if self._take_header(cells):
+            if nameable and self._take_header(cells):
                 return None
-            if any(mark in text for mark in ",;\t|"):  # else it is prose
+            if nameable and any(mark in text for mark in ",;\t|"):  # else it is prose
                 self._refuse_header(cells)
             raise
-        return row
 
     def _table_row(self, cells: list[Any], whole: bool) -> Row | None:
         if self._offered and len(cells) != self._width:
             self._places, self._offered = None, False  # it was torn after all
-        short = False
-        if self._places is None:
+        places, width, short = self._places, self._width, False
+        if places is None:
             places = self._by_position(cells)
         else:
-            places, width = self._places, self._width
             while len(cells) > width and cells[-1] == "":
                 cells.pop()
             short = self._rule == "fits" and whole and 2 <= len(cells) < width
@@ -204,7 +206,7 @@ class RowParser:
         if short and row is not None and np.isnan(row.values).all():
             raise NoSample("it holds no value")
         mark = self.layout.separator or ","
-        simple = len(places.time) < 2 and places.tag is places.group is None and not self._only
+        simple = len(places.time) < 2 and places.tag is places.group is None and not places.only
         if row is not None and simple and self._cells.plain and mark != " " and isinstance(cells[0], str):
             self._width, self._quick = len(cells), (mark, places)
         return row
@@ -220,22 +222,20 @@ class RowParser:
                 way = f"give a --layout group = '{self._group}={shown(self._machine, 40)}'"
                 raise NoSample(f"'{shown(machine, 40)}' is another machine than the first; {way}")
         labels = [pick(place) for place in places.time]
-        time = " ".join(map(str, labels)).strip() if len(labels) > 1 else labels[0] if labels else None
+        time = labels[0] if len(labels) == 1 else " ".join(map(str, labels)).strip()
         if time == "" or not (isinstance(time, str) or (isinstance(time, (int, float)) and abs(time) < 1e20)):
             time = None
-        seconds = None if time is None else self.times.seconds(time)
-        strict = self.layout.time and self.layout.time_format not in ("", "none") and not self._likely
-        if seconds is None and strict:
+        seconds = self.times.seconds(time)
+        if seconds is None and self._strict:
             raise NoSample(f"'{shown(time or '', 40)}' is no time of the form {self.layout.time_format}")
-        if places.tag is not None:
-            values = [NAN] * self._n
+        if places.tag is None:
+            values = [self._number(pick(place), i) for i, place in enumerate(places.sensors)]
+        else:
             tag = str(pick(places.tag)).strip()
             if tag not in self._wanted:
                 return None
-            i = self._columns.index(tag)
+            i, values = self._columns.index(tag), [NAN] * self._n
             values[i] = self._number(pick(places.value), i)
-        else:
-            values = [self._number(pick(place), i) for i, place in enumerate(places.sensors)]
         sequence = None if places.sequence is None else _sequence(pick(places.sequence))
         numbers = np.frombuffer(array(self._kind, values), self._kind)
         off = not all(condition.holds(pick(place)) for condition, place in zip(self._only, places.only))
@@ -253,84 +253,84 @@ class RowParser:
         names = (*self._columns, *self.aliases.values(), self.layout.tag)
         return any(name in found for name in names if name)
 
-    def _by_key(self, cells: dict[str, Any]) -> Places:
-        """Places in a dict: the names themselves."""
-        time: Sequence[str] = self.layout.time
-        if not time or (self._likely and time[0] not in cells):
-            time = [key for key in cells if key not in self._wanted and key.lower() in TIME_NAMES][:1]
-        tag = self.layout.tag if self.layout.tag and self.layout.tag in cells else None
-        self._conditions(list(cells))
-        only = [condition.name for condition in self._only]
-        group = self._group if self._group in cells else None
-        return Places(self._columns, time, self.layout.sequence or None, group, only, tag, self.layout.value)
+    def _by_name(self, at: Mapping[str, Any]) -> Places:
+        """Places of a line's names: what its source calls a cell -> where that is."""
+        layout = self.layout
+        if lacking := [condition.name for condition in self._only if condition.name not in at]:
+            raise NoSample(f"it lacks '{shown(lacking[0], 40)}', by which rows are told apart")
+        time = [at[name] for name in layout.time if name in at]
+        if not time and (self._likely or not layout.time):
+            usual = {name.lower(): place for name, place in at.items() if name not in self._wanted}
+            time = [usual[name] for name in TIME_NAMES if name in usual][:1]
+        return Places(
+            [at.get(name, name) for name in self._columns],
+            time,
+            at.get(layout.sequence, layout.sequence) if layout.sequence else None,
+            at.get(self._group) if self._group else None,
+            [at[condition.name] for condition in self._only],
+            at.get(layout.tag) if layout.tag else None,
+            at.get(layout.value),
+        )
 
     def _by_position(self, cells: list[Any]) -> Places:
         """Places in a line without names."""
-        count, n = len(cells), self._n
+        layout, n = self.layout, self._n
         if self._header_lacks and self._rule == "fits":  # a file of other columns
             raise NoSample(self._header_lacks)
-        if self._mapped or ((self.layout.tag or self.layout.time) and isinstance(cells[0], str) and not self._likely):
-            option = "--map" if self._mapped else "--time" if self.layout.time else "tag"
+        if self._mapped or ((layout.tag or layout.time) and isinstance(cells[0], str) and not self._likely):
+            option = "--map" if self._mapped else "--time" if layout.time else "tag"
             raise NoSample(f"no header yet, and {option} goes by its names")
-        if self.layout.sequence:
-            if count != n + 1:
-                raise NoSample(f"{count} columns and no header, the model has {n} sensors and a sequence")
-            return Places(range(1, n + 1), (), 0)
-        if count == n + 1 and cells[-1] == "":  # firmware that ends every line with a separator
+        before = len(cells) - n  # cells before those of the sensors: a count, or a time label
+        if layout.sequence:
+            fits = before == 1
+        elif before == 1 and cells[-1] == "":  # firmware that ends every line with a separator
             cells.pop()
-            return Places(range(n))
-        if count == n:
-            return Places(range(n), only=self._conditions(self._columns))
-        first = cells[0] if cells else None
-        labeled = isinstance(first, str) and not self.reads(first) and self.times.seconds(first) is not None
-        if count == n + 1 and labeled:
-            return Places(range(1, n + 1), (0,), only=[1 + i for i in self._conditions(self._columns)])
-        raise NoSample(f"{count} columns and no header, the model has {n} sensors")
-
-    def _conditions(self, names: Sequence[str]) -> list[int]:
-        lacking = [condition.name for condition in self._only if condition.name not in names]
-        if lacking:
-            raise NoSample(f"it lacks '{shown(lacking[0], 40)}', by which rows are told apart")
-        return [names.index(condition.name) for condition in self._only]
+            before, fits = 0, True
+        else:
+            label = cells[0] if before == 1 and isinstance(cells[0], str) and not self.reads(cells[0]) else None
+            fits = before == 0 or self.times.seconds(label) is not None
+        if not fits:
+            what = " and a sequence" if layout.sequence else ""
+            raise NoSample(f"{len(cells)} columns and no header, the model has {n} sensors{what}")
+        places = self._by_name({column: before + i for i, column in enumerate(self._columns)})
+        return places._replace(sequence=0) if layout.sequence else places._replace(time=range(before))
 
     def _take_header(self, fields: list[str]) -> bool:
-        layout = self.layout
-        tag = layout.tag if layout.tag in fields or not self._likely else ""
-        wanted = {tag, layout.value} if tag else self._wanted
-        if not wanted <= set(fields):
+        layout, needed = self.layout, self._needed(fields).values()
+        if not set(fields).issuperset(needed):
             return False
-        if any(fields.count(name) > 1 for name in wanted):
+        if any(fields.count(name) > 1 for name in needed):
             raise NoSample("the header names a sensor's column twice")
-        optional = [("--time", name) for name in layout.time] + [("group", self._group)]
-        for option, column in [("--sequence", layout.sequence), *([] if self._likely else optional)]:
+        optional = [] if self._likely else [*(("--time", name) for name in layout.time), ("group", self._group)]
+        for option, column in [("--sequence", layout.sequence), *optional]:
             if column and column not in fields:
                 raise NoSample(f"the header lacks '{shown(column, 40)}', the column of {option}")
+        self._places = self._by_name({name: i for i, name in enumerate(fields)})
         self._offered, self._width = False, len(fields)
-        at = {name: i for i, name in enumerate(fields)}
-        self._places = Places(
-            [] if tag else [at[name] for name in self._columns],
-            [at[name] for name in layout.time if name in at] or _usual_time(fields, self._wanted),
-            at[layout.sequence] if layout.sequence else None,
-            at.get(self._group) if self._group else None,
-            self._conditions(fields),
-            at[tag] if tag else None,
-            at.get(layout.value),
-        )
         return True
+
+    def _needed(self, fields: Sequence[str]) -> dict[str, str]:
+        """What a header must name: column of each sensor, or those of tag and value."""
+        tag, value = self.layout.tag, self.layout.value
+        by_tag = tag and (tag in fields or not self._likely)
+        return {tag: tag, value: value} if by_tag else dict(zip(self._names, self._columns))
+
+    def _lacking(self, fields: Sequence[str]) -> str:
+        """What a header lacks, and what to do."""
+        lacking = [name for name, column in self._needed(fields).items() if column not in fields]
+        listed = ", ".join(f"'{shown(name, 40)}'" for name in lacking[:5])
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        hint = f"; name its column with --map '{lacking[0]}=COLUMN'" if lacking[0] in self._names else ""
+        return f"the header lacks {listed}{more}{hint}"
 
     def _refuse_header(self, fields: list[str]) -> None:
         """Raise where a line that lacks sensors is a header, for other columns."""
         textual = len(fields) >= max(self._n, 2) and not any(self.reads(field) for field in fields)
-        if not textual and self._wanted.isdisjoint(fields):
-            return
-        lacking = [name for name, column in zip(self._names, self._columns) if column not in fields]
-        listed = ", ".join(f"'{shown(name, 40)}'" for name in lacking[:5])
-        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-        message = f"the header lacks {listed}{more}; name its column with --map '{lacking[0]}=COLUMN'"
-        if self.lines == 1 and self._rule == "header fits":
-            raise UsageError(f"{self._source}, line 1: {message}")
-        self._header_lacks = message
-        raise NoSample(message)
+        if textual or not self._wanted.isdisjoint(fields):
+            self._header_lacks = self._lacking(fields)
+            if self.lines == 1 and self._rule == "header fits":
+                raise UsageError(f"{self._source}, line 1: {self._header_lacks}")
+            raise NoSample(self._header_lacks)
 
     def reads(self, field: str) -> bool:
         """Whether a cell is a value, or says that there is none."""
@@ -338,12 +338,6 @@ class RowParser:
             self._cells.number(field, True)
             return True
         return False
-
-
-def _usual_time(fields: Sequence[str], wanted: frozenset[str]) -> list[int]:
-    lowered = [field.lower() for field in fields]
-    found = (lowered.index(name) for name in TIME_NAMES if name in lowered)
-    return [i for i in found if fields[i] not in wanted][:1]
 
 
 def _sequence(value: Any) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
@@ -12,18 +11,15 @@ from edgekd.runtime.sources import InputEvent, Row, Tally
 from edgekd.runtime.sources.row_parser import FirstLine, RowParser
 
 if TYPE_CHECKING:  # loaded where they are asked for: a plain recording needs none
-    from edgekd.runtime.sources.difference import Difference
     from edgekd.runtime.sources.gaps import Gaps
-    from edgekd.runtime.sources.pauses import Pauses
     from edgekd.runtime.sources.resample import Resampler
 
 
 class LineSplitter:
     """Splits at every newline or carriage return; the pieces in which bytes arrive make no difference.
 
-    What is not ended by a newline is never a line (a torn number still looks like one), except at the end of an input
-    that has ended for good. Of a line beyond `limit` bytes, more than those are given, so that its length tells it, as
-    soon as they are there, and the rest is dropped: no newline means no memory.
+    What no newline ends is no line (a torn number still looks like one), except at the end of an input that has ended
+    for good. A line beyond `limit` bytes is given as soon as more than those are there, and its rest is dropped.
     """
 
     def __init__(self, limit: int = 4096) -> None:
@@ -66,34 +62,30 @@ class RowReader(Tally):
         switches = frozenset(sensor.name for sensor in manifest.sensors if sensor.low >= 0 and sensor.high <= 1)
         self.parser = RowParser(manifest.names, columns, first_line, source, layout, self, switches, likely)
         self.splitter = LineSplitter(self.parser.limit)
-        self.gaps: Gaps | None = None
         self.resampler: Resampler | None = None
-        self.pauses: Pauses | None = None
-        self.difference: Difference | None = None
-        self._whole: bool | None = None if live else True  # rows hold all sensors, as the first of a live input tells
+        self._gaps: Gaps | None = None
+        self._last_steps: list[Callable[[list[Row | InputEvent]], list[Row | InputEvent]]] = []
         self._merger = manifest, layout, live, self
+        self._live = live
+        self._begun = False
         if layout.resample:
             from edgekd.runtime.sources.resample import Resampler
 
-            self.resampler = Resampler(manifest, layout.resample, live, source)
+            self.resampler = Resampler(manifest, layout, live, source)
         elif layout.merge or (live and layout.tag):  # a file of tags is read whole
             self.merge(told=True)
         elif layout.sequence or live or layout.gaps:  # a file's scores equal those of `edgekd evaluate` unless asked
             from edgekd.runtime.sources.gaps import Gaps
 
-            self.gaps = Gaps(manifest, self, not layout.sequence, layout.sequence_wraps_at or None, bool(layout.time))
+            self._gaps = Gaps(manifest, layout, self)
         if layout.only:
-            from edgekd.runtime.sources.pauses import Pauses
+            from edgekd.runtime.sources.gaps import Pauses
 
-            self.pauses = Pauses(manifest)
+            self._last_steps.append(Pauses(manifest).leave_out)
         if layout.difference:
             from edgekd.runtime.sources.difference import Difference
 
-            self.difference = Difference(
-                manifest.names, layout.difference, [sensor.fill for sensor in manifest.sensors]
-            )
-            if self.resampler:
-                self.resampler.kind = np.float64
+            self._last_steps.append(Difference(manifest, layout.difference).take)
 
     def feed(self, data: bytes) -> list[Row | InputEvent]:
         """The rows that `data` completes, and what is to be told of them; where it is empty, what time completes."""
@@ -108,8 +100,8 @@ class RowReader(Tally):
         """The input was opened again: what was left of a line is torn. gap: what came before is no longer recent."""
         if self.splitter.end():
             self.refuse("cut off when the input was lost")
-        if gap and self.gaps:
-            self.gaps.restart()
+        if gap and self._gaps:
+            self._gaps.restart()
 
     def rows_of(self, lines: list[bytes], whole: bool = True) -> list[Row]:
         """The rows in whole lines. whole: the last of them is ended by a newline."""
@@ -118,10 +110,12 @@ class RowReader(Tally):
 
     def samples_of(self, rows: list[Row]) -> list[Row | InputEvent]:
         """What becomes of rows: whole ones, in order and at the model's rate."""
-        if self._whole is None and rows:
-            self._whole = not rows[0].partial
-            if not self._whole:
+        if rows and not self._begun:
+            self._begun = True
+            if self._live and rows[0].partial:
                 self.merge(told=False)
+            elif self._gaps and not self._live:
+                self._gaps.judge(rows)
         return self._made(self.resampler.resample(rows) if self.resampler else [*rows])
 
     def merge(self, told: bool) -> None:
@@ -134,8 +128,8 @@ class RowReader(Tally):
 
     def _made(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
         """What the layout makes of samples."""
-        if self.gaps and not (self.resampler and self.resampler.aligns):
-            items = self.gaps.arrange(items)
-        if self.pauses:
-            items = self.pauses.leave_out(items)
-        return self.difference.take(items) if self.difference else items
+        if self._gaps and not (self.resampler and self.resampler.aligns):
+            items = self._gaps.arrange(items)
+        for step in self._last_steps:
+            items = step(items)
+        return items

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import datetime, tzinfo
 from typing import Any
@@ -28,10 +29,12 @@ class TimeLabels:
 
     def __init__(self, layout: Layout, likely: bool = False) -> None:
         self._read = reader(layout.time_format)
-        self._other = usual if likely and layout.time_format not in ("", "none") else None
+        self._other: Callable[[Any], Moment] | None = (
+            usual if likely and layout.time_format not in ("", "none") else None
+        )
         self._ordered = not (layout.sort or layout.tag)
         self._elapsed = layout.time_format == "elapsed"
-        self._last: float | None = None
+        self._last = -math.inf  # the newest time that a clock without a date or a zone told, where they come in order
         self._step = self._ahead = 0.0
         self._zone = _zone(layout.timezone) if layout.timezone else None
         self.set_back = 0
@@ -48,11 +51,11 @@ class TimeLabels:
         except (ValueError, OverflowError, OSError):  # `suppress` would take a third of the time
             if self._other is None:
                 return None
-            readers, self._read, self._other = (self._read, self._other), self._other, None
+            mine, self._read, self._other = self._read, self._other, None
             if (at := self.seconds(label)) is None:
-                self._read, self._other = readers
+                self._read, self._other = mine, self._read
             return at
-        return moment if moment is None or not self._elapsed else self._past_midnight(moment)
+        return self._past_midnight(moment) if self._elapsed and moment is not None else moment
 
     def _of(self, moment: datetime) -> float:
         if moment.tzinfo is not None:
@@ -60,26 +63,25 @@ class TimeLabels:
         last = self._last
         if self._zone is not None:
             at = moment.replace(tzinfo=self._zone).timestamp()
-            if last is not None and at < last and self._ordered:
+            if at < last:
                 at = max(at, moment.replace(tzinfo=self._zone, fold=1).timestamp())
         else:
             at = (moment - EPOCH).total_seconds() + self._ahead
-            on = at + HOUR_S - (last or 0) - self._step
-            if last is not None and self._ordered and at < last and abs(on) <= self._step / 2:
+            if at < last and abs(at + HOUR_S - last - self._step) <= self._step / 2:
                 self._ahead += HOUR_S
                 self.set_back += 1
                 at += HOUR_S
-        if last is not None and at > last:
+        if at > last > -math.inf:
             self._step = at - last
-        self._last = at
+        self._last = at if self._ordered else last
         return at
 
     def _past_midnight(self, at: float) -> float:
         at += self._ahead
-        if self._last is not None and self._ordered and self._last - at > DAY_S / 2:
+        if self._last - at > DAY_S / 2:
             self._ahead += DAY_S
             at += DAY_S
-        self._last = at
+        self._last = at if self._ordered else self._last
         return at
 
 
@@ -94,31 +96,28 @@ def _zone(name: str) -> tzinfo:
 
 def reader(time_format: str) -> Callable[[Any], Moment]:
     """What reads one label of a format; it raises ValueError, or gives None, where the label is none."""
-    if time_format == "":
-        return usual
-    if time_format == "none":
-        return lambda label: None
-    if time_format == "iso":
-        return lambda label: datetime.fromisoformat(_without_utc(str(label)))
-    if time_format == "elapsed":
-        return elapsed
     if time_format in UNITS:
         unit = UNITS[time_format]
-        return lambda label: float(str(label).replace(",", ".")) * unit
-    if time_format in ("excel", "matlab"):
-        epoch = EXCEL_EPOCH if time_format == "excel" else MATLAB_EPOCH
-        return lambda label: round((float(str(label).replace(",", ".")) - epoch) * DAY_S, 3)
-    return lambda label: datetime.strptime(str(label).strip(), time_format)
+        return lambda label: _number(label) * unit
+    readers: dict[str, Callable[[Any], Moment]] = {
+        "": usual,
+        "none": lambda label: None,
+        "iso": _iso,
+        "elapsed": elapsed,
+        "excel": lambda label: round((_number(label) - EXCEL_EPOCH) * DAY_S, 3),
+        "matlab": lambda label: round((_number(label) - MATLAB_EPOCH) * DAY_S, 3),
+    }
+    return readers.get(time_format, lambda label: datetime.strptime(str(label).strip(), time_format))
 
 
 def usual(label: str | float) -> Moment:
     """ISO 8601, or a number of s, ms, us or ns since 1970 as its size tells; None where it is neither."""
     if isinstance(label, str) and label[4:5] == "-":  # the usual kind, at once
-        return datetime.fromisoformat(_without_utc(label))
+        return _iso(label)
     try:
         value = float(label)
     except ValueError:
-        return datetime.fromisoformat(_without_utc(str(label)))
+        return _iso(label)
     # The year 5138 is 1e11 seconds away; in milliseconds that number was 1973, before anybody logged any.
     size = abs(value)
     limits = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9))
@@ -133,5 +132,10 @@ def elapsed(label: str | float) -> float:
     return days * DAY_S + sum(float(part) * unit for part, unit in zip((first, *rest), (3600, 60, 1) if rest else (1,)))
 
 
-def _without_utc(text: str) -> str:
-    return text[:-3].rstrip() + "Z" if text.endswith(("UTC", "GMT")) else text
+def _iso(label: str | float) -> datetime:
+    text = str(label)
+    return datetime.fromisoformat(text[:-3].rstrip() + "Z" if text.endswith(("UTC", "GMT")) else text)
+
+
+def _number(label: str | float) -> float:
+    return float(str(label).replace(",", "."))

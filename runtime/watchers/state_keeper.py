@@ -146,9 +146,8 @@ class StateKeeper(Watcher):
             **{name: part.snapshot() for name, part in self._parts.items()},
             "boot_id": boot_id(),
             "boot_clock_s": boot_clock_s(),
+            "position": self._loop.source.position(),
         }
-        if (position := self._loop.source.position()) is not None:
-            meta["position"] = position
         state = SavedState(self._detector.snapshot(), meta)
         self._handed_at_s = time.monotonic()
         self._handed_at = self._detector.samples_seen

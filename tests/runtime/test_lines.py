@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgekd.runtime.errors import UsageError
 from edgekd.runtime.layout import Layout
 from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources.csv_file import CsvFile
+from edgekd.runtime.sources.lines import cells_of
 from edgekd.runtime.sources.row_reader import RowReader
 from tests.step_models import step_file, step_manifest
 
@@ -153,3 +156,46 @@ def test_a_message_that_does_not_say_its_state_is_none() -> None:
     rows = reader({}, only=("pump > 0",))
     assert rows_of('{"s0":1,"s1":2,"s2":3}', rows) == [] and "pump" in rows.last_bad
     assert len(rows_of('{"s0":1,"s1":2,"s2":3,"pump":1}', rows)) == 1
+
+
+def test_lists_of_lists_are_no_row_at_the_start_either() -> None:
+    rows = reader({})
+    assert rows_of("[[1],[2],[3]]", rows) == [] and rows.bad == 1
+
+
+def test_a_header_without_the_tag_is_told() -> None:
+    rows = reader({}, tag="sensor", value="v")
+    assert rows_of("s0,s1,s2", rows) == [] and "lacks 'sensor', 'v'" in rows.last_bad
+
+
+@pytest.mark.parametrize(
+    ("layout", "lacks"),
+    [
+        ({"names": ("s0", "s1", "s2"), "time": ("at",)}, "'at'"),
+        ({"names": ("s0", "s1", "s2"), "tag": "sensor", "value": "v"}, "'sensor', 'v'"),
+        ({"names": ("s0", "s1")}, "'s2'"),
+    ],
+)
+def test_names_of_the_layout_that_lack_a_column_are_refused(layout: dict[str, Any], lacks: str) -> None:
+    with pytest.raises(UsageError, match=f"lacks {lacks}"):
+        reader({}, **layout)
+
+
+def test_conditions_hold_also_where_a_line_ends_in_a_separator() -> None:
+    assert [row.values[0] for row in rows_of("1,2,3,\n-1,2,3,", reader({}, only=("s0 > 0",)))] == [1]
+
+
+def test_a_sensor_named_like_the_clock_does_not_hide_it() -> None:
+    rows = RowReader(step_manifest(1, 1), {"s0": "T"}, live=True)
+    assert [row.time for row in rows_of("T,t\n1,2025-03-03", rows)] == ["2025-03-03"]
+
+
+def test_a_list_of_named_values_has_no_topic() -> None:
+    assert cells_of('[{"name":"s0","value":1}]', Layout(), lambda found: True) == {"s0": 1}
+    assert cells_of('plant/a {"s0":1}', Layout(form="json"), lambda found: True) == {"topic": "plant/a", "s0": 1}
+
+
+def test_a_file_that_names_its_columns_otherwise_than_the_training_is_mapped(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("x,s1\n1,2\n")
+    source = CsvFile(tmp_path / "x.csv", step_manifest(2, 1), {"s0": "x"}, Layout(names=("s0", "s1")), likely=True)
+    assert [row.values.tolist() for items in source for row in items if isinstance(row, Row)] == [[1, 2]]

@@ -181,8 +181,8 @@ class MessageReader(RowReader):
             self.refuse(f"{shown(topic, 60)}: binary, {payload[:BYTES_SHOWN].hex(' ')}")
             return []
         path = f"/{topic}/"
-        named = [(at + len(column), column) for column in self._columns if (at := path.rfind(f"/{column}/")) >= 0]
-        column = max(named, key=lambda found: (found[0], len(found[1])))[1] if named else None
+        named = {column: at + len(column) for column in self._columns if (at := path.rfind(f"/{column}/")) >= 0}
+        column = max(named, key=lambda name: (named[name], len(name)), default=None)
         machine = path if column is None else path.replace(f"/{column}/", "/+/")
         if machine in self._others:
             self.refuse(self._others[machine])
