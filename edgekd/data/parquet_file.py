@@ -11,8 +11,10 @@ from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
 from edgekd.data.request import Request
 from edgekd.data.suspects import recording_of
-from edgekd.data.table.read import plan_of, reading_of, told_of
+from edgekd.data.table.plan import plan_of
+from edgekd.data.table.read import told_of
 from edgekd.data.table.rows import Pass
+from edgekd.data.table.samples import reading_of
 from edgekd.data.table.text import HEAD_LINES, Found
 from edgekd.data.table_file import entity_of
 from edgekd.runtime.errors import MissingExtra, RecordingError
@@ -53,12 +55,12 @@ def look(request: Request) -> Reading:
     if not head:
         raise RecordingError(f"{request.path}: a header but no rows; a recording needs at least one sample")
     plan = plan_of(request, told, Found(PLAIN), names, head)
-    passed = Pass(plan)
+    passed = Pass(request.path, plan)
     cells = [
         column if i in passed.numbers and column.dtype != object else _texts(column) for i, column in enumerate(columns)
     ]
     passed.take(cells, np.arange(1, table.num_rows + 1))
-    return reading_of(request, plan, passed, rule, period_s, keep_rows=False)
+    return reading_of(request, passed, rule, period_s, keep_rows=False)
 
 
 def _column(column: Any) -> np.ndarray:

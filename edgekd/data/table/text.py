@@ -11,7 +11,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from edgekd.data.table.numbers import suffix_of
-from edgekd.data.table.times import is_epoch, is_label
+from edgekd.data.table.times import is_label, since_1970
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.runtime.layout import Layout
 from edgekd.runtime.sources import NoSample
@@ -41,25 +41,12 @@ _UNIT = re.compile(
 )
 _PAIR_CELL = re.compile(r"(?:[^\W\d][^=:]*)?[=:]\s*(?:[-+.\d\u2212]|\Z)")
 _NAMED_UNIT = re.compile(r"[\[(]([^\])]{1,15})[\])]\s*$|\s(°[CFK]|%)$")
-_KINDS = frozenset(
-    (
-        *("avg", "smp", "min", "max", "std", "tot", "mean", "sum", "sample", "med", "inst", "raw", "scaled"),
-        *(
-            "float",
-            "double",
-            "int",
-            "long",
-            "real",
-            "bool",
-            "string",
-            "number",
-            "text",
-            "boolean",
-            "integer",
-            "datetime",
-        ),
-    )
+_KIND = re.compile(
+    "avg|smp|min|max|std|tot|mean|sum|sample|med|inst|raw|scaled|float|double|int|long|real|bool|string|number|text|"
+    "boolean|integer|datetime",
+    re.I,
 )
+"""What stands below a name that is no unit: how its values were made, or their type."""
 
 
 @dataclass(frozen=True)
@@ -112,30 +99,27 @@ def batches(path: Path, encoding: str) -> Iterator[tuple[list[bytes], bool]]:
         raise RecordingError(str(error)) from error
 
 
-def head_of(path: Path, encoding: str) -> tuple[str, list[Line], bool]:
-    """The encoding of a file, its first lines that say something, and whether they are all.
+def head_of(path: Path, encoding: str) -> tuple[str, list[Line]]:
+    """The encoding of a file, and its first lines that say something.
 
     Raises RecordingError where it cannot be read, or holds nothing.
     """
     raw: list[bytes] = []
-    whole = True
     told, opened = _opened(path, encoding)
     for lines, _ in opened:
         raw += lines
         if len(raw) > HEAD_LINES:
-            whole = False
             break
     content = b"\n".join(raw)
     if not encoding:
         encoding = encoding_of(content)
         if encoding not in ("", "utf-8"):
             return head_of(path, encoding)
-    encoding = told or encoding
     texts = content.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
     head = [Line(i, text) for i, text in enumerate(texts, 1) if text.strip()]
     if not head:
         raise RecordingError(f"{path}: empty; a recording needs a header and at least one row")
-    return encoding, head, whole
+    return told or encoding, head
 
 
 def _opened(path: Path, encoding: str) -> tuple[str, Iterator[tuple[list[bytes], bool]]]:
@@ -177,18 +161,14 @@ def find(path: Path, head: Sequence[Line], told: Layout, encoding: str) -> Found
 
     Raises RecordingError where it holds no table.
     """
-    notes = (
-        [f"not UTF-8: read as {'Windows-1252' if encoding == 'cp1252' else encoding}"]
-        if encoding.startswith(("cp", "iso")) and not told.encoding
-        else []
-    )
-    layout = replace(told, encoding=encoding)
-    form = told.form or _form(head)
-    if form == "table" and head[0].text.strip()[:1] == "{":
+    notes = []
+    if encoding.startswith(("cp", "iso")) and not told.encoding:
+        notes.append(f"not UTF-8: read as {'Windows-1252' if encoding == 'cp1252' else encoding}")
+    layout = replace(told, encoding=encoding, form=told.form or _form(head))
+    if layout.form == "table" and head[0].text.strip()[:1] == "{":
         raise RecordingError(f"{path}: one JSON document; write each sample as an object of its own, one a line")
-    if form != "table":
-        return Found(replace(layout, form=form), notes=tuple(notes))
-    return _table(path, head, replace(layout, form="table"), notes)
+    found = _table(path, head, layout, notes) if layout.form == "table" else Found(layout)
+    return replace(found, notes=tuple(notes))
 
 
 def _form(head: Sequence[Line]) -> str:
@@ -220,94 +200,88 @@ def _is_pairs(line: str) -> bool:
     return named and any(suffix_of(str(value)) is not None for value in found.values())
 
 
-def means_something(cell: str) -> bool:
-    """Whether a cell is a number, a time, a switch, or says that there is none."""
-    return number_or_time(cell) or cell.lower() in MISSING or cell.lower() in SWITCH
-
-
 def number_or_time(cell: str) -> bool:
     """Whether a cell is a number, perhaps with a unit, or a time."""
     return suffix_of(cell) is not None or is_label(cell)
 
 
 def _table(path: Path, head: Sequence[Line], layout: Layout, notes: list[str]) -> Found:
-    told_line = next((found for line in head[:5] if (found := _SEP_LINE.fullmatch(line.text.strip(" \r")))), None)
+    """How a table is written; `notes` grows by what a user should know of it."""
+    marks = [found[1] for line in head[:5] if (found := _sep_line(line))]
     comment = layout.comment or next((c for c in COMMENTS for line in head if line.text.startswith(c)), "")
-    said = _joined(
-        [
-            line
-            for line in head
-            if not (comment and line.text.startswith(comment)) and not _SEP_LINE.fullmatch(line.text.strip(" \r"))
-        ]
-    )
+    remarks = [line for line in head if comment and line.text.startswith(comment)]
+    said = _joined([line for line in head if line not in remarks and not _sep_line(line)])
     if not said:
         raise RecordingError(f"{path}: nothing but comments; a recording needs a header and at least one row")
-    told = layout.separator or (told_line[1] if told_line and told_line[1] in SEPARATORS else "")
-    separator, rows, _ = _separated(said, told)
-    width = max(_width(rows[len(rows) // 3 :]), _width(rows), key=lambda w: w > 1)
+    separator, rows, _ = _separated(said, layout.separator or next((mark for mark in marks if mark in SEPARATORS), ""))
     layout = replace(layout, separator=separator, comment=comment)
     if layout.names:
-        return Found(
-            layout,
-            layout.names,
-            (),
-            said[layout.skip].number - 1 if layout.skip < len(said) else 0,
-            {},
-            False,
-            tuple(notes),
-        )
-    at = _first_row(rows, width) if width else None
+        first = said[layout.skip].number - 1 if layout.skip < len(said) else 0
+        return Found(layout, layout.names, first=first)
+    width = max(_width(rows[len(rows) // 3 :]), _width(rows), key=lambda w: w > 1)
+    at = _first_row(rows, width)
     if at is None:
         raise RecordingError(
             f"{path}: a header but no rows; a recording needs at least one sample"
             if len(rows) == 1
             else f"{path}: no rows of numbers are found in it; `edgekd look` with --layout says how a file is written"
         )
-    block = _block(rows, at, width)
     first = said[at].number - 1
-    if not block and comment:  # gnuplot's way: the names are a comment
-        above = [line for line in head if line.number <= first and line.text.startswith(comment)]
-        names = cells_in(above[-1].text.removeprefix(comment).strip(), separator) if above else []
-        if len(names) == width and not any(number_or_time(name) for name in names):
-            return Found(
-                replace(layout, names=tuple(names), skip=at),
-                tuple(names),
-                (),
-                first,
-                _units(names),
-                False,
-                tuple(notes),
-            )
-    if not block:
+    block = _block(rows, at, width)
+    if block:
+        return _headed(path, layout, said[: at + 1], block, rows[at:], width, notes)
+    above = [line for line in remarks if line.number <= first]  # gnuplot's way: the names are a comment
+    names = cells_in(above[-1].text.removeprefix(comment).strip(), separator) if above else []
+    unnamed = len(names) != width or any(map(number_or_time, names))
+    if unnamed:
         names = _made_up(rows[at:], width)
-        shown = ", ".join(names[:4]) + (" …" if len(names) > 4 else "")
-        notes.append(f"no header: columns are named {shown}; add a line of names, or give them in a layout")
-        return Found(replace(layout, names=tuple(names), skip=at), tuple(names), (), first, {}, True, tuple(notes))
+        notes.append(f"no header: columns are named {listed(names)}; add a line of names, or give them in a layout")
+    layout = replace(layout, names=tuple(names), skip=at)
+    return Found(layout, layout.names, (), first, {} if unnamed else _units(names), unnamed)
+
+
+def _sep_line(line: Line) -> re.Match[str] | None:
+    """Excel's line that tells the separator."""
+    return _SEP_LINE.fullmatch(line.text.strip(" \r"))
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first four of them."""
+    return ", ".join(names[:4]) + " …" * (len(names) > 4)
+
+
+def _headed(
+    path: Path,
+    layout: Layout,
+    lines: Sequence[Line],
+    block: list[list[str]],
+    rows: list[list[str]],
+    width: int,
+    notes: list[str],
+) -> Found:
+    """The names and units of a table that has some. lines: up to its first row. block: names, units and the like."""
     names, units, plain, note = _names(block)
-    if note:
-        notes.append(note)
-    if len(names) == width - 1 and not all(row[-1] == "" for row in rows[at:] if len(row) == width):
+    notes += [note] * bool(note)
+    if len(names) == width - 1 and any(row[-1] for row in rows if len(row) == width):
         clocks = [i for i, name in enumerate(names) if "time" in name.lower() or "date" in name.lower()]
-        if is_label(names[0]) or not all(is_label(rows[at][i + 1]) for i in clocks):
+        if is_label(names[0]) or not all(is_label(rows[0][i + 1]) for i in clocks):
             raise RecordingError(
-                f"{path}: line {said[at].number} has {width} cells, the header {len(names)} names; name each column, "
-                f"or give another separator than '{separator}' in a layout"
+                f"{path}: line {lines[-1].number} has {width} cells, the header {len(names)} names; name each column, "
+                f"or give another separator than '{layout.separator}' in a layout"
             )
         names, plain = ["", *names], False  # R's way: the row names have none
-    plain = plain and all(line.count == 1 for line in said[:at])
-    skip = sum(line.count for line in said[:at])
+    plain = plain and all(line.count == 1 for line in lines[:-1])
     names = names[:width] + [""] * (width - len(names))
-    used = [name for name in names if name]
-    if len(set(used)) < len(used):
+    again = [name for name, count in Counter(names).items() if name and count > 1]
+    if again:
         names, plain = _unique(names), False
-        again = [name for name, count in Counter(used).items() if count > 1]
         notes.append(
             f"several columns are named {', '.join(again[:3])}: from the second on they are {again[0]}_2 and so on"
         )
     known = {**_units(names), **{name: unit for name, unit in zip(names, units) if unit and name}}
     if not plain:
-        layout = replace(layout, names=tuple(names), skip=skip)
-    return Found(layout, tuple(names), tuple(block[-1]) if plain else (), first, known, False, tuple(notes))
+        layout = replace(layout, names=tuple(names), skip=sum(line.count for line in lines[:-1]))
+    return Found(layout, tuple(names), tuple(block[-1]) if plain else (), lines[-1].number - 1, known)
 
 
 def _joined(lines: Sequence[Line]) -> list[Line]:
@@ -339,18 +313,17 @@ def _separated(lines: Sequence[Line], told: str) -> tuple[str, list[list[str]], 
         widths = Counter(map(len, below))
         width = _width(below)
         cells = [cell for row in below if len(row) == width for cell in row]
-        meaning = sum(map(means_something, cells)) / max(1, len(cells))
+        telling = sum(cell.lower() in MISSING or cell.lower() in SWITCH or number_or_time(cell) for cell in cells)
         fits = (widths[width] + sum(count for w, count in widths.items() if 1 < w < width) / 2) / len(below)
-        headed = (
-            1.0
-            if any(width - 2 <= len(row) <= width and len(row) > 1 for row in rows[: len(rows) - len(below) or 1])
-            else 0.7
-        )
-        tried[separator] = (headed * fits * (0.1 + meaning) if width > 1 else 0.0, rows)
+        above = rows[: len(rows) - len(below) or 1]
+        headed = any(width - 2 <= len(row) <= width and len(row) > 1 for row in above)
+        well = (1.0 if headed else 0.7) * fits * (0.1 + telling / max(1, len(cells))) if width > 1 else 0.0
+        tried[separator] = well, rows
     best = max(tried, key=lambda separator: tried[separator][0])
     if not told and tried[best][0] == 0.0:
         best = ","
-    return best, tried[best][1], tried[best][0]
+    well, rows = tried[best]
+    return best, rows, well
 
 
 def _width(rows: Sequence[Sequence[str]]) -> int:
@@ -395,21 +368,15 @@ def _block(rows: list[list[str]], at: int, width: int) -> list[list[str]]:
     """The lines of names, units and the like directly above the first row."""
     block: list[list[str]] = []
     for row in reversed(rows[:at]):
-        filled = row
-        while filled and filled[-1] == "":
-            filled = filled[:-1]
-        if not filled or len(row) > width or (len(row) < width - 1 and len(filled) < width - 1):
-            if (
-                not block
-                and width <= 2 * len(filled) <= 2 * width
-                and len(row) > 1
-                and not any(map(number_or_time, filled))
-            ):
-                return [row]
-            if not block and 2 * len(filled) < width:
-                continue  # remarks between the names and the rows
+        filled = row[: 1 + max((i for i, cell in enumerate(row) if cell), default=-1)]
+        if filled and width - 1 <= len(row) <= width:
+            block.insert(0, row)
+        elif block:
             break
-        block.insert(0, row)
+        elif width <= 2 * len(filled) <= 2 * width and len(row) > 1 and not any(map(number_or_time, filled)):
+            return [row]
+        elif 2 * len(filled) >= width:  # else a remark between the names and the rows
+            break
     return block
 
 
@@ -423,13 +390,13 @@ def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
         told = re.fullmatch("units?:?", row[0], re.I) is not None
         if headers and (told or sum(_UNIT.fullmatch(cell) is not None for cell in filled) > 0.6 * len(filled)):
             units = [cell.strip("[]()") if cell.strip("-") else "" for cell in row]
-        elif not (headers and all(cell.lower() in _KINDS for cell in filled)):
+        elif not (headers and all(map(_KIND.fullmatch, filled))):
             headers.append(row)
     if (len(block[0]) == 2 and all(headers[-1])) or len(headers) > 2:  # what stands above is no header
         headers = headers[-1:]
     names = [_clean(cell) for cell in headers[-1]]
     if len(headers) == 1:
-        return names, units, all(a == b for a, b in zip(names, headers[0])), ""
+        return names, units, names == headers[0], ""
     above = [_clean(cell) for cell in headers[0]] + [""] * len(names)
     filled = [name for name in names if name]
     if len(set(filled)) < len(filled):  # groups above, the same names below each
@@ -439,12 +406,7 @@ def _names(block: list[list[str]]) -> tuple[list[str], list[str], bool, str]:
             names[i] = f"{group} {name}".strip()
     else:
         names = [name or upper for name, upper in zip(names, above)]
-    return (
-        names,
-        units,
-        False,
-        f"the header has two lines: columns are named {', '.join(names[:4])}{' …' * (len(names) > 4)}",
-    )
+    return names, units, False, f"the header has two lines: columns are named {listed(names)}"
 
 
 def _clean(cell: str) -> str:
@@ -461,7 +423,8 @@ def _made_up(rows: list[list[str]], width: int) -> list[str]:
     """Names for columns that have none: time, s1, s2 …"""
     row = next((row for row in rows if len(row) == width), rows[0])
     time = next((i for i, cell in enumerate(row) if is_label(cell)), None) if width > 1 else None
-    if time is None and width > 1 and is_epoch([row[0] for row in rows if len(row) == width]):
+    first = [row[0] for row in rows if len(row) == width]
+    if time is None and width > 1 and since_1970(first) and len(set(first)) > 1:
         time = 0
     names = [f"s{i}" for i in range(1, width + (time is None))]
     return names if time is None else [*names[:time], "time", *names[time:]]
