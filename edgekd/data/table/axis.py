@@ -101,10 +101,6 @@ class Table:
         assert self.times_s is not None
         return self.times_s
 
-    def step_ahead(self) -> np.ndarray:
-        """Steps in time from each row to the next of its entity."""
-        return np.concatenate([np.diff(self.seconds()[rows]) for _, rows in self.parts])
-
 
 def begin_anew(table: Table) -> None:
     """A new entity wherever a time that no date tells goes back, as when a logger starts again."""
@@ -204,7 +200,8 @@ def period(table: Table, asked_s: float | None, resampled: bool, keep_rows: bool
 
     Raises RecordingError where the period that was asked for is another, or none can be found.
     """
-    ahead = np.array([]) if table.times_s is None else table.step_ahead()
+    parts = table.parts if table.times_s is not None else []
+    ahead = np.concatenate([np.array([]), *(np.diff(table.seconds()[rows]) for _, rows in parts)])
     if not len(ahead):
         table.period_s = asked_s or 1.0
         if asked_s is None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from edgekd.data.request import Request
 from edgekd.data.table.columns import NONE, Roles, find_roles
+from edgekd.data.table.head import Line
 from edgekd.data.table.numbers import common_suffix, style_of, suffix_of
-from edgekd.data.table.text import Found, Line, cells_in
+from edgekd.data.table.text import Found, cells_in
 from edgekd.data.table.times import formats_of
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.runtime.json_fields import shown

@@ -11,11 +11,12 @@ import numpy as np
 
 from edgekd.data.reading import Reading
 from edgekd.data.request import Request
+from edgekd.data.table.head import encoding_of, head_of
 from edgekd.data.table.numbers import common_suffix, style_of, suffix_of
 from edgekd.data.table.plan import Plan, first_plan
 from edgekd.data.table.rows import NotUtf8, Pass, read_rows
 from edgekd.data.table.samples import reading_of
-from edgekd.data.table.text import encoding_of, find, head_of
+from edgekd.data.table.text import find
 from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.runtime.layout import PLAIN, RULES, Layout, Rule

@@ -12,8 +12,8 @@ import numpy as np
 
 from edgekd.data.table.clock import Clock
 from edgekd.data.table.columns import label_of
+from edgekd.data.table.head import batches
 from edgekd.data.table.plan import Plan, named_cells
-from edgekd.data.table.text import batches
 from edgekd.data.table.values import Growing, NumberColumn, Odd, WordColumn
 from edgekd.runtime.errors import RecordingError
 from edgekd.runtime.json_fields import shown

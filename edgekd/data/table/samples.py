@@ -55,17 +55,7 @@ def reading_of(
     table = _table(path, passed, names, times, notes)
     if times is not None and plan.roles.entity is None and plan.roles.picked is None and not keep_rows:
         _refuse_machines(passed, table)
-    if times is not None and not dated and not keep_rows:
-        axis.begin_anew(table)
-    axis.order(table, keep_rows)
-    axis.period(table, period_s, bool(rule), keep_rows)
-    if rule:
-        axis.resample(table, rule, table.period_s)
-    elif not keep_rows:
-        axis.fill(table)
-    axis.pause(table)
-    moduli = dict(parse_difference(one, plan.names) for one in plan.layout.difference)
-    axis.difference(table, {j: moduli[name] for j, name in enumerate(names) if name in moduli})
+    _arrange(table, passed, rule, period_s, dated, keep_rows)
     if times is not None and not dated:
         table.times_s = table.seconds() - table.seconds()[0]
         if time_format != "elapsed" or _is_time_of_day(times):
@@ -84,32 +74,48 @@ def reading_of(
         raise RecordingError(
             f"{path}: no sensor columns are left ({in_words(left_out)}); name some with --sensors{longer}"
         )
-    columns = {plan.names[i]: column for i, column in passed.numbers.items()}
-    units = {plan.names[i]: unit for i, unit in plan.suffixes} | plan.found.units
     return Reading(
-        path.name,
-        _complete(passed, table, time_format, rule, sensors),
-        tuple(
-            Column(
-                name,
-                units.get(name, ""),
-                columns[name].largest,
-                0.0 if np.isinf(columns[name].least_step) else columns[name].least_step,
-                every.get(name, 1),
-            )
-            for name in sensors
-        ),
-        table.values,
-        table.period_s,
-        table.times_s,
-        dated,
-        table.labels,
-        tuple(table.starts),
-        tuple(name for name, _ in table.parts),
-        table.even,
-        tuple(table.gaps),
-        left_out,
-        _short(notes),
+        source=path.name,
+        layout=_complete(passed, table, time_format, rule, sensors),
+        columns=_columns(passed, sensors, every),
+        values=table.values,
+        period_s=table.period_s,
+        times_s=table.times_s,
+        dated=dated,
+        labels=table.labels,
+        starts=tuple(table.starts),
+        entities=tuple(name for name, _ in table.parts),
+        even=table.even,
+        gaps=tuple(table.gaps),
+        left_out=left_out,
+        notes=_short(notes),
+    )
+
+
+def _arrange(
+    table: axis.Table, passed: Pass, rule: Rule | Literal[""], period_s: float | None, dated: bool, keep_rows: bool
+) -> None:
+    """Make the rows samples: in the order of time, one a period, steps in the place of counts."""
+    if table.times_s is not None and not dated and not keep_rows:
+        axis.begin_anew(table)
+    axis.order(table, keep_rows)
+    axis.period(table, period_s, bool(rule), keep_rows)
+    if rule:
+        axis.resample(table, rule, table.period_s)
+    elif not keep_rows:
+        axis.fill(table)
+    axis.pause(table)
+    moduli = dict(parse_difference(one, passed.plan.names) for one in passed.plan.layout.difference)
+    axis.difference(table, {j: moduli[name] for j, name in enumerate(table.names) if name in moduli})
+
+
+def _columns(passed: Pass, sensors: list[str], every: dict[str, int]) -> tuple[Column, ...]:
+    plan = passed.plan
+    found = {plan.names[i]: column for i, column in passed.numbers.items()}
+    units = {plan.names[i]: unit for i, unit in plan.suffixes} | plan.found.units
+    return tuple(
+        Column(name, units.get(name, ""), found[name].largest, found[name].least_step, every.get(name, 1))
+        for name in sensors
     )
 
 

@@ -1,35 +1,26 @@
-"""How a file is written: encoding, form and separator, what stands above its rows, the names of its columns."""
+"""How a file is written: form and separator, what stands above its rows, the names of its columns."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
+from edgekd.data.table.head import Line
 from edgekd.data.table.numbers import suffix_of
 from edgekd.data.table.times import is_label, since_1970
-from edgekd.runtime.errors import RecordingError, UsageError
+from edgekd.runtime.errors import RecordingError
 from edgekd.runtime.layout import Layout
 from edgekd.runtime.sources import NoSample
 from edgekd.runtime.sources.cells import MISSING, SWITCH
 from edgekd.runtime.sources.lines import NOISE, line_protocol, pairs, split
-from edgekd.runtime.sources.open_file import chunks
-from edgekd.runtime.sources.row_reader import LineSplitter
 
-BATCH_BYTES = 1 << 18
-HEAD_LINES = 400
-LONGEST_LINE = 1 << 20
 SEPARATORS = (";", "\t", "|", ",", " ")
 COMMENTS = ("#", "//", "%")
-ENCODINGS = [*(f"cp125{i}" for i in range(9)), "cp850", "cp437", "iso8859-2", "iso8859-5", "iso8859-15"]
-USUAL = frozenset("°µμ²³äöüÄÖÜßéèêëàâáíìîóòôúùûñçÇÉ±·–…×ØøåÅæÆ½¼¾‰€“”„’´\u00a0")
-"""What is not ASCII in a header of Western Europe."""
-_ODD = re.compile(r"\w[\u2013-\u2122\u2026]\w|\bø[CF]\b")
-"""What other encodings look like when they are read as Windows-1252."""
 _SEP_LINE = re.compile(r'"?sep=(.)"?', re.I)
 _BASE = (
     r"(?:°\s?[CFKR]?|deg\s?[CFK]?|ohm|Ω|[munµμkMGTdchp]?(?:m|g|s|A|V|W|Hz|Pa|bar|J|N|Nm|l|L|Wh|VA|VAh|var|varh|S|F|H|T|"
@@ -67,95 +58,6 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line that says something."""
-
-    number: int
-    """From 1."""
-    text: str
-    count: int = 1
-    """Lines that it takes: a name in quotes may hold line breaks."""
-
-
-def batches(path: Path, encoding: str) -> Iterator[tuple[list[bytes], bool]]:
-    """The lines of a file, some thousand at once, and whether each is ended; UTF-8.
-
-    Raises RecordingError where it cannot be read.
-    """
-    splitter, batch, size = LineSplitter(LONGEST_LINE), [], 0
-    try:
-        for piece in chunks(path, encoding):
-            batch.append(piece)
-            size += len(piece)
-            if size >= BATCH_BYTES and not piece.endswith(b"\r"):
-                yield splitter.feed(b"".join(batch).replace(b"\r\n", b"\n")), True
-                batch, size = [], 0
-        yield splitter.feed(b"".join(batch).replace(b"\r\n", b"\n")), True
-        yield splitter.end(), False
-    except OSError as error:
-        raise RecordingError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
-    except UsageError as error:
-        raise RecordingError(str(error)) from error
-
-
-def head_of(path: Path, encoding: str) -> tuple[str, list[Line]]:
-    """The encoding of a file, and its first lines that say something.
-
-    Raises RecordingError where it cannot be read, or holds nothing.
-    """
-    raw: list[bytes] = []
-    told, opened = _opened(path, encoding)
-    for lines, _ in opened:
-        raw += lines
-        if len(raw) > HEAD_LINES:
-            break
-    content = b"\n".join(raw)
-    if not encoding:
-        encoding = encoding_of(content)
-        if encoding not in ("", "utf-8"):
-            return head_of(path, encoding)
-    texts = content.decode("utf-8", "replace").removeprefix("\ufeff").split("\n")
-    head = [Line(i, text) for i, text in enumerate(texts, 1) if text.strip()]
-    if not head:
-        raise RecordingError(f"{path}: empty; a recording needs a header and at least one row")
-    return told or encoding, head
-
-
-def _opened(path: Path, encoding: str) -> tuple[str, Iterator[tuple[list[bytes], bool]]]:
-    """The encoding as far as it is known, and `batches`: it may be UTF-16 without its mark."""
-    try:
-        first = next(found := batches(path, encoding))
-    except RecordingError as error:
-        if encoding or "is no text" not in str(error):
-            raise
-        for kind in ("utf-16-le", "utf-16-be"):
-            lines = list(batches(path, kind))
-            content = b"\n".join(chain.from_iterable(batch for batch, _ in lines)).decode()
-            if content and sum(map(str.isascii, content)) > 0.9 * len(content) and "\0" not in content:
-                return kind, iter(lines)
-        raise RecordingError(f"{path}: not a text file; export it as CSV") from error
-    return encoding, chain([first], found)
-
-
-def encoding_of(content: bytes) -> str:
-    """ "" for UTF-8, else what the bytes are likeliest to be."""
-    try:
-        content.decode()
-        return ""
-    except UnicodeDecodeError as error:
-        if error.reason == "unexpected end of data":
-            return ""
-    western = content.decode("cp1252", "replace")
-    if not {c for c in western if not c.isascii()} <= USUAL or _ODD.search(western):
-        from charset_normalizer import from_bytes
-
-        best = from_bytes(content, cp_isolation=ENCODINGS).best()
-        if best is not None:
-            return best.encoding.replace("_", "-")
-    return "cp1252"
-
-
 def find(path: Path, head: Sequence[Line], told: Layout, encoding: str) -> Found:
     """How a file is written, from its first lines and what was told.
 
@@ -174,12 +76,15 @@ def find(path: Path, head: Sequence[Line], told: Layout, encoding: str) -> Found
 def _form(head: Sequence[Line]) -> str:
     lines = [line.text.strip() for line in head]
     said = [line for line in lines[len(lines) // 3 :] if not line.startswith(COMMENTS)][:50] or lines[-1:]
-    share = lambda holds: sum(map(holds, said)) >= 0.9 * len(said)  # noqa: E731
-    if share(lambda line: _is_json(line if line[:1] in "{[" else line[line.find("{") :])):
+
+    def most(holds: Callable[[str], bool]) -> bool:
+        return sum(map(holds, said)) >= 0.9 * len(said)
+
+    if most(lambda line: _is_json(line if line[:1] in "{[" else line[line.find("{") :])):
         return "json"
-    if share(lambda line: "=" in line and line_protocol(line) is not None):
+    if most(lambda line: "=" in line and line_protocol(line) is not None):
         return "line protocol"
-    if share(lambda line: ("=" in line or ":" in line) and _is_pairs(line)):
+    if most(lambda line: ("=" in line or ":" in line) and _is_pairs(line)):
         _, rows, well = _separated(head, "")
         named = any(_PAIR_CELL.match(cell) for row in rows[len(rows) // 3 :] for cell in row)
         return "pairs" if named or well <= 0.3 else "table"
@@ -337,31 +242,34 @@ def _width(rows: Sequence[Sequence[str]]) -> int:
 def _first_row(rows: list[list[str]], width: int) -> int | None:
     """The first line that is a row: most cells are what those below in their columns are."""
     below = [row for row in rows if len(row) == width]
-    below = below[len(below) // 3 :] or rows[-1:]
-    kinds = []
-    for column in zip(*below):
-        filled = [cell for cell in column if cell.lower() not in MISSING]
-        times = sum(map(is_label, filled))
-        numbers = sum(suffix_of(cell) is not None for cell in filled)
-        kinds.append("time" if 2 * times > len(filled) else "number" if 2 * numbers >= len(filled) > 0 else "")
+    kinds = list(map(_kind, zip(*(below[len(below) // 3 :] or rows[-1:]))))
     if not any(kinds):
         return None
-    for i, row in enumerate(rows):
-        if not width <= 2 * len(row) <= 2 * width:
-            continue
-        asked = [(kind, cell) for kind, cell in zip(kinds, row) if kind]
-        fits = [is_label(cell) if kind == "time" else suffix_of(cell) is not None for kind, cell in asked]
-        empty = [cell.lower() in MISSING for _, cell in asked]
-        words = sum(not fit and not none for fit, none in zip(fits, empty))
-        enough = 2 * sum(fits) >= sum(map(bool, kinds)) or 2 * sum(empty) >= len(row)
-        time_fits = all(fit for (kind, _), fit in zip(asked, fits) if kind == "time")
-        if len(row) == width and any(fit and kind == "time" for (kind, _), fit in zip(asked, fits)):
-            return i  # no header says a time
-        if i and "" not in row and all(empty) and len(asked) == len(row) == width:
-            return i
-        if any(fits) and enough and 2 * words < len(asked) and time_fits:
-            return i
-    return None
+    fitting = (i for i, row in enumerate(rows) if width <= 2 * len(row) <= 2 * width)
+    return next((i for i in fitting if _is_row(rows[i], kinds, i == 0)), None)
+
+
+def _kind(column: Sequence[str]) -> str:
+    """What the cells of a column are: a "time", a "number", or something else, ""."""
+    filled = [cell for cell in column if cell.lower() not in MISSING]
+    if 2 * sum(map(is_label, filled)) > len(filled):
+        return "time"
+    return "number" if 2 * sum(suffix_of(cell) is not None for cell in filled) >= len(filled) > 0 else ""
+
+
+def _is_row(row: list[str], kinds: Sequence[str], first: bool) -> bool:
+    """Whether a line is one of rows of such columns, rather than one of their names. first: of the file."""
+    asked = [(kind, cell) for kind, cell in zip(kinds, row) if kind]
+    fits = [is_label(cell) if kind == "time" else suffix_of(cell) is not None for kind, cell in asked]
+    empty = [cell.lower() in MISSING for _, cell in asked]
+    times = [fit for (kind, _), fit in zip(asked, fits) if kind == "time"]
+    if len(row) == len(kinds) and any(times):
+        return True  # no header says a time
+    if not first and "" not in row and all(empty) and len(asked) == len(row) == len(kinds):
+        return True
+    words = sum(not fit and not none for fit, none in zip(fits, empty))
+    enough = 2 * sum(fits) >= sum(map(bool, kinds)) or 2 * sum(empty) >= len(row)
+    return any(fits) and enough and 2 * words < len(asked) and all(times)
 
 
 def _block(rows: list[list[str]], at: int, width: int) -> list[list[str]]:

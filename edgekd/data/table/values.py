@@ -55,7 +55,7 @@ class NumberColumn:
         self.words: Counter[str] = Counter()
         """Cells that are no numbers."""
         self.count = self.ones = self.steps = 0
-        self.largest, self.least_step, self.binary = 0.0, np.inf, True
+        self.largest, self.least_step, self.binary = 0.0, 0.0, True
 
     def parse(self, cells: Sequence[Any]) -> tuple[np.ndarray, Odd]:
         """float64 (T,), NaN where there is no number, and the cells that are none."""
@@ -114,7 +114,8 @@ class NumberColumn:
         self._last = finite[-1:]
         self.ones += int((steps == 1).sum())
         self.steps += len(steps)
-        self.least_step = float(np.abs(steps[steps != 0]).min(initial=self.least_step))
+        least = float(np.abs(steps[steps != 0]).min(initial=self.least_step or np.inf))
+        self.least_step = least if least < np.inf else 0.0
         self.binary = self.binary and self.largest <= 1 and bool(((finite == 0) | (finite == 1)).all())
 
     def is_word(self, cell: str) -> bool:
