@@ -17,6 +17,7 @@ from edgekd.runtime.errors import UsageError
 
 OWN = ("data", "output", "layout", "plot", "force", "as_json")
 """Parameters that other commands do not take."""
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("look", short_help="Say what a file holds, and what is wrong with it.")
@@ -24,18 +25,18 @@ OWN = ("data", "output", "layout", "plot", "force", "as_json")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_FILE,
     help="Write what was read, .csv or .parquet: time, sensors, a row a sample, empty where a value is missing.",
 )
 @click.option(
     "--layout",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_FILE,
     metavar="FILE",
     help="Write the layout here, as TOML; read by it where the file is there already.",
 )
 @click.option(
     "--plot",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=_FILE,
     help="Draw each sensor over time, gaps shaded and what is wrong marked (.png, .svg, .pdf).",
 )
 @click.option("--force", is_flag=True, help="Let -o write over a recording.")

@@ -23,6 +23,17 @@ def hold_samples(period_s: float) -> int:
     return max(HOLD_SAMPLES, int(HOLD_S / period_s + 1e-9))
 
 
+def bounds_of(starts: Sequence[int], count: int) -> list[tuple[int, int]]:
+    """[start, end) of each entity of so many samples."""
+    return list(zip(starts, (*starts[1:], count)))
+
+
+def longest_run(missing: np.ndarray, bounds: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """[start, end) of the longest run of True in bool (T,), which has one, within one entity."""
+    runs = [(start + a, start + b) for start, end in bounds for a, b in true_runs(missing[start:end])]
+    return max(runs, key=lambda run: run[1] - run[0])
+
+
 def to_float32(
     values: np.ndarray,
     sensors: Sequence[str],
@@ -44,11 +55,11 @@ def to_float32(
     """
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, which is refused or held below
         values = np.array(values, dtype=np.float32, order="C")
-    notes = []
-    missing = ~np.isfinite(values)
-    for column in np.flatnonzero(missing.any(axis=0)).tolist():
-        held = _hold(values[:, column], missing[:, column], str(sensors[column]), source, starts, where)
-        notes.append(held)
+    missing, bounds = ~np.isfinite(values), bounds_of(starts, len(values))
+    notes = [
+        _hold(values[:, column], missing[:, column], str(sensors[column]), source, bounds, where)
+        for column in np.flatnonzero(missing.any(axis=0)).tolist()
+    ]
     return values, notes
 
 
@@ -57,18 +68,15 @@ def _hold(
     missing: np.ndarray,
     sensor: str,
     source: str,
-    starts: Sequence[int],
+    bounds: Sequence[tuple[int, int]],
     where: Callable[[int], str],
 ) -> str:
     """Fill one sensor in place; the note that says so."""
-    bounds = list(zip(starts, (*starts[1:], len(column))))
-    total = int(missing.sum())
-    runs = [(start + a, start + b) for start, end in bounds for a, b in true_runs(missing[start:end])]
-    longest = max(runs, key=lambda run: run[1] - run[0])
-    if longest[1] - longest[0] > MAX_RUN or total > max(1, MAX_SHARE * len(column)):
+    total, (first, last) = int(missing.sum()), longest_run(missing, bounds)
+    if too_many(missing, last - first):
         raise RecordingError(
             f"{source}: sensor '{sensor}' has no value in {total} of {len(column)} samples, the longest run from "
-            f"{where(longest[0])} to {where(longest[1] - 1)}; leave the sensor out, or cut these rows"
+            f"{where(first)} to {where(last - 1)}; leave the sensor out, or cut these rows"
         )
     for start, end in bounds:
         if missing[start:end].all():
@@ -77,18 +85,27 @@ def _hold(
                 "leave the sensor out, or cut these rows"
             )
         _fill(column[start:end], missing[start:end])
+    return held_words(sensor, total, last - first, where(first))
+
+
+def too_many(missing: np.ndarray, longest: int) -> bool:
+    """Whether so many of the samples of a sensor, bool (T,), may not be held."""
+    return longest > MAX_RUN or bool(missing.sum() > max(1, MAX_SHARE * len(missing)))
+
+
+def held_words(sensor: str, total: int, longest: int, where: str) -> str:
+    """A note of missing values. where: the longest run begins."""
     return (
         f"sensor '{sensor}': {total} missing value{'s' * (total > 1)} held from the last good one "
-        f"(longest run {longest[1] - longest[0]}, at {where(longest[0])})"
+        f"(longest run {longest}, at {where})"
     )
 
 
 def hold(values: np.ndarray, starts: Sequence[int]) -> None:
     """Fill the missing values of float32 (T, n) in place from the last good one, or the first, of the same entity."""
-    bounds = list(zip(starts, (*starts[1:], len(values))))
     for column in values.T:
         missing = np.isnan(column)
-        for start, end in bounds if missing.any() else ():
+        for start, end in bounds_of(starts, len(values)) if missing.any() else ():
             _fill(column[start:end], missing[start:end])
 
 

@@ -11,9 +11,12 @@ from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
 from edgekd.data.request import Request
 from edgekd.data.suspects import recording_of
-from edgekd.data.table.read import plan_of, reading_of, told_of
+from edgekd.data.table.head import HEAD_LINES
+from edgekd.data.table.plan import plan_of
+from edgekd.data.table.read import told_of
 from edgekd.data.table.rows import Pass
-from edgekd.data.table.text import HEAD_LINES, Found
+from edgekd.data.table.samples import reading_of
+from edgekd.data.table.text import Found
 from edgekd.data.table_file import entity_of
 from edgekd.runtime.errors import MissingExtra, RecordingError
 from edgekd.runtime.layout import PLAIN
@@ -49,16 +52,14 @@ def look(request: Request) -> Reading:
     names = tuple(str(name).strip() for name in table.column_names)
     columns = [_column(table.column(i)) for i in range(len(names))]
     told, rule, period_s = told_of(request)
-    head = [list(row) for row in zip(*(_texts(column[:HEAD_LINES]) for column in columns))]
-    if not head:
-        raise RecordingError(f"{request.path}: a header but no rows; a recording needs at least one sample")
+    head = list(zip(*(_texts(column[:HEAD_LINES]) for column in columns)))
     plan = plan_of(request, told, Found(PLAIN), names, head)
-    passed = Pass(plan)
+    passed = Pass(request.path, plan)
     cells = [
         column if i in passed.numbers and column.dtype != object else _texts(column) for i, column in enumerate(columns)
     ]
     passed.take(cells, np.arange(1, table.num_rows + 1))
-    return reading_of(request, plan, passed, rule, period_s, keep_rows=False)
+    return reading_of(request, passed, rule, period_s, keep_rows=False)
 
 
 def _column(column: Any) -> np.ndarray:
@@ -66,18 +67,12 @@ def _column(column: Any) -> np.ndarray:
     import pyarrow as pa
 
     kind = column.type
-    if (
-        pa.types.is_floating(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_decimal(kind)
-    ):
+    types = pa.types
+    if any(is_kind(kind) for is_kind in (types.is_floating, types.is_integer, types.is_boolean, types.is_decimal)):
         return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
-    if pa.types.is_timestamp(kind):
-        return np.array(
-            [None if at is None else at.isoformat() for at in column.cast(pa.timestamp("us", kind.tz)).to_pylist()],
-            object,
-        )
+    if types.is_timestamp(kind):
+        moments = column.cast(pa.timestamp("us", kind.tz)).to_pylist()
+        return np.array([None if at is None else at.isoformat() for at in moments], object)
     return np.array([None if value is None else str(value) for value in column.to_pylist()], object)
 
 

@@ -66,6 +66,10 @@ class Reading:
     def recording(self) -> Recording:
         """What methods train on: missing values are held, within an entity. `values` is filled in place."""
         hold(self.values, self.starts)
+        return self.as_read()
+
+    def as_read(self) -> Recording:
+        """The same with what is missing still missing."""
         every = max(column.every for column in self.columns)
         return Recording(
             values=self.values,

@@ -24,17 +24,7 @@ BLOCK = 4096
 
 def save_reading(reading: Reading, path: str | os.PathLike[str]) -> None:
     """The same for a reading: `time`, and empty cells where a value is missing."""
-    recording = Recording(
-        values=reading.values,
-        sensors=tuple(column.name for column in reading.columns),
-        period_s=reading.period_s,
-        labels=reading.labels,
-        starts=reading.starts,
-        entities=reading.entities,
-        times_s=reading.times_s if reading.dated else None,
-        source=reading.source,
-    )
-    save(recording, path, LOOKED_AT)
+    save(reading.as_read(), path, LOOKED_AT)
 
 
 def save(recording: Recording, path: str | os.PathLike[str], time_name: str = TIME_NAME) -> None:
@@ -61,6 +51,9 @@ def save(recording: Recording, path: str | os.PathLike[str], time_name: str = TI
 
 
 def _entity_of_rows(recording: Recording) -> list[str]:
+    """Their names; [] where there is one only."""
+    if len(recording.starts) == 1:
+        return []
     return [name for name, (start, end) in zip(recording.entities, recording.bounds) for _ in range(end - start)]
 
 
@@ -70,13 +63,12 @@ def _elapsed_s(recording: Recording) -> np.ndarray:
 
 
 def _write_csv(recording: Recording, path: Path, time_name: str) -> None:
-    several = len(recording.starts) > 1
     if recording.times_s is not None:
         first_name, first = time_name, [_iso(t) for t in recording.times_s]
     else:
         first_name, first = ELAPSED_NAME, [f"{t:.10g}" for t in _elapsed_s(recording)]
-    entities = _entity_of_rows(recording) if several else []
-    names = [first_name, *([ENTITY_NAME] if several else []), *recording.sensors]
+    entities = _entity_of_rows(recording)
+    names = [first_name, *[ENTITY_NAME] * bool(entities), *recording.sensors]
     labeled = recording.labels is not None
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -106,8 +98,8 @@ def _write_parquet(recording: Recording, path: Path, time_name: str) -> None:
         columns[time_name] = pa.array(microseconds, pa.int64()).cast(pa.timestamp("us", tz="UTC"))
     else:
         columns[ELAPSED_NAME] = pa.array(_elapsed_s(recording))
-    if len(recording.starts) > 1:
-        columns[ENTITY_NAME] = pa.array(_entity_of_rows(recording))
+    if entities := _entity_of_rows(recording):
+        columns[ENTITY_NAME] = pa.array(entities)
     columns |= {
         name: pa.array(np.ascontiguousarray(recording.values[:, i]), from_pandas=True)
         for i, name in enumerate(recording.sensors)

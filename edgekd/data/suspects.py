@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from edgekd.data.gaps import MAX_SHARE, true_runs
+from edgekd.data.gaps import MAX_SHARE, bounds_of, true_runs
 from edgekd.data.reading import Column, Reading
 from edgekd.data.recording import Recording
 from edgekd.runtime.json_fields import shown
@@ -173,7 +173,7 @@ class _Sensor:
             self._at, self._values = self._at[normal], self._values[normal]
         if len(self._values) < 2:
             return
-        low, high = float(self._values.min()), float(self._values.max())
+        low, high = self._ends()
         if low == high:
             yield self._suspect("switch" if low in (0, 1) else "constant", f"always {_number(low)}")
             return
@@ -194,6 +194,10 @@ class _Sensor:
     ) -> Suspect:
         name = self._column.name
         return Suspect(name, kind, detail, (option, value or name) if option else ("", ""), tuple(ranges))
+
+    def _ends(self) -> tuple[float, float]:
+        """Lowest and highest value."""
+        return float(self._values.min()), float(self._values.max())
 
     def _presence(self) -> Iterator[Suspect]:
         """Whether it says something, and from when on."""
@@ -220,11 +224,8 @@ class _Sensor:
             if len(rest) < LEVELS:
                 return
             least, most = float(rest.min()), float(rest.max())
-            found = [
-                value
-                for value, gap in ((low, least - float(low)), (high, float(high) - most))
-                if self._is_sentinel(value, gap, rest)
-            ]
+            ends = ((low, least - float(low)), (high, float(high) - most))
+            found = [value for value, gap in ends if self._is_sentinel(value, gap, rest)]
             for value in found:
                 same = self._values == value
                 text = _number(value)
@@ -251,7 +252,7 @@ class _Sensor:
         up, down = steps[steps > 0], steps[steps < 0]
         if len(up) < LEVELS or len(down) > len(up) / 6 or self._steps_taken:
             return None
-        low, high = float(self._values.min()), float(self._values.max())
+        low, high = self._ends()
         step, slack = float(np.median(up)), 2 * float(np.spacing(np.float32(max(abs(low), abs(high)))))
         whole = len(up) >= 0.98 * len(steps)  # each sample one more, or each second, minute, hour
         period = self._reading.period_s
@@ -264,7 +265,7 @@ class _Sensor:
 
     def _beyond_float32(self) -> Suspect | None:
         """Steps as they were written, of which float32 shows none."""
-        low, high = float(self._values.min()), float(self._values.max())
+        low, high = self._ends()
         held, spread = float(np.spacing(np.float32(max(abs(low), abs(high))))), high - low
         if self._steps_taken or not 0 < self._column.least_step < held or spread > FLOAT32_LEVELS * held:
             return None
@@ -276,7 +277,7 @@ class _Sensor:
         up, down = np.flatnonzero(steps > 0), np.flatnonzero(steps < 0)
         if len(up) < LEVELS or len(down) > RESETS or self._steps_taken:
             return None
-        low, high = float(self._values.min()), float(self._values.max())
+        low, high = self._ends()
         if len(down) and float(self._values[down + 1].max()) > low + 0.02 * (high - low):
             return None
         if len(np.unique(up * 4 // len(steps))) < 4 and not len(down):  # a warm-up ends
@@ -321,8 +322,7 @@ class _Sensor:
         return self._suspect("spike", words, ranges=ranges)
 
     def _level(self) -> Suspect | None:
-        bounds = zip(self._reading.starts, (*self._reading.starts[1:], self._samples))
-        for start, end in bounds:
+        for start, end in bounds_of(self._reading.starts, self._samples):
             a, b = np.searchsorted(self._at, (start, end))
             if b - a >= SHORTEST and (change := _change(self._values[a:b])) is not None:
                 at, before, after = change

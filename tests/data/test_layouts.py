@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.promises.layouts import AXES, TIMES, case_of, verdict
+from bench.promises.layouts import AXES, TIMES, case_of, label_of, verdict
 from edgekd.data import load, look
 from edgekd.data.reading import Reading
 from edgekd.data.table.clock import Clock
@@ -59,7 +59,7 @@ def test_labels_read_at_once_are_those_read_one_by_one(way: str) -> None:
     import datetime as dt
 
     begin = dt.datetime(2024, 2, 28, 23, 59, 57)
-    labels = [TIMES[way](begin + dt.timedelta(seconds=i), begin) for i in range(40)]
+    labels = [label_of(way, begin + dt.timedelta(seconds=i), begin) for i in range(40)]
     form = formats_of(labels)[0]
     slow = TimeLabels(Layout(time_format=form))
     one_by_one = [slow.seconds(label) for label in labels]
@@ -117,6 +117,14 @@ def test_time_that_is_missing_is_filled_or_begins_an_entity(tmp_path: Path) -> N
     assert np.isnan(found.values[100:104]).all() and found.times_s is not None
     assert [(gap.sample, gap.seconds) for gap in found.gaps] == [(600, 101)]
     assert np.isfinite(found.recording().values).all()
+
+
+def test_a_clock_that_is_set_years_on_begins_an_entity(tmp_path: Path) -> None:
+    path = tmp_path / "plant.csv"
+    seconds = [k / 10 + (800_000_000 if k >= 20 else 0) for k in range(60)]  # 8e9 periods: more than 32 bits count
+    path.write_text("elapsed,a\n" + "".join(f"{at:.1f},{at % 7:.2f}\n" for at in seconds))
+    found = look(path)
+    assert found.starts == (0, 20) and [gap.sample for gap in found.gaps] == [20]
 
 
 def test_counts_become_steps_before_they_are_float32(tmp_path: Path) -> None:

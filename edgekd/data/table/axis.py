@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from edgekd.data.checks import same_period
-from edgekd.data.gaps import MAX_SHARE, hold_samples, true_runs
+from edgekd.data.gaps import MAX_SHARE, bounds_of, hold_samples, true_runs
 from edgekd.data.reading import TimeGap
 from edgekd.runtime.duration import duration, seconds_in
 from edgekd.runtime.errors import RecordingError
@@ -36,6 +36,8 @@ class Table:
     names: tuple[str, ...]
     values: np.ndarray
     """float32 (T, n), NaN where a value is missing."""
+    lines: np.ndarray
+    """int (T,), the line of the file that a sample was; -1: none."""
     exact: dict[int, np.ndarray] = field(default_factory=dict)
     """float64 (T,) of columns that are counts."""
     times_s: np.ndarray | None = None
@@ -44,8 +46,6 @@ class Table:
     """Rows that are for the detector."""
     parts: list[tuple[str, np.ndarray]] = field(default_factory=list)
     """Name and rows of each entity, in order."""
-    rows: np.ndarray | None = None
-    """int64 (T,), the row of the file that a sample was; -1: none. None: they are the same."""
     period_s: float = 1.0
     even: float = 1.0
     gaps: list[TimeGap] = field(default_factory=list)
@@ -68,25 +68,56 @@ class Table:
             self.on = self.on[rows] | none
         if self.times_s is not None:
             self.times_s = self.times_s[rows]
-        self.rows = np.where(none, -1, rows if self.rows is None else self.rows[rows])
+        self.lines = np.where(none, -1, self.lines[rows])
+
+    def lay(self, pieces: Sequence[tuple[str, np.ndarray]]) -> None:
+        """`take` the rows of these entities, one after the other."""
+        self.take(np.concatenate([rows for _, rows in pieces]))
+        self.parts, at = [], 0
+        for name, rows in pieces:
+            self.parts.append((name, np.arange(at, at + len(rows))))
+            at += len(rows)
 
     @property
     def starts(self) -> list[int]:
-        """First sample of each entity, once `parts` are what follows one after the other."""
+        """First sample of each entity, once they follow one after the other."""
         return [int(rows[0]) for _, rows in self.parts]
+
+    @property
+    def bounds(self) -> list[tuple[int, int]]:
+        """[start, end) of each entity, likewise."""
+        return bounds_of(self.starts, len(self.values))
+
+    def where(self, sample: int) -> str:
+        """Words for a sample: its line in the file."""
+        return f"line {self.lines[sample]}" if self.lines[sample] >= 0 else f"sample {sample}"
+
+    def span(self, start: int, end: int) -> str:
+        """Words for the samples [start, end)."""
+        return f"{self.where(start)} to {self.where(end - 1)}"
+
+    def seconds(self) -> np.ndarray:
+        """`times_s`, where it is known to be there."""
+        assert self.times_s is not None
+        return self.times_s
 
 
 def begin_anew(table: Table) -> None:
     """A new entity wherever a time that no date tells goes back, as when a logger starts again."""
-    assert table.times_s is not None
     parts = []
     for name, rows in table.parts:
-        back = np.flatnonzero(np.diff(table.times_s[rows]) < 0) + 1
-        pieces = np.split(rows, back) if len(back) <= RESTARTS * len(rows) else [rows]
-        parts += [(_numbered(name, k, len(pieces)), piece) for k, piece in enumerate(pieces, 1)]
+        back = np.flatnonzero(np.diff(table.seconds()[rows]) < 0) + 1
+        parts += _pieces(name, np.split(rows, back) if len(back) <= RESTARTS * len(rows) else [rows])
     if len(parts) > len(table.parts):
         table.notes.append(f"time begins anew in {len(parts) - len(table.parts)} places: a new entity begins there")
         table.parts = parts
+
+
+def _pieces(name: str, pieces: Sequence[np.ndarray]) -> list[tuple[str, np.ndarray]]:
+    """The pieces of an entity, each with a name of its own."""
+    if len(pieces) == 1:
+        return [(name, pieces[0])]
+    return [(f"{name}/{k}" if name else str(k), piece) for k, piece in enumerate(pieces, 1)]
 
 
 def order(table: Table, keep_rows: bool) -> None:
@@ -94,40 +125,28 @@ def order(table: Table, keep_rows: bool) -> None:
 
     Raises RecordingError where they do and must not.
     """
-    times, parts = table.times_s, []
-    twice = again = moved = backward = count = 0
+    if table.times_s is None:
+        return table.lay(table.parts)
+    parts, back, reversed_parts = [], 0, 0
     for name, rows in table.parts:
-        if times is not None and len(rows) > 1:
-            ahead = np.diff(times[rows])
-            if (ahead < 0).any():
-                if keep_rows:
-                    raise RecordingError(
-                        f"{table.source}: time runs backward ({(ahead < 0).sum()} places); sort the rows, or pass "
-                        "--time-column none"
-                    )
-                backward += bool((ahead <= 0).all())
-                moved += int((ahead < 0).sum())
-                rows = rows[::-1] if (ahead <= 0).all() else rows
-                rows = rows[np.argsort(times[rows], kind="stable")]
-                table.sorted = True
-            if not keep_rows and (times[rows[1:]] == times[rows[:-1]]).any():
-                rows, equal, other = _once(table, rows)
-                twice, again = twice + equal, again + other
+        ahead = np.diff(table.times_s[rows])
+        if (ahead < 0).any():
+            back += int((ahead < 0).sum())
+            if (ahead <= 0).all():
+                reversed_parts += 1
+                rows = rows[::-1]
+            rows = rows[np.argsort(table.times_s[rows], kind="stable")]
         parts.append((name, rows))
-        count += len(rows)
-    if moved:
-        what = "rows come newest first" if backward == len(parts) else f"time goes back in {moved} places"
-        table.notes.append(f"{what}: sorted by time")
-    if twice:
-        table.notes.append(f"{twice} row{'s are' * (twice > 1) or ' is'} there twice: taken once")
-    if again:
-        table.notes.append(
-            f"{again} rows have the time of another row and other values: "
-            + ("the first of each was taken" if again <= _few(count) else "each is taken as a sample of its own")
+    if back and keep_rows:
+        raise RecordingError(
+            f"{table.source}: time runs backward ({back} places); sort the rows, or pass --time-column none"
         )
-    ends = np.cumsum([len(rows) for _, rows in parts])
-    table.take(np.concatenate([rows for _, rows in parts]))
-    table.parts = [(name, np.arange(end - len(rows), end)) for (name, rows), end in zip(parts, ends)]
+    if back:
+        table.sorted = True
+        newest_first = reversed_parts == len(parts)
+        what = "rows come newest first" if newest_first else f"time goes back in {back} places"
+        table.notes.append(f"{what}: sorted by time")
+    table.lay(parts if keep_rows else _once(table, parts))
 
 
 def _few(count: int) -> float:
@@ -135,31 +154,44 @@ def _few(count: int) -> float:
     return min(max(3, COARSE * count), count / 4)
 
 
-def _once(table: Table, rows: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """Rows of one time made one: how many were equal, and how many said something else."""
-    assert table.times_s is not None
-    times = table.times_s[rows]
+def _once(table: Table, parts: list[tuple[str, np.ndarray]]) -> list[tuple[str, np.ndarray]]:
+    """Rows of one time made one, with a note."""
+    kept, twice, again = [], 0, 0
+    for name, rows in parts:
+        rows, equal, other = _merged(table, rows)
+        twice, again = twice + equal, again + other
+        kept.append((name, rows))
+    if twice:
+        table.notes.append(f"{twice} row{'s are' * (twice > 1) or ' is'} there twice: taken once")
+    if again:
+        few = again <= _few(sum(len(rows) for _, rows in kept))
+        table.notes.append(
+            f"{again} rows have the time of another row and other values: "
+            + ("the first of each was taken" if few else "each is taken as a sample of its own")
+        )
+    return kept
+
+
+def _merged(table: Table, rows: np.ndarray) -> tuple[np.ndarray, int, int]:
+    """Rows of one time made one: what is left, how many were equal, and how many said something else."""
+    times = table.seconds()[rows]
     same = np.concatenate(([False], times[1:] == times[:-1]))
     first = np.maximum.accumulate(np.where(same, 0, np.arange(len(rows))))
     later = np.flatnonzero(same)
-    mine, theirs = table.values[rows[later]], table.values[rows[first[later]]]
-    both = ~np.isnan(mine) & ~np.isnan(theirs)
-    differs = (both & (mine != theirs)).any(1)
-    for column in table.exact.values():
-        a, b = column[rows[later]], column[rows[first[later]]]
-        differs |= ~np.isnan(a) & ~np.isnan(b) & (a != b)
+    into, of = rows[first[later]], rows[later]
+    differs, fills = np.zeros((2, len(later)), bool)
+    for column in (*table.values.T, *table.exact.values()):
+        differs |= (column[of] != column[into]) & ~np.isnan(column[of]) & ~np.isnan(column[into])
     if differs.sum() > _few(len(rows)):
         return rows, 0, int(differs.sum())
-    fills = (~np.isnan(mine) & np.isnan(theirs)).any(1)
-    if fills.any():
+    for column in (*table.values.T, *table.exact.values()):
+        fills |= ~np.isnan(column[of]) & np.isnan(column[into])
+    for to, row in zip(into[fills].tolist(), of[fills].tolist()):
         table.merged = True
-        for place in later[fills].tolist():
-            to, row = rows[first[place]], rows[place]
-            table.values[to] = np.where(np.isnan(table.values[to]), table.values[row], table.values[to])
-            for column in table.exact.values():
-                column[to] = column[row] if np.isnan(column[to]) else column[to]
+        for column in (*table.values.T, *table.exact.values()):
+            column[to] = column[row] if np.isnan(column[to]) else column[to]
     if table.labels is not None:
-        np.logical_or.at(table.labels, rows[first[later]], table.labels[rows[later]])
+        np.logical_or.at(table.labels, into, table.labels[of])
     return rows[~same], int((~differs & ~fills).sum()), int(differs.sum())
 
 
@@ -168,27 +200,19 @@ def period(table: Table, asked_s: float | None, resampled: bool, keep_rows: bool
 
     Raises RecordingError where the period that was asked for is another, or none can be found.
     """
-    if table.times_s is None:
-        table.period_s = asked_s or 1.0
-        if asked_s is None:
-            table.notes.append("no timestamps: one sample is taken as 1 s; --period-s sets it")
-        return
-    ahead = np.concatenate([np.diff(table.times_s[rows]) for _, rows in table.parts])
+    parts = table.parts if table.times_s is not None else []
+    ahead = np.concatenate([np.array([]), *(np.diff(table.seconds()[rows]) for _, rows in parts)])
     if not len(ahead):
         table.period_s = asked_s or 1.0
         if asked_s is None:
-            table.notes.append("a single sample has no period: taken as 1 s; --period-s sets it")
+            why = "no timestamps: one sample is" if table.times_s is None else "a single sample has no period:"
+            table.notes.append(f"{why} taken as 1 s; --period-s sets it")
         return
     own_s = _step(ahead)
-    if own_s > 0 and abs((short := float(f"{own_s:.2g}")) - own_s) <= ROUNDED * own_s:
-        own_s = short
     if own_s <= 0 and asked_s is None:
         raise RecordingError(f"{table.source}: most timestamps repeat the one before; give the period with --period-s")
     table.period_s = asked_s or own_s
-    if own_s > 0:
-        table.even = float((np.abs(ahead - own_s) <= own_s / 2).mean())
-    else:
-        table.even = 0.0
+    table.even = float((np.abs(ahead - own_s) <= own_s / 2).mean()) if own_s > 0 else 0.0
     if keep_rows and asked_s is not None:
         return
     if asked_s is not None and not resampled and table.even >= EVEN and not same_period(asked_s, own_s):
@@ -209,7 +233,9 @@ def _step(ahead: np.ndarray) -> float:
     middle = float(np.median(ahead))
     if (np.abs(ahead - middle) <= 0.01 * middle).mean() < EVEN:
         middle = float(ahead[np.abs(ahead - middle) <= middle / 2].mean())
-    return round(middle, 6)
+    step = round(middle, 6)
+    short = float(f"{step:.2g}")
+    return short if abs(short - step) <= ROUNDED * step else step
 
 
 def whole_period(ahead: np.ndarray, period_s: float) -> str:
@@ -231,47 +257,42 @@ def fill(table: Table) -> None:
     """Missing values where rows are missing; a longer gap begins a new entity."""
     if table.times_s is None or table.even < EVEN:
         return
-    longest = hold_samples(table.period_s)
-    places, parts, times, at, filled = [], [], [], 0, 0
-    for name, rows in table.parts:
-        mine = table.times_s[rows]
-        ahead = np.maximum(np.round(np.diff(mine) / table.period_s), 1).astype(np.int32)
-        if not (ahead > 1).any():
-            places.append(rows)
-            times.append(mine)
-            parts.append((name, np.arange(at, at + len(rows))))
-            at += len(rows)
-            continue
-        new = np.flatnonzero(ahead - 1 > longest) + 1
-        pieces = np.split(np.arange(len(rows)), new)
-        for k, piece in enumerate(pieces, 1):
-            offset = np.concatenate(([0], np.cumsum(ahead[piece[:-1]]))).astype(np.int64)
-            found = np.full(int(offset[-1]) + 1, -1)
-            found[offset] = rows[piece]
-            filled += len(found) - len(piece)
-            places.append(found)
-            times.append(np.interp(np.arange(len(found)), offset, mine[piece]))
-            if k > 1:
-                table.gaps.append(TimeGap(at, float(mine[piece[0]] - mine[piece[0] - 1])))
-            parts.append((_numbered(name, k, len(pieces)), np.arange(at, at + len(found))))
-            at += len(found)
-    if filled or len(parts) > len(table.parts):
-        table.take(np.concatenate(places))
-        table.times_s = np.concatenate(times)
-        table.parts = parts
+    filled = _spread(table)
     if table.gaps:
-        first = table.gaps[0]
+        first, longest = table.gaps[0].sample, max(gap.seconds for gap in table.gaps)
         table.notes.append(
-            f"{len(table.gaps)} gap{'s' * (len(table.gaps) > 1)} in time, the longest "
-            f"{duration(max(gap.seconds for gap in table.gaps))} (the first before sample {first.sample}): "
-            "a new entity begins after each"
+            f"{_counted(table.gaps)} in time, the longest {duration(longest)} (the first before sample {first}): a new "
+            "entity begins after each"
         )
     if filled:
         table.notes.append(f"{filled} samples are missing in time: filled with missing values")
 
 
-def _numbered(name: str, k: int, of: int) -> str:
-    return name if of == 1 else f"{name}/{k}" if name else str(k)
+def _counted(gaps: Sequence[TimeGap]) -> str:
+    return f"{len(gaps)} gap{'s' * (len(gaps) > 1)}"
+
+
+def _spread(table: Table) -> int:
+    """Put each row at its time, with samples between them, but across long gaps; the number of those samples."""
+    parts, times, at, count = [], [], 0, len(table.values)
+    for name, rows in table.parts:
+        mine = table.seconds()[rows]
+        ahead = np.maximum(np.round(np.diff(mine) / table.period_s), 1).astype(np.int64)
+        breaks = np.flatnonzero(ahead - 1 > hold_samples(table.period_s)) + 1
+        pieces: list[np.ndarray] = []
+        for piece in np.split(np.arange(len(rows)), breaks):
+            if pieces:
+                table.gaps.append(TimeGap(at, float(mine[piece[0]] - mine[piece[0] - 1])))
+            offset = np.concatenate(([0], np.cumsum(ahead[piece[:-1]])))
+            places = np.full(int(offset[-1]) + 1, -1)
+            places[offset] = rows[piece]
+            times.append(np.interp(np.arange(len(places)), offset, mine[piece]))
+            pieces.append(places)
+            at += len(places)
+        parts += _pieces(name, pieces)
+    table.lay(parts)
+    table.times_s = np.concatenate(times)
+    return at - count
 
 
 def resample(table: Table, rule: str, period_s: float) -> None:
@@ -281,67 +302,45 @@ def resample(table: Table, rule: str, period_s: float) -> None:
     """
     if table.times_s is None:
         raise RecordingError(f"{table.source}: --resample needs a time in each row; name its column with --time-column")
-    longest = hold_samples(period_s)
+    cells = np.floor(table.times_s / period_s + EDGE)
+    begins = np.diff(cells, prepend=np.nan) != 0
+    begins[table.starts] = True
+    first = np.flatnonzero(begins)
+    numbers = np.column_stack([table.values, *table.exact.values()]).astype(np.float64)
+    if table.on is not None:
+        numbers[~table.on] = np.nan
+    made = _last(numbers, first) if rule == "last" else _mean(numbers, first)
     wide = table.values.shape[1]
-    values, exact, times, parts, at = [], [], [], [], 0
-    labels: list[np.ndarray] = []
-    on: list[np.ndarray] = []
-    for name, rows in table.parts:
-        cell = np.floor(table.times_s[rows] / period_s + EDGE).astype(np.int64)
-        begin = np.concatenate(([0], np.flatnonzero(np.diff(cell)) + 1))
-        cells, counted = cell[begin], np.diff(np.append(begin, len(cell)))
-        mine = table.values[rows].astype(np.float64)
-        counts = (
-            np.stack([column[rows] for column in table.exact.values()], 1) if table.exact else np.empty((len(rows), 0))
-        )
-        both = np.concatenate((mine, counts), 1)
-        kept = np.ones(len(rows), bool) if table.on is None else table.on[rows]
-        both[~kept] = np.nan
-        said = ~np.isnan(both)
-        if rule == "last":
-            made = _last(both, said, begin, counted)
-        else:
-            number = np.add.reduceat(said, begin, dtype=np.int64)
-            total = np.add.reduceat(np.where(said, both, 0.0), begin)
-            made = np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
-        off = np.logical_or.reduceat(~kept, begin) & np.isnan(made).all(1)
-        label = None if table.labels is None else np.logical_or.reduceat(table.labels[rows], begin)
-        pieces = np.split(np.arange(len(cells)), np.flatnonzero(np.diff(cells) - 1 > longest) + 1)
-        for k, piece in enumerate(pieces, 1):
-            place = cells[piece] - cells[piece[0]]
-            count = int(place[-1]) + 1
-            whole = np.full((count, both.shape[1]), np.nan)
-            whole[place] = made[piece]
-            values.append(whole[:, :wide].astype(np.float32))
-            exact.append(whole[:, wide:])
-            for found, into, empty in ((label, labels, False), (~off, on, True)):
-                if found is not None:
-                    one = np.full(count, empty)
-                    one[place] = found[piece]
-                    into.append(one)
-            times.append((cells[piece[0]] + np.arange(count)) * period_s)
-            if k > 1:
-                table.gaps.append(TimeGap(at, float((cells[piece[0]] - cells[piece[0] - 1]) * period_s)))
-            parts.append((_numbered(name, k, len(pieces)), np.arange(at, at + count)))
-            at += count
-    table.values, table.times_s = np.concatenate(values), np.concatenate(times)
-    table.exact = dict(zip(table.exact, np.concatenate(exact).T))
-    table.labels = np.concatenate(labels) if labels else None
-    table.on = np.concatenate(on) if table.on is not None else None
-    table.parts, table.period_s, table.even = parts, period_s, 1.0
-    table.rows = np.full(at, -1)
+    table.values, exact = made[:, :wide].astype(np.float32), made[:, wide:]
+    table.exact = dict(zip(table.exact, exact.T))
+    if table.labels is not None:
+        table.labels = np.logical_or.reduceat(table.labels, first)
+    if table.on is not None:
+        table.on = np.logical_and.reduceat(table.on, first) | ~np.isnan(made).all(1)
+    table.lines, table.times_s = np.full(len(first), -1), cells[first] * period_s
+    edges = np.searchsorted(first, [*table.starts, len(cells)])
+    table.parts = [(name, np.arange(a, b)) for (name, _), (a, b) in zip(table.parts, pairwise(edges))]
+    table.period_s, table.even = period_s, 1.0
+    _spread(table)
+    table.times_s = np.round(table.times_s / period_s) * period_s
     if table.gaps:
-        table.notes.append(
-            f"{len(table.gaps)} gap{'s' * (len(table.gaps) > 1)} in time: a new entity begins after each"
-        )
+        table.notes.append(f"{_counted(table.gaps)} in time: a new entity begins after each")
 
 
-def _last(values: np.ndarray, said: np.ndarray, begin: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """What was said last in each cell."""
-    place = np.where(said, np.arange(len(values))[:, None], -1)
-    newest = np.maximum.accumulate(place)[begin + counted - 1]
+def _mean(values: np.ndarray, begin: np.ndarray) -> np.ndarray:
+    """Means (cells, n) of the float64 (T, n) in each cell, NaN where there is none. begin: first row of each."""
+    said = ~np.isnan(values)
+    number = np.add.reduceat(said, begin, dtype=np.int64)
+    total = np.add.reduceat(np.where(said, values, 0.0), begin)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+
+
+def _last(values: np.ndarray, begin: np.ndarray) -> np.ndarray:
+    """What was said last in each cell, likewise."""
+    place = np.where(np.isnan(values), -1, np.arange(len(values))[:, None])
+    newest = np.maximum.reduceat(place, begin)
     found = np.take_along_axis(values, np.maximum(newest, 0), 0)
-    return np.where(newest >= begin[:, None], found, np.nan)
+    return np.where(newest >= 0, found, np.nan)
 
 
 def pause(table: Table) -> None:
@@ -351,33 +350,26 @@ def pause(table: Table) -> None:
     """
     if table.on is None:
         return
-    longest = hold_samples(table.period_s)
-    places: list[np.ndarray] = []
-    parts, at, left_out = [], 0, 0
+    parts: list[tuple[str, np.ndarray]] = []
     for name, rows in table.parts:
-        off = true_runs(~table.on[rows])
-        cuts = [(a, b) for a, b in off if b - a > longest or a == 0 or b == len(rows)]
-        kept = rows.copy()
-        for a, b in off:
-            kept[a:b] = -1 - rows[a:b]  # marked: missing, but its time is known
-        inner = [piece for piece in np.split(kept, [edge for cut in cuts for edge in cut]) if len(piece)]
-        inner = [piece for piece in inner if (piece >= 0).any()]
-        for k, piece in enumerate(inner, 1):
-            places.append(piece)
-            parts.append((_numbered(name, k, len(inner)), np.arange(at, at + len(piece))))
-            at += len(piece)
-        left_out += sum(b - a for a, b in off)
+        edges = [
+            edge
+            for a, b in true_runs(~table.on[rows])
+            if b - a > hold_samples(table.period_s) or a == 0 or b == len(rows)
+            for edge in (a, b)
+        ]
+        parts += _pieces(name, [piece for piece in np.split(rows, edges) if table.on[piece].any()])
     if not parts:
         raise RecordingError(f"{table.source}: --only leaves no row; mend the comparison")
-    marked = np.concatenate(places)
-    times = table.times_s
-    table.take(np.where(marked < 0, -1, marked))
-    if times is not None:
-        table.times_s = times[np.where(marked < 0, -1 - marked, marked)]
-    table.parts = parts
-    if left_out:
+    off, count = ~table.on, len(table.on)
+    for column in (table.values, *table.exact.values()):
+        column[off] = np.nan
+    if table.labels is not None:
+        table.labels &= table.on
+    table.lay(parts)
+    if off.any():
         table.notes.append(
-            f"--only leaves out {left_out} of {left_out + int((marked >= 0).sum())} samples; the rest is {len(parts)} "
+            f"--only leaves out {off.sum()} of {count} samples; the rest is {len(parts)} "
             f"stretch{'es' * (len(parts) > 1)}, the shortest of {min(len(rows) for _, rows in parts)} samples"
         )
 
@@ -393,8 +385,6 @@ def difference(table: Table, moduli: dict[int, float]) -> None:
 
 def as_runs(codes: np.ndarray, names: Sequence[str]) -> list[tuple[str, np.ndarray]]:
     """Entities as stretches of rows that say the same name."""
-    if not len(codes):
-        return [("", np.arange(0))]
     edges = np.concatenate(([0], np.flatnonzero(np.diff(codes)) + 1, [len(codes)]))
     return [(names[codes[a]], np.arange(a, b)) for a, b in pairwise(edges)]
 

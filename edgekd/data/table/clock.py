@@ -13,7 +13,7 @@ from edgekd.runtime.layout import Layout
 from edgekd.runtime.sources.time_labels import DAY_S, EXCEL_EPOCH, MATLAB_EPOCH, UNITS, TimeLabels
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ])\d\d:\d\d:\d\d(?:([.,])\d{1,9})?(Z|[+]00:00|)")
-_WIDTHS = {"Y": 4, "y": 0, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2}
+_WIDTHS = {"Y": 4, "m": 2, "d": 2, "H": 2, "M": 2, "S": 2}
 
 
 class Clock:
@@ -24,8 +24,6 @@ class Clock:
         self._format = time_format
         self._naive = not layout.timezone
         self._last = -np.inf
-        self.dated = True
-        """Whether its times are since 1970."""
 
     @property
     def set_back(self) -> int:
@@ -47,11 +45,8 @@ class Clock:
         if len(labels) < 8 or not isinstance(labels[0], str):
             return None
         try:
-            found = (
-                _numbers(labels, self._format)
-                if "%" not in self._format and self._format != "iso"
-                else _digits(labels, self._format)
-            )
+            digits = "%" in self._format or self._format == "iso"
+            found = (_digits if digits else _numbers)(labels, self._format)
         except (ValueError, TypeError):
             return None
         if found is None or not found[0] >= self._last or not (np.diff(found) >= 0).all():
@@ -89,14 +84,13 @@ def _digits(labels: Sequence[str], time_format: str) -> np.ndarray | None:
         return None
     codes = np.array(labels).view(np.uint32).reshape(len(labels), len(first))
     parts: dict[str, np.ndarray] = {}
-    at, i, places = 0, 0, 0
-    while i < len(time_format):
-        if time_format[i] != "%":
-            if at >= len(first) or not (codes[:, at] == ord(time_format[i])).all():
+    at = places = 0
+    for word, mark in re.findall(r"%(.)|([^%])", time_format):
+        if mark:
+            if at >= len(first) or not (codes[:, at] == ord(mark)).all():
                 return None
-            at, i = at + 1, i + 1
+            at += 1
             continue
-        word = time_format[i + 1]
         width = _WIDTHS.get(word, 0)
         if word == "f":
             width = places = len(re.match(r"\d*", first[at:])[0])  # type: ignore[index]
@@ -104,7 +98,7 @@ def _digits(labels: Sequence[str], time_format: str) -> np.ndarray | None:
         if not width or digits.shape[1] != width or (digits > 9).any():
             return None
         parts[word] = digits @ 10 ** np.arange(width - 1, -1, -1, dtype=np.int64)
-        at, i = at + width, i + 2
+        at += width
     if at != len(first) or not {"Y", "m", "d"} <= set(parts):
         return None
     month = (parts["Y"] - 1970) * 12 + parts["m"] - 1

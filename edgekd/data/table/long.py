@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from edgekd.data.request import Request
+from edgekd.data.table.columns import ENTITY_NAME
 from edgekd.data.table.rows import Pass
 from edgekd.runtime.errors import RecordingError
 
 
-def wide(request: Request, passed: Pass) -> Pass:
+def wide(passed: Pass) -> Pass:
     """The same pass with a column for each tag. Rows keep the order in which their times came first.
 
     Raises RecordingError where there is no time, or rows of several machines cannot be told apart.
@@ -19,7 +19,7 @@ def wide(request: Request, passed: Pass) -> Pass:
     plan, roles = passed.plan, passed.plan.roles
     assert roles.tag is not None and roles.value is not None
     if not passed.clocks:
-        raise RecordingError(f"{request.path}: rows of one value each need a time; name its column with --time-column")
+        raise RecordingError(f"{passed.path}: rows of one value each need a time; name its column with --time-column")
     codes, tags = passed.words[roles.tag].values(), passed.words[roles.tag].names()
     values = passed.exact[roles.value].values()
     groups = passed.words[roles.entity].values() if roles.entity is not None else np.zeros(len(codes), np.int32)
@@ -31,51 +31,34 @@ def wide(request: Request, passed: Pass) -> Pass:
     twice = len(codes) - len(np.unique(row.astype(np.int64) * len(tags) + codes))
     if twice > 0.01 * len(codes):
         raise RecordingError(
-            f"{request.path}: {twice} of {len(codes)} rows have the time and the tag of another row; tell machines "
+            f"{passed.path}: {twice} of {len(codes)} rows have the time and the tag of another row; tell machines "
             "apart with --group COLUMN=VALUE"
         )
-    steady = bool((np.diff(times[first_format][first]) >= 0).all())
-    place = {one: found[first] for one, found in times.items()}
-    lines = passed.lines.values()[first]
-    order = np.argsort(first, kind="stable") if not steady else np.arange(len(first))
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
+    if (np.diff(times[first_format][first]) < 0).any():  # machines take turns: rows keep their order
+        order = np.argsort(first)
+        first, row = first[order], np.argsort(order)[row]
     names = tuple(tag for tag in tags if tag)
-    shape = Pass(
-        replace(
-            plan,
-            names=(*names, *(("entity",) if roles.entity is not None else ())),
-            roles=replace(
-                roles,
-                sensors=tuple(range(len(names))),
-                tag=None,
-                value=None,
-                entity=len(names) if roles.entity is not None else None,
-            ),
-            words=frozenset(),
-            switches=frozenset(),
-            suffixes=(),
-        )
-    )
-    made: dict[int, tuple[np.ndarray, list[tuple[int, str]]]] = {}
-    for i, tag in enumerate(names):
-        mine = codes == tags.index(tag)
-        column = np.full(len(first), np.nan)
-        column[back[row[mine]][::-1]] = values[mine][::-1]  # the first of those that are there twice
-        made[i] = (column, [])
-    shape.add_numbers(made, len(first))
-    value, shown = passed.numbers[roles.value], shape.numbers[0]
+    entity = None if roles.entity is None else len(names)
+    wide_roles = replace(roles, sensors=tuple(range(len(names))), tag=None, value=None, entity=entity)
+    all_names = names if entity is None else (*names, ENTITY_NAME)
+    none: frozenset[int] = frozenset()
+    made = Pass(passed.path, replace(plan, names=all_names, roles=wide_roles, words=none, switches=none, suffixes=()))
+    numbers = np.full((len(names), len(first)), np.nan)
+    for i, name in enumerate(names):
+        mine = np.flatnonzero(codes == tags.index(name))[::-1]  # the first of those that are there twice
+        numbers[i, row[mine]] = values[mine]
+    made.add_numbers({i: (column, []) for i, column in enumerate(numbers)}, len(first))
+    value, shown = passed.numbers[roles.value], made.numbers[0]
     shown.said, shown.words = value.said, value.words
-    if roles.entity is not None:
+    if entity is not None and roles.entity is not None:
         kinds = passed.words[roles.entity].names()
-        shape.words[len(names)].add([kinds[code] for code in groups[first][order]])
-    for one, found in place.items():
-        shape.times[one].add(found[order])
-    shape.clocks = passed.clocks
-    shape.lines.add(lines[order])
-    for name in ("labels", "on"):
-        said = getattr(passed, name).values()
-        if len(said):
-            getattr(shape, name).add(said[first][order])
-    shape.rows = len(first)
-    return shape
+        made.words[entity].add([kinds[code] for code in groups[first]])
+    for one, found in times.items():
+        made.times[one].add(found[first])
+    made.clocks = passed.clocks
+    made.lines.add(passed.lines.values()[first])
+    for said, into in ((passed.labels, made.labels), (passed.on, made.on)):
+        if len(said.values()):
+            into.add(said.values()[first])
+    made.rows = len(first)
+    return made

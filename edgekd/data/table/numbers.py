@@ -30,7 +30,7 @@ def suffix_of(cell: str) -> str | None:
     return None if found is None else found[4] or ""
 
 
-def common_suffix(cells: Counter[str]) -> str | None:
+def common_suffix(cells: Iterable[str]) -> str | None:
     """The unit that stands behind the numbers among these cells; "" where none does, None where several do."""
     found = {suffix for cell in cells if (suffix := suffix_of(cell))}
     return found.pop() if len(found) == 1 else None if found else ""

@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 
@@ -72,14 +73,12 @@ def is_label(text: str) -> bool:
     return True
 
 
-def is_epoch(cells: Sequence[str]) -> bool:
-    """Whether these count seconds or milliseconds since 1970, with no name to say so: of this century, and forward."""
-    numbers = np.array([np.nan if (number := _float(cell)) is None else number for cell in cells])
-    scale = 1e3 if len(numbers) and numbers[0] > LAST_S else 1.0
-    return (
-        bool(((numbers > 1e9 * scale) & (numbers < LAST_S * scale)).all() and (np.diff(numbers) >= 0).all())
-        and len(set(cells)) > 1
-    )
+def since_1970(cells: Sequence[str]) -> bool:
+    """Whether numbers that do not fall count seconds, or parts of one, since 1970: they begin in 2001 to 2039."""
+    numbers = [number for cell in cells if (number := _float(cell)) is not None]
+    if not numbers or len(numbers) < len(cells) or any(a > b for a, b in pairwise(numbers)):
+        return False
+    return any(1e9 <= numbers[0] / scale < 2.2e9 for scale in (1, 1e3, 1e6, 1e9))
 
 
 def has_date(time_format: str) -> bool:
