@@ -116,7 +116,9 @@ class Layout:
             layout: Layout = read.record(content, "", Layout)
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}; `edgekd look DATA --layout {path}` writes one") from None
-        except (ModelRefused, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            raise UsageError(f"{path}: no layout, which is TOML; `edgekd look DATA --layout FILE` writes one") from None
+        except (ModelRefused, tomllib.TOMLDecodeError) as error:
             raise UsageError(f"{path}: {str(error).removeprefix('manifest: ')}") from None
         return layout
 

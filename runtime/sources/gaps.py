@@ -31,7 +31,8 @@ class Gaps:
         self._tally = tally
         self._by_time = not layout.sequence
         self._period_s = manifest.period_s
-        self._window = window_samples(manifest)
+        self._window = self._longest = window_samples(manifest)
+        self._hold = manifest.max_hold_samples
         self._missing = np.full(len(manifest.sensors), np.nan, np.float32)
         self._wraps_at = self._wrapped = layout.sequence_wraps_at  # 0: as the numbers tell
         self._largest = 0
@@ -42,10 +43,13 @@ class Gaps:
         self._last_label: object = None
 
     def judge(self, rows: Iterable[Row]) -> None:
-        """Believe the labels of a file from its first row on, where these rows of it come at the model's period."""
+        """Believe the labels of a file from its first row on, where these rows of it come at the model's period.
+
+        As in training, what is missing for longer than it may be held is then not filled.
+        """
         steps = np.diff([row.seconds for row in rows if row.seconds is not None])
         if len(steps) and 0.5 <= np.median(steps) / self._period_s <= 1.5:
-            self._steady = STEADY
+            self._steady, self._longest = STEADY, min(self._hold, self._window)
 
     def restart(self) -> None:
         """What comes next is not to be compared with what came before."""
@@ -68,7 +72,7 @@ class Gaps:
                 return []
         self._last, self._last_label, self._old_in_a_row = at, label, 0
         missing = ahead - 1 if ahead > 0 else None
-        if missing is not None and missing <= self._window:
+        if missing is not None and missing <= self._longest:
             return [*(Row(self._missing) for _ in range(missing)), row]
         what = "the sender or its clock began again" if missing is None else f"{missing} samples are missing"
         words = f"{what} ({reason}); verdicts come again after the warm-up"

@@ -125,7 +125,8 @@ class RowParser:
         except NoSample as error:
             reason = str(error)
         self.unreadable += 1
-        self.tally.refuse(reason)
+        if self._rule != "fits" or self._places or self.rows:  # else it stands before a file's header
+            self.tally.refuse(reason)
         self._why = self._why or f"line {self.lines}: {reason}"
         if self._rule == "fits" and not self.rows and self.lines >= LINES_BEFORE:
             self.require_rows()

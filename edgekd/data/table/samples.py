@@ -200,7 +200,7 @@ def _times(passed: Pass, notes: list[str]) -> tuple[str, np.ndarray | None]:
     fits = {one: _regular(times) for one, times in found.items()} if len(found) > 1 else dict.fromkeys(found)
     best = max(found, key=lambda one: fits[one] or ())  # of equals, the first
     same = (one for one in found if fits[one] == fits[best] and not np.array_equal(found[one], found[best]))
-    if other := next(same, None):
+    if (other := next(same, None)) and not other.startswith("%m."):  # between dots nobody writes the month first
         notes.append(f"times are read as {best}, and could be {other}; --time-format '{other}' reads them so")
     if count := passed.clocks[best].set_back:
         notes.append(
