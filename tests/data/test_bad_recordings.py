@@ -189,3 +189,11 @@ def test_what_is_quoted_of_a_file_stays_on_one_line(tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_bytes(b"time,a\n1,1\n\x1b]0;x\x07\xc2\x85y,2\n")
     message = refusal(tmp_path / "bad.csv")
     assert message.isprintable() and r"]0;x\x85y" in message
+
+
+def test_a_label_that_is_none_is_refused_with_the_name_of_its_parquet_file(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "plant.parquet"
+    pq.write_table(pa.table({"a": [1.0, 2.5, 1.5], "label": ["0", "perhaps", "1"]}), path)
+    with pytest.raises(RecordingError, match=r"plant\.parquet: label 'perhaps' at line 2 is neither"):
+        load(path)
