@@ -387,6 +387,7 @@ def verdict(case: Case, folder: Path) -> tuple[str, str]:
         (("--time-format",), "start"),
         (("left out", "column"), "sensors"),
         (("no header",), ("sensors", "shape")),
+        (("no row, left out",), "shape"),
         (("no header", "no timestamps"), ""),
         (("decimal comma",), ""),
         (("--resample",), ""),

@@ -274,7 +274,7 @@ def _block(rows: list[list[str]], at: int, width: int) -> list[list[str]]:
     block: list[list[str]] = []
     for row in reversed(rows[:at]):
         filled = row[: 1 + max((i for i, cell in enumerate(row) if cell), default=-1)]
-        if filled and width - 1 <= len(row) <= width:
+        if filled and (len(row) == width or len(row) == width - 1 > 1):
             block.insert(0, row)
         elif block:
             break
