@@ -75,7 +75,7 @@ TABLE = "time;T1\n2024-05-01 10:00;12,5\n"
         (b"m,tag=a v=1.5 1700000000\n", RECORDING),
         (b'{"T1": 12.5}\n', RECORDING),
         (TABLE.encode("utf-16"), RECORDING),
-        (gzip.compress(TABLE.encode()), RECORDING),
+        (gzip.compress(TABLE.encode(), mtime=0), RECORDING),
         (b"PK\x03\x04" + b"\0" * 26 + b"xl/workbook.xml", RECORDING),
         (b"PAR1\0\0", RECORDING),
         (b"sample,score,anomaly\n9,0.5,0\n", SCORES),
