@@ -7,7 +7,6 @@ same way; `--layout FILE.toml` gives another one, to any command. Raw bytes beco
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from dataclasses import dataclass, fields, replace
@@ -116,22 +115,14 @@ class Layout:
             layout: Layout = read.record(content, "", Layout)
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}; `edgekd look DATA --layout {path}` writes one") from None
-        except UnicodeDecodeError:
-            raise UsageError(f"{path}: no layout, which is TOML; `edgekd look DATA --layout FILE` writes one") from None
-        except (ModelRefused, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"{path}: {str(error).removeprefix('manifest: ')}") from None
+        except (ModelRefused, ValueError) as error:
+            raise UsageError(f"{path}: no layout: {str(error).removeprefix('manifest: ')}") from None
         return layout
 
     def to_json(self) -> dict[str, Any]:
         """The fields that say something."""
         found = ((field.name, getattr(self, field.name)) for field in fields(self))
         return {name: list(value) if isinstance(value, tuple) else value for name, value in found if value}
-
-    def to_toml(self) -> str:
-        """What `from_toml` reads."""
-        # a basic string of TOML is one of JSON, but for the escape of DEL; so are lists, numbers, true and false
-        lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in self.to_json().items())
-        return "".join(lines).replace("\x7f", "\\u007F")
 
 
 PLAIN = Layout()

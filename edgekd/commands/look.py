@@ -71,14 +71,14 @@ def command(
     )  # fmt: skip
     from edgekd.data import look
     from edgekd.data.looking import next_command, render, to_json
-    from edgekd.data.save import save_reading
+    from edgekd.data.save import save_reading, toml_of
     from edgekd.data.suspects import suspects
     from edgekd.runtime.layout import Layout
 
     found = look(data, layout=Layout.from_toml(layout) if layout is not None and known else None, **reading)
     if layout is not None and not known:
         try:
-            layout.write_text(found.layout.to_toml(), "utf-8")
+            layout.write_text(toml_of(found.layout), "utf-8")
         except OSError as error:
             raise UsageError(f"{layout}: cannot be written ({error.strerror}); choose another place") from None
     wrong = suspects(found)

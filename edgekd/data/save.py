@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from edgekd.data.reading import Reading
 from edgekd.data.recording import Recording
 from edgekd.data.table.columns import ELAPSED_NAME, ENTITY_NAME, LABEL_NAMES, TIME_NAMES, WEAK, plain
 from edgekd.runtime.errors import MissingExtra, UsageError
+from edgekd.runtime.layout import Layout
 
 TIME_NAME, LABEL_NAME = "timestamp", "label"
 LOOKED_AT = "time"
@@ -107,3 +109,10 @@ def _write_parquet(recording: Recording, path: Path, time_name: str) -> None:
     if recording.labels is not None:
         columns[LABEL_NAME] = pa.array(recording.labels)
     pq.write_table(pa.table(columns), path)
+
+
+def toml_of(layout: Layout) -> str:
+    """The layout as text that `Layout.from_toml` reads: the fields that say something, a line each."""
+    # a basic string of TOML is one of JSON, but for the escape of DEL; so are lists, numbers, true and false
+    lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in layout.to_json().items())
+    return "".join(lines).replace("\x7f", "\\u007F")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from bench.promises.layouts import AXES, TIMES, case_of, label_of, verdict
 from edgekd.data import load, look
 from edgekd.data.reading import Reading
+from edgekd.data.save import toml_of
 from edgekd.data.table.clock import Clock
 from edgekd.data.table.times import formats_of
 from edgekd.runtime.errors import RecordingError
@@ -175,5 +176,5 @@ def test_the_layout_that_was_found_reads_the_file_again(tmp_path: Path) -> None:
 
 
 def _written(folder: Path, layout: Layout) -> Path:
-    (folder / "layout.toml").write_text(layout.to_toml(), "utf-8")
+    (folder / "layout.toml").write_text(toml_of(layout), "utf-8")
     return folder / "layout.toml"

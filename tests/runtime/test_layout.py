@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgekd.data.save import toml_of
 from edgekd.export.embed import to_json
 from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.layout import Layout
@@ -37,7 +38,7 @@ layouts = st.builds(
 @given(layouts)
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, layout: Layout) -> None:
     path = tmp_path_factory.mktemp("layout") / "x.toml"
-    path.write_text(layout.to_toml(), "utf-8")
+    path.write_text(toml_of(layout), "utf-8")
     assert Layout.from_toml(path) == layout
     manifest = dataclasses.replace(step_manifest(2, 1), layout=layout)
     assert Manifest.from_json(to_json(manifest)) == manifest
