@@ -178,3 +178,11 @@ def test_the_layout_that_was_found_reads_the_file_again(tmp_path: Path) -> None:
 def _written(folder: Path, layout: Layout) -> Path:
     (folder / "layout.toml").write_text(toml_of(layout), "utf-8")
     return folder / "layout.toml"
+
+
+def test_a_day_that_settles_the_order_of_a_date_settles_it_for_one_value_a_row(tmp_path: Path) -> None:
+    days = [f"{day:02}.02.25 00:00:00;a;{day},5" for day in range(9, 29)]
+    found = read(table(tmp_path / "long.csv", [[day] for day in days], "time;tag;value"))
+    assert found.layout.time_format == "%d.%m.%y %H:%M:%S" and found.values[:, 0].tolist() == [
+        d + 0.5 for d in range(9, 29)
+    ]

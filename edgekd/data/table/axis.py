@@ -255,7 +255,7 @@ def whole_period(ahead: np.ndarray, period_s: float) -> str:
 
 def fill(table: Table) -> None:
     """Missing values where rows are missing; a longer gap begins a new entity."""
-    if table.times_s is None or table.even < EVEN:
+    if table.times_s is None or table.even < EVEN or not any(_lacks_rows(table, rows) for _, rows in table.parts):
         return
     filled = _spread(table)
     if table.gaps:
@@ -266,6 +266,11 @@ def fill(table: Table) -> None:
         )
     if filled:
         table.notes.append(f"{filled} samples are missing in time: filled with missing values")
+
+
+def _lacks_rows(table: Table, rows: np.ndarray) -> bool:
+    times = table.seconds() if len(rows) == len(table.values) else table.seconds()[rows]  # a long recording, no copy
+    return len(times) > 1 and bool(np.round(np.diff(times).max() / table.period_s) > 1)
 
 
 def _counted(gaps: Sequence[TimeGap]) -> str:

@@ -121,7 +121,10 @@ def find_roles(
         i for i, name in enumerate(names) if i not in taken and plain(name) not in ignore and not at.ignored(name)
     )
     if not sensors and tag is None:
-        raise RecordingError(f"{request.path}: no sensor columns, only {shorten([n.strip() for n in names])}; add some")
+        raise RecordingError(
+            f"{request.path}: no sensor columns, only {shorten([n.strip() for n in names])}; a --layout can give "
+            "another separator"
+        )
     return Roles(
         sensors=sensors,
         time=tuple(times),

@@ -194,7 +194,7 @@ def _about_lines(path: Path, passed: Pass) -> list[str]:
 
 def _times(passed: Pass, notes: list[str]) -> tuple[str, np.ndarray | None]:
     """The format of the times that fits best, and float64 (T,) seconds; None where there is no time."""
-    found = {one: times.values() for one, times in passed.times.items()}
+    found = {one: passed.times[one].values() for one in passed.clocks}
     if not found:
         return NONE, None
     fits = {one: _regular(times) for one, times in found.items()} if len(found) > 1 else dict.fromkeys(found)

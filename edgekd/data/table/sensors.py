@@ -42,7 +42,9 @@ def sensors_of(request: Request, passed: Pass) -> tuple[list[str], dict[str, str
         elif passed.numbers[i].count if i in passed.numbers else True:
             left_out[f"column {i + 1}"] = why
     if not found:
-        raise RecordingError(f"{request.path}: no sensor columns, only {in_words(left_out)}; add some")
+        raise RecordingError(
+            f"{request.path}: no sensor columns, only {in_words(left_out)}; a --layout can give another separator"
+        )
     return found, left_out
 
 
