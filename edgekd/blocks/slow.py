@@ -1,0 +1,296 @@
+"""Slow verdicts: two accumulators that find what no short window shows, a leak in the mean and a drift of a cycle.
+
+Both look at averages over a hop of what separates a machine's sources: components by second-order blind identification
+(SOBI, Belouchrani et al., 1997) and each sensor's residual of a regression on all others, clipped to 3 deviations.
+
+* mean: the average of each component over 80 hops, in its deviations on normal data. Components that wander by
+  themselves are left out; all are where normal means do not stay where they are (`holds_on_rest`).
+* coherence: where a component has a cycle, how alike it is to itself 1, 2 and 4 cycles ago; only a fall counts.
+
+A hop counts only where no fast score is high two hops around, and all sensors were there: other faults would stay in
+the averages for as long as they are long. So a verdict is for two hops ago.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+REGRESSION_LAGS = (0, 1, 2, 4, 8, 16)
+RING = max(REGRESSION_LAGS)
+SOBI_LAGS = range(1, 181, 6)
+CLIP = 3.0
+"""Deviations; one wild hop must not fill an average."""
+BOX = 80
+"""Hops that an average is over."""
+AROUND = 2
+"""Hops before and after a high fast score that do not count."""
+CYCLES = (1, 2, 4)
+LEAST_CYCLES = 20
+"""Cycles that training must show; one seen less often may be chance."""
+LEAST_LIKENESS = 0.2
+"""Autocorrelation at each of CYCLES from which a component has a cycle."""
+MOST_CYCLIC = 4
+MARGIN = 1.1
+"""A monitor alarms at this times its largest value on normal data."""
+STEADY = 0.15
+"""Deviation of an average over BOX from which a component wanders by itself; averaging gains nothing over it."""
+AUDIT_SHARE = 0.7
+AUDIT_ALARMS = 0.04
+"""Share of the rest in alarm from which the mean monitor stays off."""
+
+
+class SlowMonitors(nn.Module):
+    """Scaled samples of a hop and whether the fast score is high, to a slow score; 1 = alarm.
+
+    State: `slow_ring` (16, m) newest scaled samples, `slow_hops` (82, 2 m) averages over hops, `slow_cyclic` (h, c)
+    longer ones of components with a cycle, `slow_calm` (H + 4,) 1 where a hop was calm. All zero at the cold start,
+    which is not calm.
+    """
+
+    unmix: Tensor
+    """(6 m, 2 m): samples at REGRESSION_LAGS to standardized components; the first m are SOBI's."""
+    bias: Tensor
+    """(2 m,)"""
+    loadings: Tensor
+    """(2 m, m): share of each sensor in a component; rows sum to 1."""
+    mean_scale: Tensor
+    """(2 m,): 1 / (deviation x threshold) of a component's average; 0 where the mean monitor is off."""
+    cyclic: Tensor
+    """int64 (c,): components with a cycle."""
+    likeness: Tensor
+    """(3, c): normal coherence at CYCLES."""
+    likeness_scale: Tensor
+    """(c,): 1 / (deviation x threshold) of a component's fall."""
+
+    def __init__(self, m: int, hop: int, cycle_hops: int = 0, n_cyclic: int = 0) -> None:
+        super().__init__()
+        self.m, self.hop, self.cycle_hops = m, hop, cycle_hops
+        """cycle_hops: length of the cycle found; 0 where training shows none."""
+        self.memory_hops = BOX + max(CYCLES) * cycle_hops
+        self.register_buffer("unmix", torch.zeros(len(REGRESSION_LAGS) * m, 2 * m))
+        self.register_buffer("bias", torch.zeros(2 * m))
+        self.register_buffer("loadings", torch.ones(2 * m, m) / m)
+        self.register_buffer("mean_scale", torch.zeros(2 * m))
+        self.register_buffer("cyclic", torch.arange(n_cyclic))
+        self.register_buffer("likeness", torch.zeros(len(CYCLES), n_cyclic))
+        self.register_buffer("likeness_scale", torch.zeros(n_cyclic))
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape of every state tensor, in the order of `forward`."""
+        shapes: dict[str, tuple[int, ...]] = {"slow_ring": (RING, self.m), "slow_hops": (BOX + AROUND, 2 * self.m)}
+        if self.cycle_hops:
+            shapes["slow_cyclic"] = (self.memory_hops + AROUND, len(self.cyclic))
+        return {**shapes, "slow_calm": (self.memory_hops + 2 * AROUND,)}
+
+    def forward(self, scaled: Tensor, live: Tensor, high: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """scaled (hop, m), live (m,) 1 or 0, high () 1 or 0, state -> slow score (), contributions (m,), next state."""
+        window = torch.cat([state[0], scaled])
+        average = self.components(window).mean(0, keepdim=True)  # (1, 2 m)
+        following = [window[-RING:], torch.cat([state[1][1:], average])]
+        if self.cycle_hops:
+            following.append(torch.cat([state[2][1:], average.index_select(1, self.cyclic)]))
+        following.append(torch.cat([state[-1][1:], ((1 - high) * live.amin()).reshape(1)]))
+        score, shares = self.verdict(*(tensor.unsqueeze(0) for tensor in following[1:]))
+        return (score.squeeze(0), shares.squeeze(0), *following)
+
+    def components(self, window: Tensor) -> Tensor:
+        """Scaled samples (16 + T, m) -> (T, 2 m) standardized and clipped components."""
+        end = window.shape[0]
+        lagged = torch.cat([window[RING - lag : end - lag] for lag in REGRESSION_LAGS], 1)
+        return (lagged @ self.unmix + self.bias).clamp(-CLIP, CLIP)
+
+    def verdict(self, hops: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
+        """hops (B, 82, 2 m), [cyclic (B, h, c)], calm (B, H + 4) -> slow score (B,), contributions (B, m)."""
+        weights = self.counted(rest[-1])
+        values = self.means(hops, weights) * self.mean_scale  # (B, 2 m)
+        loadings = self.loadings
+        if self.cycle_hops:
+            falls = self.falls(rest[0], weights) * self.likeness_scale
+            values = torch.cat([values, falls], 1)
+            loadings = torch.cat([loadings, loadings.index_select(0, self.cyclic)])
+        score = values.amax(1).clamp(min=0)
+        # the sharp share of each component: what is near the largest is told, the many small ones are not
+        sharp = (values.clamp(min=0) / (score[:, None] + 1e-9)) ** 8
+        shares = (sharp / (sharp.sum(1, keepdim=True) + 1e-9)) @ loadings
+        return score, score[:, None] * shares
+
+    def counted(self, calm: Tensor) -> Tensor:
+        """calm (B, H + 4) -> (B, H) 1 for each hop that is calm, as the two before and after it are."""
+        size = calm.shape[1] - 2 * AROUND
+        weights = calm[:, :size]
+        for shift in range(1, 2 * AROUND + 1):
+            weights = weights * calm[:, shift : shift + size]
+        return weights
+
+    def means(self, hops: Tensor, weights: Tensor) -> Tensor:
+        """(B, 82, 2 m), (B, H) -> (B, 2 m) size of each component's average; a hop that does not count is 0."""
+        return ((hops[:, :BOX] * weights[:, -BOX:, None]).sum(1) / BOX).abs()
+
+    def coherence(self, cyclic: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """cyclic (B, h, c), weights (B, H) -> coherence (B, 3, c) in [-1, 1], share of the box counted (B, 3, 1)."""
+        size = self.memory_hops
+        now, found, known = cyclic[:, size - BOX : size], [], []
+        for cycles in CYCLES:
+            start = size - BOX - cycles * self.cycle_hops
+            then = cyclic[:, start : start + BOX]
+            both = (weights[:, size - BOX :] * weights[:, start : start + BOX])[:, :, None]
+            energy = 0.5 * ((now**2 + then**2) * both).sum(1)
+            found.append((now * then * both).sum(1) / (energy + 1e-6))
+            known.append(both.mean(1))
+        return torch.stack(found, 1), torch.stack(known, 1)
+
+    def falls(self, cyclic: Tensor, weights: Tensor) -> Tensor:
+        """(B, h, c), (B, H) -> (B, c) fall of each component's coherence below normal, averaged over CYCLES."""
+        coherence, known = self.coherence(cyclic, weights)
+        return ((self.likeness - coherence) * known).mean(1)
+
+    def windows(self, scaled: Tensor, high: Tensor, chunk: int = 256) -> Iterator[list[Tensor]]:
+        """scaled (T, m) of one entity, high (T // hop,) -> chunks of what `verdict` takes, one row a hop."""
+        hops = len(scaled) // self.hop
+        padded = torch.cat([torch.zeros(RING, self.m), scaled[: hops * self.hop]])
+        averages = self.components(padded).reshape(hops, self.hop, -1).mean(1)
+        series = [(averages, BOX + AROUND)]
+        if self.cycle_hops:
+            series.append((averages.index_select(1, self.cyclic), self.memory_hops + AROUND))
+        series.append((1 - high.float()[:, None], self.memory_hops + 2 * AROUND))
+        grown = [(torch.cat([torch.zeros(span, x.shape[1]), x]), span) for x, span in series]
+        for ends in torch.arange(1, hops + 1).split(chunk):
+            rows = [x[ends[:, None] + torch.arange(span)] for x, span in grown]
+            yield [*rows[:-1], rows[-1].squeeze(2)]
+
+    @torch.inference_mode()
+    def batch(self, scaled: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """scaled (T, m) of one entity from its cold start, high (V,) -> slow scores (V,), contributions (V, m)."""
+        scores, shares = zip(*(self.verdict(*window) for window in self.windows(scaled, high)))
+        return torch.cat(scores), torch.cat(shares)
+
+
+def fit_slow(scaled: np.ndarray, hop: int, high: np.ndarray, mean: bool | None = None) -> SlowMonitors:
+    """Fit both monitors on normal data.
+
+    scaled: float32 (T, m) standardized samples of one entity; high: bool (T // hop,) where the fast score is high.
+    mean: whether the mean monitor is on; None asks `holds_on_rest`.
+    """
+    unmix, bias, loadings = _components(scaled.astype(np.float64))
+    m = scaled.shape[1]
+    probe = SlowMonitors(m, hop)
+    _set(probe, unmix=unmix, bias=bias, loadings=loadings)
+    averages = probe.components(torch.from_numpy(np.vstack([np.zeros((RING, m), np.float32), scaled]))).numpy()
+    hops = len(averages) // hop
+    averages = averages[: hops * hop].reshape(hops, hop, -1).mean(1)
+    cycle, cyclic = _cycle(averages)
+    slow = SlowMonitors(m, hop, cycle, len(cyclic))
+    _set(slow, unmix=unmix, bias=bias, loadings=loadings, cyclic=cyclic)
+    if cycle:
+        _calibrate_coherence(slow, scaled, high)
+    if holds_on_rest(scaled, hop, high) if mean is None else mean:
+        _calibrate_means(slow, scaled, high)
+    return slow
+
+
+def holds_on_rest(scaled: np.ndarray, hop: int, high: np.ndarray) -> bool:
+    """Whether a mean monitor that is fitted on the first 70 % of normal data is nearly silent on the rest."""
+    seam = int(AUDIT_SHARE * len(scaled)) // hop * hop
+    first = fit_slow(scaled[:seam], hop, high[: seam // hop], mean=True)
+    first.likeness_scale.zero_()
+    scores, _ = first.batch(torch.from_numpy(scaled[seam:]), torch.from_numpy(high[seam // hop :]))
+    return bool(first.mean_scale.any()) and float((scores >= 1).float().mean()) < AUDIT_ALARMS
+
+
+def _set(slow: SlowMonitors, **buffers: np.ndarray) -> None:
+    for name, value in buffers.items():
+        getattr(slow, name).copy_(torch.from_numpy(value))
+
+
+def _components(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """scaled (T, m) -> unmix (6 m, 2 m), bias (2 m,), loadings (2 m, m) of SlowMonitors."""
+    m = scaled.shape[1]
+    lagged = np.hstack([scaled[RING - lag : len(scaled) - lag] for lag in REGRESSION_LAGS])
+    center = lagged.mean(0)
+    lagged = lagged - center
+    unmix = np.zeros((lagged.shape[1], 2 * m))
+    unmix[:m, :m] = sobi(lagged[:, :m])
+    moments = lagged.T @ lagged / len(lagged)
+    for i in range(m):
+        others = np.arange(lagged.shape[1]) % m != i
+        inner = moments[np.ix_(others, others)] + 1e-3 * np.eye(others.sum())
+        unmix[others, m + i] = -np.linalg.solve(inner, moments[others, i])
+        unmix[i, m + i] = 1.0
+    unmix /= np.maximum((lagged @ unmix).std(0), 1e-4)
+    patterns = (lagged[:, :m].T @ (lagged @ unmix[:, :m]) / len(lagged)).T ** 2  # how each sensor shows a component
+    loadings = np.vstack([patterns / (patterns.sum(1, keepdims=True) + 1e-12), np.eye(m)])
+    return unmix, -center @ unmix, loadings
+
+
+def sobi(samples: np.ndarray) -> np.ndarray:
+    """samples (T, m), mean 0 -> (m, m): columns that unmix them, by Jacobi rotations of lagged covariances
+    (Cardoso and Souloumiac, 1996)."""
+    values, vectors = np.linalg.eigh(samples.T @ samples / len(samples))
+    white = vectors / np.sqrt(np.maximum(values, 1e-4 * values.max()))
+    z, m = samples @ white, samples.shape[1]
+    covariances = np.array([z[lag:].T @ z[:-lag] / len(z) for lag in SOBI_LAGS])
+    covariances = (covariances + covariances.transpose(0, 2, 1)) / 2
+    rotation = np.eye(m)
+    for _ in range(30):
+        largest = 0.0
+        for p in range(m - 1):
+            for q in range(p + 1, m):
+                a, b = covariances[:, p, p] - covariances[:, q, q], 2 * covariances[:, p, q]
+                on, off = a @ a - b @ b, 2 * a @ b
+                angle = 0.25 * np.arctan2(off, on)
+                largest = max(largest, abs(angle))
+                turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+                covariances[:, :, [p, q]] = covariances[:, :, [p, q]] @ turn
+                covariances[:, [p, q], :] = turn.T @ covariances[:, [p, q], :]
+                rotation[:, [p, q]] = rotation[:, [p, q]] @ turn
+        if largest < 1e-4:
+            break
+    return white @ rotation
+
+
+def _cycle(averages: np.ndarray) -> tuple[int, np.ndarray]:
+    """averages (V, 2 m) over hops -> cycle in hops, 0 where there is none, and the components that have it."""
+    hops = len(averages)
+    centered = averages - averages.mean(0)
+    spectrum = np.abs(np.fft.rfft(centered, 2 * hops, axis=0)) ** 2
+    likeness = np.fft.irfft(spectrum, axis=0)[:hops]
+    likeness /= np.maximum(likeness[0], 1e-9)
+    longest = hops // LEAST_CYCLES
+    none = 0, np.zeros(0, np.int64)
+    if longest < 4:
+        return none
+    lags = np.arange(3, longest)
+    peak = (likeness[lags] > likeness[lags - 1]) & (likeness[lags] >= likeness[lags + 1])
+    turned = np.minimum.accumulate(likeness[:longest], 0)[lags] < 0  # a cycle comes back after it went the other way
+    least = np.where(peak & turned, np.min([likeness[lags * k] for k in CYCLES], axis=0), 0.0)  # (lags, 2 m)
+    if least.max() < LEAST_LIKENESS:
+        return none
+    at = int(np.argmax(least.max(1) >= 0.9 * least.max()))  # the shortest: multiples of a cycle look like one, too
+    near = least[max(at - 1, 0) : at + 2].max(0)
+    chosen = np.argsort(-near)[:MOST_CYCLIC]
+    return int(lags[at]), np.sort(chosen[near[chosen] >= LEAST_LIKENESS])
+
+
+@torch.inference_mode()
+def _calibrate_means(slow: SlowMonitors, scaled: np.ndarray, high: np.ndarray) -> None:
+    windows = slow.windows(torch.from_numpy(scaled), torch.from_numpy(high))
+    means = torch.cat([slow.means(window[0], slow.counted(window[-1])) for window in windows])[BOX + AROUND :]
+    deviation = means.square().mean(0).sqrt().clamp(min=1e-3)
+    steady = (deviation < STEADY).float()
+    largest = (means / deviation * steady).max().clamp(min=1.0)
+    slow.mean_scale.copy_(steady / (deviation * MARGIN * largest))
+
+
+@torch.inference_mode()
+def _calibrate_coherence(slow: SlowMonitors, scaled: np.ndarray, high: np.ndarray) -> None:
+    windows = list(slow.windows(torch.from_numpy(scaled), torch.from_numpy(high)))
+    pairs = [slow.coherence(window[1], slow.counted(window[-1])) for window in windows]
+    coherence, known = (torch.cat(column)[slow.memory_hops + AROUND :] for column in zip(*pairs))
+    slow.likeness.copy_((coherence * known).sum(0) / known.sum(0).clamp(min=1e-6))
+    falls = ((slow.likeness - coherence) * known).mean(1)
+    deviation = falls.square().mean(0).sqrt().clamp(min=1e-2)
+    slow.likeness_scale.copy_(1 / (deviation * MARGIN * (falls / deviation).max().clamp(min=1.0)))

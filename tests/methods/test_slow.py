@@ -1,0 +1,121 @@
+"""Slow monitors: what no short window shows, hop by hop as in one go."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+
+from edgekd.blocks.slow import AROUND, BOX, SlowMonitors, fit_slow, sobi
+
+HOP, CYCLE = 10, 240
+
+
+def plant(seed: int, samples: int, leak: float = 0.0, cycle: float = CYCLE) -> np.ndarray:
+    """float32 (T, 4): two copies of a random load, the second with a leak, and two copies of a noisy cycle."""
+    rng = np.random.default_rng(seed)
+    load = rng.normal(size=samples)
+    wave = np.sin(2 * np.pi * np.arange(samples) / cycle)
+    noise = 0.3 * rng.normal(size=(samples, 4))
+    return (np.stack([load, load - leak, wave, -wave], 1) + noise).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def slow() -> SlowMonitors:
+    normal = plant(0, 16_000)
+    return fit_slow(normal, HOP, np.zeros(len(normal) // HOP, bool), mean=True)
+
+
+def calm(values: np.ndarray) -> torch.Tensor:
+    return torch.zeros(len(values) // HOP, dtype=torch.bool)
+
+
+def test_cycle_is_found(slow: SlowMonitors) -> None:
+    assert slow.cycle_hops * HOP == CYCLE
+
+
+def test_no_cycle_in_noise() -> None:
+    noise = np.random.default_rng(1).normal(size=(16_000, 3)).astype(np.float32)
+    assert fit_slow(noise, HOP, np.zeros(1600, bool)).cycle_hops == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "sensors"), [({"leak": 0.2}, {0, 1}), ({"cycle": 1.25 * CYCLE}, {2, 3})], ids=["leak", "cycle"]
+)
+def test_slow_fault_alarms_with_its_sensors(slow: SlowMonitors, fault: dict[str, float], sensors: set[int]) -> None:
+    faulty = plant(2, 4000, **fault)
+    scores, shares = slow.batch(torch.from_numpy(faulty), calm(faulty))
+    assert scores[-1] >= 1
+    assert set(shares[-1].argsort()[-2:].tolist()) == sensors
+    torch.testing.assert_close(shares.sum(1), scores, atol=1e-5, rtol=1e-5)
+
+
+def test_normal_is_quiet(slow: SlowMonitors) -> None:
+    normal = plant(3, 4000)
+    assert slow.batch(torch.from_numpy(normal), calm(normal))[0].max() < 1
+
+
+def test_what_a_fast_alarm_surrounds_does_not_count(slow: SlowMonitors) -> None:
+    faulty = plant(4, 4000)
+    faulty[2005:2015] += 40  # two hops, of which the fast score sees the second
+    high = calm(faulty)
+    high[201] = True
+    clean = plant(4, 4000)
+    gated = slow.means(*_newest(slow, faulty, high))
+    assert gated.max() <= slow.means(*_newest(slow, clean, high)).max() + 1e-6
+
+
+def _newest(slow: SlowMonitors, values: np.ndarray, high: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Averages and weights of the hop that is two after the high one's surroundings."""
+    rows = [torch.cat(column) for column in zip(*slow.windows(torch.from_numpy(values), high))]
+    at = slice(208, 209)
+    return rows[0][at], slow.counted(rows[-1][at])
+
+
+def test_stream_equals_batch(slow: SlowMonitors) -> None:
+    faulty = plant(5, 3000, cycle=1.25 * CYCLE)
+    high = calm(faulty)
+    high[[50, 120]] = True
+    scores, shares = slow.batch(torch.from_numpy(faulty), high)
+    state = [torch.zeros(shape) for shape in slow.state_shapes().values()]
+    for i in range(len(high)):
+        hop = torch.from_numpy(faulty[i * HOP : (i + 1) * HOP])
+        score, share, *state = slow(hop, torch.ones(4), high[i].float(), *state)
+        torch.testing.assert_close(score, scores[i], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(share, shares[i], atol=1e-5, rtol=1e-5)
+
+
+def test_a_missing_sensor_stands_still(slow: SlowMonitors) -> None:
+    state = [torch.zeros(shape) for shape in slow.state_shapes().values()]
+    for _ in range(BOX + 3 * AROUND):
+        score, _, *state = slow(torch.ones(HOP, 4) * 3, torch.tensor([1.0, 0, 1, 1]), torch.tensor(0.0), *state)
+        assert score == 0
+
+
+def test_state_is_small_at_38_sensors() -> None:
+    longest = SlowMonitors(38, HOP, cycle_hops=125, n_cyclic=4)  # of 25,000 samples
+    assert 4 * sum(np.prod(shape) for shape in longest.state_shapes().values()) <= 64_000
+
+
+def test_sobi_separates_what_only_time_tells_apart() -> None:
+    rng = np.random.default_rng(6)
+    sources = np.stack([np.convolve(rng.normal(size=20_000), np.ones(k), "same") for k in (1, 10, 60)], 1)
+    sources = (sources - sources.mean(0)) / sources.std(0)
+    found = sources @ rng.normal(size=(3, 3))
+    likeness = np.abs(np.corrcoef((found @ sobi(found)).T, sources.T)[:3, 3:])
+    assert (likeness.max(1) > 0.98).all()
+
+
+def test_the_graph_exports(slow: SlowMonitors) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    state = [torch.zeros(shape) for shape in slow.state_shapes().values()]
+    given = (torch.rand(HOP, 4), torch.ones(4), torch.tensor(0.0), *state)
+    file = io.BytesIO()
+    torch.onnx.export(slow, given, file, dynamo=False)
+    session = ort.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    for _ in range(3):
+        expected = slow(*given)
+        found = session.run(None, {i.name: x.numpy() for i, x in zip(session.get_inputs(), given)})
+        for one, other in zip(found, expected):
+            np.testing.assert_allclose(one, other.numpy(), atol=1e-4)
+        given = (torch.rand(HOP, 4), *given[1:3], *expected[2:])
