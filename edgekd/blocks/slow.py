@@ -38,8 +38,10 @@ MARGIN = 1.1
 """A monitor alarms at this times its largest value on normal data."""
 STEADY = 0.15
 """Deviation of an average over BOX from which a component wanders by itself; averaging gains nothing over it."""
+LEAST_BOXES = 4
+"""Boxes that training must hold; of a shorter one both monitors are off."""
 AUDIT_SHARE = 0.7
-AUDIT_ALARMS = 0.04
+AUDIT_ALARMS = 0.1
 """Share of the rest in alarm from which the mean monitor stays off."""
 
 
@@ -194,6 +196,8 @@ def fit_slow(scaled: np.ndarray, hop: int, high: np.ndarray, mean: bool | None =
 
 def holds_on_rest(scaled: np.ndarray, hop: int, high: np.ndarray) -> bool:
     """Whether a mean monitor that is fitted on the first 70 % of normal data is nearly silent on the rest."""
+    if len(high) < LEAST_BOXES * BOX:
+        return False
     seam = int(AUDIT_SHARE * len(scaled)) // hop * hop
     first = fit_slow(scaled[:seam], hop, high[: seam // hop], mean=True)
     first.likeness_scale.zero_()
@@ -261,7 +265,7 @@ def _cycle(averages: np.ndarray) -> tuple[int, np.ndarray]:
     likeness /= np.maximum(likeness[0], 1e-9)
     longest = hops // LEAST_CYCLES
     none = 0, np.zeros(0, np.int64)
-    if longest < 4:
+    if longest < 4 or hops < LEAST_BOXES * BOX:
         return none
     lags = np.arange(3, longest)
     peak = (likeness[lags] > likeness[lags - 1]) & (likeness[lags] >= likeness[lags + 1])
@@ -269,7 +273,9 @@ def _cycle(averages: np.ndarray) -> tuple[int, np.ndarray]:
     least = np.where(peak & turned, np.min([likeness[lags * k] for k in CYCLES], axis=0), 0.0)  # (lags, 2 m)
     if least.max() < LEAST_LIKENESS:
         return none
-    at = int(np.argmax(least.max(1) >= 0.9 * least.max()))  # the shortest: multiples of a cycle look like one, too
+    at = int(
+        np.argmax(least.max(1) >= max(0.9 * least.max(), LEAST_LIKENESS))
+    )  # the shortest: multiples of a cycle look like one, too
     near = least[max(at - 1, 0) : at + 2].max(0)
     chosen = np.argsort(-near)[:MOST_CYCLIC]
     return int(lags[at]), np.sort(chosen[near[chosen] >= LEAST_LIKENESS])

@@ -85,6 +85,19 @@ def test_stream_equals_batch(slow: SlowMonitors) -> None:
         torch.testing.assert_close(share, shares[i], atol=1e-5, rtol=1e-5)
 
 
+def test_means_that_move_are_left_alone() -> None:
+    moving = plant(7, 16_000)
+    moving[11_200:, 1] += 0.2  # the last three tenths run at another mean, as machines do after a change
+    assert not fit_slow(moving, HOP, np.zeros(1600, bool)).mean_scale.any()
+    assert fit_slow(plant(7, 16_000), HOP, np.zeros(1600, bool)).mean_scale.any()
+
+
+def test_a_short_recording_has_no_slow_verdict() -> None:
+    short = plant(8, 1000)
+    slow = fit_slow(short, HOP, np.zeros(100, bool))
+    assert slow.batch(torch.from_numpy(3 * short), calm(short))[0].max() == 0
+
+
 def test_a_missing_sensor_stands_still(slow: SlowMonitors) -> None:
     state = [torch.zeros(shape) for shape in slow.state_shapes().values()]
     for _ in range(BOX + 3 * AROUND):
