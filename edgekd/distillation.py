@@ -13,6 +13,7 @@ from edgekd.checkpoint import Checkpoint, package
 from edgekd.data import Recording
 from edgekd.data.checks import same_period
 from edgekd.data.score_file import read_scores
+from edgekd.methods import DEFAULT_METHOD, method_with
 from edgekd.methods import method as method_named
 from edgekd.methods.interface import Scorer, Training
 from edgekd.runtime.errors import UsageError
@@ -34,22 +35,29 @@ TAUGHT_BY_STUDENTS = (*TAUGHT_BY_ANY, "anomalyllm")  # of the latter, a detector
 IMAGE = "image"  # the preset, and the input, of a method that takes images
 
 
-def configure(method: str, preset: str | None, settings: dict[str, Any], images: bool = False) -> tuple[str, Any]:
-    """The preset's name and its configuration with `settings` put over it; `images` is what it must be for."""
+def configure(
+    method: str | None, preset: str | None, settings: dict[str, Any], images: bool = False
+) -> tuple[str, str, Any]:
+    """Method, preset and its configuration with `settings` put over it; `images` is what it must be for.
+
+    A preset's name alone picks its method, images alone the method that takes them.
+    """
+    if method is None:
+        method = method_with(preset or IMAGE) if preset or images else DEFAULT_METHOD
     module = method_named(method)
     if images and IMAGE not in module.PRESETS:
         raise UsageError(f"{method} takes no images; --method regression does")
     preset = preset or (IMAGE if images else module.DEFAULT_PRESET)
     if preset not in module.PRESETS:
         raise UsageError(f"{method} has no preset {preset!r}; it has {', '.join(module.PRESETS)}")
-    return preset, module.CONFIG.from_json({**module.PRESETS[preset].to_json(), **settings})
+    return method, preset, module.CONFIG.from_json({**module.PRESETS[preset].to_json(), **settings})
 
 
 def distill(
     recording: Recording,
     output: Path,
     *,
-    method: str = "lta",
+    method: str | None = None,
     preset: str | None = None,
     settings: dict[str, Any] | None = None,
     teacher: Path | Sequence[Path] | None = None,
@@ -69,8 +77,7 @@ def distill(
     Unfinished trainings are kept in `<output>.work/` until the student is written; `resume` goes on with them. `device`
     is "auto", "cpu" or "cuda".
     """
-    module = method_named(method)
-    preset, config = configure(method, preset, settings or {}, recording.frame is not None)
+    method, preset, config = configure(method, preset, settings or {}, recording.frame is not None)
     paths = [teacher] if isinstance(teacher, Path) else list(teacher or ())
     _require_taken(method, paths, teacher_scores, scorers, outliers)
     given = tuple(_fitting_teacher(path, recording, method) for path in paths)
@@ -88,7 +95,7 @@ def distill(
         report=report,
     )  # fmt: skip
     try:
-        trained = module.train(recording, config, how)
+        trained = method_named(method).train(recording, config, how)
     finally:
         with contextlib.suppress(OSError):
             workdir.rmdir()  # where nothing is kept in it

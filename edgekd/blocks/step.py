@@ -63,6 +63,9 @@ class StepModule(nn.Module):
     """Prefixes of the parameters whose layers must not be quantized."""
     dense_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose dense layers may be quantized; convolutions may wherever they stand."""
+    matrix_weights: tuple[str, ...] = ()
+    """Prefixes of the constant matrices of a detector without layers: an int8 file holds them as bytes and computes in
+    float, since what they make is a difference of near-equal numbers."""
     recurrent_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose layers are fed back within a step: an int8 scheme may spare them."""
 

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     default=Path("student.pt"),
     help="Student checkpoint to write.",
 )
-@click.option("--method", type=click.Choice(list(METHODS)), default="lta", help="Detector to train.")
+@click.option(
+    "--method", type=click.Choice(list(METHODS)), help="Detector to train; a preset's name alone picks it too."
+)
 @click.option(
     "--preset",
     help="Settings to start from: paper, edge, quick for lta (edge); a detector for linear (ensemble); signature, "
@@ -74,7 +76,7 @@ if TYPE_CHECKING:
 @recording_options
 @json_option
 def command(
-    data: str, output: Path, method: str, preset: str | None, settings: tuple[str, ...],
+    data: str, output: Path, method: str | None, preset: str | None, settings: tuple[str, ...],
     teachers: tuple[Path, ...], teacher_scores: Path | None, outliers: str | None, student: str | None,
     co_learning: bool, resume: bool, seed: int, device: str, as_json: bool, **reading: Any,
 ) -> None:  # fmt: skip
@@ -87,7 +89,7 @@ def command(
     Example:
         edgekd distill plant.csv -o student.pt
         edgekd distill smd:ServerMachineDataset#machine-1-2 -o student.pt --seed 1
-        edgekd distill plant.csv -o pca.pt --method linear --preset signature-pca
+        edgekd distill plant.csv -o pca.pt --preset signature-pca
         edgekd distill plant.csv -o small.pt --method regression --teacher student.pt --teacher pca.pt
         edgekd distill ucr:UCR#003 -o llm.pt --method anomalyllm --set teacher_init=random-frozen
         edgekd distill fashion-mnist:DIR#0 --method regression --student our-S3 --co-learning --outliers mnist:DIR

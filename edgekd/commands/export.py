@@ -91,7 +91,8 @@ def command(
     \b
     Int8 schemes:
         onnx    static, static-float-recurrence, percentile, entropy, weights
-        tflite  dynamic, static, dynamic-full
+        tflite  dynamic, static, dynamic-full, weights
+    A linear detector has weights alone.
 
     \b
     Example:

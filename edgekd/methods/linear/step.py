@@ -17,6 +17,7 @@ class LinearStep(WindowStep):
 
     config: LinearConfig
     batch_windows = 256
+    matrix_weights = ("terms.",)
     judged: Tensor
     """(m,): 1 for the sensors that the score is about; only where the configuration names them."""
 
