@@ -97,11 +97,10 @@ def check_edgekd(words: tuple[str, ...]) -> None:
         return
     given = parsed(command, words[2:])
     if words[1] == "distill":
-        from edgekd.methods import method
+        from edgekd.distillation import configure
 
-        module = method(given["method"])
-        assert given["preset"] in (None, *module.PRESETS)
-        assert {text.partition("=")[0] for text in given["settings"]} <= set(vars(module.CONFIG()))
+        *_, config = configure(given["method"], given["preset"], {})
+        assert {text.partition("=")[0] for text in given["settings"]} <= set(vars(config))
 
 
 def check_edgekd_run(words: tuple[str, ...]) -> None:
