@@ -56,13 +56,13 @@ def recording() -> Recording:
 @cache
 def lta(**settings: Any) -> LTAStep:
     torch.manual_seed(1)
-    config = replace(PRESETS["edge"], lengths=(4, 8, 16), hop=4, channels=4, **settings)
+    config = replace(PRESETS["edge"], **{"lengths": (4, 8, 16), "hop": 4, "channels": 4, **settings})
     return prepared(recording(), config).eval()
 
 
 @cache
-def linear(detector: str) -> StepModule:
-    return fit_linear(recording(), replace(LINEAR[detector], lengths=(4, 8, 16), recent=6), seed=0)
+def linear(detector: str, **settings: Any) -> StepModule:
+    return fit_linear(recording(), replace(LINEAR[detector], lengths=(4, 8, 16), recent=6, **settings), seed=0)
 
 
 @cache
@@ -131,6 +131,8 @@ def test_lta(cell: str, recurrence: str, target: str) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
+        {"input": "innovations"},
+        {"input": "innovations", "recurrence": "windowed", "hop": 1, "lengths": (4, 8, 12)},
         {"attention_steps": 2},
         {"attention_steps": 4},
         {"lts": "vector"},
@@ -163,6 +165,11 @@ def test_linear(detector: str) -> None:
     assert_same(step.replay(recording()), step.score(recording()))
 
 
+def test_signature_matrices_of_innovations() -> None:
+    step = linear("ensemble", input="innovations")
+    assert_same(step.replay(recording()), step.score(recording()))
+
+
 @pytest.mark.parametrize("student", ["our-S1", "our-S5"])
 def test_image(student: str) -> None:
     assert_same(image(student).replay(recording()), image(student).score(recording()))
@@ -175,6 +182,7 @@ def test_image(student: str) -> None:
         {"input": "window", "student": "our-S5", "scaling": "zscore"},
         {"student": "our-S2", "standardize": "global", "drop_constant": False},
         {"accumulator": "gru", "entity_resets": False},
+        {"input": "innovations", "accumulator": "gru"},
         {"accumulator": "lstm", "lts": "pseudo_window", "student": "our-S1"},
         {"lengths": (2, 3, 4), "hop": 9},
     ],

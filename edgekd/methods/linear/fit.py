@@ -26,6 +26,7 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearS
         step.judged.copy_(torch.from_numpy(np.isin(kept, judged)))
     require_windows(step, recording)
     step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
+    step.fit_innovations(recording, part == FIT)
     chunks = []
     for start, end in step.entities(recording):
         values, wanted = torch.from_numpy(recording.values[start:end]), torch.from_numpy(part[start:end] == FIT)
@@ -39,7 +40,7 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearS
     raw = torch.cat([step.matrices(chunk[:, -step.geometry.span :])[:, -1] for chunk in windows.split(256)])
     mean, deviation = raw.mean(0), raw.std(0, correction=0)
     step.matrix_scaler.fit(mean, deviation)
-    samples = step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors)).numpy()
+    samples = step.shown_of(recording, part == FIT).numpy()
     for term in step.terms.values():
         if isinstance(term, Mahalanobis):
             term.fit(samples, config.ridge)

@@ -33,6 +33,8 @@ class LTAConfig:
     """Clear all state where another entity begins; the paper treats a data set as one stream."""
 
     # input
+    input: str = "samples"
+    """"samples" as they are scaled, or their "innovations": what each sensor's own last values do not tell."""
     scaling: str = "minmax"
     """"minmax" (MSCRED's code) or "zscore" of the samples."""
     standardize: str = "none"
@@ -157,6 +159,7 @@ class LTAConfig:
 
 
 CHOICES = {
+    "input": ("samples", "innovations"),
     "scaling": ("minmax", "zscore"),
     "standardize": ("none", "element", "global"),
     "output": ("selu", "linear"),
