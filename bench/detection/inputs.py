@@ -3,7 +3,7 @@
     python -m bench.detection.inputs --data DIR [SET ...]
 
 `edge`, undistilled, so that seeds are affordable. The figure is VUS-PR, mean over the entities of a set; the spread is
-that of the set's mean over seeds. Trainings that are done are kept, and so are their scores, on normal data and in test.
+that of the set's mean over seeds. Trainings that are done are kept, and so are their scores.
 """
 
 from __future__ import annotations
