@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgekd.blocks.step import StepModule
+from edgekd.blocks.step import Scores, StepModule
 from edgekd.data.recording import Recording
 
 
@@ -55,3 +55,5 @@ class Trained:
     step: StepModule
     histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     """Loss, validation loss and seconds of every epoch, for each network that was trained."""
+    normal: Scores | None = None
+    """Cross-fitted scores of the part that trained: each by what was fitted without it; None where that is too dear."""

@@ -14,6 +14,7 @@ TERMS = {
     "signature-pca": ("signature_pca",),
     "signature-energy": ("signature_energy",),
     "ensemble": ("signature_pca", "mahalanobis"),
+    "innovations": ("own_lags", "own_ahead", "levels", "all_lags"),
 }
 CHOICES = {"detector": tuple(TERMS), "input": ("samples", "innovations"), "scaling": ("minmax", "zscore")}
 RANGES = {
