@@ -20,6 +20,7 @@ from edgekd.methods.anomalyllm import AnomalyLLMStep
 from edgekd.methods.anomalyllm.distill import prepared as prepared_anomalyllm
 from edgekd.methods.linear.config import PRESETS as LINEAR
 from edgekd.methods.linear.fit import fit_linear
+from edgekd.methods.linear.innovations import fit_innovations
 from edgekd.methods.lta import PRESETS, LTAStep
 from edgekd.methods.lta.distill import prepared
 from edgekd.methods.regression.config import PRESETS as REGRESSION
@@ -27,7 +28,7 @@ from edgekd.methods.regression.image import ImageStep
 from edgekd.methods.regression.series_train import prepared as prepared_series
 
 TOLERANCE = 1e-5
-LENGTHS = (180, 3, 50, 131)  # one entity shorter than a hop, one shorter than the warm-up, one with a rest
+LENGTHS = (280, 3, 50, 131)  # one entity shorter than a hop, one shorter than the warm-up, one with a rest
 SERIES: dict[str, dict[str, Any]] = {
     "energies": {},
     "energies of windows": {"input": "window"},
@@ -62,7 +63,8 @@ def lta(**settings: Any) -> LTAStep:
 
 @cache
 def linear(detector: str, **settings: Any) -> StepModule:
-    return fit_linear(recording(), replace(LINEAR[detector], lengths=(4, 8, 16), recent=6, **settings), seed=0)
+    config = replace(LINEAR[detector], lengths=(4, 8, 16), recent=6, **settings)
+    return committee() if detector == "innovations" else fit_linear(recording(), config, seed=0)
 
 
 @cache
@@ -159,10 +161,34 @@ def test_lta_in_other_settings(settings: dict[str, object]) -> None:
     assert_same(step.replay(recording()), step.score(recording()))
 
 
-@pytest.mark.parametrize("detector", LINEAR)
+@pytest.mark.parametrize("detector", [name for name in LINEAR if name != "innovations"])
 def test_linear(detector: str) -> None:
     step = linear(detector)
     assert_same(step.replay(recording()), step.score(recording()))
+
+
+@cache
+def committee(**settings: Any) -> StepModule:
+    return fit_innovations(recording(), replace(LINEAR["innovations"], lengths=(4, 8, 16), **settings))[0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"hop": 7},
+        {"hop": 86},  # longer than the window
+        {"judged": ("b", "d")},  # the others are context
+        {"judged": ("c",)},  # alone, so without the term of all lags
+        {"judged": ("a", "e")},  # constant in training
+        {"scaling": "zscore", "drop_constant": False, "entity_resets": False},
+    ],
+)
+def test_committee_of_innovations(settings: dict[str, object]) -> None:
+    step = committee(**settings)
+    batch = step.score(recording())
+    assert len(batch.scores)
+    assert_same(step.replay(recording()), batch)
 
 
 def test_signature_matrices_of_innovations() -> None:
@@ -227,7 +253,7 @@ def test_wanted_windows_score_as_in_a_full_pass(recurrence: str) -> None:
     assert_same(part, Scores(full.samples[chosen], full.scores[chosen], full.contributions[chosen]))
 
 
-@pytest.mark.parametrize("name", ["carried", "windowed", "ensemble", "image", *LANGUAGE])
+@pytest.mark.parametrize("name", ["carried", "windowed", "ensemble", "innovations", "image", *LANGUAGE])
 def test_an_entity_scores_as_if_it_were_alone(name: str) -> None:
     step = detector(name)
     whole = step.score(recording())

@@ -18,7 +18,7 @@ from edgekd.blocks.innovations import SPAN, AllLags, Levels, OwnAhead, OwnLags, 
 from edgekd.blocks.scaling import SampleScaler, judged_columns, kept_columns
 from edgekd.blocks.score_terms import TINY, GeometricMean
 from edgekd.blocks.step import Scores, WindowStep
-from edgekd.blocks.threshold import FIT, parts, require_windows
+from edgekd.blocks.threshold import require_windows
 from edgekd.data.recording import Recording
 from edgekd.methods.linear.config import LinearConfig
 from edgekd.runtime.errors import RecordingError
@@ -134,56 +134,54 @@ class InnovationsStep(WindowStep):
 def averaged(logs: np.ndarray, before: float = 0.0) -> np.ndarray:
     """Moving average of the log scores (V,) of successive hops, as `InnovationsStep` takes it; float32 (V,)."""
     found = np.empty(len(logs), np.float32)
-    for hop, log in enumerate(logs):
-        before = found[hop] = np.float32(before) + np.float32(FORGETS) * (np.float32(log) - np.float32(before))
+    rate, average = np.float32(FORGETS), np.float32(before)
+    for hop, log in enumerate(logs.astype(np.float32)):
+        average = found[hop] = average + rate * (log - average)
     return found
 
 
 @torch.no_grad()
 def fit_innovations(recording: Recording, config: LinearConfig) -> tuple[InnovationsStep, Scores]:
-    """The committee fitted to the training part, and its cross-fitted scores of that part.
+    """The committee fitted to a recording, and its cross-fitted scores of it.
 
     Each of four folds in time is scored by terms fitted to the other three, so that what is usual for a term is what is
-    usual on data that it was not fitted to. Raises RecordingError where the part is too short.
+    usual on data that it was not fitted to. No part need be kept aside for that. Raises RecordingError where the
+    recording is too short.
     """
-    fitted = parts(recording) == FIT
     judged = judged_columns(recording, config.judged)
-    kept = kept_columns(recording.values[fitted], config.drop_constant, recording.source, judged)
+    kept = kept_columns(recording.values, config.drop_constant, recording.source, judged)
     step = InnovationsStep(config, recording.n_sensors, len(kept), recording.period_s)
     if judged:
         step.judge(torch.from_numpy(np.flatnonzero(np.isin(kept, judged))))
     require_windows(step, recording)
-    step.scaler = SampleScaler.fit(recording.values[fitted], kept, config.scaling)
-    scaled = step.shown_of(recording, fitted).double()  # not standardized yet
+    step.scaler = SampleScaler.fit(recording.values, kept, config.scaling)
+    scaled = step.scaler(torch.from_numpy(recording.values), torch.ones(recording.n_sensors)).double()
     step.center.copy_(scaled.mean(0))
     step.deviation.copy_(scaled.std(0, correction=0).clamp_min(SMALLEST))
 
     found = []  # of each entity: ends, log energies (V, terms), shares (V, terms, j)
     shown = [step.all_shown(torch.from_numpy(recording.values[start:end])) for start, end in step.entities(recording)]
-    masks = [torch.from_numpy(fitted[start:end]) for start, end in step.entities(recording)]
     for fold in range(FOLDS):
-        if not _learn(step, shown, [mask & ~_fold(mask, fold, SEAM) for mask in masks]):
+        if not _learn(step, [Stretch(samples.double(), ~_fold(len(samples), fold, SEAM)) for samples in shown]):
             raise RecordingError(
-                f"{recording.source or 'recording'}: {int(fitted.sum()):,} samples to fit to are too few for "
-                f"innovations; record at least {8 * step.span:,} in one piece"
+                f"{recording.source or 'recording'}: {len(recording):,} samples are too few for innovations; record at "
+                f"least {8 * step.span:,} in one piece"
             )
-        found.append([_energies(step, samples, _fold(mask, fold)) for samples, mask in zip(shown, masks)])
-    _learn(step, shown, masks)
+        found.append([_energies(step, samples, _fold(len(samples), fold)) for samples in shown])
+    _learn(step, [Stretch(samples.double(), torch.ones(len(samples), dtype=torch.bool)) for samples in shown])
     return step, _cross_fitted(step, recording, [list(of_entity) for of_entity in zip(*found)])
 
 
-def _fold(mask: Tensor, fold: int, seam: int = 0) -> Tensor:
-    """bool (T,): the samples of one fold of those that are fitted, at most `seam` more on either side."""
-    count = int(mask.sum())  # they come first
+def _fold(count: int, fold: int, seam: int = 0) -> Tensor:
+    """bool (count,): the samples of one fold, and at most `seam` more on either side."""
     seam = min(seam, count // (4 * FOLDS))
-    inside = torch.zeros_like(mask)
+    inside = torch.zeros(count, dtype=torch.bool)
     inside[max(0, fold * count // FOLDS - seam) : (fold + 1) * count // FOLDS + seam] = True
-    return inside & mask
+    return inside
 
 
-def _learn(step: InnovationsStep, shown: list[Tensor], masks: list[Tensor]) -> bool:
-    """Fit every term to the samples of the masks; False where there are too few."""
-    stretches = [Stretch(samples.double(), mask) for samples, mask in zip(shown, masks)]
+def _learn(step: InnovationsStep, stretches: list[Stretch]) -> bool:
+    """Fit every term; False where there is too little to learn from."""
     if sum(len(stretch.rows(step.span)) for stretch in stretches) < FEWEST:
         return False
     for term in step.terms.values():
@@ -194,7 +192,7 @@ def _learn(step: InnovationsStep, shown: list[Tensor], masks: list[Tensor]) -> b
 def _energies(step: InnovationsStep, samples: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Standardized samples (T, m) of one entity -> of every window whose newest sample is `wanted`: ends (V,), energies
     (V, terms), shares (V, terms, j)."""
-    ends = torch.arange(step.warmup_samples, len(samples) + 1, step.hop)
+    ends = torch.arange(step.warmup_samples, max(len(samples), step.warmup_samples - 1) + 1, step.hop)
     ends = ends[wanted[ends - 1]]
     live = torch.ones(step.m)
     energies, shares = [torch.zeros(0, len(step.terms))], [torch.zeros(0, len(step.terms), len(step.judged))]
