@@ -22,8 +22,7 @@ from edgekd.runtime.sinks import JsonLines, Sink
 from edgekd.runtime.sources import Source
 from edgekd.runtime.sources.row_parser import FirstLine
 from edgekd.runtime.sources.row_reader import RowReader
-from edgekd.runtime.watchers.bad_lines import BadLines
-from edgekd.runtime.watchers.rate import RateCheck
+from edgekd.runtime.watchers.faulty_input import BadLines, RateCheck
 
 if TYPE_CHECKING:  # with what they stand on, memory that most runs do not need
     from edgekd.runtime.disk_writer import DiskWriter
