@@ -161,13 +161,11 @@ def samples_in(seconds: float, period_s: float) -> int:
 
 def stdout_of(options: Options, live: bool) -> Sink:
     """Events as lines on standard output. A file can wait for whoever reads them, a sensor cannot."""
-    try:
+    with contextlib.suppress(OSError, AttributeError):  # no stream of the system's
         if live:
             from edgekd.runtime.sinks.live_lines import LiveLines
 
             return LiveLines(sys.stdout.fileno(), patience_s=1.0 if options.stdin else 0.0)
-    except (OSError, AttributeError):  # no stream of the system's
-        pass
     return JsonLines(sys.stdout)
 
 
