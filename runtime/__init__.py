@@ -16,14 +16,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekd.runtime.detector import Detector, SensorChange, Verdict
+    from edgekd.runtime.detector import Detector, SensorChange, StuckChange, Verdict
     from edgekd.runtime.errors import EdgeKDError, GateFailed, MissingExtra, ModelRefused, UsageError
     from edgekd.runtime.manifest import Manifest
 
 __all__ = ["Detector", "EdgeKDError", "GateFailed", "Manifest", "MissingExtra", "ModelRefused", "SensorChange"]
-__all__ += ["UsageError", "Verdict"]
+__all__ += ["StuckChange", "UsageError", "Verdict"]
 _HOMES = {
-    "detector": ("Detector", "SensorChange", "Verdict"),
+    "detector": ("Detector", "SensorChange", "StuckChange", "Verdict"),
     "errors": ("EdgeKDError", "GateFailed", "MissingExtra", "ModelRefused", "UsageError"),
     "manifest": ("Manifest",),
 }
