@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from step_models import step_file, step_samples
 
+from edgekd.data.recording import Recording
+from edgekd.evaluation.score_model import score_detector
 from edgekd.export.embed import embed
 from edgekd.runtime.detector import Detector, StuckChange
 from edgekd.runtime.episodes import Episodes
@@ -74,3 +76,11 @@ def test_the_events_of_a_file_say_since_when_its_value_and_what_was_normal(model
     assert told == {"event": "sensor_stuck", "sample": 107, "duration_s": 440.0, **same}
     assert ended == {"event": "sensor_stuck_end", "sample": 123, "duration_s": 600.0, **same}
     assert sum("'s0' has said" in line or "'s0' moves again" in line for line in words) == 2
+
+
+def test_an_evaluation_of_the_file_names_it(model: Path) -> None:
+    x = np.where(np.isnan(samples()), 0, samples())
+    x[70:90, HELD] = x[STUCK_AT, HELD]
+    twice = Recording(np.concatenate([x, x]), ("s0", "s1", "s2"), PERIOD_S, starts=(0, 160), entities=("", ""))
+    notes = score_detector(Detector.load(model), twice).notes
+    assert "sensor 's0' is stuck from sample 64 on, 2 times in all" in notes
