@@ -31,8 +31,7 @@ class LiveLines:
         self._dropped_told = 0
         self._stalled = self._writing = False
         self._error: OSError | None = None
-        self._thread = threading.Thread(target=self._work, name="stdout", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._work, name="stdout", daemon=True).start()
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """Queue one event; raises BrokenPipeError, or another OSError, where an earlier one could not be written."""
@@ -65,8 +64,7 @@ class LiveLines:
                     self._writing = False
                     self._changed.notify_all()
                     self._changed.wait_for(lambda: self._lines)
-                    data = self._take()
-                    self._writing = True
+                    data, self._writing = self._take(), True
                 while data:
                     data = data[os.write(self._fd, data) :]
         except OSError as error:
