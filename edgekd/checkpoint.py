@@ -17,6 +17,7 @@ from torch import Tensor
 
 from edgekd import __version__
 from edgekd.blocks.step import StepModule
+from edgekd.blocks.stillness import longest_still_s
 from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, evidence, parts
 from edgekd.data.recording import Recording
 from edgekd.file_kinds import CHECKPOINTS, require
@@ -42,7 +43,7 @@ class Checkpoint:
     preset: str
     config: dict[str, Any]
     sensors: list[dict[str, Any]]
-    """name, unit, low, high, fill of each, raw units."""
+    """name, unit, low, high, fill of each, raw units, and `longest_still_s` (`SensorSpec`)."""
     dropped: list[str]
     """Sensors that were constant in training and are left out."""
     period_s: float
@@ -152,7 +153,9 @@ def _finite(*values: Any) -> bool:
 
 def _sensor(sensor: dict[str, Any]) -> bool:
     words = isinstance(sensor, dict) and isinstance(sensor["name"], str) and isinstance(sensor["unit"], str)
-    return words and _finite(sensor["low"], sensor["high"], sensor["fill"]) and len(sensor) == 5
+    still_s = sensor.get("longest_still_s", 0.0)  # students of earlier versions have none
+    numbers = sensor["low"], sensor["high"], sensor["fill"], still_s
+    return words and _finite(*numbers) and still_s >= 0 and len(sensor.keys() - {"longest_still_s"}) == 5
 
 
 def _threshold(threshold: dict[str, Any]) -> bool:
@@ -210,8 +213,8 @@ def package(
         preset=preset,
         config=step.config.to_json(),
         sensors=[
-            {"name": name, "unit": units[i], "low": float(low[i]), "high": float(high[i]), "fill": float(fill[i])}
-            for i, name in enumerate(recording.sensors)
+            dict(zip(("name", "unit", "low", "high", "fill", "longest_still_s"), (name, unit, *map(float, numbers))))
+            for name, unit, *numbers in zip(recording.sensors, units, low, high, fill, longest_still_s(recording))
         ],
         dropped=[name for i, name in enumerate(recording.sensors) if i not in kept],
         period_s=float(recording.period_s),

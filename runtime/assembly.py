@@ -22,8 +22,7 @@ from edgekd.runtime.sinks import JsonLines, Sink
 from edgekd.runtime.sources import Source
 from edgekd.runtime.sources.row_parser import FirstLine
 from edgekd.runtime.sources.row_reader import RowReader
-from edgekd.runtime.watchers.bad_lines import BadLines
-from edgekd.runtime.watchers.rate import RateCheck
+from edgekd.runtime.watchers.faulty_input import BadLines, RateCheck
 
 if TYPE_CHECKING:  # with what they stand on, memory that most runs do not need
     from edgekd.runtime.disk_writer import DiskWriter
@@ -162,13 +161,11 @@ def samples_in(seconds: float, period_s: float) -> int:
 
 def stdout_of(options: Options, live: bool) -> Sink:
     """Events as lines on standard output. A file can wait for whoever reads them, a sensor cannot."""
-    try:
+    with contextlib.suppress(OSError, AttributeError):  # no stream of the system's
         if live:
             from edgekd.runtime.sinks.live_lines import LiveLines
 
             return LiveLines(sys.stdout.fileno(), patience_s=1.0 if options.stdin else 0.0)
-    except (OSError, AttributeError):  # no stream of the system's
-        pass
     return JsonLines(sys.stdout)
 
 

@@ -10,7 +10,8 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgekd.runtime.detector import Detector, SensorChange, Verdict
+from edgekd.runtime.detector import Detector, SensorChange, StuckChange, Verdict
+from edgekd.runtime.duration import duration
 from edgekd.runtime.episodes import End, Episodes, Onset
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.json_fields import shown
@@ -145,6 +146,8 @@ class Loop:
         verdict = self.detector.update(row.values)
         for change in self.detector.sensor_changes():
             self._sensor(change, row)
+        for stuck in self.detector.stuck_changes():
+            self._stuck(stuck, row)
         if verdict is not None:
             self.verdicts += 1
             self.last = verdict
@@ -182,3 +185,14 @@ class Loop:
         self.emit({"event": event, "sample": change.sample, "time": self.time_of(row), "sensor": change.sensor})
         state = "is missing and left out of the score" if change.missing else "is back"
         self.say(f"sensor '{change.sensor}' {state}")
+
+    def _stuck(self, change: StuckChange, row: Row) -> None:
+        spec = self.detector.manifest.sensors[self.detector.manifest.names.index(change.sensor)]
+        value, low, high = map(json_score, (change.value, spec.low, spec.high))
+        lasted_s = (change.sample + 1 - change.start) * self.detector.manifest.period_s
+        at = {"sample": change.sample, "time": self.time_of(row), "sensor": change.sensor, "start": change.start}
+        event = "sensor_stuck" if change.stuck else "sensor_stuck_end"
+        self.emit({"event": event, **at, "duration_s": lasted_s, "value": value, "low": low, "high": high})
+        state = "has said" if change.stuck else "moves again; it had said"
+        usual = f"in training it moved within {duration(spec.longest_still_s)}, from {low:g} to {high:g}"
+        self.say(f"sensor '{change.sensor}' {state} {value:g} for {duration(lasted_s)}; {usual}")

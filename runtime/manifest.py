@@ -58,6 +58,8 @@ class SensorSpec:
     """Largest training value, raw units."""
     fill: Value
     """Training median: what stands in for a sensor that was never seen."""
+    longest_still_s: Annotated[float, read.number, 0, LARGEST, read.OPTIONAL] = 0.0
+    """A sensor that says the same for longer is stuck; 0: it is not watched, as in files of earlier versions."""
 
 
 @dataclass(frozen=True)

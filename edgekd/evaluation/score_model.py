@@ -14,7 +14,7 @@ from edgekd.data.recording import Recording
 from edgekd.file_kinds import is_checkpoint
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.guard import admit
-from edgekd.runtime.json_fields import record
+from edgekd.runtime.json_fields import record, shown
 from edgekd.runtime.layout import PLAIN, Layout
 
 BLOCK = 4096  # samples between two calls of `progress`
@@ -40,7 +40,7 @@ class ModelScores:
     threshold_rule: str
     hop: int
     notes: tuple[str, ...] = ()
-    """What does not fit but does not forbid scoring, one line each."""
+    """What does not fit but does not forbid scoring, and sensors that got stuck on a device, one line each."""
 
     @property
     def alarms(self) -> np.ndarray:
@@ -122,6 +122,7 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
     samples: list[int] = []
     scores: list[float] = []
     contributions: list[np.ndarray] = []
+    stuck: dict[str, list[int]] = {}
     for start, end in recording.bounds:
         detector.reset()
         for at in range(start, end, BLOCK):
@@ -132,6 +133,9 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
                 contributions.append(verdict.contributions)
             if progress is not None:
                 progress(len(block))
+        for change in detector.stuck_changes():
+            if change.stuck:
+                stuck.setdefault(shown(change.sensor), []).append(start + change.start)
     return ModelScores(
         name=f"{manifest.method}/{manifest.preset} {manifest.quantization.scheme.split(',')[0]}",
         recording=recording,
@@ -141,7 +145,13 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
         threshold=detector.threshold,
         threshold_rule=manifest.threshold.rule,
         hop=manifest.hop,
-        notes=_other_period(manifest.period_s, recording),
+        notes=(
+            *_other_period(manifest.period_s, recording),
+            *(
+                f"sensor '{name}' is stuck from sample {at[0]} on, {len(at)} time{'s' * (len(at) > 1)} in all"
+                for name, at in stuck.items()
+            ),
+        ),
     )
 
 

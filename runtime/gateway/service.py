@@ -10,10 +10,9 @@ from pathlib import Path
 from edgekd.runtime import assembly
 from edgekd.runtime.cli import SWITCH_S, forget_stdout
 from edgekd.runtime.detector import Detector
-from edgekd.runtime.digest import sha256
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.files import state_folder
+from edgekd.runtime.files import sha256, state_folder
 from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
