@@ -84,6 +84,8 @@ class LTAConfig:
     # score
     score: str = "top"
     """"top": mean of the top 1 % squared residuals of the shortest scale; "variance": all, by training variance."""
+    committee: bool = False
+    """Join the student with the committee of innovations (`edgekd.methods.linear.innovations`)."""
     mahalanobis: bool = False
     """Combine the residual with the Mahalanobis distance of the newest samples (geometric mean)."""
     judged: tuple[str, ...] | None = None
@@ -136,6 +138,7 @@ class LTAConfig:
             recurrence="windowed",
             accumulator="none",
             distill=False,
+            committee=False,
             epochs=self.teacher_epochs,
             learning_rate=self.teacher_learning_rate,
             training_hop=self.teacher_hop,
@@ -217,4 +220,6 @@ EDGE = LTAConfig(
 
 QUICK = replace(EDGE, epochs=6, teacher_epochs=1, teacher_hop=40)
 
-PRESETS = {"paper": PAPER, "edge": EDGE, "quick": QUICK}
+JOINT = replace(EDGE, input="innovations", committee=True)
+
+PRESETS = {"paper": PAPER, "edge": EDGE, "quick": QUICK, "joint": JOINT}
