@@ -27,7 +27,7 @@ from edgekd.simulation.plants import PLANTS
 from edgekd.simulation.plants.line import SENSORS, Sensor, demand, run_line
 from edgekd.simulation.plants.plant import Causes, Plant
 
-__all__ = ["KINDS", "NAMES", "Event", "Simulation", "kinds_of", "simulate"]
+__all__ = ["KINDS", "NAMES", "Event", "Simulation", "kinds_of", "simulate", "without_noise"]
 
 NAMES = ("line", *PLANTS)
 """Kinds of plants."""
@@ -106,10 +106,7 @@ def simulate(
         places = {SLOW_LEAK: [own.leaks_from], CYCLE_DRIFT: [own.drifts_in]}
     events = _events(seed, samples, suspects, places, list(dict.fromkeys(faults)))
     times_s = START_S + period_s * np.arange(samples)
-    if plant == "line":
-        values = _readings(seed, times_s, period_s, sensors, events)
-    else:
-        values = _plant_readings(seed, times_s, own, events)
+    values = _readings(plant, seed, times_s, period_s, sensors, events)
     labels = np.zeros(samples, bool)
     for event in events:
         labels[event.start : event.end] = True
@@ -122,6 +119,16 @@ def simulate(
         source=source,
     )
     return Simulation(recording, tuple(events))
+
+
+def without_noise(simulation: Simulation, seed: int, plant: str, events: Sequence[Event]) -> np.ndarray:
+    """float64 (T, n) what the transmitters of this run would say with these events, had they no noise and no steps.
+
+    What an event alone changes is the difference between two calls, with it and without it.
+    """
+    recording = simulation.recording
+    assert recording.times_s is not None
+    return _readings(plant, seed, recording.times_s, recording.period_s, recording.n_sensors, events, exact=True)
 
 
 def _stream(seed: int, *path: int) -> np.random.Generator:
@@ -159,8 +166,24 @@ def _events(seed: int, samples: int, names: list[str], places: dict[str, list[st
     return events
 
 
-def _readings(seed: int, times_s: np.ndarray, period_s: float, sensors: int, events: list[Event]) -> np.ndarray:
-    """float64 (T, n) what the transmitters say."""
+def _readings(
+    plant: str,
+    seed: int,
+    times_s: np.ndarray,
+    period_s: float,
+    sensors: int,
+    events: Sequence[Event],
+    exact: bool = False,
+) -> np.ndarray:
+    """float64 (T, n) what the transmitters say, and then the switches; `exact` is without noise and resolution."""
+    if plant == "line":
+        return _line_readings(seed, times_s, period_s, sensors, events, exact)
+    return _plant_readings(seed, times_s, PLANTS[plant], events, exact)
+
+
+def _line_readings(
+    seed: int, times_s: np.ndarray, period_s: float, sensors: int, events: Sequence[Event], exact: bool
+) -> np.ndarray:
     samples = len(times_s)
     ambient_c = weather(_stream(seed, WEATHER), times_s, period_s)
     asked = demand(_stream(seed, DEMAND), times_s, period_s)
@@ -176,24 +199,29 @@ def _readings(seed: int, times_s: np.ndarray, period_s: float, sensors: int, eve
         line = run_line(_stream(seed, LINE, i), times_s, period_s, ambient_c, asked, leak, slowdown)
         for j, sensor in enumerate(_of_line(sensors, i)):
             column = i * len(SENSORS) + j
-            reading = sensor.read(line) + _stream(seed, NOISE, column).normal(0, sensor.noise, samples)
+            reading = sensor.read(line)
+            if not exact:
+                reading = reading + _stream(seed, NOISE, column).normal(0, sensor.noise, samples)
             own = [e for e in events if e.kind in QUICK and e.sensors == (_name(i, sensor.name),)]
             # only temperatures go below zero
             low = -np.inf if sensor.name.endswith("_c") else 0.0
-            values[:, column] = _quantize(_distort(seed, reading, own, float(reading.std())), low, sensor.step)
+            reading = _distort(seed, reading, own, float(reading.std()))
+            values[:, column] = reading if exact else _quantize(reading, low, sensor.step)
     return values
 
 
-def _plant_readings(seed: int, times_s: np.ndarray, plant: Plant, events: list[Event]) -> np.ndarray:
-    """float64 (T, n) what the transmitters of a declared plant say, then its switches."""
+def _plant_readings(seed: int, times_s: np.ndarray, plant: Plant, events: Sequence[Event], exact: bool) -> np.ndarray:
     size = {k: slow_profile(len(times_s), [(e.start, e.end) for e in events if e.kind == k]) for k in SLOW}
     causes = Causes(times_s, plant.period_s, plant.leak * size[SLOW_LEAK], plant.drift_s * size[CYCLE_DRIFT])
     true = plant.run(_stream(seed, PLANT), causes)
     columns = []
     for i, t in enumerate(plant.transmitters):
-        reading = true[t.name] + _stream(seed, NOISE, i).normal(0, t.noise, len(times_s))
+        reading = true[t.name]
+        if not exact:
+            reading = reading + _stream(seed, NOISE, i).normal(0, t.noise, len(times_s))
         own = [e for e in events if e.kind in QUICK and e.sensors == (t.name,)]
-        columns.append(_quantize(_distort(seed, reading, own, t.shift / SHIFT_SD), t.low, t.step))
+        reading = _distort(seed, reading, own, t.shift / SHIFT_SD)
+        columns.append(reading if exact else _quantize(reading, t.low, t.step))
     return np.column_stack([*columns, *(true[name] for name in plant.switches)])
 
 

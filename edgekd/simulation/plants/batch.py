@@ -76,6 +76,7 @@ PLANT = Plant(
     leak=60.0,
     leak_unit="kg/h through the drain valve",
     leaks_from="vessel_mass_kg",
+    cycle_s=FILL_S + HEAT_S + REACT_S + COOL_S + DRAIN_S,
     drift_s=600.0,
     drifts_in="reactor_temp_c",
     run=run,

@@ -67,6 +67,7 @@ PLANT = Plant(
     leak=0.6,
     leak_unit="lpm of water",
     leaks_from="water_flow_lpm",
+    cycle_s=DAY_S,
     drift_s=2700.0,
     drifts_in="supply_flow_m3_h",
     run=run,

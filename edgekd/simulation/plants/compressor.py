@@ -70,6 +70,7 @@ PLANT = Plant(
     leak=0.3,
     leak_unit="m3/min of air",
     leaks_from="air_flow_m3_min",
+    cycle_s=TOWER_S,
     drift_s=60.0,
     drifts_in="dew_point_c",
     run=run,

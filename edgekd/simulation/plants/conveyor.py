@@ -68,6 +68,7 @@ PLANT = Plant(
     leak=0.1,
     leak_unit="bar of the take-up's air",
     leaks_from="takeup_pressure_bar",
+    cycle_s=TURN_S,
     drift_s=4.0,
     drifts_in="belt_tension_n",
     run=run,

@@ -49,6 +49,8 @@ class Plant:
     leak_unit: str
     leaks_from: str
     """The sensor named in a slow leak's event."""
+    cycle_s: float
+    """Length of the cycle, 0 where the plant has none."""
     drift_s: float
     """Full size of a cycle drift, 0 where the plant has no cycle."""
     drifts_in: str

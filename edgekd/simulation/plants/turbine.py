@@ -69,6 +69,7 @@ PLANT = Plant(
     leak=0.12,
     leak_unit="bar of oil pressure",
     leaks_from="gearbox_oil_pressure_bar",
+    cycle_s=0.0,
     drift_s=0.0,
     drifts_in="",
     run=run,
