@@ -261,7 +261,7 @@ def package(
             "digest": recording.digest(),
             "samples": len(recording),
             "entities": len(recording.starts),
-            **evidence(scores, recording, step.hop, threshold["value"]),
+            **evidence(scores, recording, step.hop, threshold["value"], normal),
         },
         layout=None if recording.layout is None else recording.layout.to_json(),
         held_samples=recording.held_samples,

@@ -200,13 +200,15 @@ def _columns(scores: Scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return scores.samples, scores.scores, scores.contributions
 
 
-def evidence(scores: Scores, recording: Recording, hop: int, threshold: float) -> dict[str, Any]:
+def evidence(
+    scores: Scores, recording: Recording, hop: int, threshold: float, normal: Scores | None = None
+) -> dict[str, Any]:
     """What else to judge a threshold by: how many scores set it, and how long the longest of its alarms lasted."""
     part = parts(recording)[scores.samples]
     audit = part == AUDIT
     lengths = alarm_lengths(scores.scores[audit] > threshold, scores.samples[audit], hop)
     return {
-        "threshold_scores": int((part == CALIBRATE).sum()),
+        "threshold_scores": int((part == CALIBRATE).sum()) + (0 if normal is None else len(normal.scores)),
         "longest_alarm_s": float(lengths.max(initial=0) * recording.period_s),
     }
 

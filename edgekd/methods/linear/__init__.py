@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgekd.data.recording import Recording
 from edgekd.methods.interface import Trained, Training
 from edgekd.methods.linear.config import PRESETS, LinearConfig
+from edgekd.methods.linear.cross_fit import cross_fitted
 from edgekd.methods.linear.fit import fit_linear
 from edgekd.methods.linear.step import LinearStep
 from edgekd.runtime.errors import UsageError
@@ -20,4 +21,5 @@ def train(recording: Recording, config: LinearConfig, how: Training) -> Trained:
     """Fit; a linear detector has no teacher."""
     if how.teacher is not None:
         raise UsageError("a linear detector is fitted, not distilled; leave out --teacher")
-    return Trained(fit_linear(recording, config, how.seed), {})
+    step = fit_linear(recording, config, how.seed)
+    return Trained(step, {}, cross_fitted(recording, config, how.seed))

@@ -15,10 +15,10 @@ from edgekd.runtime.errors import RecordingError
 
 
 @torch.inference_mode()
-def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearStep:
-    """A detector fitted to the training part of `recording`."""
-    part = parts(recording)
-    fitted = recording.values[part == FIT]
+def fit_linear(recording: Recording, config: LinearConfig, seed: int, fit: np.ndarray | None = None) -> LinearStep:
+    """A detector fitted to the training part of `recording`, or to the samples `fit` (T,) bool of it."""
+    fit = parts(recording) == FIT if fit is None else fit
+    fitted = recording.values[fit]
     judged = judged_columns(recording, config.judged)
     kept = kept_columns(fitted, config.drop_constant, recording.source, judged)
     step = LinearStep(config, recording.n_sensors, len(kept), recording.period_s)
@@ -28,7 +28,7 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearS
     step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
     chunks = []
     for start, end in step.entities(recording):
-        values, wanted = torch.from_numpy(recording.values[start:end]), torch.from_numpy(part[start:end] == FIT)
+        values, wanted = torch.from_numpy(recording.values[start:end]), torch.from_numpy(fit[start:end])
         chunks += [windows for _, windows in step.windows(values, wanted)]
     windows = torch.cat(chunks)  # (windows, span, m)
     if len(windows) <= config.signature_components:
