@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.blocks.step import StepModule
+from edgekd.blocks.threshold import RATES
 from edgekd.checkpoint import Checkpoint, package
 from edgekd.data import Recording
 from edgekd.data.checks import same_period
@@ -64,6 +65,7 @@ def distill(
     teacher_scores: Path | None = None,
     scorers: Sequence[Scorer] = (),
     outliers: Recording | None = None,
+    false_alarms_per_day: float = 1.0,
     seed: int = 0,
     resume: bool = False,
     device: str = "auto",
@@ -74,9 +76,12 @@ def distill(
     `teacher`: a checkpoint to distill from instead of training one; regression takes several, of any method, or scores
     in a file, see `edgekd.data.score_file`, or `scorers` from Python (`distill_from`).
     `outliers`: what is not normal, shown to a student of regression.
+    `false_alarms_per_day`: the budget that the threshold is for; images and preset paper have a rule of their own.
     Unfinished trainings are kept in `<output>.work/` until the student is written; `resume` goes on with them. `device`
     is "auto", "cpu" or "cuda".
     """
+    if not RATES[-1] <= false_alarms_per_day <= RATES[0]:
+        raise UsageError(f"--false-alarms-per-day {false_alarms_per_day:g}: give {RATES[-1]:g} to {RATES[0]:g}")
     method, preset, config = configure(method, preset, settings or {}, recording.frame is not None)
     paths = [teacher] if isinstance(teacher, Path) else list(teacher or ())
     _require_taken(method, paths, teacher_scores, scorers, outliers)
@@ -86,7 +91,8 @@ def distill(
 
     def keep_teacher(step: StepModule) -> None:
         package(
-            step, recording, method=method, role="teacher", preset=preset, seed=seed, histories={}
+            step, recording, method=method, role="teacher", preset=preset, seed=seed, histories={},
+            false_alarms_per_day=false_alarms_per_day,
         ).save(workdir / KEPT_TEACHER)  # fmt: skip
 
     how = Training(
@@ -100,8 +106,9 @@ def distill(
         with contextlib.suppress(OSError):
             workdir.rmdir()  # where nothing is kept in it
     checkpoint = package(
-        trained.step, recording, method=method, role="student", preset=preset, seed=seed, histories=trained.histories
-    )
+        trained.step, recording, method=method, role="student", preset=preset, seed=seed, histories=trained.histories,
+        normal=trained.normal, false_alarms_per_day=false_alarms_per_day,
+    )  # fmt: skip
     with contextlib.suppress(FileNotFoundError):  # none was trained
         (workdir / KEPT_TEACHER).replace(teacher_path(output))  # not before: an interrupted training changes neither
     checkpoint.save(output)

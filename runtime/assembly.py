@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgekd.runtime.detector import Detector
-from edgekd.runtime.episodes import Episodes
+from edgekd.runtime.episodes import COOLDOWN_HOPS, Episodes
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import identity
 from edgekd.runtime.layout import PLAIN, Layout
@@ -52,6 +52,8 @@ def check(
         raise UsageError("--sequence counts samples at the model's own rate; with --resample go by --time")
     if options.threshold is not None and not math.isfinite(options.threshold):
         raise UsageError("--threshold must be a finite number")
+    if options.threshold is not None and options.false_alarms_per_day is not None:
+        raise UsageError("--threshold and --false-alarms-per-day both set the threshold; leave out one")
     if options.frames or options.raw:
         if options.record:
             raise UsageError("--record writes rows of a series; images are files already")
@@ -148,10 +150,10 @@ def episodes_of(options: Options, detector: Detector) -> Episodes:
     """What makes alarms of verdicts; durations become samples."""
     if options.hysteresis < 1 and detector.threshold <= 0:
         raise UsageError("--hysteresis: this model's threshold is not above 0, a part of it would be no lower")
-    period_s = detector.manifest.period_s
-    return Episodes(
-        samples_in(options.min_duration, period_s), samples_in(options.cooldown, period_s), options.hysteresis
-    )
+    period_s, cooldown = detector.manifest.period_s, COOLDOWN_HOPS * detector.manifest.hop
+    if options.cooldown is not None:
+        cooldown = samples_in(options.cooldown, period_s)
+    return Episodes(samples_in(options.min_duration, period_s), cooldown, options.hysteresis)
 
 
 def samples_in(seconds: float, period_s: float) -> int:

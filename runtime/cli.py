@@ -93,7 +93,10 @@ def _run(options: Options, say: Say) -> int:
     from edgekd.runtime.signals import Signals
 
     sys.setswitchinterval(SWITCH_S)
-    detector = Detector.load(options.model, threshold=options.threshold, probe=True, signed_by=options.require_signed)
+    detector = Detector.load(
+        options.model, threshold=options.threshold, false_alarms_per_day=options.false_alarms_per_day, probe=True,
+        signed_by=options.require_signed,
+    )  # fmt: skip
     source = assembly.open_source(options, detector)
     sink = assembly.stdout_of(options, source.live)
     loop = Loop(source, detector, assembly.episodes_of(options, detector), sink.emit, say, options.scores)

@@ -16,12 +16,17 @@ import numpy as np
 from edgekd.runtime.engines import Engine, load_engine
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.guard import admit
-from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.manifest import Manifest, threshold_at
 from edgekd.runtime.selftest import check_self_test
 
 LARGEST_SCORE = float(np.finfo(np.float32).max)
 BY_SENSOR = ("valid", "last", "missing", "held")  # arrays of a snapshot, and attributes
 MAX_CHANGES = 4096  # sensor changes kept for a caller that never asks for them
+
+
+def severity_of(score: float, threshold: float) -> float | None:
+    """Score over threshold, within what JSON's readers hold; None where the threshold is not above 0."""
+    return max(-LARGEST_SCORE, min(LARGEST_SCORE, score / threshold)) if threshold > 0 else None
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +44,11 @@ class Verdict:
     """float32 (n,), each sensor's part of the score; they sum to it."""
     sensors: tuple[str, ...]
     """n names, the columns of `contributions`."""
+
+    @property
+    def severity(self) -> float | None:
+        """Score over threshold, 1 = alarm, for models to be compared by; None where the threshold is not above 0."""
+        return severity_of(self.score, self.threshold)
 
     @property
     def top_sensors(self) -> tuple[str, ...]:
@@ -104,6 +114,7 @@ class Detector:
         check: bool = True,
         threshold: float | None = None,
         *,
+        false_alarms_per_day: float | None = None,
         probe: bool | None = None,
         signed_by: str | Path | None = None,
     ) -> Detector:
@@ -111,6 +122,7 @@ class Detector:
 
         check: replay the file's self-test on this machine's engine first.
         threshold: instead of the manifest's.
+        false_alarms_per_day: the manifest's threshold for another budget than its own.
         probe: load a file that is new on this machine in a child process first, once: an engine that dies of it, or
         takes all memory, then does so there. By default TFLite files, of which engines check little; True, as
         `edgekd-run` does, all; False none. The child is this Python anew, not a fork of your program and its threads.
@@ -121,6 +133,8 @@ class Detector:
         engine = load_engine(model, found)
         if check:
             check_self_test(engine, found)
+        if false_alarms_per_day is not None:
+            threshold = threshold_at(found.threshold.points, false_alarms_per_day)
         return cls(engine, found, threshold)
 
     def stream(self) -> Detector:

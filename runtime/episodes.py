@@ -7,6 +7,9 @@ from typing import Any
 
 from edgekd.runtime.detector import Verdict
 
+COOLDOWN_HOPS = 6
+"""What a device is cool for after an end where nobody says otherwise, and what budgets of false alarms count with."""
+
 
 @dataclass(frozen=True)
 class Onset:

@@ -65,6 +65,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="regression of images: train the teacher and the student together.",
 )
+@click.option(
+    "--false-alarms-per-day",
+    metavar="N",
+    type=float,
+    default=1.0,
+    help="Budget that the threshold is for; images and preset paper have a rule of their own.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training of the same data, settings and seed.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of everything random.")
 @click.option(
@@ -78,7 +85,7 @@ if TYPE_CHECKING:
 def command(
     data: str, output: Path, method: str | None, preset: str | None, settings: tuple[str, ...],
     teachers: tuple[Path, ...], teacher_scores: Path | None, outliers: str | None, student: str | None,
-    co_learning: bool, resume: bool, seed: int, device: str, as_json: bool, **reading: Any,
+    co_learning: bool, false_alarms_per_day: float, resume: bool, seed: int, device: str, as_json: bool, **reading: Any,
 ) -> None:  # fmt: skip
     """Train a teacher on DATA and distill it into a small student.
 
@@ -125,8 +132,8 @@ def command(
         try:
             checkpoint = distill(
                 recording, output, method=method, preset=preset, settings=values, teacher=teachers,
-                teacher_scores=teacher_scores, outliers=foreign, seed=seed, resume=resume, device=device,
-                report=progress,
+                teacher_scores=teacher_scores, outliers=foreign, false_alarms_per_day=false_alarms_per_day,
+                seed=seed, resume=resume, device=device, report=progress,
             )  # fmt: skip
         except KeyboardInterrupt:
             click.echo("the same command with --resume goes on after the last whole epoch", err=True)

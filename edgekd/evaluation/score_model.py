@@ -16,6 +16,7 @@ from edgekd.runtime.detector import Detector
 from edgekd.runtime.guard import admit
 from edgekd.runtime.json_fields import record, shown
 from edgekd.runtime.layout import PLAIN, Layout
+from edgekd.runtime.manifest import Point
 
 BLOCK = 4096  # samples between two calls of `progress`
 
@@ -39,6 +40,8 @@ class ModelScores:
     threshold: float
     threshold_rule: str
     hop: int
+    points: tuple[Point, ...] = ()
+    """False alarms a day and the threshold for them, where the model knows."""
     notes: tuple[str, ...] = ()
     """What does not fit but does not forbid scoring, and sensors that got stuck on a device, one line each."""
 
@@ -110,6 +113,7 @@ def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> M
         threshold=float(checkpoint.threshold["value"]),
         threshold_rule=str(checkpoint.threshold["rule"]),
         hop=step.hop,
+        points=tuple((rate, value) for rate, value, _ in checkpoint.threshold.get("points", ())),
         notes=notes,
     )
 
@@ -145,6 +149,7 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
         threshold=detector.threshold,
         threshold_rule=manifest.threshold.rule,
         hop=manifest.hop,
+        points=manifest.threshold.points,
         notes=(
             *_other_period(manifest.period_s, recording),
             *(

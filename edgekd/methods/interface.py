@@ -56,4 +56,5 @@ class Trained:
     histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     """Loss, validation loss and seconds of every epoch, for each network that was trained."""
     normal: Scores | None = None
-    """Cross-fitted scores of the part that trained: each by what was fitted without it; None where that is too dear."""
+    """Cross-fitted scores of the training recording, each by a detector that was fitted without that sample's fold, on
+    the final detector's scale; they set the threshold. None where the method gives none."""

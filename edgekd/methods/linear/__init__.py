@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgekd.data.recording import Recording
 from edgekd.methods.interface import Trained, Training
 from edgekd.methods.linear.config import PRESETS, LinearConfig
+from edgekd.methods.linear.cross_fit import cross_fitted
 from edgekd.methods.linear.fit import fit_linear
 from edgekd.methods.linear.innovations import InnovationsStep, fit_innovations
 from edgekd.methods.linear.step import LinearStep
@@ -32,4 +33,5 @@ def train(recording: Recording, config: LinearConfig, how: Training) -> Trained:
     if config.detector == INNOVATIONS:
         step, normal = fit_innovations(recording, config)
         return Trained(step, {}, normal)
-    return Trained(fit_linear(recording, config, how.seed), {})
+    fitted = fit_linear(recording, config, how.seed)
+    return Trained(fitted, {}, cross_fitted(recording, config, how.seed))
