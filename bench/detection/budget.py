@@ -21,7 +21,6 @@ from edgekd.data import Recording, load
 from edgekd.distillation import distill
 from edgekd.evaluation.budget import BUDGETS, AtBudget, at_budgets
 from edgekd.evaluation.score_model import score_model
-from edgekd.methods import method
 from edgekd.simulation.simulate import simulate
 
 SMD = ("1-2", "1-3", "1-4", "1-5", "1-6", "1-7", "1-8", "2-1", "2-2", "2-3", "2-4", "2-5", "2-7", "2-8")
@@ -79,10 +78,9 @@ def summary(rows: dict[str, list[AtBudget]]) -> dict[str, Any]:
 
 @click.command()
 @click.option("--data", required=True, envvar="EDGEKD_DATA", type=click.Path(exists=True, path_type=Path))
-@click.option("--preset", help="Of linear.  [default: innovations where there is one, else ensemble]")
-def main(data: Path, preset: str | None) -> None:
+@click.option("--preset", default="innovations", show_default=True, help="Of linear.")
+def main(data: Path, preset: str) -> None:
     """Measure, print and save."""
-    preset = preset or ("innovations" if "innovations" in method("linear").PRESETS else "ensemble")
     rows: dict[str, list[AtBudget]] = {}
     with TemporaryDirectory() as folder:
         for name, (training, measured) in parts_of(data).items():

@@ -138,19 +138,28 @@ def _vus(test: Recording, samples: np.ndarray, scores: np.ndarray, hop: int) -> 
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a detector: mean over the entities of each set and part."""
+    """One row a set and part, mean over its entities; and the mean over the confirm parts of the five public sets."""
+    detectors = (COMMITTEE, *TERMS.values(), ENSEMBLE)
     found = []
-    for detector in (COMMITTEE, *TERMS.values(), ENSEMBLE):
-        one: dict[str, Any] = {"detector": detector}
-        for name in SETS:
-            for part in ("dev", "confirm"):
-                of_part = [row for row in rows if (row["set"], row["part"]) == (name, part) and row.get(detector)]
-                if of_part:
-                    one[f"{name} {part}"] = float(np.mean([row[detector] for row in of_part]))
-        five = [one.get(f"{name} confirm") for name in SETS if name != "simulated"]
-        if all(five):
-            one["five sets, confirm"] = float(np.mean(five))
-        found.append(one)
+    for name in SETS:
+        for part in ("dev", "confirm"):
+            of_part = [row for row in rows if (row["set"], row["part"]) == (name, part)]
+            if of_part:
+                means = {
+                    detector: float(np.mean(values))
+                    for detector in detectors
+                    if (values := [row[detector] for row in of_part if detector in row])
+                }
+                found.append({"set": name, "part": part, "entities": len(of_part), **means})
+    public = [row for row in found if row["part"] == "confirm" and row["set"] != "simulated"]
+    if len(public) == len(SETS) - 1:
+        means = {
+            detector: float(np.mean([row[detector] for row in public]))
+            for detector in detectors
+            if all(detector in row for row in public)
+        }
+        entities = sum(row["entities"] for row in public)
+        found.append({"set": "mean of five", "part": "confirm", "entities": entities, **means})
     return found
 
 

@@ -1,4 +1,4 @@
-"""LTA shown innovations, against LTA shown samples: the same student, seeds and data, both inputs side by side.
+"""LTA shown innovations, against LTA shown samples: the same student, seeds and data; and joined with the committee.
 
     python -m bench.detection.inputs --data DIR [SET ...]
 
@@ -10,23 +10,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import numpy as np
 import torch
 
 from bench.results import WORK, digest, rounded, save, table
+from edgekd.blocks.step import StepModule
 from edgekd.blocks.threshold import FIT, parts
+from edgekd.checkpoint import Checkpoint
 from edgekd.data import load
 from edgekd.distillation import distill
 from edgekd.evaluation.protocols import protocols
+from edgekd.methods.lta.joint import joined
+from edgekd.methods.lta.step import LTAStep
 
 KEPT = WORK / "inputs"
 SEEDS = (0, 1, 2)
-INPUTS = ("innovations", "samples")
+INPUTS = ("innovations", "joint", "samples")
+"""What is shown; "joint" is the student of innovations and the committee as one detector."""
 SETTINGS = {"distill": False}
 SETS: dict[str, tuple[str, ...]] = {
     "ASD": tuple(f"asd/omi-{k}.npz" for k in (2, 4, 5, 6, 7, 9)),
@@ -63,13 +68,15 @@ def run(cell: Cell, folder: Path) -> None:
     """Train, score, and keep scores and figures."""
     spec = str(folder / cell.data)
     begun = time.monotonic()
-    student = cell.path.with_suffix(".pt")
-    checkpoint = distill(
-        load(spec, "train"), student, preset="edge", settings={**SETTINGS, "input": cell.input}, seed=cell.seed
-    )
-    step, train, test = checkpoint.step(), load(spec, "train"), load(spec, "test")
+    train, test = load(spec, "train"), load(spec, "test")
+    if cell.input == "joint":
+        student = replace(cell, input="innovations").path.with_suffix(".pt")
+        step: StepModule = joined(train, cast(LTAStep, Checkpoint.load(student).step()))
+    else:
+        settings = {**SETTINGS, "input": cell.input}
+        step = distill(train, cell.path.with_suffix(".pt"), preset="edge", settings=settings, seed=cell.seed).step()
     normal, found = step.score(train), step.score(test)
-    figures = protocols(test, found.samples, found.scores.astype(np.float64), step.hop, checkpoint.threshold["value"])
+    figures = protocols(test, found.samples, found.scores.astype(np.float64), step.hop)
     np.savez(
         cell.path,
         normal=normal.scores,

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--preset",
-    help="Settings to start from: paper, edge, quick for lta (edge); a detector for linear (ensemble); signature, "
-    "window, shape, image for regression (signature, or image where DATA is of images); published, edge, quick for "
-    "anomalyllm (edge).",
+    help="Settings to start from: paper, edge, joint, quick for lta (edge); innovations or another detector for linear "
+    "(ensemble); signature, window, shape, image for regression (signature, or image where DATA is of images); "
+    "published, edge, quick for anomalyllm (edge).",
 )
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Override one setting of the preset; repeatable."
@@ -96,8 +96,8 @@ def command(
     Example:
         edgekd distill plant.csv -o student.pt
         edgekd distill smd:ServerMachineDataset#machine-1-2 -o student.pt --seed 1
-        edgekd distill plant.csv -o pca.pt --preset signature-pca
-        edgekd distill plant.csv -o small.pt --method regression --teacher student.pt --teacher pca.pt
+        edgekd distill plant.csv -o fast.pt --preset innovations
+        edgekd distill plant.csv -o small.pt --method regression --teacher student.pt --teacher fast.pt
         edgekd distill ucr:UCR#003 -o llm.pt --method anomalyllm --set teacher_init=random-frozen
         edgekd distill fashion-mnist:DIR#0 --method regression --student our-S3 --co-learning --outliers mnist:DIR
     """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgekd.blocks.step import Scores
-from edgekd.blocks.threshold import RATES, calibrate, count_alarms, thresholds
+from edgekd.blocks.threshold import RATES, calibrate, count_alarms, thresholds, unseen
 from edgekd.checkpoint import Checkpoint
 from edgekd.distillation import distill
 from edgekd.evaluation.budget import at_budgets
@@ -62,9 +62,10 @@ def test_rates_beyond_the_data_are_extrapolated_not_far() -> None:
 def test_cross_fitted_scores_set_the_threshold_too() -> None:
     recording = replace(simulate(samples=2000, sensors=3, seed=0, faults=()).recording, period_s=600.0)
     scores = drawn(200, 0)
-    alone = calibrate(scores, recording, HOP)
+    kept_aside = Scores(scores.samples[180:], scores.scores[180:], scores.contributions[180:])
+    alone = calibrate(kept_aside, recording, HOP)
     normal = Scores(scores.samples[:180], 10 * scores.scores[:180], scores.contributions[:180])
-    both = calibrate(scores, recording, HOP, normal=normal)
+    both = calibrate(unseen(kept_aside, normal), recording, HOP)
     assert both["value"] > 5 * alone["value"]
     assert "cross-fitted" in both["data"]
 

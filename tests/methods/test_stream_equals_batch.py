@@ -23,6 +23,7 @@ from edgekd.methods.linear.fit import fit_linear
 from edgekd.methods.linear.innovations import fit_innovations
 from edgekd.methods.lta import PRESETS, LTAStep
 from edgekd.methods.lta.distill import prepared
+from edgekd.methods.lta.joint import joined
 from edgekd.methods.regression.config import PRESETS as REGRESSION
 from edgekd.methods.regression.image import ImageStep
 from edgekd.methods.regression.series_train import prepared as prepared_series
@@ -319,3 +320,10 @@ def test_wild_values_stay_finite(name: str) -> None:
     values[60:70] = -3e38
     for outputs in steps_of(detector(name), values, torch.ones(5)):
         assert all(torch.isfinite(tensor).all() for tensor in outputs)
+
+
+def test_a_student_and_the_committee_as_one() -> None:
+    step = joined(recording(), lta(input="innovations", committee=True))
+    batch = step.score(recording())
+    assert len(batch.scores)
+    assert_same(step.replay(recording()), batch)
