@@ -16,7 +16,7 @@ from edgekd.evaluation.budget import at_budgets
 from edgekd.evaluation.score_model import score_model
 from edgekd.export import export
 from edgekd.runtime.detector import Detector, Verdict
-from edgekd.runtime.episodes import COOLDOWN_HOPS, Episodes
+from edgekd.runtime.episodes import COOLDOWN_HOPS, Episodes, Onset
 from edgekd.runtime.errors import UsageError
 from edgekd.simulation.simulate import simulate
 
@@ -39,9 +39,11 @@ def test_alarms_are_counted_as_the_device_tells_them() -> None:
     anomalous = np.random.default_rng(0).random(2000) < 0.2
     samples = np.arange(2000) * HOP
     episodes = Episodes(cooldown_samples=COOLDOWN_HOPS * HOP)
-    for sample, anomaly in zip(samples.tolist(), anomalous.tolist()):
+    turns = [
         episodes.update(Verdict(sample, float(anomaly), 0.5, anomaly, np.zeros(0), ()))
-    assert count_alarms(samples[anomalous], HOP) == episodes.told > 100
+        for sample, anomaly in zip(samples.tolist(), anomalous.tolist())
+    ]
+    assert count_alarms(samples[anomalous], HOP) == sum(isinstance(turn, Onset) for turn in turns) > 100
 
 
 def test_a_budget_holds_on_data_that_set_nothing() -> None:
