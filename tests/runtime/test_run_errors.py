@@ -100,7 +100,7 @@ def test_check_tells_people_and_machines(folder: Path) -> None:
 
 
 def test_an_anomaly_reads_as_documented(folder: Path) -> None:
-    done = run("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--scores")
+    done = run("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--scores", "--cooldown", "0s")
     kinds = {event["event"]: list(event) for event in events_of(done.stdout)}
     assert kinds["anomaly"] == ["event", "sample", "time", "score", "threshold", "severity", "sensors"]
     assert kinds["anomaly_end"] == ["event", "sample", "time", "start", "peak", "severity", "duration_s"]
