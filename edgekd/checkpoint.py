@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,22 @@ import torch
 from torch import Tensor
 
 from edgekd import __version__
-from edgekd.blocks.step import StepModule
-from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, evidence, parts
+from edgekd.blocks.step import Scores, StepModule
+from edgekd.blocks.stillness import longest_still_s
+from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, counted, evidence, parts, unseen
 from edgekd.data.recording import Recording
 from edgekd.file_kinds import CHECKPOINTS, require
 from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.json_fields import record
 from edgekd.runtime.layout import Layout
+from edgekd.runtime.manifest import threshold_at
 from edgekd.torch_file import first_line, load_safely, save_atomically, weights_digest
 
 FORMAT = 1
 REPLAY_LIMIT_BYTES = 4 * 2**20  # the replay stretch that calibrates int8 and proves parity
 MAX_HELD = 10**6
+PAPER = "paper"  # the preset whose threshold is the published one
 NORMAL_SCORES = 4096  # at most so many scores of normal data are kept
 
 
@@ -42,7 +46,7 @@ class Checkpoint:
     preset: str
     config: dict[str, Any]
     sensors: list[dict[str, Any]]
-    """name, unit, low, high, fill of each, raw units."""
+    """name, unit, low, high, fill of each, raw units, and `longest_still_s` (`SensorSpec`)."""
     dropped: list[str]
     """Sensors that were constant in training and are left out."""
     period_s: float
@@ -80,6 +84,20 @@ class Checkpoint:
                 f"the checkpoint's settings and weights do not belong together ({first_line(error)}); distill it again"
             ) from None
         return step.eval()
+
+    def set_budget(self, per_day: float) -> None:
+        """Take the threshold for this many false alarms a day; raises UsageError where it knows no such one.
+
+        What was counted on data that set nothing is that of the nearest budget that is no smaller.
+        """
+        points = [(rate, value) for rate, value, _ in self.threshold.get("points", ())]
+        value = threshold_at(tuple(points), per_day)
+        alarms = [alarms for rate, _, alarms in self.threshold["points"] if rate >= per_day][-1]
+        self.threshold |= {
+            "value": value,
+            "rule": f"for {per_day:g} false alarms a day, by scores on normal data that did not train",
+            "alarms_per_day": counted(alarms, self.threshold["alarms_per_day"]["days"]),
+        }
 
     def replay(self) -> Recording:
         """The replay stretch as a recording."""
@@ -152,13 +170,18 @@ def _finite(*values: Any) -> bool:
 
 def _sensor(sensor: dict[str, Any]) -> bool:
     words = isinstance(sensor, dict) and isinstance(sensor["name"], str) and isinstance(sensor["unit"], str)
-    return words and _finite(sensor["low"], sensor["high"], sensor["fill"]) and len(sensor) == 5
+    still_s = sensor.get("longest_still_s", 0.0)  # students of earlier versions have none
+    numbers = sensor["low"], sensor["high"], sensor["fill"], still_s
+    return words and _finite(*numbers) and still_s >= 0 and len(sensor.keys() - {"longest_still_s"}) == 5
 
 
 def _threshold(threshold: dict[str, Any]) -> bool:
     rate = dict(threshold)["alarms_per_day"]
-    counted = not rate["days"] or _finite(rate["measured"], rate["upper95"], rate["days"])
-    return counted and _finite(threshold["value"]) and isinstance(threshold["rule"] + threshold["data"], str)
+    measured = not rate["days"] or _finite(rate["measured"], rate["upper95"], rate["days"])
+    points = threshold.get("points", [])
+    falling = all(one[0] > other[0] and one[1] <= other[1] for one, other in pairwise(points))
+    known = falling and all(len(point) == 3 and _finite(*point) and point[0] > 0 for point in points)
+    return measured and known and _finite(threshold["value"]) and isinstance(threshold["rule"] + threshold["data"], str)
 
 
 def _starts(starts: list[int], samples: int) -> bool:
@@ -194,15 +217,30 @@ CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
 
 
 def package(
-    step: StepModule, recording: Recording, *, method: str, role: str, preset: str, seed: int, histories: dict[str, Any]
+    step: StepModule,
+    recording: Recording,
+    *,
+    method: str,
+    role: str,
+    preset: str,
+    seed: int,
+    histories: dict[str, Any],
+    normal: Scores | None = None,
+    false_alarms_per_day: float = 1.0,
 ) -> Checkpoint:
-    """A trained step with its threshold and the replay stretch."""
+    """A trained step with its threshold and the replay stretch; preset `paper` has the published threshold.
+
+    normal: cross-fitted scores, see `edgekd.methods.interface.Trained`.
+    """
     part = parts(recording)
-    scores = step.score(recording, part != FIT)
+    scores = unseen(step.score(recording, part != FIT), normal)
     kept = set(step.scaler.kept.tolist())
     replay = _replay_stretch(recording, part)
     units = recording.units or [""] * recording.n_sensors
-    threshold = calibrate(scores, recording, step.hop, step.false_alarm_rate)
+    threshold = calibrate(
+        scores, recording, step.hop, step.false_alarm_rate,
+        per_day=None if preset == PAPER else false_alarms_per_day,
+    )  # fmt: skip
     low, high, fill = recording.values.min(0), recording.values.max(0), np.median(recording.values, axis=0)
     return Checkpoint(
         method=method,
@@ -210,8 +248,8 @@ def package(
         preset=preset,
         config=step.config.to_json(),
         sensors=[
-            {"name": name, "unit": units[i], "low": float(low[i]), "high": float(high[i]), "fill": float(fill[i])}
-            for i, name in enumerate(recording.sensors)
+            dict(zip(("name", "unit", "low", "high", "fill", "longest_still_s"), (name, unit, *map(float, numbers))))
+            for name, unit, *numbers in zip(recording.sensors, units, low, high, fill, longest_still_s(recording))
         ],
         dropped=[name for i, name in enumerate(recording.sensors) if i not in kept],
         period_s=float(recording.period_s),

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.blocks.step import StepModule
+from edgekd.blocks.threshold import RATES
 from edgekd.checkpoint import Checkpoint, package
 from edgekd.data import Recording
 from edgekd.data.checks import same_period
 from edgekd.data.score_file import read_scores
+from edgekd.methods import DEFAULT_METHOD, method_with
 from edgekd.methods import method as method_named
 from edgekd.methods.interface import Scorer, Training
 from edgekd.runtime.errors import UsageError
@@ -34,28 +36,36 @@ TAUGHT_BY_STUDENTS = (*TAUGHT_BY_ANY, "anomalyllm")  # of the latter, a detector
 IMAGE = "image"  # the preset, and the input, of a method that takes images
 
 
-def configure(method: str, preset: str | None, settings: dict[str, Any], images: bool = False) -> tuple[str, Any]:
-    """The preset's name and its configuration with `settings` put over it; `images` is what it must be for."""
+def configure(
+    method: str | None, preset: str | None, settings: dict[str, Any], images: bool = False
+) -> tuple[str, str, Any]:
+    """Method, preset and its configuration with `settings` put over it; `images` is what it must be for.
+
+    A preset's name alone picks its method, images alone the method that takes them.
+    """
+    if method is None:
+        method = method_with(preset or IMAGE) if preset or images else DEFAULT_METHOD
     module = method_named(method)
     if images and IMAGE not in module.PRESETS:
         raise UsageError(f"{method} takes no images; --method regression does")
     preset = preset or (IMAGE if images else module.DEFAULT_PRESET)
     if preset not in module.PRESETS:
         raise UsageError(f"{method} has no preset {preset!r}; it has {', '.join(module.PRESETS)}")
-    return preset, module.CONFIG.from_json({**module.PRESETS[preset].to_json(), **settings})
+    return method, preset, module.CONFIG.from_json({**module.PRESETS[preset].to_json(), **settings})
 
 
 def distill(
     recording: Recording,
     output: Path,
     *,
-    method: str = "lta",
+    method: str | None = None,
     preset: str | None = None,
     settings: dict[str, Any] | None = None,
     teacher: Path | Sequence[Path] | None = None,
     teacher_scores: Path | None = None,
     scorers: Sequence[Scorer] = (),
     outliers: Recording | None = None,
+    false_alarms_per_day: float = 1.0,
     seed: int = 0,
     resume: bool = False,
     device: str = "auto",
@@ -66,11 +76,13 @@ def distill(
     `teacher`: a checkpoint to distill from instead of training one; regression takes several, of any method, or scores
     in a file, see `edgekd.data.score_file`, or `scorers` from Python (`distill_from`).
     `outliers`: what is not normal, shown to a student of regression.
+    `false_alarms_per_day`: the budget that the threshold is for; images and preset paper have a rule of their own.
     Unfinished trainings are kept in `<output>.work/` until the student is written; `resume` goes on with them. `device`
     is "auto", "cpu" or "cuda".
     """
-    module = method_named(method)
-    preset, config = configure(method, preset, settings or {}, recording.frame is not None)
+    if not RATES[-1] <= false_alarms_per_day <= RATES[0]:
+        raise UsageError(f"--false-alarms-per-day {false_alarms_per_day:g}: give {RATES[-1]:g} to {RATES[0]:g}")
+    method, preset, config = configure(method, preset, settings or {}, recording.frame is not None)
     paths = [teacher] if isinstance(teacher, Path) else list(teacher or ())
     _require_taken(method, paths, teacher_scores, scorers, outliers)
     given = tuple(_fitting_teacher(path, recording, method) for path in paths)
@@ -79,7 +91,8 @@ def distill(
 
     def keep_teacher(step: StepModule) -> None:
         package(
-            step, recording, method=method, role="teacher", preset=preset, seed=seed, histories={}
+            step, recording, method=method, role="teacher", preset=preset, seed=seed, histories={},
+            false_alarms_per_day=false_alarms_per_day,
         ).save(workdir / KEPT_TEACHER)  # fmt: skip
 
     how = Training(
@@ -88,13 +101,14 @@ def distill(
         report=report,
     )  # fmt: skip
     try:
-        trained = module.train(recording, config, how)
+        trained = method_named(method).train(recording, config, how)
     finally:
         with contextlib.suppress(OSError):
             workdir.rmdir()  # where nothing is kept in it
     checkpoint = package(
-        trained.step, recording, method=method, role="student", preset=preset, seed=seed, histories=trained.histories
-    )
+        trained.step, recording, method=method, role="student", preset=preset, seed=seed, histories=trained.histories,
+        normal=trained.normal, false_alarms_per_day=false_alarms_per_day,
+    )  # fmt: skip
     with contextlib.suppress(FileNotFoundError):  # none was trained
         (workdir / KEPT_TEACHER).replace(teacher_path(output))  # not before: an interrupted training changes neither
     checkpoint.save(output)

@@ -91,7 +91,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "layout": checkpoint.layout,
         "state": state,
         "state_bytes": sum(spec["bytes"] for spec in state),
-        "threshold": checkpoint.threshold,
+        "threshold": checkpoint.threshold | {"points": [point[:2] for point in checkpoint.threshold.get("points", [])]},
         "score": {"scale": "", **score} if len(normal) else {},
         "quantization": {"scheme": "float32", "calibration": ""},
         "parity": {},

@@ -79,7 +79,9 @@ class Workshop:
         """reference: what torch computes, where the workshop of another format knows it already."""
         self.step, self.replay, self.labeled = checkpoint.step(), checkpoint.replay(), labeled
         self._room, self._target = room(format), target
-        self.schemes: dict[str, Scheme] = self._room.schemes(target)
+        known: dict[str, Scheme] = self._room.schemes(target)
+        alone = bool(self.step.matrix_weights)
+        self.schemes = {name: scheme for name, scheme in known.items() if scheme.weights_alone or not alone}
         self._manifest = describe.described(checkpoint, self.step)
         self._steps, self._reference = steps, reference
 

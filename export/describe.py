@@ -58,6 +58,7 @@ def described(checkpoint: Checkpoint, step: StepModule) -> Manifest:
             rule=checkpoint.threshold["rule"],
             data=checkpoint.threshold["data"],
             alarms_per_day=AlarmRate(**known) if known else None,
+            points=tuple((rate, value) for rate, value, _ in checkpoint.threshold.get("points", ())),
         ),
         self_test=SelfTestSpec(SELF_TEST_SEED, SELF_TEST_STEPS, (0.0,) * SELF_TEST_STEPS, SELF_TEST_TOLERANCE),
         score=ScoreSpec(
@@ -79,11 +80,15 @@ def quantized(manifest: Manifest, scheme: Scheme) -> Manifest:
 
 
 def refitted(manifest: Manifest, parity: Parity) -> Manifest:
-    """The manifest of an int8 file with the threshold on the file's own scale."""
-    before = manifest.threshold
-    return replace(
-        manifest, threshold=replace(before, value=parity.threshold, rule=in_words(before.rule, before.value))
+    """The manifest of an int8 file with the threshold on the file's own scale, and each of its points as it moved."""
+    before, value = manifest.threshold, parity.threshold
+    scaled = before.value > 0 and value > 0
+    points = tuple(
+        (rate, point * value / before.value if scaled else point + value - before.value)
+        for rate, point in before.points
     )
+    rule = in_words(before.rule, before.value)
+    return replace(manifest, threshold=replace(before, value=value, rule=rule, points=points))
 
 
 def proven(manifest: Manifest, engine: Engine, parity: Parity) -> Manifest:

@@ -13,8 +13,8 @@ from dataclasses import asdict, replace
 
 from edgekd.runtime.container import BUFFER, BUFFERS, DATA, KEY, METADATA, NAME, cut, entries, format_of
 from edgekd.runtime.container.flatbuffer import Flatbuffer
-from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.files import sha256
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
 

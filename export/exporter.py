@@ -95,8 +95,12 @@ class Trial:
         Raises GateFailed, which says what to use instead, where the gate lets none through; `force` does.
         """
         known = list(self._workshop.schemes)
+        if not known:
+            return None
         if name not in (DEFAULT, AUTO, *known):
-            raise UsageError(f"--int8 {name}: this format has no such scheme; give one of auto, {', '.join(known)}")
+            raise UsageError(
+                f"--int8 {name}: this detector has no such scheme here; give one of auto, {', '.join(known)}"
+            )
         return (
             self._fastest(known, force) if name == AUTO else self._named(known[0] if name == DEFAULT else name, force)
         )

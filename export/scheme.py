@@ -24,5 +24,7 @@ class Scheme:
 
     A model in which there is nothing to quantize comes back as it is. Calibration runs closed loop on the stretch.
     """
+    weights_alone: bool = False
+    """Whether it leaves all computing in float; detectors that are no network have no other kind."""
     calibration: str = ""
     """What the manifest says of the data that the ranges come from; empty where none were needed."""

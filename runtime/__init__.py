@@ -16,18 +16,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgekd.runtime.detector import Detector as Detector
-    from edgekd.runtime.detector import SensorChange as SensorChange
-    from edgekd.runtime.detector import Verdict as Verdict
-    from edgekd.runtime.errors import EdgeKDError as EdgeKDError
-    from edgekd.runtime.errors import GateFailed as GateFailed
-    from edgekd.runtime.errors import MissingExtra as MissingExtra
-    from edgekd.runtime.errors import ModelRefused as ModelRefused
-    from edgekd.runtime.errors import UsageError as UsageError
-    from edgekd.runtime.manifest import Manifest as Manifest
+    from edgekd.runtime.detector import Detector, SensorChange, StuckChange, Verdict
+    from edgekd.runtime.errors import EdgeKDError, GateFailed, MissingExtra, ModelRefused, UsageError
+    from edgekd.runtime.manifest import Manifest
 
+__all__ = ["Detector", "EdgeKDError", "GateFailed", "Manifest", "MissingExtra", "ModelRefused", "SensorChange"]
+__all__ += ["StuckChange", "UsageError", "Verdict"]
 _HOMES = {
-    "detector": ("Detector", "SensorChange", "Verdict"),
+    "detector": ("Detector", "SensorChange", "StuckChange", "Verdict"),
     "errors": ("EdgeKDError", "GateFailed", "MissingExtra", "ModelRefused", "UsageError"),
     "manifest": ("Manifest",),
 }

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgekd.runtime.detector import Detector
-from edgekd.runtime.episodes import Episodes
+from edgekd.runtime.episodes import COOLDOWN_HOPS, Episodes
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import identity
 from edgekd.runtime.layout import PLAIN, Layout
@@ -22,8 +22,7 @@ from edgekd.runtime.sinks import JsonLines, Sink
 from edgekd.runtime.sources import Source
 from edgekd.runtime.sources.row_parser import FirstLine
 from edgekd.runtime.sources.row_reader import RowReader
-from edgekd.runtime.watchers.bad_lines import BadLines
-from edgekd.runtime.watchers.rate import RateCheck
+from edgekd.runtime.watchers.faulty_input import BadLines, RateCheck
 
 if TYPE_CHECKING:  # with what they stand on, memory that most runs do not need
     from edgekd.runtime.disk_writer import DiskWriter
@@ -53,6 +52,8 @@ def check(
         raise UsageError("--sequence counts samples at the model's own rate; with --resample go by --time")
     if options.threshold is not None and not math.isfinite(options.threshold):
         raise UsageError("--threshold must be a finite number")
+    if options.threshold is not None and options.false_alarms_per_day is not None:
+        raise UsageError("--threshold and --false-alarms-per-day both set the threshold; leave out one")
     if options.frames or options.raw:
         if options.record:
             raise UsageError("--record writes rows of a series; images are files already")
@@ -149,10 +150,10 @@ def episodes_of(options: Options, detector: Detector) -> Episodes:
     """What makes alarms of verdicts; durations become samples."""
     if options.hysteresis < 1 and detector.threshold <= 0:
         raise UsageError("--hysteresis: this model's threshold is not above 0, a part of it would be no lower")
-    period_s = detector.manifest.period_s
-    return Episodes(
-        samples_in(options.min_duration, period_s), samples_in(options.cooldown, period_s), options.hysteresis
-    )
+    period_s, cooldown = detector.manifest.period_s, COOLDOWN_HOPS * detector.manifest.hop
+    if options.cooldown is not None:
+        cooldown = samples_in(options.cooldown, period_s)
+    return Episodes(samples_in(options.min_duration, period_s), cooldown, options.hysteresis)
 
 
 def samples_in(seconds: float, period_s: float) -> int:
@@ -162,13 +163,11 @@ def samples_in(seconds: float, period_s: float) -> int:
 
 def stdout_of(options: Options, live: bool) -> Sink:
     """Events as lines on standard output. A file can wait for whoever reads them, a sensor cannot."""
-    try:
+    with contextlib.suppress(OSError, AttributeError):  # no stream of the system's
         if live:
             from edgekd.runtime.sinks.live_lines import LiveLines
 
             return LiveLines(sys.stdout.fileno(), patience_s=1.0 if options.stdin else 0.0)
-    except (OSError, AttributeError):  # no stream of the system's
-        pass
     return JsonLines(sys.stdout)
 
 

@@ -53,7 +53,13 @@ def cli(check: bool, as_json: bool, quiet: bool, **given: Any) -> None:
         return _check(options.model, options.require_signed, as_json)
     if as_json:
         raise UsageError("--json goes with --check; events are JSON lines anyway")
-    sys.exit(_run(options, quiet))
+    from edgekd.runtime import assembly
+    from edgekd.runtime.sinks import StderrLines
+
+    assembly.check(options)
+    say = StderrLines("edgekd-run", quiet)
+    with assembly.lock_of(options, say):
+        sys.exit(_run(options, say))
 
 
 def main() -> None:
@@ -79,25 +85,18 @@ def guarded(program: str, command: click.Command) -> None:
         sys.exit(1)
 
 
-def _run(options: Options, quiet: bool) -> int:
+def _run(options: Options, say: Say) -> int:
     """Put the parts together and run them."""
-    from edgekd.runtime import assembly
-    from edgekd.runtime.sinks import StderrLines
-
-    assembly.check(options)
-    say = StderrLines("edgekd-run", quiet)
-    with assembly.lock_of(options, say):
-        return _detect(options, say)
-
-
-def _detect(options: Options, say: Say) -> int:
     from edgekd.runtime import assembly
     from edgekd.runtime.detector import Detector
     from edgekd.runtime.loop import Loop
     from edgekd.runtime.signals import Signals
 
     sys.setswitchinterval(SWITCH_S)
-    detector = Detector.load(options.model, threshold=options.threshold, probe=True, signed_by=options.require_signed)
+    detector = Detector.load(
+        options.model, threshold=options.threshold, false_alarms_per_day=options.false_alarms_per_day, probe=True,
+        signed_by=options.require_signed,
+    )  # fmt: skip
     source = assembly.open_source(options, detector)
     sink = assembly.stdout_of(options, source.live)
     loop = Loop(source, detector, assembly.episodes_of(options, detector), sink.emit, say, options.scores)

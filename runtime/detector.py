@@ -16,12 +16,17 @@ import numpy as np
 from edgekd.runtime.engines import Engine, load_engine
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.guard import admit
-from edgekd.runtime.manifest import Manifest
+from edgekd.runtime.manifest import Manifest, threshold_at
 from edgekd.runtime.selftest import check_self_test
 
 LARGEST_SCORE = float(np.finfo(np.float32).max)
 BY_SENSOR = ("valid", "last", "missing", "held")  # arrays of a snapshot, and attributes
 MAX_CHANGES = 4096  # sensor changes kept for a caller that never asks for them
+
+
+def severity_of(score: float, threshold: float) -> float | None:
+    """Score over threshold, within what JSON's readers hold; None where the threshold is not above 0."""
+    return max(-LARGEST_SCORE, min(LARGEST_SCORE, score / threshold)) if threshold > 0 else None
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +46,11 @@ class Verdict:
     """n names, the columns of `contributions`."""
 
     @property
+    def severity(self) -> float | None:
+        """Score over threshold, 1 = alarm, for models to be compared by; None where the threshold is not above 0."""
+        return severity_of(self.score, self.threshold)
+
+    @property
     def top_sensors(self) -> tuple[str, ...]:
         """Up to three sensors that contribute most, the largest first; only those that contribute at all."""
         order = np.argsort(-self.contributions, kind="stable")[:3]
@@ -57,11 +67,25 @@ class SensorChange:
     missing: bool
 
 
+@dataclass(frozen=True)
+class StuckChange:
+    """A sensor said the same for longer than is normal (`SensorSpec.longest_still_s`), or says something else again."""
+
+    sample: int
+    """Last sample of the hop in which this was found."""
+    sensor: str
+    stuck: bool
+    value: float
+    """What it had said, raw units, since sample `start`."""
+    start: int
+
+
 class Detector:
     """One stream through one model.
 
     Missing (NaN, infinite) values: the sensor's last good value is held; once it has been missing for longer than the
     manifest's `max_hold_s`, or was never seen, the graph is told so (`valid` 0) and leaves it out of the score.
+    A stuck sensor changes no score.
     """
 
     def __init__(self, engine: Engine, manifest: Manifest, threshold: float | None = None) -> None:
@@ -73,6 +97,9 @@ class Detector:
         self._shape = (self._n,)
         self._hop = manifest.hop
         self._max_hold = manifest.max_hold_samples
+        still = np.array([sensor.longest_still_s for sensor in manifest.sensors]) / manifest.period_s
+        self._longest_still = np.where(still > 0, still, np.inf)
+        self._watched = ("still", "since") if (still > 0).any() else ()  # of a snapshot too, where a sensor is watched
         self._state_names = [spec.name for spec in manifest.state]
         self._samples = np.zeros((self._hop, self._n), np.float32)
         self._newest = self._samples[-1]  # (n,), a view: the hop's last row
@@ -87,6 +114,7 @@ class Detector:
         check: bool = True,
         threshold: float | None = None,
         *,
+        false_alarms_per_day: float | None = None,
         probe: bool | None = None,
         signed_by: str | Path | None = None,
     ) -> Detector:
@@ -94,6 +122,7 @@ class Detector:
 
         check: replay the file's self-test on this machine's engine first.
         threshold: instead of the manifest's.
+        false_alarms_per_day: the manifest's threshold for another budget than its own.
         probe: load a file that is new on this machine in a child process first, once: an engine that dies of it, or
         takes all memory, then does so there. By default TFLite files, of which engines check little; True, as
         `edgekd-run` does, all; False none. The child is this Python anew, not a fork of your program and its threads.
@@ -104,6 +133,8 @@ class Detector:
         engine = load_engine(model, found)
         if check:
             check_self_test(engine, found)
+        if false_alarms_per_day is not None:
+            threshold = threshold_at(found.threshold.points, false_alarms_per_day)
         return cls(engine, found, threshold)
 
     def stream(self) -> Detector:
@@ -124,8 +155,11 @@ class Detector:
         self._last = np.array([sensor.fill for sensor in self.manifest.sensors], np.float32)
         self._missing = np.full(self._n, self._max_hold + 1, np.int64)  # never seen: already held for too long
         self._held = np.zeros(self._n, np.int64)
+        self._still = np.zeros(self._n, np.int64)  # values since then; those that are missing are none
+        self._since = np.zeros(self._n, np.int64)  # first sample of the hops in which it has said one value
         self._clean = False
         self._changes: deque[SensorChange] = deque(maxlen=MAX_CHANGES)
+        self._stuck: deque[StuckChange] = deque(maxlen=MAX_CHANGES)
 
     def rewarm(self) -> None:
         """After a gap of unknown length: keep the state, drop the open hop, and give no verdict for one warm-up.
@@ -193,9 +227,11 @@ class Detector:
 
     def sensor_changes(self) -> list[SensorChange]:
         """Sensors that went missing or came back since the last call, in order."""
-        changes = list(self._changes)
-        self._changes.clear()
-        return changes
+        return [self._changes.popleft() for _ in range(len(self._changes))]
+
+    def stuck_changes(self) -> list[StuckChange]:
+        """Sensors that got stuck or move again since the last call, in order."""
+        return [self._stuck.popleft() for _ in range(len(self._stuck))]
 
     def _advance(self, count: int) -> Verdict | None:
         """So many samples more are in the hop: run the graph once it is full."""
@@ -205,6 +241,8 @@ class Detector:
             return None
         self._filled = 0
         np.isfinite(self._samples, self._finite)
+        if self._watched:
+            self._watch()
         # Searching bytes for a zero takes a fifth of the time of ndarray.all(), which counts on a device's every step.
         if self._clean and b"\0" not in self._finite.tobytes():
             self._last[:] = self._newest
@@ -240,6 +278,17 @@ class Detector:
         self._valid[:] = valid
         self._clean = bool(valid.all() and not run[-1].any())
 
+    def _watch(self) -> None:
+        """Find out which sensors are stuck, by the hop in `_samples` (hop, n) as it came."""
+        moved = ((self._samples != self._last) & self._finite).any(axis=0)
+        before, since = self._still > self._longest_still, self._since
+        self._still = np.where(moved, 0, self._still + self._finite.sum(axis=0))
+        self._since = np.where(moved, self.samples_seen, since)
+        stuck = self._still > self._longest_still
+        for i in np.flatnonzero(stuck != before):
+            told = self._names[i], bool(stuck[i]), float(self._last[i]), int(since[i])
+            self._stuck.append(StuckChange(self.samples_seen - 1, *told))
+
     def snapshot(self) -> dict[str, np.ndarray]:
         """The complete state as named arrays, copied, of the same shapes at any time; `restore` takes it back."""
         arrays = {f"state.{name}": np.array(self._feeds[name]) for name in self._state_names}
@@ -247,7 +296,7 @@ class Detector:
         arrays["samples"][self._filled :] = 0.0  # of the hop before: equal states are equal bytes
         counts = {"seen": self.samples_seen, "warm_at": self._warm_at, "diverged": self.diverged_steps}
         arrays |= {name: np.array(count, np.int64) for name, count in counts.items()}
-        return arrays | {name: getattr(self, f"_{name}").copy() for name in BY_SENSOR}
+        return arrays | {name: getattr(self, f"_{name}").copy() for name in (*BY_SENSOR, *self._watched)}
 
     def restore(self, snapshot: dict[str, np.ndarray]) -> None:
         """Go on from a snapshot; raises UsageError, and changes nothing, where it is not one of this model's."""
@@ -261,7 +310,7 @@ class Detector:
         self.samples_seen, self._filled = seen, seen % self._hop
         self._warm_at, self.diverged_steps = int(snapshot["warm_at"]), int(snapshot["diverged"])
         self._feeds.update((name, snapshot[f"state.{name}"].copy()) for name in self._state_names)
-        for name in ("samples", *BY_SENSOR):
+        for name in ("samples", *BY_SENSOR, *self._watched):
             getattr(self, f"_{name}")[:] = snapshot[name]
         self._clean = bool(self._valid.all() and not self._missing.any())
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from edgekd.runtime.detector import Verdict
 
+COOLDOWN_HOPS = 6
+"""What a device is cool for after an end where nobody says otherwise, and what budgets of false alarms count with."""
+
 
 @dataclass(frozen=True)
 class Onset:
@@ -53,8 +56,6 @@ class Episodes:
         self.start: int | None = None
         """Sample at which the episode that is open began, None where there is none."""
         self.peak = 0.0
-        self.told = 0
-        """Onsets since the cold start."""
         self._since: int | None = None  # first anomalous verdict of a run that is not told (yet)
         self._ended: int | None = None  # sample of the newest end
 
@@ -82,7 +83,6 @@ class Episodes:
         if cooling or verdict.sample - self._since < self._min_samples:
             return None
         self.start, self._since = self._since, None
-        self.told += 1
         return Onset(verdict, self.start)
 
     def interrupt(self) -> None:
@@ -91,12 +91,11 @@ class Episodes:
 
     def snapshot(self) -> dict[str, Any]:
         """The open episode and what debouncing knows, JSON-able."""
-        since, ended = self._since, self._ended
-        return {"start": self.start, "peak": self.peak, "told": self.told, "since": since, "ended": ended}
+        return {"start": self.start, "peak": self.peak, "since": self._since, "ended": self._ended}
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from a snapshot; raises KeyError, TypeError or ValueError, and changes nothing, where it is none."""
         at = (snapshot[name] for name in ("start", "since", "ended"))
         start, since, ended = (None if sample is None else int(sample) for sample in at)
-        peak, told = float(snapshot["peak"]), int(snapshot["told"])
-        self.start, self._since, self._ended, self.peak, self.told = start, since, ended, peak, told
+        self.peak = float(snapshot["peak"])
+        self.start, self._since, self._ended = start, since, ended

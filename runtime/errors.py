@@ -12,8 +12,6 @@ class EdgeKDError(Exception):
 class GateFailed(EdgeKDError):
     """A check or an accuracy gate did not hold (parity, self-test)."""
 
-    exit_code = 1
-
 
 class UsageError(EdgeKDError):
     """The call or the data given with it do not fit."""

@@ -10,7 +10,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar, get_type_hints
 
 from edgekd.runtime.errors import ModelRefused
@@ -137,8 +137,13 @@ def free(value: Any, where: str) -> dict[str, Any]:
     """An object of any shape, bounded in depth, count and text."""
     if not isinstance(value, dict):
         raise refused(where, "an object", value)
-    for count, item in enumerate(_parts(value, where, MAX_DEPTH), 1):
-        if count > MAX_NODES:
+    parts: list[tuple[Any, int]] = [(value, 1)]
+    for item, depth in parts:  # which grows meanwhile by what is inside
+        inside = [*item, *item.values()] if isinstance(item, dict) else item if isinstance(item, list) else ()
+        parts += [(part, depth + 1) for part in inside]
+        if depth > MAX_DEPTH:
+            raise ModelRefused(f"manifest: {where} is nested deeper than {MAX_DEPTH} levels")
+        if len(parts) > MAX_NODES:
             raise ModelRefused(f"manifest: {where} holds more than {MAX_NODES} values")
         if isinstance(item, str):
             if len(item) > MAX_TEXT or not item.isprintable():
@@ -146,16 +151,6 @@ def free(value: Any, where: str) -> dict[str, Any]:
         elif not (item is None or isinstance(item, (bool, dict, list)) or _is_number(item)):
             raise ModelRefused(f"manifest: {where} holds {shown(item)}, which is no finite number")
     return value
-
-
-def _parts(value: object, where: str, levels: int) -> Iterator[object]:
-    """A value and all that is inside it."""
-    if not levels:
-        raise ModelRefused(f"manifest: {where} is nested deeper than {MAX_DEPTH} levels")
-    yield value
-    inside = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for item in inside:
-        yield from _parts(item, where, levels - 1)
 
 
 def _is_number(value: object) -> bool:

@@ -10,11 +10,12 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edgekd.runtime.detector import Detector, SensorChange, Verdict
+from edgekd.runtime.detector import Detector, SensorChange, StuckChange, Verdict, severity_of
+from edgekd.runtime.duration import duration
 from edgekd.runtime.episodes import End, Episodes, Onset
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.sinks import json_score, json_time, wall_time
+from edgekd.runtime.sinks import json_score, json_time, rounded, wall_time
 from edgekd.runtime.sources import TICK_S, InputEvent, Items, Row, Source
 
 Emit = Callable[[Mapping[str, Any]], None]
@@ -145,6 +146,8 @@ class Loop:
         verdict = self.detector.update(row.values)
         for change in self.detector.sensor_changes():
             self._sensor(change, row)
+        for stuck in self.detector.stuck_changes():
+            self._stuck(stuck, row)
         if verdict is not None:
             self.verdicts += 1
             self.last = verdict
@@ -157,7 +160,11 @@ class Loop:
         frame = {} if row.frame is None else {"frame": row.frame}
         turn: Onset | End | None
         if self._scores:
-            score = {"score": json_score(verdict.score), "anomaly": verdict.is_anomaly}
+            score = {
+                "score": json_score(verdict.score),
+                "severity": rounded(verdict.severity),
+                "anomaly": verdict.is_anomaly,
+            }
             self.emit({"event": "score", "sample": verdict.sample, **score, **frame})
         if row.frame is not None:  # images have nothing to do with one another: each is told
             turn = Onset(verdict, verdict.sample) if verdict.is_anomaly else None
@@ -168,11 +175,13 @@ class Loop:
         told: dict[str, Any] = {"sample": verdict.sample, "time": self.time_of(row)}
         if isinstance(turn, End):
             told |= {"start": turn.start, "peak": json_score(turn.peak)}
+            told["severity"] = rounded(severity_of(turn.peak, verdict.threshold))
             told["duration_s"] = turn.samples * self.detector.manifest.period_s
             self.emit({"event": "anomaly_end", **told})
             return
         self.anomalies += 1
         told |= {"score": json_score(verdict.score), "threshold": verdict.threshold}
+        told["severity"] = rounded(verdict.severity)
         told["sensors"] = list(verdict.top_sensors)
         start = {} if turn.start == verdict.sample else {"start": turn.start}
         self.emit({"event": "anomaly", **told, **start, **frame})
@@ -182,3 +191,14 @@ class Loop:
         self.emit({"event": event, "sample": change.sample, "time": self.time_of(row), "sensor": change.sensor})
         state = "is missing and left out of the score" if change.missing else "is back"
         self.say(f"sensor '{change.sensor}' {state}")
+
+    def _stuck(self, change: StuckChange, row: Row) -> None:
+        spec = self.detector.manifest.sensors[self.detector.manifest.names.index(change.sensor)]
+        value, low, high = map(json_score, (change.value, spec.low, spec.high))
+        lasted_s = (change.sample + 1 - change.start) * self.detector.manifest.period_s
+        at = {"sample": change.sample, "time": self.time_of(row), "sensor": change.sensor, "start": change.start}
+        event = "sensor_stuck" if change.stuck else "sensor_stuck_end"
+        self.emit({"event": event, **at, "duration_s": lasted_s, "value": value, "low": low, "high": high})
+        state = "has said" if change.stuck else "moves again; it had said"
+        usual = f"in training it moved within {duration(spec.longest_still_s)}, from {low:g} to {high:g}"
+        self.say(f"sensor '{change.sensor}' {state} {value:g} for {duration(lasted_s)}; {usual}")

@@ -12,8 +12,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import numpy as np
+
 from edgekd.runtime import json_fields as read
-from edgekd.runtime.errors import ModelRefused
+from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.layout import Layout
 
 FORMAT = 1
@@ -43,6 +45,8 @@ def _format(value: Any, where: str) -> int:
 
 Value = Annotated[float, read.number, -LARGEST, LARGEST]
 Text = Annotated[str, read.text]
+Point = tuple[float, ...]
+"""Alarms a day, threshold."""
 Digest = Annotated[str, read.matching, _DIGEST, "a SHA-256 in hexadecimal, or empty"]
 
 
@@ -58,6 +62,8 @@ class SensorSpec:
     """Largest training value, raw units."""
     fill: Value
     """Training median: what stands in for a sensor that was never seen."""
+    longest_still_s: Annotated[float, read.number, 0, LARGEST, read.OPTIONAL] = 0.0
+    """A sensor that says the same for longer is stuck; 0: it is not watched, as in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,16 @@ class AlarmRate:
     """Length of that normal part."""
 
 
+def threshold_at(points: tuple[Point, ...], per_day: float) -> float:
+    """The threshold for a budget of false alarms a day, linear in log rate between `points`; raises UsageError."""
+    if not points:
+        raise UsageError("--false-alarms-per-day: this model has but one threshold; distill a series again")
+    rates, values = zip(*points)
+    if not rates[-1] <= per_day <= rates[0]:
+        raise UsageError(f"--false-alarms-per-day {per_day:g}: this model knows {rates[-1]:g} to {rates[0]:g}")
+    return float(np.interp(-math.log(per_day), [-math.log(rate) for rate in rates], values))
+
+
 @dataclass(frozen=True)
 class ThresholdSpec:
     """A verdict is an anomaly when its score is above `value`."""
@@ -88,6 +104,10 @@ class ThresholdSpec:
     rule: Text = ""
     data: Text = ""
     alarms_per_day: Annotated[AlarmRate | None, read.or_null, read.record, AlarmRate, read.OPTIONAL] = None
+    points: Annotated[
+        tuple[Point, ...], read.items, 0, 100, read.items, 2, 2, read.number, -LARGEST, LARGEST, read.OPTIONAL
+    ] = ()
+    """Thresholds for budgets of false alarms a day, from many to few; none in files of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +210,9 @@ def _check_together(manifest: Manifest) -> None:
         if sensor.low > sensor.high:
             found = f"low {sensor.low:g} above high {sensor.high:g}"
             raise ModelRefused(f"manifest: sensors[{i}] ('{sensor.name}') has {found}")
+    rates, values = zip(*manifest.threshold.points) if manifest.threshold.points else ((1.0,), (0.0,))
+    if list(rates) != sorted(set(rates), reverse=True) or rates[-1] <= 0 or list(values) != sorted(values):
+        raise ModelRefused("manifest: threshold.points are not of falling rates above 0 and rising thresholds")
     names, states, dropped = manifest.names, [spec.name for spec in manifest.state], manifest.dropped
     for given, what in ((names, "sensor"), (states, "state tensor")):
         if len(set(given)) != len(given):

@@ -86,8 +86,13 @@ class Options:
         LINES, "Rows come at another rate than the model's.", type=click.Choice(["mean", "last"])
     )
     threshold: float | None = declare(ALARM, "Use this threshold instead of the model's.", type=float)
+    false_alarms_per_day: float | None = declare(
+        ALARM, "Use the model's threshold for so many.", type=float, metavar="N"
+    )
     min_duration: float = declare(ALARM, "Tell an anomaly once it has lasted so long.", default="0s", type=DURATION)
-    cooldown: float = declare(ALARM, "Tell no other for so long after one has ended.", default="0s", type=DURATION)
+    cooldown: float | None = declare(
+        ALARM, "Tell no other for so long after one has ended.  [default: 6 hops]", type=DURATION
+    )
     hysteresis: float = declare(
         ALARM,
         "An anomaly ends when the score is no longer above this part of the threshold.",

@@ -73,7 +73,7 @@ class Detector:
             return digest(asdict(self))
         given = [(self.method, self.preset, self.settings)]
         given += [("anomalyllm", PRESET, self.teacher)] if self.teacher is not None else []
-        return digest([asdict(self), [changed(configure(*one)[1]) for one in given]])
+        return digest([asdict(self), [changed(configure(*one)[2]) for one in given]])
 
     @property
     def path(self) -> Path:
@@ -145,9 +145,9 @@ Found = tuple[Scores, int, dict[str, Any]]
 
 def by_model(detector: Detector, train: Recording, whole: Recording, first: int, device: str) -> Found:
     """A method of the package."""
-    _, config = configure(detector.method, detector.preset, detector.settings)
+    *_, config = configure(detector.method, detector.preset, detector.settings)
     if detector.teacher is not None:
-        _, taught = configure("anomalyllm", PRESET, detector.teacher)
+        *_, taught = configure("anomalyllm", PRESET, detector.teacher)
         teacher = _full(train, taught, detector.seed, device)
         how = Training(seed=detector.seed, device=device, teacher=teacher, teachers=(teacher,))
         step = method(detector.method).train(train, config, how).step

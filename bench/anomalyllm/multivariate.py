@@ -61,7 +61,7 @@ def detectors(name: str) -> dict[str, tuple[Path, dict[str, Any]]]:
     own = {}
     for init in INITS:
         how = {"method": "anomalyllm", "preset": PRESET, "settings": {"teacher_init": init, "hop": hop, **FEWER}}
-        own[f"AnomalyLLM {init}"] = WORK / f"{name}-anomalyllm-{init}-{digest(changed(configure(**how)[1]))}.pt", how
+        own[f"AnomalyLLM {init}"] = WORK / f"{name}-anomalyllm-{init}-{digest(changed(configure(**how)[2]))}.pt", how
     pooled = {"settings": POOLED} if name in ("msl", "smap") else {}
     linear = (WORK / f"{name}-anomalyllm-linear.pt", {"method": "linear", "preset": "ensemble", **pooled})
     others = {"LTA": student(name), "regression": WORK / f"regression-{name}-0.pt"}

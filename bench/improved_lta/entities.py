@@ -139,7 +139,7 @@ class Cell:
     def file(self, kind: str) -> Path:
         """Its checkpoint ("pt"), its terms ("npz"), its exported file ("onnx")."""
         label = f"{self.entity.dataset}-{self.entity.name}-{self.variant}-s{self.seed}"
-        return TRAINED / f"{label}-{digest([changed(configure('lta', None, self.settings)[1])])}.{kind}"
+        return TRAINED / f"{label}-{digest([changed(configure('lta', None, self.settings)[2])])}.{kind}"
 
 
 def trained(cell: Cell) -> Checkpoint:

@@ -206,10 +206,10 @@ class GeometricMean(nn.Module):
         self.register_buffer("center", torch.ones(terms))
         self.register_buffer("weight", torch.full((terms,), 1.0 / terms))
 
-    def fit(self, scores: np.ndarray) -> None:
-        """`scores` (windows, terms) on normal windows."""
+    def fit(self, scores: np.ndarray, floor: float = 1e-3) -> None:
+        """`scores` (windows, terms) on normal windows; `floor` of the spread of a log score."""
         logs = np.log(np.maximum(scores.astype(np.float64), TINY))
-        precision = 1.0 / np.maximum(logs.std(0), 1e-3)
+        precision = 1.0 / np.maximum(logs.std(0), floor)
         self.center.copy_(torch.from_numpy(np.exp(logs.mean(0))))
         self.weight.copy_(torch.from_numpy(precision / precision.sum()))
 

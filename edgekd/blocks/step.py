@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from edgekd.blocks.innovation_input import InnovationInput
 from edgekd.blocks.scaling import SampleScaler
 from edgekd.data.recording import Recording
 
@@ -50,6 +51,8 @@ class StepModule(nn.Module):
     """Samples that one step consumes."""
     warmup_samples: int
     """Samples of an entity before the first score that means anything."""
+    innovations: InnovationInput | None
+    """Where the detector is shown innovations in place of the scaled samples."""
     entity_resets: bool = True
     """Whether state is cleared where another entity begins."""
 
@@ -63,8 +66,15 @@ class StepModule(nn.Module):
     """Prefixes of the parameters whose layers must not be quantized."""
     dense_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose dense layers may be quantized; convolutions may wherever they stand."""
+    matrix_weights: tuple[str, ...] = ()
+    """Prefixes of the constant matrices of a detector without layers: an int8 file holds them as bytes and computes in
+    float, since what they make is a difference of near-equal numbers."""
     recurrent_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose layers are fed back within a step: an int8 scheme may spare them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.innovations = None
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every state tensor, in the order in which `forward` takes and returns them."""
@@ -92,6 +102,40 @@ class StepModule(nn.Module):
     def parameters_learned(self) -> int:
         """Trained parameters, scaling and score statistics left out."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """State of the input, before that of all else; a part of `state_shapes`."""
+        return {} if self.innovations is None else self.innovations.state_shapes()
+
+    def shown(self, samples: Tensor, valid: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """One hop: samples (hop, n) raw units, valid (n,), state -> what the detector sees (hop, m), next state of the
+        input. Takes the input's own state off the front of `state`."""
+        scaled = self.scaler(samples, valid)
+        if self.innovations is None:
+            return scaled, []
+        lags, heard = state.pop(0), state.pop(0)
+        shown, *following = self.innovations(scaled, self.scaler.live(valid), lags, heard)
+        return shown, following
+
+    def all_shown(self, values: Tensor) -> Tensor:
+        """The same of a whole entity from its cold start, values (T, n) raw units -> (T, m)."""
+        scaled = self.scaler(values, torch.ones(self.n_sensors))
+        return scaled if self.innovations is None else self.innovations.whole(scaled, self.hop)
+
+    def fit_innovations(self, recording: Recording, fitted: np.ndarray) -> None:
+        """Learn the forecasts, where there are any, of the samples `fitted` (T,) bool; the scaler is fitted already."""
+        if self.innovations is not None:
+            pieces = [recording.values[start:end][fitted[start:end]] for start, end in self.entities(recording)]
+            valid = torch.ones(self.n_sensors)
+            self.innovations.fit([self.scaler(torch.from_numpy(piece), valid) for piece in pieces])
+
+    def shown_of(self, recording: Recording, wanted: np.ndarray) -> Tensor:
+        """What the detector sees of the samples `wanted` (T,) bool of a recording, (k, m)."""
+        pieces = []
+        for start, end in self.entities(recording):
+            shown = self.all_shown(torch.from_numpy(recording.values[start:end]))
+            pieces.append(shown[torch.from_numpy(wanted[start:end])])
+        return torch.cat(pieces)
 
     def initial_state(self) -> list[Tensor]:
         """The cold start: a zero tensor of its own for every state."""
@@ -146,20 +190,20 @@ class WindowStep(StepModule):
         raise NotImplementedError
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"ring": (self.span - self.hop, self.m)} if self.span > self.hop else {}
+        return self.input_shapes() | ({"ring": (self.span - self.hop, self.m)} if self.span > self.hop else {})
 
     def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        window = self.scaler(samples, valid)  # (hop, m)
-        following = []
-        if state:
-            window = torch.cat([state[0], window])  # (span, m)
+        remaining = list(state)
+        window, following = self.shown(samples, valid, remaining)  # (hop, m)
+        if remaining:
+            window = torch.cat([remaining[0], window])  # (span, m)
             following.append(window[self.hop :])
         score, shares = self.verdict(window[-self.span :].unsqueeze(0), self.scaler.live(valid))
         return (score.squeeze(0), self.scaler.spread(shares).squeeze(0), *following)
 
     def windows(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """values (T, n) raw units of one entity -> chunks of ends (B,) and scaled windows (B, span, m); see `batch`."""
-        scaled = self.scaler(values, torch.ones(self.n_sensors))
+        scaled = self.all_shown(values)
         ends = torch.arange(self.hop, max(len(scaled), self.hop - 1) + 1, self.hop)
         ends = ends[ends >= self.warmup_samples]
         if wanted is not None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from edgekd.blocks.accumulator import Accumulator
-from edgekd.blocks.scaling import SampleScaler
 from edgekd.blocks.threshold import FIT, parts
 from edgekd.data.recording import Recording
 from edgekd.runtime.errors import RecordingError
@@ -23,16 +22,21 @@ class TrainingStream:
     """
 
     def __init__(
-        self, scaler: SampleScaler, recording: Recording, stretches: list[tuple[int, int]], pad: int, hop: int
+        self,
+        shown: Callable[[Tensor], Tensor],
+        recording: Recording,
+        stretches: list[tuple[int, int]],
+        pad: int,
+        hop: int,
     ) -> None:
-        valid = torch.ones(recording.n_sensors)
+        """shown: what a detector sees of an entity, values (T, n) -> (T, m), see `StepModule.all_shown`."""
         self.hop = hop
         part = parts(recording)
         rows: list[Tensor] = []
         positions, ages, kinds = [], [], []
         offset = 0
         for start, end in stretches:
-            scaled = scaler(torch.from_numpy(recording.values[start:end]), valid)
+            scaled = shown(torch.from_numpy(recording.values[start:end]))
             rows += [torch.zeros(pad, scaled.shape[1]), scaled]
             offset += pad
             age = np.arange(hop, end - start + 1, hop)  # samples of the stretch seen at each window's end

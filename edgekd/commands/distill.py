@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     default=Path("student.pt"),
     help="Student checkpoint to write.",
 )
-@click.option("--method", type=click.Choice(list(METHODS)), default="lta", help="Detector to train.")
+@click.option(
+    "--method", type=click.Choice(list(METHODS)), help="Detector to train; a preset's name alone picks it too."
+)
 @click.option(
     "--preset",
-    help="Settings to start from: paper, edge, quick for lta (edge); a detector for linear (ensemble); signature, "
-    "window, shape, image for regression (signature, or image where DATA is of images); published, edge, quick for "
-    "anomalyllm (edge).",
+    help="Settings to start from: paper, edge, joint, quick for lta (edge); innovations or another detector for linear "
+    "(ensemble); signature, window, shape, image for regression (signature, or image where DATA is of images); "
+    "published, edge, quick for anomalyllm (edge).",
 )
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Override one setting of the preset; repeatable."
@@ -63,6 +65,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="regression of images: train the teacher and the student together.",
 )
+@click.option(
+    "--false-alarms-per-day",
+    metavar="N",
+    type=float,
+    default=1.0,
+    help="Budget that the threshold is for; images and preset paper have a rule of their own.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an interrupted training of the same data, settings and seed.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of everything random.")
 @click.option(
@@ -74,9 +83,9 @@ if TYPE_CHECKING:
 @recording_options
 @json_option
 def command(
-    data: str, output: Path, method: str, preset: str | None, settings: tuple[str, ...],
+    data: str, output: Path, method: str | None, preset: str | None, settings: tuple[str, ...],
     teachers: tuple[Path, ...], teacher_scores: Path | None, outliers: str | None, student: str | None,
-    co_learning: bool, resume: bool, seed: int, device: str, as_json: bool, **reading: Any,
+    co_learning: bool, false_alarms_per_day: float, resume: bool, seed: int, device: str, as_json: bool, **reading: Any,
 ) -> None:  # fmt: skip
     """Train a teacher on DATA and distill it into a small student.
 
@@ -87,8 +96,8 @@ def command(
     Example:
         edgekd distill plant.csv -o student.pt
         edgekd distill smd:ServerMachineDataset#machine-1-2 -o student.pt --seed 1
-        edgekd distill plant.csv -o pca.pt --method linear --preset signature-pca
-        edgekd distill plant.csv -o small.pt --method regression --teacher student.pt --teacher pca.pt
+        edgekd distill plant.csv -o fast.pt --preset innovations
+        edgekd distill plant.csv -o small.pt --method regression --teacher student.pt --teacher fast.pt
         edgekd distill ucr:UCR#003 -o llm.pt --method anomalyllm --set teacher_init=random-frozen
         edgekd distill fashion-mnist:DIR#0 --method regression --student our-S3 --co-learning --outliers mnist:DIR
     """
@@ -123,8 +132,8 @@ def command(
         try:
             checkpoint = distill(
                 recording, output, method=method, preset=preset, settings=values, teacher=teachers,
-                teacher_scores=teacher_scores, outliers=foreign, seed=seed, resume=resume, device=device,
-                report=progress,
+                teacher_scores=teacher_scores, outliers=foreign, false_alarms_per_day=false_alarms_per_day,
+                seed=seed, resume=resume, device=device, report=progress,
             )  # fmt: skip
         except KeyboardInterrupt:
             click.echo("the same command with --resume goes on after the last whole epoch", err=True)

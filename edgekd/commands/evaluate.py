@@ -39,6 +39,7 @@ PARTS = {"test": "test", "train": "train", "all": None}
     help="Also say how faithful MODEL is to this checkpoint: rank correlation, distance between the scores.",
 )
 @click.option("--threshold", type=float, help="Alarm above this score, instead of above the model's own threshold.")
+@click.option("--budget", is_flag=True, help="Events found, delay and false alarms at 0.1, 1 and 10 a day.")
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -65,6 +66,7 @@ def command(
     part: str,
     teacher: Path | None,
     threshold: float | None,
+    budget: bool,
     plot: Path | None,
     scores_csv: Path | None,
     one_stream: bool,
@@ -84,6 +86,7 @@ def command(
         edgekd evaluate student.pt plant.csv --plot score.png
         edgekd evaluate student.onnx smd:ServerMachineDataset#machine-1-2 --scores scores.csv
         edgekd evaluate student.onnx plant.csv --threshold 3.5 --json
+        edgekd evaluate student.onnx plant.csv --budget
         edgekd evaluate student.pt fashion-mnist:DIR#0 --teacher student-teacher.pt
     """
     reads = [
@@ -93,6 +96,7 @@ def command(
     ]
     check_files(reads, [File("--plot", plot, (PLOT,)), File("--scores", scores_csv, (SCORES,))])
     from edgekd.data import load
+    from edgekd.evaluation.budget import at_budgets, in_words
     from edgekd.evaluation.score_model import reading_for, score_model
 
     recording = load(data, PARTS[part], **reading_for(model, reading))
@@ -106,6 +110,7 @@ def command(
     rule = found.threshold_rule if threshold is None else "given by hand"
     report = _report(found, at, rule, seed)
     faithful = None if teacher is None else _fidelity(teacher, recording, found, one_stream)
+    budgets = at_budgets(found) if budget else []
     if scores_csv is not None:
         _write_scores(scores_csv, found, at)
     if plot is not None:
@@ -117,9 +122,13 @@ def command(
         content = {"model": str(model), "detector": found.name, **report.to_json()}
         if faithful is not None:
             content["fidelity"] = {"teacher": str(teacher), **faithful.to_json()}
+        if budget:
+            content["budget"] = [row.to_json() for row in budgets]
         click.echo(json.dumps(content, allow_nan=False))
         return
     _print(report, found.name, model)
+    if budget:
+        click.echo(f"\n{in_words(budgets)}")
     if faithful is not None:
         click.echo(f"\nagainst {teacher}: {faithful.in_words()}")
 

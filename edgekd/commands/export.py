@@ -69,6 +69,9 @@ def _means_a_scheme(word: str) -> bool:
     help="Engine that a TFLite file is meant for.  [default: litert]",
 )
 @click.option("--data", metavar="DATA", help="Labeled recording: compare what float and int8 detect, too.")
+@click.option(
+    "--false-alarms-per-day", metavar="N", type=float, help="Budget for the threshold, instead of the student's own."
+)
 @click.option("--force", is_flag=True, help="Write the file even where the gate does not let it through.")
 @data_options
 @json_option
@@ -79,6 +82,7 @@ def command(
     int8: str | None,
     target: str | None,
     data: str | None,
+    false_alarms_per_day: float | None,
     force: bool,
     as_json: bool,
     **reading: Any,
@@ -91,7 +95,8 @@ def command(
     \b
     Int8 schemes:
         onnx    static, static-float-recurrence, percentile, entropy, weights
-        tflite  dynamic, static, dynamic-full
+        tflite  dynamic, static, dynamic-full, weights
+    A linear detector has weights alone.
 
     \b
     Example:
@@ -105,8 +110,11 @@ def command(
     from edgekd.checkpoint import Checkpoint
     from edgekd.export import export
 
+    checkpoint = Checkpoint.load(student)
+    if false_alarms_per_day is not None:
+        checkpoint.set_budget(false_alarms_per_day)
     done = export(
-        Checkpoint.load(student),
+        checkpoint,
         output,
         format=kind,
         int8=int8,

@@ -19,8 +19,15 @@ if TYPE_CHECKING:
 @click.command("simulate", short_help="Write a recording of a simulated plant with labeled faults.")
 @click.argument("out", type=click.Path(dir_okay=False))
 @click.option("--samples", default=10_080, show_default=True, help="Length of the recording; a week of minutes.")
-@click.option("--sensors", default=12, show_default=True, help="Number of sensors; from 17 on there are several lines.")
-@click.option("--period-s", default=60.0, show_default=True, help="Seconds between samples.")
+@click.option(
+    "--plant",
+    default="line",
+    show_default=True,
+    metavar="NAME",
+    help="line, batch, turbine, building, compressor or conveyor.",
+)
+@click.option("--sensors", type=int, help="Sensors of the line, 12 unless said; 17 and more are several lines.")
+@click.option("--period-s", type=float, help="Seconds between the line's samples, 60 unless said.")
 @click.option("--faults/--fault-free", default=True, show_default=True, help="Fault-free recordings are for training.")
 @click.option(
     "--fault",
@@ -36,8 +43,9 @@ if TYPE_CHECKING:
 def command(
     out: str,
     samples: int,
-    sensors: int,
-    period_s: float,
+    plant: str,
+    sensors: int | None,
+    period_s: float | None,
     faults: bool,
     kinds: tuple[str, ...],
     seed: int,
@@ -52,16 +60,17 @@ def command(
         edgekd simulate normal.csv --samples 20000 --fault-free --seed 1
         edgekd simulate plant.csv --seed 2
         edgekd simulate leaks.parquet --fault slow-leak --json
+        edgekd simulate compressor.csv --plant compressor
     """
     check_files([], [File("OUT", Path(out), (RECORDING,))], force)
     from edgekd.data import save
     from edgekd.runtime.errors import UsageError
-    from edgekd.simulation.simulate import KINDS, simulate
+    from edgekd.simulation.simulate import simulate
 
     if kinds and not faults:
         raise UsageError("--fault and --fault-free contradict each other; give one of them")
-    chosen = (kinds or KINDS) if faults else ()
-    simulation = simulate(samples=samples, sensors=sensors, seed=seed, faults=chosen, period_s=period_s)
+    chosen = (kinds or None) if faults else ()
+    simulation = simulate(samples, sensors, seed, chosen, period_s, plant)
     save(simulation.recording, out)
     if as_json:
         click.echo(json.dumps(_facts(simulation, out, seed)))

@@ -14,8 +14,9 @@ from edgekd.data.recording import Recording
 from edgekd.file_kinds import is_checkpoint
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.guard import admit
-from edgekd.runtime.json_fields import record
+from edgekd.runtime.json_fields import record, shown
 from edgekd.runtime.layout import PLAIN, Layout
+from edgekd.runtime.manifest import Point
 
 BLOCK = 4096  # samples between two calls of `progress`
 
@@ -39,8 +40,10 @@ class ModelScores:
     threshold: float
     threshold_rule: str
     hop: int
+    points: tuple[Point, ...] = ()
+    """False alarms a day and the threshold for them, where the model knows."""
     notes: tuple[str, ...] = ()
-    """What does not fit but does not forbid scoring, one line each."""
+    """What does not fit but does not forbid scoring, and sensors that got stuck on a device, one line each."""
 
     @property
     def alarms(self) -> np.ndarray:
@@ -110,6 +113,7 @@ def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> M
         threshold=float(checkpoint.threshold["value"]),
         threshold_rule=str(checkpoint.threshold["rule"]),
         hop=step.hop,
+        points=tuple((rate, value) for rate, value, _ in checkpoint.threshold.get("points", ())),
         notes=notes,
     )
 
@@ -122,6 +126,7 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
     samples: list[int] = []
     scores: list[float] = []
     contributions: list[np.ndarray] = []
+    stuck: dict[str, list[int]] = {}
     for start, end in recording.bounds:
         detector.reset()
         for at in range(start, end, BLOCK):
@@ -132,6 +137,9 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
                 contributions.append(verdict.contributions)
             if progress is not None:
                 progress(len(block))
+        for change in detector.stuck_changes():
+            if change.stuck:
+                stuck.setdefault(shown(change.sensor), []).append(start + change.start)
     return ModelScores(
         name=f"{manifest.method}/{manifest.preset} {manifest.quantization.scheme.split(',')[0]}",
         recording=recording,
@@ -141,7 +149,14 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
         threshold=detector.threshold,
         threshold_rule=manifest.threshold.rule,
         hop=manifest.hop,
-        notes=_other_period(manifest.period_s, recording),
+        points=manifest.threshold.points,
+        notes=(
+            *_other_period(manifest.period_s, recording),
+            *(
+                f"sensor '{name}' is stuck from sample {at[0]} on, {len(at)} time{'s' * (len(at) > 1)} in all"
+                for name, at in stuck.items()
+            ),
+        ),
     )
 
 

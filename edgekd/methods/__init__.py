@@ -20,6 +20,19 @@ METHODS = {
 }
 
 
+DEFAULT_METHOD = "lta"
+
+
+def method_with(preset: str) -> str:
+    """The first method that has a preset of this name; raises UsageError where there is none."""
+    presets = {name: list(method(name).PRESETS) for name in METHODS}
+    for name, known in presets.items():
+        if preset in known:
+            return name
+    words = "; ".join(f"{name} has {', '.join(known)}" for name, known in presets.items())
+    raise UsageError(f"there is no preset {preset!r}: {words}")
+
+
 def method(name: str) -> ModuleType:
     """The module of a method, imported when it is asked for."""
     if name not in METHODS:

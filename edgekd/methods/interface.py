@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from edgekd.blocks.step import StepModule
+from edgekd.blocks.step import Scores, StepModule
 from edgekd.data.recording import Recording
 
 
@@ -55,3 +55,6 @@ class Trained:
     step: StepModule
     histories: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     """Loss, validation loss and seconds of every epoch, for each network that was trained."""
+    normal: Scores | None = None
+    """Cross-fitted scores of the training recording, each by a detector that was fitted without that sample's fold, on
+    the final detector's scale; they set the threshold. None where the method gives none."""

@@ -1,6 +1,7 @@
-"""Faults of the simulated plant: what each kind does, and when they come.
+"""Faults of the simulated plants: what each kind does, and when they come.
 
-Four kinds show within minutes. Two do not show in any short window, by construction (see `plant.py`): a slow leak,
+Four kinds show within minutes. Two are slow, and on the line do not show in any short window, by construction (see
+`plants/line.py`): a slow leak,
 which is smaller than the swings of the surge tank that it hides under and differs from them only in that it does not
 average out; and a drift of the timer that starts the filter's cycle, each part of which looks like a normal cycle that
 happens to linger. Only a history of several swings shows them.
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
-from edgekd.simulation.plant import SWING
+from edgekd.simulation.plants.line import SWING
 
 SLOW_LEAK, CYCLE_DRIFT = "slow-leak", "cycle-drift"
 SLOW = {SLOW_LEAK: "product_rate_lpm", CYCLE_DRIFT: "filter_dp_mbar"}
@@ -25,6 +26,8 @@ six standard deviations of the mean over 800 samples."""
 SLOWDOWN = 1.25
 """Full stretch of the filter cycle's period, well within the pace of normal half cycles, five standard deviations of
 the mean pace over 800 samples."""
+SHIFT_SD = 3.0
+"""A mean level shift in standard deviations; plants that state it in a unit state thereby what one deviation is."""
 RAMP = 0.25
 """Share of a slow fault over which it grows to its full size."""
 SLOW_SHARE, SLOW_MIN, SLOW_MAX = 0.12, 2 * SWING, 8 * SWING

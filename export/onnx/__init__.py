@@ -21,9 +21,9 @@ def schemes(target: str | None = None) -> dict[str, Scheme]:
     """The int8 schemes in the order of trying, the default first."""
     from edgekd.export.onnx.int8 import RECIPES
 
-    static = {name: Scheme(name, r.words, _with(name), r.calibration) for name, r in RECIPES.items()}
-    words = "int8 weights in groups of 32, computed in float32"
-    return {**static, WEIGHTS: Scheme(WEIGHTS, words, _weights_alone)}
+    static = {name: Scheme(name, r.words, _with(name), calibration=r.calibration) for name, r in RECIPES.items()}
+    words = "int8 weights in small groups, computed in float32"
+    return {**static, WEIGHTS: Scheme(WEIGHTS, words, _weights_alone, weights_alone=True)}
 
 
 def _with(name: str) -> Quantize:
@@ -47,5 +47,5 @@ def _weights_alone(model: bytes, step: StepModule, replay: Recording) -> bytes:
     from edgekd.export.onnx import int8, weights
 
     graph = onnx.load_from_string(model)
-    layers = int8.quantizable(graph, step.float_weights, step)
+    layers = int8.quantizable(graph, step.float_weights, step) + int8.matrices(graph, step)
     return weights.quantize(graph, layers).SerializeToString() if layers else model

@@ -121,6 +121,12 @@ def quantizable(model: onnx.ModelProto, spared: tuple[str, ...], step: StepModul
     ]
 
 
+def matrices(model: onnx.ModelProto, step: StepModule) -> list[onnx.NodeProto]:
+    """Products with the constant matrices that the step names."""
+    products = (node for node in model.graph.node if node.op_type in (DENSE, "MatMul"))
+    return [node for node in products if node.input[1].startswith(step.matrix_weights)]
+
+
 def histogram_ranges(prepared: Path, feeds: Sequence[Feeds], recipe: Recipe) -> dict[str, list[dict[str, Any]]]:
     """Range of every activation from one of onnxruntime's histogram calibrators, as `TensorQuantOverrides` wants it.
 

@@ -6,13 +6,11 @@ them and the rest. A step takes 1.1 to 1.7 times as long as in float, the file t
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-GROUP = 32  # weights that share a scale: one large weight costs the precision of its group, not of its row
+LARGEST, SMALLEST = 32, 8  # weights that share a scale: one large weight costs the precision of its group alone
 LEVELS = 127.0
 
 
@@ -46,8 +44,10 @@ def quantize(model: onnx.ModelProto, layers: list[onnx.NodeProto]) -> onnx.Model
 def grouped(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights of one layer, float32 -> int8 (groups, size) and the scale of each group, float32 (groups,).
 
-    Groups lie within what makes one output of a dense layer or a convolution.
+    A group is the largest part of a row that divides it evenly, or the whole row where all such parts are tiny.
     """
-    rows = weights.reshape(-1, math.gcd(GROUP, weights[0].size))
+    row = weights[0].size
+    group = max(size for size in range(1, LARGEST + 1) if row % size == 0)
+    rows = weights.reshape(-1, group if group >= SMALLEST else row)
     scales = np.maximum(np.abs(rows).max(1), np.finfo(np.float32).tiny * LEVELS) / LEVELS
     return np.rint(rows / scales[:, None]).astype(np.int8), scales.astype(np.float32)

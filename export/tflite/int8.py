@@ -8,12 +8,13 @@ layers that `StepModule.float_weights` names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 
 import numpy as np
+import torch
 
 from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
@@ -27,6 +28,7 @@ WIDENED = 1.1  # calibrated ranges: what clips costs more than the resolution th
 # operator -> where its input and its weights stand, and what the quantizer calls it; depthwise convolutions hold next
 # to no weights, and LiteRT has no fast kernel for them
 CONVOLUTIONS = {"CONV_2D": (0, 1, "CONV_2D"), "TRANSPOSE_CONV": (2, 1, "CONV_2D_TRANSPOSE")}
+MATRIX = {"FULLY_CONNECTED": (0, 1, "FULLY_CONNECTED")}  # the same of a product with a constant matrix
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Convolution:
     """One convolution of the graph."""
 
     operator: str
-    """A key of `CONVOLUTIONS`."""
+    """A key of `CONVOLUTIONS` or `MATRIX`."""
     input: str
     """Tensor names."""
     output: str
@@ -61,10 +63,15 @@ class Plan:
 
 
 def quantize(plan: Plan, model: bytes, step: StepModule, replay: Recording) -> bytes:
-    """The int8 model by a plan; a model without convolutions comes back as it is. Raises MissingExtra."""
+    """The int8 model by a plan; a model without convolutions or `matrix_weights` comes back as it is.
+
+    Raises MissingExtra.
+    """
     if find_spec("ai_edge_quantizer") is None:
         raise MissingExtra("ai-edge-quantizer", "tflite-export")
-    found = [c for c in convolutions(unpacked(model)) if not _stays_float(c, step)]
+    tree = unpacked(model)
+    found = [c for c in constant_products(tree, CONVOLUTIONS) if not _stays_float(c, step)]
+    found += [c for c in constant_products(tree, MATRIX) if _is_matrix(c, step)]
     if not found:
         return model
     computing = [c for c in found if plan.computes(c, found[0].side)]
@@ -75,7 +82,7 @@ def quantize(plan: Plan, model: bytes, step: StepModule, replay: Recording) -> b
         work = quantizer.Quantizer(bytearray(model))
         for convolution in found:
             scope = f"^{re.escape(convolution.output)};?$"
-            operator = TFLOperationName(CONVOLUTIONS[convolution.operator][2])
+            operator = TFLOperationName({**CONVOLUTIONS, **MATRIX}[convolution.operator][2])
             if convolution not in computing:
                 work.add_weight_only_config(scope, operator, num_bits=8)
             elif plan.calibrated:
@@ -88,11 +95,11 @@ def quantize(plan: Plan, model: bytes, step: StepModule, replay: Recording) -> b
     return tidied(bytes(result))
 
 
-def convolutions(tree: Model) -> Iterator[Convolution]:
-    """Every convolution whose weights are a float constant, in the graph's order."""
+def constant_products(tree: Model, kinds: dict[str, tuple[int, int, str]]) -> Iterator[Convolution]:
+    """Every operator of these kinds whose weights are a float constant, in the graph's order."""
     from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
 
-    names = {getattr(BuiltinOperator, name): name for name in CONVOLUTIONS}
+    names = {getattr(BuiltinOperator, name): name for name in kinds}
     (graph,) = tree.subgraphs
     known = constants(tree, graph)
     for operator in graph.operators:
@@ -100,7 +107,7 @@ def convolutions(tree: Model) -> Iterator[Convolution]:
         name = names.get(max(code.builtinCode, code.deprecatedBuiltinCode))
         if name is None:
             continue
-        x, weights = (int(operator.inputs[place]) for place in CONVOLUTIONS[name][:2])
+        x, weights = (int(operator.inputs[place]) for place in kinds[name][:2])
         around = graph.tensors[x], graph.tensors[int(operator.outputs[0])]
         if weights in known and graph.tensors[weights].type == TensorType.FLOAT32:
             yield Convolution(
@@ -108,16 +115,26 @@ def convolutions(tree: Model) -> Iterator[Convolution]:
                 input=around[0].name.decode(),
                 output=around[1].name.decode(),
                 weights=np.frombuffer(content(tree, graph.tensors[weights]), np.float32),
-                side=max(int(side) for tensor in around for side in tensor.shape[1:3]),
+                side=max((int(side) for tensor in around for side in tensor.shape[1:3]), default=0),
             )
 
 
 def _stays_float(convolution: Convolution, step: StepModule) -> bool:
-    """Whether its weights are from a layer in `step.float_weights`, however the converter has turned or split them."""
+    """Whether its weights are from a layer in `step.float_weights`."""
+    return _is_of(convolution, step.named_parameters(), step.float_weights)
+
+
+def _is_matrix(product: Convolution, step: StepModule) -> bool:
+    """Whether its weights are one of the `step.matrix_weights`."""
+    return _is_of(product, step.named_buffers(), step.matrix_weights)
+
+
+def _is_of(product: Convolution, tensors: Iterable[tuple[str, torch.Tensor]], prefixes: tuple[str, ...]) -> bool:
+    """Whether its weights are those of a tensor with such a name, however the converter has turned or split them."""
     return any(
-        np.isin(convolution.weights, parameter.detach().numpy()).all()
-        for name, parameter in step.named_parameters()
-        if name.startswith(step.float_weights) and parameter.numel() >= convolution.weights.size
+        np.isin(product.weights, tensor.detach().numpy()).all()
+        for name, tensor in tensors
+        if name.startswith(prefixes) and tensor.numel() >= product.weights.size
     )
 
 
@@ -151,7 +168,10 @@ def calibrated(
 
 def _scheme(name: str, words: str, plan: Plan) -> Scheme:
     ranges = f"{STEPS} closed-loop steps of the replay stretch" if plan.calibrated else ""
-    return Scheme(name, words, partial(quantize, plan), ranges)
+    return Scheme(name, words, partial(quantize, plan), calibration=ranges)
+
+
+WEIGHTS = Scheme("weights", "int8 weights, computed in float32", partial(quantize, Plan(())), weights_alone=True)
 
 
 def _schemes(*operators: str) -> dict[str, Scheme]:
@@ -171,4 +191,7 @@ def _schemes(*operators: str) -> dict[str, Scheme]:
 # of a normal hour (MSL: Spearman .91 with all convolutions dynamic, .997 without those); hence the default.
 # tflite-runtime refuses a transposed convolution with int8 weights and float activations, and its FULLY_CONNECTED with
 # per-channel weights is wrong without a word: nothing but plain convolutions is given to it.
-SCHEMES = {"litert": _schemes("CONV_2D", "TRANSPOSE_CONV"), "tflite-runtime": _schemes("CONV_2D")}
+SCHEMES = {
+    "litert": {**_schemes("CONV_2D", "TRANSPOSE_CONV"), WEIGHTS.name: WEIGHTS},
+    "tflite-runtime": _schemes("CONV_2D"),
+}

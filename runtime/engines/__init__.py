@@ -63,10 +63,7 @@ def check_signature(manifest: Manifest, inputs: Signature, outputs: Signature) -
             if name not in wanted:
                 raise ModelRefused(f"the graph's {where} is not in the manifest; export it again")
             if given[name] != wanted[name]:
-                found, meant = _words(*given[name]), _words(*wanted[name])
+                tensors = (f"{dtype} ({', '.join(map(str, shape))})" for dtype, shape in (given[name], wanted[name]))
+                found, meant = map(shown, tensors)
                 raise ModelRefused(f"{where} is {found} in the graph and {meant} in the manifest; export it again")
     return list(returned)
-
-
-def _words(dtype: str, shape: tuple[int, ...]) -> str:
-    return shown(f"{dtype} ({', '.join(map(str, shape))})")

@@ -30,6 +30,7 @@ from edgekd.runtime.files import state_folder
 from edgekd.runtime.gateway.config import read_config
 from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.manifest import threshold_at
 from edgekd.runtime.sources.reconnect import Door, reason_of
 from edgekd.runtime.sources.row_reader import RowReader
 
@@ -140,7 +141,10 @@ def _settings(stream: StreamOptions, detector: Detector) -> str:
     if not (stream.frames or stream.raw):
         assembly.columns_of(stream.maps, detector.manifest)
         assembly.layout_of(stream, detector.manifest)
-    return f"fit the model; its threshold is {detector.threshold if stream.threshold is None else stream.threshold:g}"
+    threshold = detector.threshold if stream.threshold is None else stream.threshold
+    if stream.false_alarms_per_day is not None:
+        threshold = threshold_at(detector.manifest.threshold.points, stream.false_alarms_per_day)
+    return f"fit the model; its threshold is {threshold:g}"
 
 
 def _serial(stream: StreamOptions, running: bool) -> str:

@@ -10,10 +10,9 @@ from pathlib import Path
 from edgekd.runtime import assembly
 from edgekd.runtime.cli import SWITCH_S, forget_stdout
 from edgekd.runtime.detector import Detector
-from edgekd.runtime.digest import sha256
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.files import state_folder
+from edgekd.runtime.files import sha256, state_folder
 from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
@@ -38,7 +37,10 @@ def run(options: GatewayOptions, reset_threshold: bool = False) -> int:
 def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, say: Say) -> int:
     sys.setswitchinterval(SWITCH_S)
     writer = DiskWriter()
-    detector = Detector.load(stream.model, threshold=stream.threshold, probe=True, signed_by=stream.require_signed)
+    detector = Detector.load(
+        stream.model, threshold=stream.threshold, false_alarms_per_day=stream.false_alarms_per_day, probe=True,
+        signed_by=stream.require_signed,
+    )  # fmt: skip
     source = open_source(options, stream, detector)
     fan_out = FanOut(assembly.stdout_of(stream, source.live), writer, say)
     deliver(options, stream, fan_out, writer, patient=not source.live)

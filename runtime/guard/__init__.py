@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekd.runtime.container import cut, entries, format_of
-from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import ModelRefused, UsageError
+from edgekd.runtime.files import sha256
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
 

@@ -11,9 +11,8 @@ import os
 from pathlib import Path
 
 from edgekd.runtime.container import format_of
-from edgekd.runtime.digest import sha256
 from edgekd.runtime.engines.imports import PACKAGES
-from edgekd.runtime.files import atomic, state_folder
+from edgekd.runtime.files import atomic, sha256, state_folder
 
 NAME = "proven-models"
 KEPT = 64  # models; a gateway has a few

@@ -65,6 +65,11 @@ def json_score(score: float) -> float:
     return float(str(np.float32(score)))
 
 
+def rounded(severity: float | None) -> float | None:
+    """Four digits are what people read."""
+    return None if severity is None else float(f"{severity:.4g}")
+
+
 def wall_time() -> str:
     """The wall clock's label for what happens now."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

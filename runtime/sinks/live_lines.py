@@ -29,10 +29,9 @@ class LiveLines:
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._dropped_told = 0
-        self._stalled = self._writing = self._closing = False
+        self._stalled = self._writing = False
         self._error: OSError | None = None
-        self._thread = threading.Thread(target=self._work, name="stdout", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._work, name="stdout", daemon=True).start()
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """Queue one event; raises BrokenPipeError, or another OSError, where an earlier one could not be written."""
@@ -52,8 +51,6 @@ class LiveLines:
     def close(self, timeout_s: float) -> None:
         """See `Sink.close`."""
         with self._changed:
-            self._closing = True
-            self._changed.notify_all()
             self._changed.wait_for(lambda: not (self._lines or self._writing) or self._error is not None, timeout_s)
 
     @property
@@ -66,11 +63,8 @@ class LiveLines:
                 with self._changed:
                     self._writing = False
                     self._changed.notify_all()
-                    self._changed.wait_for(lambda: self._lines or self._closing)
-                    if not self._lines:
-                        return
-                    data = self._take()
-                    self._writing = True
+                    self._changed.wait_for(lambda: self._lines)
+                    data, self._writing = self._take(), True
                 while data:
                     data = data[os.write(self._fd, data) :]
         except OSError as error:
@@ -78,16 +72,12 @@ class LiveLines:
                 self._error = error
                 self._changed.notify_all()
 
-    def _take(self) -> bytes:
-        """All that is queued, at most a pipe's worth at once."""
-        lines: list[bytes] = []
+    def _take(self) -> memoryview:
+        """All that is queued, behind the number of lines that were dropped before it."""
         if self.dropped > self._dropped_told:
             count, self._dropped_told = self.dropped - self._dropped_told, self.dropped
-            lines.append(b'{"event": "lines_dropped", "count": %d}\n' % count)
-        size = 0
-        while self._lines and size < 65536:
-            lines.append(self._lines.popleft())
-            size += len(lines[-1])
-        self._bytes -= size
-        self._stalled = False
-        return b"".join(lines)
+            self._lines.appendleft(b'{"event": "lines_dropped", "count": %d}\n' % count)
+        data = memoryview(b"".join(self._lines))
+        self._lines.clear()
+        self._bytes, self._stalled = 0, False
+        return data

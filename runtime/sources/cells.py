@@ -1,12 +1,14 @@
-"""One cell, or one value of a message, to a number."""
+"""One cell, or one value of a message: its number, and whether a condition of the layout holds for it."""
 
 from __future__ import annotations
 
 import re
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
+from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.layout import Layout
+from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.sources import NoSample
 
 NAN = float("nan")
@@ -24,6 +26,8 @@ _OFF = "false off closed close no low stopped inactive disabled aus zu nein"
 SWITCH = dict.fromkeys(_ON.split(), 1.0) | dict.fromkeys(_OFF.split(), 0.0)
 """The two sides of a switch, in lower case."""
 MARKS = str.maketrans({"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
+COMPARE = {"<=": le, ">=": ge, "==": eq, "!=": ne, "<": lt, ">": gt, "=": eq}
+_COMPARISON = re.compile(r"\s*(.+?)\s*(<=|>=|==|!=|<|>|=)\s*(.+?)\s*")
 
 
 class Boolean(NoSample):
@@ -82,6 +86,39 @@ class Cells:
         if self._thousands:
             text = self._thousands.sub("", text)
         return as_float(text.replace(",", ".") if self._comma else text)
+
+
+class Condition:
+    """One comparison of a column, such as `pump > 0` or `state == RUN`: which rows are for the detector.
+
+    Raises UsageError for text that is no comparison.
+    """
+
+    _cells = Cells(PLAIN)
+
+    def __init__(self, text: str) -> None:
+        found = _COMPARISON.fullmatch(text)
+        if found is None:
+            raise UsageError(f"'{text}' is no comparison; write it as 'pump > 0' or 'state == RUN'")
+        self.name, sign, word = found.groups()
+        self._compare = COMPARE[sign]
+        self._word = word.strip("'\"")
+        self._number = self._read(self._word)
+        if self._number is None and sign not in ("==", "!=", "="):
+            raise UsageError(f"'{text}': '{self._word}' is no number; words go with == and !=")
+
+    def holds(self, value: Any) -> bool:
+        """Whether a cell fulfills it; one that says nothing does not."""
+        if self._number is None:
+            return self._compare(str(value).strip().lower(), self._word.lower())
+        number = self._read(value)
+        return number is not None and number == number and self._compare(number, self._number)
+
+    def _read(self, value: Any) -> float | None:
+        try:
+            return self._cells.number(value, switch=True)
+        except NoSample:
+            return None
 
 
 def as_float(text: str) -> float | None:

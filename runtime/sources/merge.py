@@ -28,9 +28,8 @@ class Merger(Resampler):
     slack = 1
 
     def __init__(self, manifest: Manifest, layout: Layout, live: bool, tally: Tally) -> None:
-        super().__init__(manifest, layout, live, aligned=False)
+        super().__init__(manifest, layout, live, tally, aligned=False)
         self.aligns = None
-        self._tally = tally
         self._held: list[Row] = []  # the first message, while nobody knows what it is
         self._first: np.ndarray | None = None  # sensors that it holds
         self._spoke_s = np.full(len(manifest.names), -np.inf)  # when each sensor did last
@@ -78,11 +77,9 @@ class Merger(Resampler):
         self._spoke_s[said] = seconds if timed else -np.inf
         if not self._count.any():
             self._newest = row
-        late = self.late
+        late = self._tally.bad
         done += self.put(seconds, row.values, row.off)
-        if self.late > late:
-            self._tally.refuse("values come too late")
-        elif self._count.all() or not row.partial:
+        if self._tally.bad == late and (self._count.all() or not row.partial):
             done.append(self._close())
             self._first_s = seconds - (self._open - 1) * self._period_s  # the next is due in a period
         return done

@@ -11,7 +11,7 @@ import numpy as np
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.layout import Layout
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import InputEvent, Row, window_samples
+from edgekd.runtime.sources import InputEvent, Row, Tally, window_samples
 
 EDGE = 1e-3  # of a cell: 0.3 s is not in the third tenth of a second because a float says 0.29999…
 SET_BACK = 32  # values in a row that are all older than the open cell: not stragglers, the clock has been set back
@@ -34,9 +34,10 @@ class Resampler:
     slack = 0
     """Cells that are over and whose values still count, in the open one."""
 
-    def __init__(self, manifest: Manifest, layout: Layout, live: bool, source: str = "", aligned: bool = True) -> None:
-        self.late = 0
-        """Values dropped because their cell was over."""
+    def __init__(
+        self, manifest: Manifest, layout: Layout, live: bool, tally: Tally, source: str = "", aligned: bool = True
+    ) -> None:
+        self._tally = tally
         self._period_s = manifest.period_s
         self._last_wins = layout.resample != "mean"
         self._kind = np.float64 if layout.difference else np.float32
@@ -71,14 +72,14 @@ class Resampler:
         off: it is not for the detector.
         """
         if not math.isfinite(seconds):
-            self.late += 1
+            self._tally.refuse("its time is no number")
             return []
         done = self.tick(seconds)
         behind = 0 if self._first_s is None else self._open - self._cell(seconds)
         if behind > self.slack:
             self._late_in_a_row += 1
             if behind <= self._longest_gap and self._late_in_a_row <= SET_BACK:
-                self.late += 1
+                self._tally.refuse("values come too late")
                 return done
             done += [*self.end(), self._start_anew()]
         self._late_in_a_row = 0

@@ -17,8 +17,7 @@ from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.sources import NoSample, Row, Tally
-from edgekd.runtime.sources.cells import NAN, Boolean, Cells
-from edgekd.runtime.sources.condition import Condition
+from edgekd.runtime.sources.cells import NAN, Boolean, Cells, Condition
 from edgekd.runtime.sources.lines import cells_of, split, without_checksum
 from edgekd.runtime.sources.time_labels import TIME_NAMES, TimeLabels
 

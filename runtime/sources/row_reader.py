@@ -71,7 +71,7 @@ class RowReader(Tally):
         if layout.resample:
             from edgekd.runtime.sources.resample import Resampler
 
-            self.resampler = Resampler(manifest, layout, live, source)
+            self.resampler = Resampler(manifest, layout, live, self, source)
         elif layout.merge or (live and layout.tag):  # a file of tags is read whole
             self.merge(told=True)
         elif layout.sequence or live or layout.gaps:  # a file's scores equal those of `edgekd evaluate` unless asked

@@ -28,10 +28,9 @@ class TimeLabels:
     """
 
     def __init__(self, layout: Layout, likely: bool = False) -> None:
-        self._read = reader(layout.time_format)
-        self._other: Callable[[Any], Moment] | None = (
-            usual if likely and layout.time_format not in ("", "none") else None
-        )
+        self._readers = [reader(layout.time_format)]
+        if likely and layout.time_format not in ("", "none"):
+            self._readers.append(usual)
         self._ordered = not (layout.sort or layout.tag)
         self._elapsed = layout.time_format == "elapsed"
         self._last = -math.inf  # the newest time that a clock without a date or a zone told, where they come in order
@@ -42,20 +41,17 @@ class TimeLabels:
 
     def seconds(self, label: str | float | None) -> float | None:
         """When it was; None where the label is no time of this format."""
-        if label is None:
-            return None
-        try:
-            moment = self._read(label)
-            if isinstance(moment, datetime):
-                return self._of(moment)
-        except (ValueError, OverflowError, OSError):  # `suppress` would take a third of the time
-            if self._other is None:
-                return None
-            mine, self._read, self._other = self._read, self._other, None
-            if (at := self.seconds(label)) is None:
-                self._read, self._other = mine, self._read
-            return at
-        return self._past_midnight(moment) if self._elapsed and moment is not None else moment
+        for read in self._readers if label is not None else ():
+            try:
+                moment = read(label)
+                at = self._of(moment) if isinstance(moment, datetime) else moment
+            except (ValueError, OverflowError, OSError):  # `suppress` would take a third of the time
+                continue
+            if at is not None:
+                if read is not self._readers[0]:  # it is the other input, from now on
+                    self._readers, self._elapsed = [read], False
+                return self._past_midnight(at) if self._elapsed else at
+        return None
 
     def _of(self, moment: datetime) -> float:
         if moment.tzinfo is not None:

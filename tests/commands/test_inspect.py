@@ -60,6 +60,7 @@ def test_a_student_and_its_exported_file_agree(linear: tuple[Path, Path]) -> Non
         assert student[key] == exported[key], key
     assert student.keys() == exported.keys()
     assert len(student["dropped"]) == 1 and student["sensors"][2]["low"] == student["sensors"][2]["high"]
+    assert [sensor["longest_still_s"] for sensor in student["sensors"]] == [1200.0, 1200.0, 0.0, 1200.0]
     assert exported["state_bytes"] == sum(4 * math.prod(spec["shape"]) for spec in exported["state"]) > 0
     assert student["digests"]["student"] == exported["digests"]["student"]
     assert student["digests"]["data"] == exported["digests"]["data"]

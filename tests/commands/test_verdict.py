@@ -76,18 +76,22 @@ def test_how_many_false_alarms_to_expect(said: Any, rate: dict[str, Any], words:
 def test_a_min_duration_as_long_as_the_longest_false_alarm_would_have_kept_quiet(tmp_path: Path) -> None:
     from edgekd.blocks.threshold import AUDIT, parts
     from edgekd.runtime.detector import Verdict
-    from edgekd.runtime.episodes import Episodes
+    from edgekd.runtime.episodes import COOLDOWN_HOPS, Episodes, Onset
 
     recording = simulate(samples=3600, sensors=12, seed=0, faults=()).recording
+    recording.values[3460:3475] += np.ptp(recording.values, axis=0)  # nothing set by this part: a false alarm
     checkpoint = distill(recording, tmp_path / "s.pt", method="linear")
     found, rate = checkpoint.step().score(recording, parts(recording) == AUDIT), checkpoint.threshold["alarms_per_day"]
 
     def told(min_duration_s: float) -> int:
-        episodes = Episodes(min_samples=round(min_duration_s / recording.period_s))
+        cooldown = COOLDOWN_HOPS * checkpoint.step().hop
+        episodes = Episodes(round(min_duration_s / recording.period_s), cooldown)
+        onsets = 0
         for sample, score in zip(found.samples.tolist(), found.scores.tolist()):
             anomaly = score > checkpoint.threshold["value"]
-            episodes.update(Verdict(sample, score, checkpoint.threshold["value"], anomaly, np.zeros(0), ()))
-        return episodes.told
+            turn = episodes.update(Verdict(sample, score, checkpoint.threshold["value"], anomaly, np.zeros(0), ()))
+            onsets += isinstance(turn, Onset)
+        return onsets
 
     assert told(0) == round(rate["measured"] * rate["days"]) > 0
     assert told(checkpoint.data["longest_alarm_s"]) == 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgekd.cli import cli
 from edgekd.data import Recording, constant_sensors, load
 from edgekd.runtime.errors import UsageError
-from edgekd.simulation.plant import SENSORS, SWING
+from edgekd.simulation.plants.line import SENSORS, SWING
 from edgekd.simulation.simulate import KINDS, simulate
 
 SLOW = ("slow-leak", "cycle-drift")

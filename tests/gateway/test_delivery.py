@@ -15,7 +15,7 @@ from gateway_device import Gateway, events_of, run
 from step_models import step_file, step_samples
 
 pytest.importorskip("paho.mqtt.client")
-OF_SAMPLES = ("score", "anomaly", "anomaly_end", "sensor_missing", "sensor_back")
+OF_SAMPLES = ("score", "anomaly", "anomaly_end", "sensor_missing", "sensor_back", "sensor_stuck", "sensor_stuck_end")
 PLACE = ("id", "seq", "boot")  # what an event has on its way and not on standard output
 
 

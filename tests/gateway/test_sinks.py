@@ -47,7 +47,7 @@ def shell_words(code: str, *arguments: object) -> str:
 def test_every_sink_gets_every_event_under_the_same_name(folder: Path, tmp_path: Path) -> None:
     got = tmp_path / "got"
     done = run(
-        *("--model", folder / "m.onnx", "--csv", folder / "x.csv"),
+        *("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--cooldown", "0s"),
         *("--exec", shell_words(TAKES, got, "; touch", tmp_path / "no"), "--outbox", tmp_path / "outbox"),
     )
     assert done.returncode == 0, done.stderr

@@ -138,7 +138,8 @@ def test_killed_and_resumed_it_is_the_uninterrupted_student(data: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--preset", "huge"], "lta has no preset 'huge'; it has paper, edge, quick"),
+        (["--method", "lta", "--preset", "huge"], "lta has no preset 'huge'; it has paper, edge, quick"),
+        (["--preset", "huge"], "there is no preset 'huge': lta has paper, edge, quick, joint; linear has "),
         (["--set", "epochs"], "write it as NAME=VALUE"),
         (["--set", "epoch=3"], "lta has no setting 'epoch'"),
         (["--set", "epochs=many"], "setting epochs: 'many' is not a whole number from 1"),
@@ -244,11 +245,11 @@ def test_the_threshold_comes_from_the_part_that_is_kept_for_it(tmp_path: Path) -
 def test_alarms_a_day_are_counted_in_episodes_on_the_last_part() -> None:
     recording = replace(plant(samples=1000), period_s=86.4)  # a thousand samples a day
     samples = np.arange(9, 1000, 10)
-    scores = np.ones(100, np.float32)
+    scores = np.linspace(0.5, 1.0, 100, dtype=np.float32)
     scores[[92, 96]] = 5.0  # in the part that sets the threshold, and in the one that counts
     scores[97] = 9.0
     found = Scores(samples, scores, np.zeros((100, 3), np.float32))
-    threshold = calibrate(found, recording, 10)
+    threshold = calibrate(found, recording, 10, per_day=None)  # the published rule
     assert threshold["value"] == 7.5
     assert threshold["alarms_per_day"]["days"] == pytest.approx(0.05)
     assert threshold["alarms_per_day"]["measured"] == pytest.approx(20.0)  # one episode in a twentieth of a day

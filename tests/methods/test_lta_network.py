@@ -128,7 +128,9 @@ def test_one_sensor_can_be_trained() -> None:
     values = np.sin(np.arange(900, dtype=np.float32) / 5)[:, None]
     recording = Recording(values=values, sensors=("one",), period_s=60.0)
     step = prepared(recording, replace(PRESETS["edge"], distill=False, channels=4, lengths=(4, 8, 16), hop=4))
-    job = StudentJob(step, TrainingStream(step.scaler, recording, recording.bounds, step.span, step.hop), 0, None, None)
+    job = StudentJob(
+        step, TrainingStream(step.all_shown, recording, recording.bounds, step.span, step.hop), 0, None, None
+    )
     for epoch in range(3):
         stale = [torch.full((size,), float("nan")) for size in range(50, 6000, 50)]
         del stale  # what a gradient that is not computed would be made of

@@ -300,7 +300,7 @@ def test_what_cannot_be_trained_is_one_line(
 
 
 def test_other_methods_refuse_images_and_what_only_regression_takes(sets: tuple[Path, Path], edgekd: Any) -> None:
-    code, said = edgekd("distill", f"mnist:{sets[0]}#3")
+    code, said = edgekd("distill", f"mnist:{sets[0]}#3", "--method", "lta")
     assert code == 2 and "lta takes no images; --method regression does" in said
     with pytest.raises(UsageError, match="linear does not learn from --outliers"):
         distill(load_series(), Path("x.pt"), method="linear", outliers=load_series())

@@ -20,14 +20,16 @@ from edgekd.methods.anomalyllm import AnomalyLLMStep
 from edgekd.methods.anomalyllm.distill import prepared as prepared_anomalyllm
 from edgekd.methods.linear.config import PRESETS as LINEAR
 from edgekd.methods.linear.fit import fit_linear
+from edgekd.methods.linear.innovations import fit_innovations
 from edgekd.methods.lta import PRESETS, LTAStep
 from edgekd.methods.lta.distill import prepared
+from edgekd.methods.lta.joint import joined
 from edgekd.methods.regression.config import PRESETS as REGRESSION
 from edgekd.methods.regression.image import ImageStep
 from edgekd.methods.regression.series_train import prepared as prepared_series
 
 TOLERANCE = 1e-5
-LENGTHS = (180, 3, 50, 131)  # one entity shorter than a hop, one shorter than the warm-up, one with a rest
+LENGTHS = (280, 3, 50, 131)  # one entity shorter than a hop, one shorter than the warm-up, one with a rest
 SERIES: dict[str, dict[str, Any]] = {
     "energies": {},
     "energies of windows": {"input": "window"},
@@ -56,13 +58,14 @@ def recording() -> Recording:
 @cache
 def lta(**settings: Any) -> LTAStep:
     torch.manual_seed(1)
-    config = replace(PRESETS["edge"], lengths=(4, 8, 16), hop=4, channels=4, **settings)
+    config = replace(PRESETS["edge"], **{"lengths": (4, 8, 16), "hop": 4, "channels": 4, **settings})
     return prepared(recording(), config).eval()
 
 
 @cache
-def linear(detector: str) -> StepModule:
-    return fit_linear(recording(), replace(LINEAR[detector], lengths=(4, 8, 16), recent=6), seed=0)
+def linear(detector: str, **settings: Any) -> StepModule:
+    config = replace(LINEAR[detector], lengths=(4, 8, 16), recent=6, **settings)
+    return committee() if detector == "innovations" else fit_linear(recording(), config, seed=0)
 
 
 @cache
@@ -131,6 +134,8 @@ def test_lta(cell: str, recurrence: str, target: str) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
+        {"input": "innovations"},
+        {"input": "innovations", "recurrence": "windowed", "hop": 1, "lengths": (4, 8, 12)},
         {"attention_steps": 2},
         {"attention_steps": 4},
         {"lts": "vector"},
@@ -157,9 +162,38 @@ def test_lta_in_other_settings(settings: dict[str, object]) -> None:
     assert_same(step.replay(recording()), step.score(recording()))
 
 
-@pytest.mark.parametrize("detector", LINEAR)
+@pytest.mark.parametrize("detector", [name for name in LINEAR if name != "innovations"])
 def test_linear(detector: str) -> None:
     step = linear(detector)
+    assert_same(step.replay(recording()), step.score(recording()))
+
+
+@cache
+def committee(**settings: Any) -> StepModule:
+    return fit_innovations(recording(), replace(LINEAR["innovations"], lengths=(4, 8, 16), **settings))[0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"hop": 7},
+        {"hop": 86},  # longer than the window
+        {"judged": ("b", "d")},  # the others are context
+        {"judged": ("c",)},  # alone, so without the term of all lags
+        {"judged": ("a", "e")},  # constant in training
+        {"scaling": "zscore", "drop_constant": False, "entity_resets": False},
+    ],
+)
+def test_committee_of_innovations(settings: dict[str, object]) -> None:
+    step = committee(**settings)
+    batch = step.score(recording())
+    assert len(batch.scores)
+    assert_same(step.replay(recording()), batch)
+
+
+def test_signature_matrices_of_innovations() -> None:
+    step = linear("ensemble", input="innovations")
     assert_same(step.replay(recording()), step.score(recording()))
 
 
@@ -175,6 +209,7 @@ def test_image(student: str) -> None:
         {"input": "window", "student": "our-S5", "scaling": "zscore"},
         {"student": "our-S2", "standardize": "global", "drop_constant": False},
         {"accumulator": "gru", "entity_resets": False},
+        {"input": "innovations", "accumulator": "gru"},
         {"accumulator": "lstm", "lts": "pseudo_window", "student": "our-S1"},
         {"lengths": (2, 3, 4), "hop": 9},
     ],
@@ -219,7 +254,7 @@ def test_wanted_windows_score_as_in_a_full_pass(recurrence: str) -> None:
     assert_same(part, Scores(full.samples[chosen], full.scores[chosen], full.contributions[chosen]))
 
 
-@pytest.mark.parametrize("name", ["carried", "windowed", "ensemble", "image", *LANGUAGE])
+@pytest.mark.parametrize("name", ["carried", "windowed", "ensemble", "innovations", "image", *LANGUAGE])
 def test_an_entity_scores_as_if_it_were_alone(name: str) -> None:
     step = detector(name)
     whole = step.score(recording())
@@ -285,3 +320,10 @@ def test_wild_values_stay_finite(name: str) -> None:
     values[60:70] = -3e38
     for outputs in steps_of(detector(name), values, torch.ones(5)):
         assert all(torch.isfinite(tensor).all() for tensor in outputs)
+
+
+def test_a_student_and_the_committee_as_one() -> None:
+    step = joined(recording(), lta(input="innovations", committee=True))
+    batch = step.score(recording())
+    assert len(batch.scores)
+    assert_same(step.replay(recording()), batch)

@@ -89,7 +89,7 @@ def test_a_restart_changes_nothing(scores: list[float], rule: tuple[int, int, fl
     assert turns + told(second, stream[cut:]) == whole
 
 
-@pytest.mark.parametrize("broken", [{"start": "x"}, {"peak": []}, {"told": {}}, {"ended": "?"}])
+@pytest.mark.parametrize("broken", [{"start": "x"}, {"peak": []}, {"since": {}}, {"ended": "?"}])
 def test_what_is_no_snapshot_changes_nothing(broken: dict) -> None:
     episodes = Episodes()
     told(episodes, verdicts([3.0], 1))

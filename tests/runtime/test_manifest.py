@@ -17,7 +17,7 @@ from step_models import step_file, step_graph, step_manifest
 
 from edgekd.export.embed import append, embed, file_digest, to_json
 from edgekd.runtime import Detector, Manifest, ModelRefused
-from edgekd.runtime.digest import sha256
+from edgekd.runtime.files import sha256
 from edgekd.runtime.guard import admit
 from edgekd.runtime.manifest import SelfTestSpec, ThresholdSpec
 

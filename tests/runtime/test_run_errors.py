@@ -100,11 +100,11 @@ def test_check_tells_people_and_machines(folder: Path) -> None:
 
 
 def test_an_anomaly_reads_as_documented(folder: Path) -> None:
-    done = run("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--scores")
+    done = run("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--scores", "--cooldown", "0s")
     kinds = {event["event"]: list(event) for event in events_of(done.stdout)}
-    assert kinds["anomaly"] == ["event", "sample", "time", "score", "threshold", "sensors"]
-    assert kinds["anomaly_end"] == ["event", "sample", "time", "start", "peak", "duration_s"]
-    assert kinds["score"] == ["event", "sample", "score", "anomaly"]
+    assert kinds["anomaly"] == ["event", "sample", "time", "score", "threshold", "severity", "sensors"]
+    assert kinds["anomaly_end"] == ["event", "sample", "time", "start", "peak", "severity", "duration_s"]
+    assert kinds["score"] == ["event", "sample", "score", "severity", "anomaly"]
     # one anomaly a rising edge, its end where the score falls again, and scores that are float32
     scores = events_of(done.stdout, "score")
     edges = [(a["anomaly"], b["anomaly"]) for a, b in zip([{"anomaly": False}, *scores], scores)]
@@ -150,7 +150,7 @@ def test_an_option_that_left_is_one_line_and_exit_code_2(folder: Path) -> None:
 def test_the_options_fit_on_a_page_under_headings() -> None:
     lines = run("--help").stdout.splitlines()
     options = [i for i, line in enumerate(lines) if line.startswith("  -")]
-    assert len(options) <= 28
+    assert len(options) <= 29
     headings = [line for line, first in pairwise(lines) if line.endswith(":") and first.startswith("  -")]
     assert len(headings) >= 6 and not any(heading.startswith(" ") for heading in headings)
     assert headings[:2] == ["Model:", "Input, one of these:"]

@@ -21,7 +21,7 @@ from edgekd.runtime.sources.csv_file import CsvFile
 from edgekd.runtime.sources.row_parser import FirstLine, RowParser
 from edgekd.runtime.sources.row_reader import LineSplitter, RowReader
 from edgekd.runtime.sources.time_labels import TimeLabels
-from edgekd.runtime.watchers.rate import RateCheck
+from edgekd.runtime.watchers.faulty_input import RateCheck
 from edgekd.runtime.watchers.record import Recorder
 
 NAMES = ("a", "b", "c")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from step_models import step_manifest
 
 from edgekd.runtime.layout import Layout, Rule
-from edgekd.runtime.sources import InputEvent, Row
+from edgekd.runtime.sources import InputEvent, Row, Tally
 from edgekd.runtime.sources.resample import SET_BACK, Resampler
 
 NAN = float("nan")
@@ -19,7 +19,7 @@ NAN = float("nan")
 
 def grid_of(n: int, period_s: float, rule: Rule = "mean", longest_gap: int = 600, aligned: bool = False) -> Resampler:
     manifest = step_manifest(n, 1, warmup=longest_gap, period_s=period_s)
-    return Resampler(manifest, Layout(resample=rule), live=False, aligned=aligned)
+    return Resampler(manifest, Layout(resample=rule), live=False, tally=Tally(), aligned=aligned)
 
 
 def fed(grid: Resampler, *said: tuple[float, list[float]]) -> list:
@@ -82,9 +82,9 @@ def test_a_long_gap_starts_anew_whether_time_was_told_or_not() -> None:
 def test_stragglers_are_dropped_and_a_clock_that_is_set_back_is_followed() -> None:
     grid = grid_of(1, 1.0, longest_gap=1000)
     got = fed(grid, (100.0, [1]), (101.0, [2]), (100.1, [9]), (NAN, [9]), (102.0, [3]))
-    assert got == [[1], [2]] and grid.late == 2
+    assert got == [[1], [2]] and grid._tally.bad == 2
     hour_back = [(2.0 + i, [4.0]) for i in range(SET_BACK + 3)]
     assert fed(grid, *hour_back) == [[3], "input_gap", [4], [4]]
-    assert grid.late == 2 + SET_BACK
+    assert grid._tally.bad == 2 + SET_BACK
     day_back = [(-86400.0, [5.0]), (-86399.0, [6.0])]
     assert fed(grid, *day_back) == [[4], "input_gap", [5]]

@@ -6,7 +6,7 @@ import re
 
 from edgekd.export.embed import append, bare, file_digest, varint
 from edgekd.runtime.container import KEY, entries
-from edgekd.runtime.digest import sha256
+from edgekd.runtime.files import sha256
 
 
 def taken_apart(data: bytes) -> tuple[bytes, bytes]:

@@ -13,7 +13,7 @@ from edgekd.data.table.times import is_label, since_1970
 from edgekd.runtime.errors import RecordingError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import Layout
-from edgekd.runtime.sources.condition import Condition
+from edgekd.runtime.sources.cells import Condition
 from edgekd.runtime.sources.difference import parse as parse_difference
 
 

@@ -18,7 +18,7 @@ from edgekd.data.table.values import Growing, NumberColumn, Odd, WordColumn
 from edgekd.runtime.errors import RecordingError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources import NoSample
-from edgekd.runtime.sources.condition import Condition
+from edgekd.runtime.sources.cells import Condition
 from edgekd.runtime.sources.lines import NOISE, split
 
 CONTROLS = bytes(i for i in range(128) if NOISE.fullmatch(chr(i)))

@@ -111,7 +111,7 @@ MINI_SETTINGS = (
 def _stream(step: AnomalyLLMStep, recording: Recording, how: Training) -> TrainingStream:
     hop = step.config.training_hop or step.hop
     stretches = step.entities(recording)
-    return TrainingStream(step.scaler, recording, stretches, step.span, hop).to(how.device)
+    return TrainingStream(step.all_shown, recording, stretches, step.span, hop).to(how.device)
 
 
 def _fit(job: _Job, recording: Recording, how: Training, taught: str = "") -> History:

@@ -5,14 +5,24 @@ from __future__ import annotations
 from edgekd.data.recording import Recording
 from edgekd.methods.interface import Trained, Training
 from edgekd.methods.linear.config import PRESETS, LinearConfig
+from edgekd.methods.linear.cross_fit import cross_fitted
 from edgekd.methods.linear.fit import fit_linear
+from edgekd.methods.linear.innovations import InnovationsStep, fit_innovations
 from edgekd.methods.linear.step import LinearStep
 from edgekd.runtime.errors import UsageError
 
 SYSTEM = "linear detectors on samples and signature matrices (the yardstick; no published system)"
 DEFAULT_PRESET = "ensemble"
+INNOVATIONS = "innovations"
 CONFIG = LinearConfig
-STEP = LinearStep
+
+
+def STEP(config: LinearConfig, n_sensors: int, n_kept: int, period_s: float) -> LinearStep | InnovationsStep:
+    """The step module of a configuration."""
+    kind = InnovationsStep if config.detector == INNOVATIONS else LinearStep
+    return kind(config, n_sensors, n_kept, period_s)
+
+
 __all__ = ["CONFIG", "DEFAULT_PRESET", "PRESETS", "STEP", "SYSTEM", "train"]
 
 
@@ -20,4 +30,8 @@ def train(recording: Recording, config: LinearConfig, how: Training) -> Trained:
     """Fit; a linear detector has no teacher."""
     if how.teacher is not None:
         raise UsageError("a linear detector is fitted, not distilled; leave out --teacher")
-    return Trained(fit_linear(recording, config, how.seed), {})
+    if config.detector == INNOVATIONS:
+        step, normal = fit_innovations(recording, config)
+        return Trained(step, {}, normal)
+    fitted = fit_linear(recording, config, how.seed)
+    return Trained(fitted, {}, cross_fitted(recording, config, how.seed))

@@ -14,8 +14,9 @@ TERMS = {
     "signature-pca": ("signature_pca",),
     "signature-energy": ("signature_energy",),
     "ensemble": ("signature_pca", "mahalanobis"),
+    "innovations": ("own_lags", "own_ahead", "levels", "all_lags"),
 }
-CHOICES = {"detector": tuple(TERMS), "scaling": ("minmax", "zscore")}
+CHOICES = {"detector": tuple(TERMS), "input": ("samples", "innovations"), "scaling": ("minmax", "zscore")}
 RANGES = {
     "hop": (0, LONGEST), "recent": (1, LONGEST), "ridge": (1e-9, 1e3), "sample_components": (0, 4096),
     "signature_components": (1, 4096),
@@ -32,6 +33,8 @@ class LinearConfig:
     """Window lengths of the three scales; None takes them from the sampling period (one hour, 20..60)."""
     hop: int = 0
     """Distance between scored windows; 0 takes the shortest window."""
+    input: str = "samples"
+    """"samples" as they are scaled, or their "innovations": what each sensor's own last values do not tell."""
     scaling: str = "minmax"
     """"minmax" or "zscore" of the samples; distances between samples are the same for both but for the clip."""
     recent: int = 10

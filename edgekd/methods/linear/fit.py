@@ -15,10 +15,10 @@ from edgekd.runtime.errors import RecordingError
 
 
 @torch.inference_mode()
-def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearStep:
-    """A detector fitted to the training part of `recording`."""
-    part = parts(recording)
-    fitted = recording.values[part == FIT]
+def fit_linear(recording: Recording, config: LinearConfig, seed: int, fit: np.ndarray | None = None) -> LinearStep:
+    """A detector fitted to the training part of `recording`, or to the samples `fit` (T,) bool of it."""
+    fit = parts(recording) == FIT if fit is None else fit
+    fitted = recording.values[fit]
     judged = judged_columns(recording, config.judged)
     kept = kept_columns(fitted, config.drop_constant, recording.source, judged)
     step = LinearStep(config, recording.n_sensors, len(kept), recording.period_s)
@@ -26,9 +26,10 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearS
         step.judged.copy_(torch.from_numpy(np.isin(kept, judged)))
     require_windows(step, recording)
     step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
+    step.fit_innovations(recording, fit)
     chunks = []
     for start, end in step.entities(recording):
-        values, wanted = torch.from_numpy(recording.values[start:end]), torch.from_numpy(part[start:end] == FIT)
+        values, wanted = torch.from_numpy(recording.values[start:end]), torch.from_numpy(fit[start:end])
         chunks += [windows for _, windows in step.windows(values, wanted)]
     windows = torch.cat(chunks)  # (windows, span, m)
     if len(windows) <= config.signature_components:
@@ -39,7 +40,7 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int) -> LinearS
     raw = torch.cat([step.matrices(chunk[:, -step.geometry.span :])[:, -1] for chunk in windows.split(256)])
     mean, deviation = raw.mean(0), raw.std(0, correction=0)
     step.matrix_scaler.fit(mean, deviation)
-    samples = step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors)).numpy()
+    samples = step.shown_of(recording, fit).numpy()
     for term in step.terms.values():
         if isinstance(term, Mahalanobis):
             term.fit(samples, config.ridge)

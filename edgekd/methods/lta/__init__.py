@@ -6,6 +6,7 @@ from edgekd.data.recording import Recording
 from edgekd.methods.interface import Trained, Training
 from edgekd.methods.lta.config import PRESETS, LTAConfig
 from edgekd.methods.lta.distill import distill, train_teacher, untrained
+from edgekd.methods.lta.joint import JointStep, joined
 from edgekd.methods.lta.network import Student, Teacher
 from edgekd.methods.lta.step import LTAStep
 from edgekd.runtime.errors import UsageError
@@ -13,7 +14,13 @@ from edgekd.runtime.errors import UsageError
 SYSTEM = "LTA: distilled MSCRED with a Long-Term Accumulator; MSCRED is arXiv 1811.08055"
 DEFAULT_PRESET = "edge"
 CONFIG = LTAConfig
-STEP = LTAStep
+
+
+def STEP(config: LTAConfig, n_sensors: int, n_kept: int, period_s: float) -> LTAStep | JointStep:
+    """The step module of a configuration."""
+    return (JointStep if config.committee else LTAStep)(config, n_sensors, n_kept, period_s)
+
+
 __all__ = ["CONFIG", "DEFAULT_PRESET", "PRESETS", "STEP", "SYSTEM", "Student", "Teacher", "train"]
 
 
@@ -35,4 +42,4 @@ def train(recording: Recording, config: LTAConfig, how: Training) -> Trained:
         teacher, histories["teacher"] = train_teacher(recording, config, how)
         how.keep_teacher(teacher)
     step, histories["student"] = distill(recording, config, teacher, how)
-    return Trained(step, histories)
+    return Trained(joined(recording, step) if config.committee else step, histories)

@@ -33,6 +33,8 @@ class LTAConfig:
     """Clear all state where another entity begins; the paper treats a data set as one stream."""
 
     # input
+    input: str = "samples"
+    """"samples" as they are scaled, or their "innovations": what each sensor's own last values do not tell."""
     scaling: str = "minmax"
     """"minmax" (MSCRED's code) or "zscore" of the samples."""
     standardize: str = "none"
@@ -82,6 +84,8 @@ class LTAConfig:
     # score
     score: str = "top"
     """"top": mean of the top 1 % squared residuals of the shortest scale; "variance": all, by training variance."""
+    committee: bool = False
+    """Join the student with the committee of innovations (`edgekd.methods.linear.innovations`)."""
     mahalanobis: bool = False
     """Combine the residual with the Mahalanobis distance of the newest samples (geometric mean)."""
     judged: tuple[str, ...] | None = None
@@ -134,6 +138,7 @@ class LTAConfig:
             recurrence="windowed",
             accumulator="none",
             distill=False,
+            committee=False,
             epochs=self.teacher_epochs,
             learning_rate=self.teacher_learning_rate,
             training_hop=self.teacher_hop,
@@ -157,6 +162,7 @@ class LTAConfig:
 
 
 CHOICES = {
+    "input": ("samples", "innovations"),
     "scaling": ("minmax", "zscore"),
     "standardize": ("none", "element", "global"),
     "output": ("selu", "linear"),
@@ -214,4 +220,6 @@ EDGE = LTAConfig(
 
 QUICK = replace(EDGE, epochs=6, teacher_epochs=1, teacher_hop=40)
 
-PRESETS = {"paper": PAPER, "edge": EDGE, "quick": QUICK}
+JOINT = replace(EDGE, input="innovations", committee=True)
+
+PRESETS = {"paper": PAPER, "edge": EDGE, "quick": QUICK, "joint": JOINT}

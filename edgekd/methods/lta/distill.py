@@ -54,7 +54,7 @@ def distill(
     stream = _stream(step, recording, config, pad).to(how.device)
     teacher_stream, taught = None, ""
     if teacher is not None:
-        teacher_stream = TrainingStream(teacher.scaler, recording, step.entities(recording), pad, stream.hop)
+        teacher_stream = TrainingStream(teacher.all_shown, recording, step.entities(recording), pad, stream.hop)
         teacher_stream.to(how.device)
         taught = weights_digest("teacher", teacher.state_dict())
         teacher.to(how.device)
@@ -86,14 +86,15 @@ def untrained(recording: Recording, config: LTAConfig) -> tuple[LTAStep, np.ndar
 def prepared(recording: Recording, config: LTAConfig) -> LTAStep:
     """A step module whose scaling is fitted to the training part and whose network is untrained."""
     step, kept = untrained(recording, config)
-    fitted = recording.values[parts(recording) == FIT]
-    step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
+    fitted = parts(recording) == FIT
+    step.scaler = SampleScaler.fit(recording.values[fitted], kept, config.scaling)
+    step.fit_innovations(recording, fitted)
     stream = _stream(step, recording, replace(config, training_hop=0), step.span)
     step.matrix_scaler.fit(*matrix_statistics(step.matrices, stream, step.geometry.span))
     if step.bypass is not None:
         step.bypass.fit(_windows(step, stream), seed=0)
     if step.mahalanobis is not None:
-        step.mahalanobis.fit(step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors)).numpy())
+        step.mahalanobis.fit(step.shown_of(recording, fitted).numpy())
     return step
 
 
@@ -108,7 +109,7 @@ def _windows(step: LTAStep, stream: TrainingStream) -> np.ndarray:
 
 def _stream(step: LTAStep, recording: Recording, config: LTAConfig, pad: int) -> TrainingStream:
     hop = step.hop if step.carried else config.training_hop or step.hop
-    return TrainingStream(step.scaler, recording, step.entities(recording), pad, hop)
+    return TrainingStream(step.all_shown, recording, step.entities(recording), pad, hop)
 
 
 @torch.inference_mode()

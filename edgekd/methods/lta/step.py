@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.blocks.accumulator import SUMMARY, Accumulator
+from edgekd.blocks.innovation_input import LAGS, InnovationInput
 from edgekd.blocks.scaling import SampleScaler
 from edgekd.blocks.score_terms import TINY, GeometricMean, Mahalanobis, Residual, SignaturePCA, TopResidual
 from edgekd.blocks.signature import MatrixScaler, SignatureMatrices
@@ -66,7 +67,13 @@ class LTAStep(StepModule):
         self.rereads = config.teacher().geometry(period_s).span if config.feed == "window" else None
         self.span = max(geometry.span, RECENT, self.rereads or 0)
         self.entity_resets = config.entity_resets
-        warm = self.span + (CARRIED_WARMUP_HOPS * self.hop if self.carried else 0)
+        if config.input == "innovations":
+            self.innovations = InnovationInput(n_kept)
+        warm = (
+            self.span
+            + (0 if self.innovations is None else LAGS)
+            + (CARRIED_WARMUP_HOPS * self.hop if self.carried else 0)
+        )
         warm += MEMORY_WARMUP * (config.memory - 1) * self.hop
         self.warmup_samples = -(-warm // self.hop) * self.hop
 
@@ -115,7 +122,7 @@ class LTAStep(StepModule):
     # -- the contract ------------------------------------------------------------------------------------------
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {}
+        shapes = self.input_shapes()
         if self.span > self.hop:
             shapes["ring"] = (self.span - self.hop, self.m)
         if self.accumulator is not None:
@@ -139,11 +146,10 @@ class LTAStep(StepModule):
         return shapes
 
     def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        scaled = self.scaler(samples, valid)  # (hop, m)
         live = self.scaler.live(valid)
         remaining = list(state)
         evidence = remaining.pop() if self.config.memory > 1 else None
-        following: list[Tensor] = []
+        scaled, following = self.shown(samples, valid, remaining)  # (hop, m)
 
         window = scaled
         if self.span > self.hop:
@@ -272,7 +278,7 @@ class LTAStep(StepModule):
         """
         if len(values) < self.hop:
             return
-        scaled = self.scaler(values, torch.ones(self.n_sensors))  # (T, m)
+        scaled = self.all_shown(values)  # (T, m)
         ends = torch.arange(self.hop, len(scaled) + 1, self.hop)
         chosen = torch.ones_like(ends, dtype=torch.bool) if cold else self.counted(ends, wanted)
         padded = torch.cat([torch.zeros(self.span, self.m), scaled])

@@ -19,7 +19,8 @@ class RegressionConfig:
     """One detector and its training. Lengths are in samples unless the name says otherwise."""
 
     input: str = "signature"
-    """"signature" matrices of a series, its "window", or an "image" (one hop of a recording of images)."""
+    """"signature" matrices of a series, those of its "innovations" (what each sensor's own last values do not tell),
+    its "window", or an "image" (one hop of a recording of images)."""
     student: str = "our-S3"
     """A rung of the ladder; "energies", of a series only, which measures energies instead of convolving; "autoencoder"
     is the image teacher itself, which scores by its reconstruction error."""
@@ -118,13 +119,13 @@ class RegressionConfig:
                 f"setting student: {config.student} is for {'a series' if config.is_image else 'images'}, the input is "
                 f"{config.input}; choose {', '.join(LADDER)}"
             )
-        if config.accumulator != "none" and config.input != "signature":
+        if config.accumulator != "none" and config.input not in ("signature", "innovations"):
             raise UsageError("setting accumulator: its matrix is added to signature matrices; set input=signature")
         return config
 
 
 CHOICES = {
-    "input": ("signature", "window", "image"),
+    "input": ("signature", "innovations", "window", "image"),
     "student": (*LADDER, ENERGIES, AUTOENCODER),
     "scaling": ("minmax", "zscore"),
     "standardize": ("none", "element", "global"),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from edgekd.blocks.accumulator import Accumulator
+from edgekd.blocks.innovation_input import LAGS, InnovationInput
 from edgekd.blocks.scaling import SampleScaler
 from edgekd.blocks.score_terms import TINY, live_pairs
 from edgekd.blocks.signature import MatrixScaler, SignatureMatrices
@@ -49,7 +50,10 @@ class SeriesStep(StepModule):
         self.entity_resets = config.entity_resets
         self.warmup_samples = -(-self.span // self.hop) * self.hop
         self.scaler = SampleScaler(n_sensors, n_kept, (-1.0, 2.0) if config.scaling == "minmax" else (-5.0, 5.0))
-        self.of_matrices = config.input == "signature"
+        if config.input == "innovations":
+            self.innovations = InnovationInput(n_kept)
+            self.warmup_samples += -(-LAGS // self.hop) * self.hop
+        self.of_matrices = config.input != "window"
         self.accumulator = None
         if self.of_matrices:
             self.matrices = SignatureMatrices(self.geometry)
@@ -70,7 +74,7 @@ class SeriesStep(StepModule):
     # -- the contract ------------------------------------------------------------------------------------------------
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        shapes: dict[str, tuple[int, ...]] = {}
+        shapes = self.input_shapes()
         if self.span > self.hop:
             shapes["ring"] = (self.span - self.hop, self.m)
         if self.accumulator is not None:
@@ -78,10 +82,9 @@ class SeriesStep(StepModule):
         return shapes
 
     def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
-        scaled = self.scaler(samples, valid)  # (hop, m)
         live = self.scaler.live(valid)
         remaining = list(state)
-        following: list[Tensor] = []
+        scaled, following = self.shown(samples, valid, remaining)  # (hop, m)
         window = scaled
         if self.span > self.hop:
             window = torch.cat([remaining.pop(0), scaled])  # (span, m)
@@ -136,7 +139,7 @@ class SeriesStep(StepModule):
 
     def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         live = torch.ones(self.m)
-        scaled = self.scaler(values, torch.ones(self.n_sensors))  # (T, m)
+        scaled = self.all_shown(values)  # (T, m)
         hops = len(scaled) // self.hop
         ends = self.hop * torch.arange(1, hops + 1)
         chosen = ends >= self.warmup_samples

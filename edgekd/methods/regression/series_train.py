@@ -85,13 +85,14 @@ def _as_the_teachers(config: RegressionConfig, how: Training) -> RegressionConfi
 
 def prepared(recording: Recording, config: RegressionConfig) -> SeriesStep:
     """A step module whose scaling is fitted to the training part and whose student is untrained."""
-    fitted = recording.values[parts(recording) == FIT]
-    kept = kept_columns(fitted, config.drop_constant, recording.source)
+    fitted = parts(recording) == FIT
+    kept = kept_columns(recording.values[fitted], config.drop_constant, recording.source)
     step = SeriesStep(config, recording.n_sensors, len(kept), recording.period_s)
     require_windows(step, recording)
-    step.scaler = SampleScaler.fit(fitted, kept, config.scaling)
-    stream = TrainingStream(step.scaler, recording, step.entities(recording), step.span, step.hop)
-    samples = step.scaler(torch.from_numpy(fitted), torch.ones(recording.n_sensors))  # (T, m)
+    step.scaler = SampleScaler.fit(recording.values[fitted], kept, config.scaling)
+    step.fit_innovations(recording, fitted)
+    stream = TrainingStream(step.all_shown, recording, step.entities(recording), step.span, step.hop)
+    samples = step.shown_of(recording, fitted)  # (T, m)
     if step.of_matrices:
         step.matrix_scaler.fit(*matrix_statistics(step.matrices, stream, step.span))
     else:
@@ -165,7 +166,7 @@ def joined_stream(step: SeriesStep, recordings: list[Recording]) -> TrainingStre
         for offset, each in zip(offsets, recordings)
         for start, end in step.entities(each)
     ]
-    return TrainingStream(step.scaler, _joined(recordings), stretches, step.span, step.hop)
+    return TrainingStream(step.all_shown, _joined(recordings), stretches, step.span, step.hop)
 
 
 def _joined(recordings: Sequence[Recording]) -> Recording:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 from edgekd.runtime.backoff import Backoff
-from edgekd.runtime.digest import sha256
 from edgekd.runtime.errors import MissingExtra, UsageError
+from edgekd.runtime.files import sha256
 from edgekd.runtime.json_fields import shown
 
 if TYPE_CHECKING:

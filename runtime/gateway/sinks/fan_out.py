@@ -22,9 +22,10 @@ from edgekd.runtime.sinks import Sink, wall_time
 from edgekd.runtime.watchers.state_keeper import StateKeeper
 
 # What follows from the samples alone, so that the same samples give it again.
-OF_SAMPLES = frozenset(
-    ("anomaly", "anomaly_end", "score", "sensor_missing", "sensor_back", "site_threshold", "threshold_moved")
-)
+OF_SAMPLES = {
+    *("anomaly", "anomaly_end", "score", "sensor_missing", "sensor_back", "sensor_stuck", "sensor_stuck_end"),
+    *("site_threshold", "threshold_moved"),
+}
 HURRY_S = 0.8  # what a service that is stopped gives its sinks, of the two seconds that it has
 FAREWELL_S = 0.3  # of these: to end a command, to say offline
 STALL_S = 10.0  # an input that has ended waits for sinks that take events, and so long for those that take none

@@ -2,7 +2,7 @@
 
 Feed is pumped by a motor through a filter and a surge tank to the product side. Production follows the clock and the
 week; loads follow production, temperatures follow loads with a thermal lag, and everything outside follows the weather.
-Two swings are there so that slow faults can hide under them (`plant_faults.py`):
+Two swings are there so that slow faults can hide under them (`edgekd/simulation/faults.py`):
 
 * the surge tank has no level transmitter, and its level control swings: product runs ahead of feed and behind it for
   hours. Level stays in bounds, so the imbalance of the two rates averages out over a few swings, and only there.
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DAY_S, WEEK_S = 86_400.0, 604_800.0
+from edgekd.simulation.drivers import DAY_S, lag, noise_like
+
 SWING = 240
 """Samples of a swing of the surge tank and of a filter cycle. In samples, not in minutes: what a short window can show
 depends on how many samples it has, and detectors here look at up to 100."""
@@ -87,29 +88,6 @@ SENSORS = (
 """One line's sensors, in the order in which a smaller plant has them; a larger one has more lines."""
 
 
-def noise_like(rng: np.random.Generator, samples: int, lag_samples: float, sd: float) -> np.ndarray:
-    """(T,) Gaussian noise with an exponential memory of `lag_samples` (an Ornstein-Uhlenbeck process)."""
-    keep = float(np.exp(-1 / max(lag_samples, 1e-6)))
-    kicks = rng.normal(0, sd * np.sqrt(1 - keep * keep), samples)
-    kicks[0] = rng.normal(0, sd)
-    return _recur(kicks, keep)
-
-
-def lag(driver: np.ndarray, lag_samples: float) -> np.ndarray:
-    """(T,) the driver behind a first-order lag, at rest in the beginning."""
-    keep = float(np.exp(-1 / max(lag_samples, 1e-6)))
-    return _recur((1 - keep) * (driver - driver[0]), keep) + driver[0]
-
-
-def _recur(kicks: np.ndarray, keep: float) -> np.ndarray:
-    """y[t] = keep · y[t-1] + kicks[t]"""
-    out, last = [], 0.0
-    for kick in kicks.tolist():
-        last = keep * last + kick
-        out.append(last)
-    return np.array(out)
-
-
 def swing(rng: np.random.Generator, samples: int) -> np.ndarray:
     """(T,) imbalance of the surge tank: standard deviation 1, period about SWING, and no mean in the long run.
 
@@ -138,14 +116,6 @@ def filter_cycle(rng: np.random.Generator, samples: int, slowdown: np.ndarray) -
     phase = rng.uniform(0, 2 * np.pi) + np.cumsum(2 * np.pi / SWING / slowdown) + wander
     height = np.clip(1 + noise_like(rng, samples, SWING, 0.3), 0.3, None)
     return height * (np.sin(phase) + 0.2 * np.sin(2 * phase)) + noise_like(rng, samples, SWING, 0.25)
-
-
-def weather(rng: np.random.Generator, times_s: np.ndarray, period_s: float) -> np.ndarray:
-    """(T,) ambient temperature in °C: a day's course, fronts that pass within a day, clouds."""
-    samples = len(times_s)
-    day = -np.cos(2 * np.pi * (times_s / DAY_S - 0.13))  # coldest at three, warmest at fifteen o'clock
-    fronts = noise_like(rng, samples, 0.5 * DAY_S / period_s, 1.5)
-    return 17 + 4.5 * day + fronts + noise_like(rng, samples, 1800 / period_s, 0.4)
 
 
 def demand(rng: np.random.Generator, times_s: np.ndarray, period_s: float) -> np.ndarray:

@@ -1,7 +1,4 @@
-"""Does the input come at the rate that the model was made for?
-
-A model of one-minute data that is fed once a second runs without an error and is silently wrong.
-"""
+"""What is wrong with the input: what of it was no sample, and samples that do not come at the model's rate."""
 
 from __future__ import annotations
 
@@ -12,14 +9,40 @@ import numpy as np
 from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sources import Items, Row
 
+EVERY_S = 10.0
 INTERVALS = 32  # a median over this many is not moved by a stall or a hiccup
 FACTOR = 1.5  # clocks drift by percents; a wrong unit or a forgotten decimation is a factor
+
+
+class BadLines(Watcher):
+    """Tells how many there were since the last time, and why the newest was none: noise must not fill the log."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._told = 0
+        self._due = 0.0
+
+    def tick(self) -> None:
+        """Tell, if it is time to."""
+        if time.monotonic() >= self._due:
+            self.end()
+
+    def end(self) -> None:
+        """Tell what has not been told."""
+        rows = self._loop.source.rows
+        total, reason = rows.bad, rows.last_bad
+        count, self._told = total - self._told, total
+        if count:
+            self._due = time.monotonic() + EVERY_S
+            self._loop.emit({"event": "bad_lines", "count": count, "total": total, "reason": reason})
+            self._loop.say(f"{count} {rows.unit} hold no sample, or no number where one should be ({reason})")
 
 
 class RateCheck(Watcher):
     """Compares the time between samples with the model's period, once, at the start of an input.
 
-    Time labels count where the input has them; else, of a live one, the moments at which samples come.
+    A model of one-minute data that is fed once a second runs without an error and is silently wrong. Time labels count
+    where the input has them; else, of a live one, the moments at which samples come.
     """
 
     def __init__(self, loop: Loop) -> None:

@@ -1,0 +1,114 @@
+"""A student of LTA and the committee of innovations as one detector: each finds what the other does not.
+
+The network sees how sensors move together, the committee each of them against its own past. Both scores are strange on
+their own scale, so that their logarithms are added, each by its spread on normal data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgekd.blocks.score_terms import GeometricMean
+from edgekd.blocks.step import StepModule
+from edgekd.blocks.threshold import FIT, parts
+from edgekd.data.recording import Recording
+from edgekd.methods.linear.config import PRESETS, LinearConfig
+from edgekd.methods.linear.innovations import SPREAD_FLOOR, InnovationsStep, fit_innovations
+from edgekd.methods.lta.config import LTAConfig
+from edgekd.methods.lta.step import LTAStep
+
+MEMBERS = ("network", "committee")
+
+
+class JointStep(StepModule):
+    """Both detectors side by side; see `edgekd.blocks.step`. State: that of each, under its name."""
+
+    config: LTAConfig
+
+    def __init__(self, config: LTAConfig, n_sensors: int, n_kept: int, period_s: float) -> None:
+        super().__init__()
+        self.config, self.n_sensors = config, n_sensors
+        network = LTAStep(config, n_sensors, n_kept, period_s)
+        committee = InnovationsStep(_committee(config, network), n_sensors, n_kept, period_s)
+        self.join(network, committee)
+        self.combine = GeometricMean(len(MEMBERS))
+
+    def join(self, network: LTAStep, committee: InnovationsStep) -> None:
+        """Take these two."""
+        self.members = nn.ModuleDict({"network": network, "committee": committee})
+        self.scaler = network.scaler
+        self.hop, self.entity_resets = network.hop, network.entity_resets
+        self.warmup_samples = max(network.warmup_samples, committee.warmup_samples)
+        self.float_weights = tuple(f"members.network.{prefix}" for prefix in network.float_weights)
+        self.recurrent_weights = tuple(f"members.network.{prefix}" for prefix in network.recurrent_weights)
+
+    @property
+    def each(self) -> dict[str, StepModule]:
+        return {name: self.members[name] for name in MEMBERS}  # type: ignore[misc]
+
+    @property
+    def parameters_learned(self) -> int:
+        return sum(step.parameters_learned for step in self.each.values())
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {
+            f"{name}_{state}": shape for name, step in self.each.items() for state, shape in step.state_shapes().items()
+        }
+
+    def forward(self, samples: Tensor, valid: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        terms, following, remaining = [], [], list(state)
+        for step in self.each.values():
+            count = len(step.state_shapes())
+            score, shares, *after = step(samples, valid, *remaining[:count])
+            del remaining[:count]
+            terms.append((score.reshape(1), shares.reshape(1, -1)))
+            following += after
+        score, shares = self.combine(terms)
+        return (score.squeeze(0), shares.squeeze(0), *following)
+
+    def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        found = []
+        for step in self.each.values():
+            chunks = list(step.batch(values, wanted))
+            if not chunks:
+                return
+            columns = [torch.cat(column) for column in zip(*chunks)]
+            warm = columns[0] >= self.warmup_samples
+            found.append([column[warm] for column in columns])
+        if len(found[0][0]):
+            yield found[0][0], *self.combine([(score, shares) for _, score, shares in found])
+
+
+def _committee(config: LTAConfig, network: LTAStep) -> LinearConfig:
+    """The committee's configuration at the network's hop and sensors."""
+    return replace(
+        PRESETS["innovations"],
+        lengths=network.geometry.lengths,
+        hop=network.hop,
+        scaling=config.scaling,
+        drop_constant=config.drop_constant,
+        judged=config.judged,
+        entity_resets=config.entity_resets,
+    )
+
+
+@torch.no_grad()
+def joined(recording: Recording, network: LTAStep) -> JointStep:
+    """A trained student joined with a committee that is fitted to the same recording.
+
+    What is usual for the committee are its cross-fitted scores; for the network those of the part that trained it,
+    since to train it four times is too dear.
+    """
+    config = network.config
+    committee, normal = fit_innovations(recording, _committee(config, network))
+    step = JointStep(config, network.n_sensors, network.m, recording.period_s)
+    step.join(network, committee)
+    of_network = network.score(recording, parts(recording) == FIT)
+    _, mine, theirs = np.intersect1d(of_network.samples, normal.samples, return_indices=True)
+    step.combine.fit(np.stack([of_network.scores[mine], normal.scores[theirs]], 1), SPREAD_FLOOR)
+    return step
