@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from edgekd.blocks.forecast import Stretch, gathered, own_forecasts
+
 LAGS = 3
 CLIP = 8.0  # training deviations: one wild sample must not swamp a window
 FLOOR = 1e-4  # of a deviation, in scaled units
@@ -44,22 +46,18 @@ class InnovationInput(nn.Module):
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         return {"lags": (LAGS, self.m), "heard": (self.m,)}
 
-    def fit(self, stretches: Sequence[Tensor]) -> None:
-        """`stretches`: scaled samples (T, m) of normal operation, one for each entity."""
-        pasts, nexts = [], []
-        for stretch in (stretch.double() for stretch in stretches if len(stretch) > LAGS):
-            pasts.append(torch.stack([stretch[lag : len(stretch) - LAGS + lag] for lag in range(LAGS)], -1))
-            nexts.append(stretch[LAGS:])
-        past, newest = torch.cat(pasts).transpose(0, 1), torch.cat(nexts).T  # (m, N, LAGS), (m, N)
-        mean = past.mean(1, keepdim=True)
-        centered = past - mean
-        # minimum norm: a sensor that hardly moves has no unique forecast
-        weights = torch.linalg.pinv(centered) @ (newest - newest.mean(1, keepdim=True)).unsqueeze(-1)  # (m, LAGS, 1)
-        intercept = newest.mean(1) - (mean @ weights).flatten()
-        residual = newest - (past @ weights).squeeze(-1) - intercept[:, None]
+    def fit(self, stretches: Sequence[Stretch]) -> None:
+        """`stretches`: scaled samples of normal operation, one for each entity."""
+        x, y = gathered(
+            stretches,
+            LAGS,
+            lambda samples: samples.unfold(0, LAGS, 1)[:-1],  # (T - LAGS, m, LAGS)
+            lambda samples: samples,
+        )
+        weights, intercept, residuals = own_forecasts(x, y)
         self.intercept.copy_(intercept)
-        self.weights.copy_(weights.squeeze(-1).T)
-        self.deviation.copy_(residual.square().mean(1).sqrt().clamp_min(FLOOR))
+        self.weights.copy_(weights.T)
+        self.deviation.copy_(residuals.square().mean(0).sqrt().clamp_min(FLOOR))
 
     def innovations(self, samples: Tensor) -> Tensor:
         """Scaled samples (LAGS + T, m) -> standardized, clipped innovations of all but the first `LAGS`, (T, m)."""

@@ -11,11 +11,11 @@ Koch, Biometrika 103(4), 2016).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from edgekd.blocks.forecast import Stretch, gathered, own_forecasts
 from edgekd.blocks.score_terms import sensor_shares
 
 RECENT = 10  # newest samples whose residuals count
@@ -23,22 +23,6 @@ AHEAD = 5  # samples that `OwnAhead` looks ahead
 SHORT, LONG = 10, 60  # samples of the means
 SPAN = RECENT + AHEAD + LONG - 1  # samples that a window needs, for the oldest of the long means
 FLOOR = 1e-4  # of a deviation, in standardized units
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Samples of one entity to learn from."""
-
-    samples: Tensor
-    """float64 (T, m), standardized."""
-    fitted: Tensor
-    """bool (T,): which of them may be learned from."""
-
-    def rows(self, back: int) -> Tensor:
-        """int64 (N,): samples whose `back` predecessors, like themselves, may be learned from."""
-        counted = torch.cumsum(torch.cat([torch.zeros(1), self.fitted.double()]), 0)  # (T + 1,)
-        whole = counted[back + 1 :] - counted[: -(back + 1)] == back + 1
-        return whole.nonzero().flatten() + back
 
 
 class Whitened(nn.Module):
@@ -102,22 +86,16 @@ class OwnLags(Whitened):
 
     def fit(self, stretches: Sequence[Stretch]) -> None:
         """Learn weights and whitening of the samples that may be learned from."""
-        inputs, targets = [], []
-        for stretch in stretches:
-            rows, own = stretch.rows(self.back), stretch.samples[:, self.judged]
-            if len(rows):
-                features = torch.stack(self.features(own, len(own) - self.back), -1)  # (T - back, j, lags)
-                inputs.append(features[rows - self.back])
-                targets.append(own[rows])
-        x, y = torch.cat(inputs), torch.cat(targets)  # (N, j, lags), (N, j)
-        center, level = x.mean(0), y.mean(0)
-        x, y = x - center, y - level
-        gram, moment = torch.einsum("njf,njg->jfg", x, x), torch.einsum("njf,nj->jf", x, y)
-        # of a sensor that hardly moves the normal equations are singular: least norm
-        weights = (torch.linalg.pinv(gram, hermitian=True) @ moment.unsqueeze(-1)).squeeze(-1)  # (j, lags)
+        x, y = gathered(
+            stretches,
+            self.back,
+            lambda samples: torch.stack(self.features(samples[:, self.judged], len(samples) - self.back), -1),
+            lambda samples: samples[:, self.judged],
+        )  # (N, j, lags), (N, j)
+        weights, intercept, residuals = own_forecasts(x, y)
         self.weights.copy_(weights.T)
-        self.intercept.copy_(level - (center * weights).sum(-1))
-        self.fit_whitening(y - (x * weights).sum(-1))
+        self.intercept.copy_(intercept)
+        self.fit_whitening(residuals)
 
     def forward(self, window: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """window (..., SPAN, m) standardized, live (m,) -> energy (...,), shares (..., j)."""
@@ -167,14 +145,12 @@ class AllLags(Whitened):
 
     def fit(self, stretches: Sequence[Stretch]) -> None:
         """Learn weights and whitening of the samples that may be learned from."""
-        inputs, targets = [], []
-        for stretch in stretches:
-            rows = stretch.rows(self.lags)
-            if len(rows):
-                features = self.features(stretch.samples, len(stretch.samples) - self.lags)
-                inputs.append(features[rows - self.lags])
-                targets.append(stretch.samples[rows][:, self.judged])
-        x, y = torch.cat(inputs), torch.cat(targets)
+        x, y = gathered(
+            stretches,
+            self.lags,
+            lambda samples: self.features(samples, len(samples) - self.lags),
+            lambda samples: samples[:, self.judged],
+        )
         center, level = x.mean(0), y.mean(0)
         x, y = x - center, y - level
         penalty = self.ridge * len(x) * torch.eye(x.shape[1], dtype=x.dtype)

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.blocks.innovation_input import InnovationInput
+from edgekd.blocks.forecast import Stretch
+from edgekd.blocks.innovation_input import LAGS, InnovationInput
 from edgekd.blocks.scaling import SampleScaler
 from edgekd.data.recording import Recording
 
@@ -103,6 +104,11 @@ class StepModule(nn.Module):
         """Trained parameters, scaling and score statistics left out."""
         return sum(parameter.numel() for parameter in self.parameters())
 
+    @property
+    def unseen_samples(self) -> int:
+        """Samples of an entity that the input needs before the first that it shows."""
+        return 0 if self.innovations is None else LAGS
+
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
         """State of the input, before that of all else; a part of `state_shapes`."""
         return {} if self.innovations is None else self.innovations.state_shapes()
@@ -125,9 +131,9 @@ class StepModule(nn.Module):
     def fit_innovations(self, recording: Recording, fitted: np.ndarray) -> None:
         """Learn the forecasts, where there are any, of the samples `fitted` (T,) bool; the scaler is fitted already."""
         if self.innovations is not None:
-            pieces = [recording.values[start:end][fitted[start:end]] for start, end in self.entities(recording)]
-            valid = torch.ones(self.n_sensors)
-            self.innovations.fit([self.scaler(torch.from_numpy(piece), valid) for piece in pieces])
+            scaled = self.scaler(torch.from_numpy(recording.values), torch.ones(self.n_sensors)).double()
+            mask = torch.from_numpy(fitted)
+            self.innovations.fit([Stretch(scaled[a:b], mask[a:b]) for a, b in self.entities(recording)])
 
     def shown_of(self, recording: Recording, wanted: np.ndarray) -> Tensor:
         """What the detector sees of the samples `wanted` (T,) bool of a recording, (k, m)."""

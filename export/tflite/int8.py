@@ -32,8 +32,8 @@ MATRIX = {"FULLY_CONNECTED": (0, 1, "FULLY_CONNECTED")}  # the same of a product
 
 
 @dataclass(frozen=True)
-class Convolution:
-    """One convolution of the graph."""
+class Product:
+    """One convolution of the graph, or a product with a constant matrix."""
 
     operator: str
     """A key of `CONVOLUTIONS` or `MATRIX`."""
@@ -57,9 +57,9 @@ class Plan:
     shallow: bool = True
     """Also the convolutions at full resolution."""
 
-    def computes(self, convolution: Convolution, full: int) -> bool:
+    def computes(self, product: Product, full: int) -> bool:
         """Whether this one computes in int8; `full`: side of the maps at full resolution."""
-        return convolution.operator in self.operators and (self.shallow or convolution.side < full)
+        return product.operator in self.operators and (self.shallow or product.side < full)
 
 
 def quantize(plan: Plan, model: bytes, step: StepModule, replay: Recording) -> bytes:
@@ -80,10 +80,10 @@ def quantize(plan: Plan, model: bytes, step: StepModule, replay: Recording) -> b
         from ai_edge_quantizer.qtyping import TFLOperationName
 
         work = quantizer.Quantizer(bytearray(model))
-        for convolution in found:
-            scope = f"^{re.escape(convolution.output)};?$"
-            operator = TFLOperationName({**CONVOLUTIONS, **MATRIX}[convolution.operator][2])
-            if convolution not in computing:
+        for product in found:
+            scope = f"^{re.escape(product.output)};?$"
+            operator = TFLOperationName({**CONVOLUTIONS, **MATRIX}[product.operator][2])
+            if product not in computing:
                 work.add_weight_only_config(scope, operator, num_bits=8)
             elif plan.calibrated:
                 work.add_static_config(scope, operator, activation_num_bits=8, weight_num_bits=8)
@@ -95,7 +95,7 @@ def quantize(plan: Plan, model: bytes, step: StepModule, replay: Recording) -> b
     return tidied(bytes(result))
 
 
-def constant_products(tree: Model, kinds: dict[str, tuple[int, int, str]]) -> Iterator[Convolution]:
+def constant_products(tree: Model, kinds: dict[str, tuple[int, int, str]]) -> Iterator[Product]:
     """Every operator of these kinds whose weights are a float constant, in the graph's order."""
     from ai_edge_litert.schema_py_generated import BuiltinOperator, TensorType
 
@@ -110,7 +110,7 @@ def constant_products(tree: Model, kinds: dict[str, tuple[int, int, str]]) -> It
         x, weights = (int(operator.inputs[place]) for place in kinds[name][:2])
         around = graph.tensors[x], graph.tensors[int(operator.outputs[0])]
         if weights in known and graph.tensors[weights].type == TensorType.FLOAT32:
-            yield Convolution(
+            yield Product(
                 operator=name,
                 input=around[0].name.decode(),
                 output=around[1].name.decode(),
@@ -119,17 +119,17 @@ def constant_products(tree: Model, kinds: dict[str, tuple[int, int, str]]) -> It
             )
 
 
-def _stays_float(convolution: Convolution, step: StepModule) -> bool:
+def _stays_float(product: Product, step: StepModule) -> bool:
     """Whether its weights are from a layer in `step.float_weights`."""
-    return _is_of(convolution, step.named_parameters(), step.float_weights)
+    return _is_of(product, step.named_parameters(), step.float_weights)
 
 
-def _is_matrix(product: Convolution, step: StepModule) -> bool:
+def _is_matrix(product: Product, step: StepModule) -> bool:
     """Whether its weights are one of the `step.matrix_weights`."""
     return _is_of(product, step.named_buffers(), step.matrix_weights)
 
 
-def _is_of(product: Convolution, tensors: Iterable[tuple[str, torch.Tensor]], prefixes: tuple[str, ...]) -> bool:
+def _is_of(product: Product, tensors: Iterable[tuple[str, torch.Tensor]], prefixes: tuple[str, ...]) -> bool:
     """Whether its weights are those of a tensor with such a name, however the converter has turned or split them."""
     return any(
         np.isin(product.weights, tensor.detach().numpy()).all()
@@ -139,14 +139,14 @@ def _is_of(product: Convolution, tensors: Iterable[tuple[str, torch.Tensor]], pr
 
 
 def calibrated(
-    model: bytes, chosen: list[Convolution], step: StepModule, replay: Recording
+    model: bytes, chosen: list[Product], step: StepModule, replay: Recording
 ) -> dict[str, dict[str, np.ndarray]]:
     """Range of every tensor around the chosen convolutions, over steps of the stretch with their state fed back."""
     from ai_edge_litert.interpreter import Interpreter
 
     tree = unpacked(model)
     (graph,) = tree.subgraphs
-    wanted = {name for convolution in chosen for name in (convolution.input, convolution.output)}
+    wanted = {name for product in chosen for name in (product.input, product.output)}
     places = {tensor.name.decode(): i for i, tensor in enumerate(graph.tensors) if tensor.name.decode() in wanted}
     # as outputs, they can be read whatever a delegate makes of the operators around them
     graph.outputs = [*graph.outputs, *sorted({*places.values()} - {*graph.outputs, *graph.inputs})]

@@ -319,7 +319,9 @@ def test_the_readme_s_five_figures_are_those_of_the_result_files() -> None:
     asd = means["ASD", "LTA edge int8"], means["ASD", "linear mahalanobis"]
     shown = {(row["set"], row["part"]): row for row in figures("innovations")["means"]}
     committee = sum(shown["ASD", part]["A + H + S + V"] * shown["ASD", part]["entities"] for part in ("dev", "confirm"))
-    joint = next(row for row in figures("inputs")["means"] if (row["set"], row["input"]) == ("ASD", "joint"))
+    joint = next(
+        row for row in figures("lta_on_innovations")["means"] if (row["set"], row["input"]) == ("ASD", "joint")
+    )
     found = {row["detector"]: round(100 * row["strict"]) for row in figures("anomalyllm_tables")["inits"]}
     kills = figures("delivery")["kills"]
     arm = figures("arm64")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgekd.blocks.forecast import Stretch
 from edgekd.blocks.innovation_input import CLIP, LAGS, InnovationInput
 from edgekd.distillation import distill
 from edgekd.export import export
@@ -31,7 +32,9 @@ def fitted() -> InnovationInput:
         np.hstack([driven(length, 0.01, seed), driven(length, 0.1, seed + 9)])
         for length, seed in ((4000, 0), (6000, 1))
     ]
-    filter_.fit([torch.from_numpy(piece) for piece in pieces])
+    filter_.fit(
+        [Stretch(torch.from_numpy(piece).double(), torch.ones(len(piece), dtype=torch.bool)) for piece in pieces]
+    )
     return filter_
 
 

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.blocks.innovations import SPAN, AllLags, Levels, OwnAhead, OwnLags, Stretch
+from edgekd.blocks.forecast import Stretch
+from edgekd.blocks.innovations import SPAN, AllLags, Levels, OwnAhead, OwnLags
 from edgekd.blocks.scaling import SampleScaler, judged_columns, kept_columns
 from edgekd.blocks.score_terms import TINY, GeometricMean
 from edgekd.blocks.step import Scores, WindowStep
 from edgekd.blocks.threshold import require_windows
 from edgekd.data.recording import Recording
 from edgekd.methods.linear.config import LinearConfig
+from edgekd.methods.linear.cross_fit import FOLDS, SEAM
 from edgekd.runtime.errors import RecordingError
 
-FOLDS = 4
-SEAM = 100  # samples on either side of a fold that the others do not learn from, at most a quarter of the fold
 FEWEST = 20  # samples that the terms can be fitted to
 SPREAD_FLOOR = 0.05  # of a log energy
 FORGETS = 1 - float(np.exp(-1.0))  # of the average log score in one hop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from edgekd.blocks.innovation_input import LAGS, InnovationInput
+from edgekd.blocks.innovation_input import InnovationInput
 from edgekd.blocks.scaling import SampleScaler
 from edgekd.blocks.score_terms import GeometricMean, Mahalanobis, SamplePCA, SignatureEnergy, SignaturePCA
 from edgekd.blocks.signature import MatrixScaler, SignatureMatrices
@@ -31,7 +31,7 @@ class LinearStep(WindowStep):
         self.entity_resets = config.entity_resets
         if config.input == "innovations":
             self.innovations = InnovationInput(n_kept)
-        self.warmup_samples = -(-(self.span + (0 if self.innovations is None else LAGS)) // self.hop) * self.hop
+        self.warmup_samples = -(-(self.span + self.unseen_samples) // self.hop) * self.hop
         self.scaler = SampleScaler(n_sensors, n_kept, (-1.0, 2.0) if config.scaling == "minmax" else (-5.0, 5.0))
         self.matrices = SignatureMatrices(self.geometry)
         self.matrix_scaler = MatrixScaler(n_kept, "element")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.blocks.accumulator import SUMMARY, Accumulator
-from edgekd.blocks.innovation_input import LAGS, InnovationInput
+from edgekd.blocks.innovation_input import InnovationInput
 from edgekd.blocks.scaling import SampleScaler
 from edgekd.blocks.score_terms import TINY, GeometricMean, Mahalanobis, Residual, SignaturePCA, TopResidual
 from edgekd.blocks.signature import MatrixScaler, SignatureMatrices
@@ -69,11 +69,7 @@ class LTAStep(StepModule):
         self.entity_resets = config.entity_resets
         if config.input == "innovations":
             self.innovations = InnovationInput(n_kept)
-        warm = (
-            self.span
-            + (0 if self.innovations is None else LAGS)
-            + (CARRIED_WARMUP_HOPS * self.hop if self.carried else 0)
-        )
+        warm = self.span + self.unseen_samples + (CARRIED_WARMUP_HOPS * self.hop if self.carried else 0)
         warm += MEMORY_WARMUP * (config.memory - 1) * self.hop
         self.warmup_samples = -(-warm // self.hop) * self.hop
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from edgekd.blocks.accumulator import Accumulator
-from edgekd.blocks.innovation_input import LAGS, InnovationInput
+from edgekd.blocks.innovation_input import InnovationInput
 from edgekd.blocks.scaling import SampleScaler
 from edgekd.blocks.score_terms import TINY, live_pairs
 from edgekd.blocks.signature import MatrixScaler, SignatureMatrices
@@ -48,11 +48,10 @@ class SeriesStep(StepModule):
         self.geometry = config.geometry(period_s)
         self.hop, self.span = self.geometry.hop, self.geometry.span
         self.entity_resets = config.entity_resets
-        self.warmup_samples = -(-self.span // self.hop) * self.hop
         self.scaler = SampleScaler(n_sensors, n_kept, (-1.0, 2.0) if config.scaling == "minmax" else (-5.0, 5.0))
         if config.input == "innovations":
             self.innovations = InnovationInput(n_kept)
-            self.warmup_samples += -(-LAGS // self.hop) * self.hop
+        self.warmup_samples = -(-(self.span + self.unseen_samples) // self.hop) * self.hop
         self.of_matrices = config.input != "window"
         self.accumulator = None
         if self.of_matrices:

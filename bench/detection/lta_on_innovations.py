@@ -1,6 +1,6 @@
 """LTA shown innovations, against LTA shown samples: the same student, seeds and data; and joined with the committee.
 
-    python -m bench.detection.inputs --data DIR [SET ...]
+    python -m bench.detection.lta_on_innovations --data DIR [SET ...]
 
 `edge`, undistilled, so that seeds are affordable. The figure is VUS-PR, mean over the entities of a set; the spread is
 that of the set's mean over seeds. Trainings that are done are kept, and so are their scores.
@@ -28,7 +28,7 @@ from edgekd.evaluation.protocols import protocols
 from edgekd.methods.lta.joint import joined
 from edgekd.methods.lta.step import LTAStep
 
-KEPT = WORK / "inputs"
+KEPT = WORK / "lta-on-innovations"
 SEEDS = (0, 1, 2)
 INPUTS = ("innovations", "joint", "samples")
 """What is shown; "joint" is the student of innovations and the committee as one detector."""
@@ -131,7 +131,7 @@ def main(data: Path, sets: tuple[str, ...]) -> None:
     rows, means = summary()
     if means:
         print(table(means))
-    save("inputs", rounded({"trainings": rows, "means": means}), preset="edge", settings=SETTINGS)
+    save("lta_on_innovations", rounded({"trainings": rows, "means": means}), preset="edge", settings=SETTINGS)
 
 
 if __name__ == "__main__":
