@@ -119,7 +119,10 @@ class Example:
         pipe = subprocess.PIPE
         command = [sys.executable, str(EXAMPLE), str(table)]
         environment = {**os.environ, "PYTHONUNBUFFERED": ""}  # it flushes by itself
-        self.process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True)
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=pipe, stderr=pipe, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+        )  # fmt: skip
         self.words = ""
         self.late = False
         self._lines: queue.Queue[str] = queue.Queue()
