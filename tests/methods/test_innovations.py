@@ -14,9 +14,9 @@ from edgekd.blocks.step import multiply_adds
 from edgekd.data import Recording
 from edgekd.distillation import distill
 from edgekd.export import export
-from edgekd.methods.linear.config import PRESETS
+from edgekd.methods.linear.config import PRESETS, LinearConfig
 from edgekd.methods.linear.innovations import InnovationsStep, fit_innovations
-from edgekd.runtime.errors import RecordingError
+from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.simulation.simulate import simulate
 
 CONFIG = PRESETS["innovations"]
@@ -103,6 +103,13 @@ def test_what_it_costs() -> None:
 def test_a_recording_that_is_too_short_says_so() -> None:
     with pytest.raises(RecordingError, match="too few for innovations; record at least 592"):
         fit_innovations(replace(walks(150, 2, 0)), replace(CONFIG, lengths=(5, 10, 20)))
+
+
+@pytest.mark.parametrize("name", ["input", "recent"])
+def test_a_setting_without_a_part_is_refused(name: str) -> None:
+    values = {**CONFIG.to_json(), name: {"input": "innovations", "recent": 20}[name]}
+    with pytest.raises(UsageError, match=f"setting {name}: has no part in innovations"):
+        LinearConfig.from_json(values)
 
 
 @pytest.mark.parametrize("int8", [None, "default"])

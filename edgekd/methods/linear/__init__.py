@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekd.data.recording import Recording
 from edgekd.methods.interface import Trained, Training
-from edgekd.methods.linear.config import PRESETS, LinearConfig
+from edgekd.methods.linear.config import INNOVATIONS, PRESETS, LinearConfig
 from edgekd.methods.linear.cross_fit import cross_fitted
 from edgekd.methods.linear.fit import fit_linear
 from edgekd.methods.linear.innovations import InnovationsStep, fit_innovations
@@ -13,7 +13,6 @@ from edgekd.runtime.errors import UsageError
 
 SYSTEM = "linear detectors on samples and signature matrices (the yardstick; no published system)"
 DEFAULT_PRESET = "ensemble"
-INNOVATIONS = "innovations"
 CONFIG = LinearConfig
 
 

@@ -7,15 +7,19 @@ from typing import Any
 
 from edgekd.blocks.signature import Geometry
 from edgekd.methods.settings import LONGEST, read_settings
+from edgekd.runtime.errors import UsageError
 
+INNOVATIONS = "innovations"
 TERMS = {
     "mahalanobis": ("mahalanobis",),
     "sample-pca": ("sample_pca",),
     "signature-pca": ("signature_pca",),
     "signature-energy": ("signature_energy",),
     "ensemble": ("signature_pca", "mahalanobis"),
-    "innovations": ("own_lags", "own_ahead", "levels", "all_lags"),
+    INNOVATIONS: ("own_lags", "own_ahead", "levels", "all_lags"),
 }
+FIXED = ("input", "recent", "ridge", "sample_components", "signature_components")
+"""Settings that the committee of innovations has fixed values of its own for."""
 CHOICES = {"detector": tuple(TERMS), "input": ("samples", "innovations"), "scaling": ("minmax", "zscore")}
 RANGES = {
     "hop": (0, LONGEST), "recent": (1, LONGEST), "ridge": (1e-9, 1e3), "sample_components": (0, 4096),
@@ -60,7 +64,11 @@ class LinearConfig:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> LinearConfig:
         """Settings by name over the defaults; raises UsageError naming the one that cannot be."""
-        return read_settings(cls, "linear", values, CHOICES, RANGES)
+        config = read_settings(cls, "linear", values, CHOICES, RANGES)
+        for name in FIXED if config.detector == INNOVATIONS else ():
+            if getattr(config, name) != getattr(cls(), name):
+                raise UsageError(f"setting {name}: has no part in {INNOVATIONS}; leave it out")
+        return config
 
 
 PRESETS = {name: replace(LinearConfig(), detector=name) for name in TERMS}
