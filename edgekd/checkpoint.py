@@ -19,7 +19,7 @@ from torch import Tensor
 from edgekd import __version__
 from edgekd.blocks.step import Scores, StepModule
 from edgekd.blocks.stillness import longest_still_s
-from edgekd.blocks.threshold import CALIBRATE, FIT, calibrate, counted, evidence, parts, unseen
+from edgekd.blocks.threshold import CALIBRATE, FIT, budget_in_words, calibrate, counted, evidence, parts, unseen
 from edgekd.data.recording import Recording
 from edgekd.file_kinds import CHECKPOINTS, require
 from edgekd.methods import METHODS, method
@@ -95,7 +95,7 @@ class Checkpoint:
         alarms = [alarms for rate, _, alarms in self.threshold["points"] if rate >= per_day][-1]
         self.threshold |= {
             "value": value,
-            "rule": f"for {per_day:g} false alarms a day, by scores on normal data that did not train",
+            "rule": f"{budget_in_words(per_day)}, by scores on normal data that did not train",
             "alarms_per_day": counted(alarms, self.threshold["alarms_per_day"]["days"]),
         }
 

@@ -169,7 +169,7 @@ def calibrate(
         rule = f"{MARGIN} x the largest of {len(setting.scores)} scores on normal data that did not train"
     else:
         value = threshold_at(points, per_day)
-        rule = f"for {per_day:g} false alarms a day, by {len(setting.scores)} scores on normal data that did not train"
+        rule = f"{budget_in_words(per_day)}, by {len(setting.scores)} scores on normal data that did not train"
         rule += f"; extrapolated from {days:.2g} days" if per_day * days < FEWEST_ALARMS else ""
     return {
         "value": value,
@@ -178,6 +178,11 @@ def calibrate(
         "alarms_per_day": counted(alarms(value), len(audit.scores) * day),
         "points": [[rate, threshold, alarms(threshold)] for rate, threshold in points],
     }
+
+
+def budget_in_words(per_day: float) -> str:
+    """What a threshold is for."""
+    return f"for {per_day:g} false alarm{'s' * (per_day != 1)} a day"
 
 
 def counted(alarms: int, days: float) -> dict[str, Any]:
