@@ -1,16 +1,16 @@
-"""LTA shown innovations, against LTA shown samples: the same student, seeds and data; and joined with the committee.
+"""LTA shown innovations, against LTA shown samples; alone, and joined with the committee; distilled, and not.
 
-    python -m bench.detection.lta_on_innovations --data DIR [SET ...]
+    python -m bench.detection.lta_on_innovations --data DIR [--seeds N] [INPUT ...]
 
-`edge`, undistilled, so that seeds are affordable. The figure is VUS-PR, mean over the entities of a set; the spread is
-that of the set's mean over seeds. Trainings that are done are kept, and so are their scores.
+`edge`, with the entities and the protocol of `bench.detection.innovations`: all of ASD, the confirm parts of the other
+sets. The figure is VUS-PR, mean over the entities of a set; the spread is that of the set's mean over seeds. Trainings
+that are done are kept in the result file.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,120 +18,110 @@ import click
 import numpy as np
 import torch
 
-from bench.results import WORK, digest, rounded, save, table
+from bench.detection.innovations import SETS, Entity
+from bench.results import WORK, kept, rounded, save, table
 from edgekd.blocks.step import StepModule
-from edgekd.blocks.threshold import FIT, parts
-from edgekd.checkpoint import Checkpoint
-from edgekd.data import load
+from edgekd.data import Recording
 from edgekd.distillation import distill
 from edgekd.evaluation.protocols import protocols
 from edgekd.methods.lta.joint import joined
 from edgekd.methods.lta.step import LTAStep
 
-KEPT = WORK / "lta-on-innovations"
-SEEDS = (0, 1, 2)
-INPUTS = ("innovations", "joint", "samples")
-"""What is shown; "joint" is the student of innovations and the committee as one detector."""
-SETTINGS = {"distill": False}
-SETS: dict[str, tuple[str, ...]] = {
-    "ASD": tuple(f"asd/omi-{k}.npz" for k in (2, 4, 5, 6, 7, 9)),
-    "SMD dev": tuple(f"smd/machine-1-{k}.npz" for k in (2, 6)),
-    "SMD confirm": tuple(f"smd/machine-2-{k}.npz" for k in (1, 4)),
+RESULT = "lta_on_innovations"
+INPUTS: dict[str, dict[str, Any]] = {
+    "innovations": {"input": "innovations", "distill": False},
+    "samples": {"distill": False},
+    "innovations, distilled": {"input": "innovations"},
 }
+JOINT = {"innovations": "joint", "innovations, distilled": "joint, distilled"}
+"""The student of such an input and the committee as one detector."""
+PUBLIC = ("SMD", "ASD", "SKAB", "MSL", "SMAP")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One training."""
-
-    set: str
-    data: str
-    input: str
-    seed: int
-
-    @property
-    def path(self) -> Path:
-        about = [self.data, self.input, self.seed, SETTINGS]
-        return KEPT / f"{Path(self.data).stem}-{self.input}-{self.seed}-{digest(about)}.npz"
+def entities(data: Path) -> Iterator[Entity]:
+    """Of every set in turn, so that what is done of an unfinished run is balanced."""
+    for name in ("ASD", "SKAB", "MSL", "SMAP", "SMD"):
+        for entity in SETS[name](data):
+            labels = entity.test.labels
+            known = labels is not None and labels.any() and not labels.all()
+            if known and (entity.part == "confirm" or name == "ASD"):
+                yield entity
 
 
-def cells(sets: tuple[str, ...]) -> Iterator[Cell]:
-    """Seed by seed, so that what is done of an unfinished run is balanced."""
-    for name in sets or SETS:
-        for seed in SEEDS:
-            for data in SETS[name]:
-                for kind in INPUTS:
-                    yield Cell(name, data, kind, seed)
+def figures(step: StepModule, test: Recording) -> dict[str, float]:
+    """VUS-PR, and the events found at one false alarm a day."""
+    found = step.score(test)
+    told = protocols(test, found.samples, found.scores.astype(np.float64), step.hop)
+    return {"vus_pr": told["vus_pr"], "recall": told["event_recall_at_1_per_day"]}
 
 
-def run(cell: Cell, folder: Path) -> None:
-    """Train, score, and keep scores and figures."""
-    spec = str(folder / cell.data)
+def trained(entity: Entity, name: str, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
+    """Train a student; its figures and, of innovations, those of the two joined."""
+    judged = {} if entity.judged is None else {"judged": entity.judged}
     begun = time.monotonic()
-    train, test = load(spec, "train"), load(spec, "test")
-    if cell.input == "joint":
-        student = replace(cell, input="innovations").path.with_suffix(".pt")
-        step: StepModule = joined(train, cast(LTAStep, Checkpoint.load(student).step()))
-    else:
-        settings = {**SETTINGS, "input": cell.input}
-        step = distill(train, cell.path.with_suffix(".pt"), preset="edge", settings=settings, seed=cell.seed).step()
-    normal, found = step.score(train), step.score(test)
-    figures = protocols(test, found.samples, found.scores.astype(np.float64), step.hop)
-    np.savez(
-        cell.path,
-        normal=normal.scores,
-        fitted=parts(train)[normal.samples] == FIT,
-        samples=found.samples,
-        scores=found.scores,
-        hop=step.hop,
-        vus_pr=figures["vus_pr"],
-        recall=figures["event_recall_at_1_per_day"],
-        seconds=time.monotonic() - begun,
-    )
-    print(f"{cell.path.stem}: VUS-PR {figures['vus_pr']:.3f}, {time.monotonic() - begun:.0f} s", flush=True)
+    path = WORK / RESULT / f"{entity.name.replace('/', '-')}-{name.replace(', ', '-')}-{seed}.pt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    student = distill(entity.train, path, preset="edge", settings={**INPUTS[name], **judged}, seed=seed).step()
+    yield name, {**figures(student, entity.test), "seconds": time.monotonic() - begun}
+    if name in JOINT:
+        joint, _ = joined(entity.train, cast(LTAStep, student))
+        yield JOINT[name], {**figures(joint, entity.test), "seconds": time.monotonic() - begun}
 
 
-def summary() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(one row a training that is done, one row a set and input)."""
-    rows, means = [], []
-    for cell in cells(()):
-        if cell.path.exists():
-            with np.load(cell.path) as kept:
-                facts = {name: float(kept[name]) for name in ("vus_pr", "recall", "seconds")}
-            entity = Path(cell.data).stem
-            rows.append({"set": cell.set, "entity": entity, "input": cell.input, "seed": cell.seed, **facts})
-    for name, entities in SETS.items():
-        for kind in INPUTS:
-            seeds = []
-            for seed in SEEDS:
-                one = [row for row in rows if (row["set"], row["input"], row["seed"]) == (name, kind, seed)]
-                if len(one) == len(entities):
-                    seeds.append([np.mean([row[key] for row in one]) for key in ("vus_pr", "recall")])
-            if seeds:
-                mean, spread = np.mean(seeds, 0), np.std(seeds, 0, ddof=1) if len(seeds) > 1 else (None, None)
-                means.append(
-                    {
-                        "set": name, "input": kind, "entities": len(entities), "seeds": len(seeds),
-                        "VUS-PR": mean[0], "± over seeds": spread[0], "event recall at 1 false alarm a day": mean[1],
-                    }
-                )  # fmt: skip
-    return rows, means
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a set, part and detector, with its spread over seeds; and the mean of the five sets' confirm parts."""
+    found = []
+    names = [*INPUTS, *JOINT.values()]
+    for name in PUBLIC:
+        for part in ("dev", "confirm"):
+            for detector in names:
+                mine = [row for row in rows if (row["set"], row["part"], row["detector"]) == (name, part, detector)]
+                found += [{"set": name, "part": part, "detector": detector, **_over_seeds(mine)}] if mine else []
+    for detector in names:
+        confirm = [row for row in found if (row["part"], row["detector"]) == ("confirm", detector)]
+        if len(confirm) == len(PUBLIC):
+            means = {key: float(np.mean([row[key] for row in confirm])) for key in ("VUS-PR", "recall at 1 a day")}
+            found.append({"set": "mean of five", "part": "confirm", "detector": detector, **means})
+    return found
+
+
+def _over_seeds(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over entities, of the seeds that have as many of them as any."""
+    seeds = {seed: [row for row in rows if row["seed"] == seed] for seed in {row["seed"] for row in rows}}
+    most = max(map(len, seeds.values()))
+    means = [
+        [np.mean([row[key] for row in of_seed]) for key in ("vus_pr", "recall")]
+        for of_seed in seeds.values()
+        if len(of_seed) == most
+    ]
+    vus, recall = np.mean(means, 0)
+    spread = float(np.std(means, 0, ddof=1)[0]) if len(means) > 1 else None
+    return {
+        "entities": most, "seeds": len(means), "VUS-PR": float(vus), "± over seeds": spread,
+        "recall at 1 a day": float(recall),
+    }  # fmt: skip
 
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), envvar="EDGEKD_DATA", required=True, help="Data folder.")
-@click.argument("sets", nargs=-1, type=click.Choice(list(SETS)))
-def main(data: Path, sets: tuple[str, ...]) -> None:
+@click.option("--seeds", default=3, show_default=True)
+@click.argument("inputs", nargs=-1, type=click.Choice(list(INPUTS)))
+def main(data: Path, seeds: int, inputs: tuple[str, ...]) -> None:
     """Train what is missing, print and save."""
     torch.set_num_threads(1)
-    KEPT.mkdir(parents=True, exist_ok=True)
-    for cell in cells(sets):
-        if not cell.path.exists():
-            run(cell, data)
-    rows, means = summary()
-    if means:
-        print(table(means))
-    save("lta_on_innovations", rounded({"trainings": rows, "means": means}), preset="edge", settings=SETTINGS)
+    rows: list[dict[str, Any]] = kept(RESULT).get("trainings", [])
+    for seed in range(seeds):
+        for name in inputs or INPUTS:
+            for entity in entities(data):
+                key = {"set": entity.set, "part": entity.part, "entity": entity.name, "seed": seed}
+                if any(row.items() >= {**key, "detector": name}.items() for row in rows):
+                    continue
+                for detector, told in trained(entity, name, seed):
+                    rows.append({**key, "detector": detector, **told})
+                    print(entity.name, detector, seed, {k: round(v, 3) for k, v in told.items()}, flush=True)
+                save(RESULT, rounded({"means": summary(rows), "trainings": rows}), preset="edge", inputs=INPUTS)
+    if rows:
+        print(table(summary(rows)))
 
 
 if __name__ == "__main__":

@@ -42,4 +42,7 @@ def train(recording: Recording, config: LTAConfig, how: Training) -> Trained:
         teacher, histories["teacher"] = train_teacher(recording, config, how)
         how.keep_teacher(teacher)
     step, histories["student"] = distill(recording, config, teacher, how)
-    return Trained(joined(recording, step) if config.committee else step, histories)
+    if not config.committee:
+        return Trained(step, histories)
+    joint, normal = joined(recording, step)
+    return Trained(joint, histories, normal)

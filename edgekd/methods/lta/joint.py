@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.blocks.score_terms import GeometricMean
-from edgekd.blocks.step import StepModule
+from edgekd.blocks.step import Scores, StepModule
 from edgekd.blocks.threshold import FIT, parts
 from edgekd.data.recording import Recording
 from edgekd.methods.linear.config import PRESETS, LinearConfig
@@ -98,8 +98,8 @@ def _committee(config: LTAConfig, network: LTAStep) -> LinearConfig:
 
 
 @torch.no_grad()
-def joined(recording: Recording, network: LTAStep) -> JointStep:
-    """A trained student joined with a committee that is fitted to the same recording.
+def joined(recording: Recording, network: LTAStep) -> tuple[JointStep, Scores]:
+    """A trained student joined with a committee that is fitted to the same recording, and normal scores of it.
 
     What is usual for the committee are its cross-fitted scores; for the network those of the part that trained it,
     since to train it four times is too dear.
@@ -108,7 +108,19 @@ def joined(recording: Recording, network: LTAStep) -> JointStep:
     committee, normal = fit_innovations(recording, _committee(config, network))
     step = JointStep(config, network.n_sensors, network.m, recording.period_s)
     step.join(network, committee)
-    of_network = network.score(recording, parts(recording) == FIT)
-    _, mine, theirs = np.intersect1d(of_network.samples, normal.samples, return_indices=True)
-    step.combine.fit(np.stack([of_network.scores[mine], normal.scores[theirs]], 1), SPREAD_FLOOR)
-    return step
+    mine, theirs = _together(network.score(recording), normal)
+    fitted = parts(recording)[mine.samples] == FIT
+    step.combine.fit(np.stack([mine.scores[fitted], theirs.scores[fitted]], 1), SPREAD_FLOOR)
+    score, shares = step.combine(
+        [(torch.from_numpy(one.scores), torch.from_numpy(one.contributions)) for one in (mine, theirs)]
+    )
+    return step, Scores(mine.samples, score.numpy(), shares.numpy())
+
+
+def _together(one: Scores, other: Scores) -> tuple[Scores, Scores]:
+    """The verdicts that both have."""
+    _, mine, theirs = np.intersect1d(one.samples, other.samples, return_indices=True)
+    return tuple(
+        Scores(scores.samples[chosen], scores.scores[chosen], scores.contributions[chosen])
+        for scores, chosen in ((one, mine), (other, theirs))
+    )  # type: ignore[return-value]
