@@ -60,6 +60,7 @@ def described(checkpoint: Checkpoint, step: StepModule) -> Manifest:
             alarms_per_day=AlarmRate(**known) if known else None,
             points=tuple((rate, value) for rate, value, _ in checkpoint.threshold.get("points", ())),
         ),
+        outputs=step.outputs,
         self_test=SelfTestSpec(SELF_TEST_SEED, SELF_TEST_STEPS, (0.0,) * SELF_TEST_STEPS, SELF_TEST_TOLERANCE),
         score=ScoreSpec(
             "anomaly score, larger is stranger", *(float(np.quantile(normal, share)) for share in (0.5, 0.99, 0.9))

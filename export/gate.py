@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgekd.export.detection import Detection
-from edgekd.export.parity import Parity
+from edgekd.export.parity import SLOW_TOLERANCE, Parity
 
 MIN_RANK_CORRELATION = 0.99  # int8
 MAX_CHANGED_DECISIONS = 0.01  # int8, share of steps
@@ -15,6 +15,8 @@ def float_misses(parity: Parity) -> str:
     for error in (parity.max_score_error, parity.random_state_error):
         if not error <= parity.tolerance:  # written so that a figure which is no number does not hold
             return f"the file's scores differ from torch by {error:.2g}, allowed is {parity.tolerance:g}"
+    if not parity.slow_error <= SLOW_TOLERANCE:
+        return f"the file's slow scores differ from torch by {parity.slow_error:.2g}, allowed is {SLOW_TOLERANCE:g}"
     return ""
 
 

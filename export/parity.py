@@ -18,6 +18,7 @@ from edgekd.runtime.errors import GateFailed
 STEPS = 1000  # closed loop from the cold state
 RANDOM_STATES = 8
 FLOAT_TOLERANCE = 1e-4  # |error| / max(|score|, threshold)
+SLOW_TOLERANCE = 1e-3  # |error| of a slow score, whose threshold is 1: the average of 80 hops' rounding
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Parity:
     """Spearman, past the warm-up."""
     changed_decisions: float
     """Share of steps past the warm-up whose decision differs, each side at its own threshold, other than within the
-    tolerance of torch's."""
+    tolerance of torch's; slow decisions too."""
+    slow_error: float
+    """Largest |error| of the slow score over the closed loop, 1 being its threshold; 0 where there is none."""
     random_state_error: float
     """Largest error over single steps from random states."""
     tolerance: float
@@ -54,14 +57,15 @@ class Reference:
         self.step, self.threshold, self.steps = step, threshold, steps
         newest = replay.slice(max(0, len(replay) - steps * step.hop), len(replay))
         self.hops = list(hops(step, newest, steps))
-        self.scores = np.empty(steps)
+        self.scores = np.empty((steps, len(step.outputs) // 2))
         self.warm = np.array([seen >= step.warmup_samples for _, seen, _ in self.hops])
         with torch.inference_mode():
             state = step.initial_state()
             for k, (samples, _, reset) in enumerate(self.hops):
                 state = step.initial_state() if reset else state
-                score, _, *state = step(torch.from_numpy(samples), torch.ones(step.n_sensors), *state)
-                self.scores[k] = float(score)
+                found = step(torch.from_numpy(samples), torch.ones(step.n_sensors), *state)
+                state = list(found[len(step.outputs) :])
+                self.scores[k] = scores_of(step, found)
         self.samples = newest.values[: step.hop]
         generator = torch.Generator().manual_seed(1)
         self.random_states = [
@@ -80,18 +84,24 @@ def prove(reference: Reference, engine: Engine, int8: bool = False) -> Parity:
 
     Raises GateFailed if a state that matters in torch has no effect in the file: such a graph has mixed its states up.
     """
-    expected, warm, threshold = reference.scores, reference.warm, reference.threshold
-    found = _closed_loop(reference, engine)
+    (expected, *slow), warm, threshold = reference.scores.T, reference.warm, reference.threshold
+    found, *slow_found = _closed_loop(reference, engine).T
     own = same_meaning(expected[warm], found[warm], threshold) if int8 else threshold
     error = np.abs(found - expected) / np.maximum(np.abs(expected), abs(threshold))
     away = np.abs(expected - threshold) > FLOAT_TOLERANCE * abs(threshold)
-    changed = warm & away & ((expected > threshold) != (found > own))
+    changed = away & ((expected > threshold) != (found > own))
+    slow_error = 0.0
+    for meant, got in zip(slow, slow_found):
+        slow_error = float(np.abs(got - meant).max())
+        changed |= (np.abs(meant - 1) > SLOW_TOLERANCE) & ((meant > 1) != (got > 1))
+    changed &= warm
     _require_every_state(reference, engine)
     return Parity(
         steps=reference.steps,
         max_score_error=float(error.max()),
         rank_correlation=spearman(expected[warm], found[warm]),
         changed_decisions=float(changed.sum() / max(1, warm.sum())),
+        slow_error=slow_error,
         random_state_error=_from_random_states(reference, engine),
         tolerance=FLOAT_TOLERANCE,
         threshold=own,
@@ -121,12 +131,18 @@ def hops(step: StepModule, replay: Recording, steps: int) -> Iterator[tuple[np.n
 
 
 def _closed_loop(reference: Reference, engine: Engine) -> np.ndarray:
-    """The engine's scores over the reference's hops, its own state fed back: float64 (steps,)."""
+    """The engine's scores over the reference's hops, its own state fed back: float64 (steps, 1 or 2)."""
     cold = [tensor.numpy() for tensor in reference.step.initial_state()]
-    scores, state = np.empty(reference.steps), cold
+    scores, state = np.empty_like(reference.scores), cold
     for k, (samples, _, reset) in enumerate(reference.hops):
-        scores[k], _, *state = _run(reference, engine, samples, cold if reset else state)
+        found = _run(reference, engine, samples, cold if reset else state)
+        scores[k], state = scores_of(reference.step, found), found[len(reference.step.outputs) :]
     return scores
+
+
+def scores_of(step: StepModule, found: Sequence[np.ndarray | Tensor]) -> list[float]:
+    """The scores among the outputs of one step: its own and, where it has one, the slow one."""
+    return [float(found[i]) for i in range(0, len(step.outputs), 2)]
 
 
 def _run(
@@ -140,9 +156,10 @@ def _from_random_states(reference: Reference, engine: Engine) -> float:
     """Largest relative error of single steps from random states."""
     errors = []
     for state in reference.random_states:
-        score = float(reference.outputs(state)[0])
-        found = float(_run(reference, engine, reference.samples, state)[0])
-        errors.append(abs(found - score) / max(abs(score), abs(reference.threshold)))
+        meant = scores_of(reference.step, reference.outputs(state))
+        found = scores_of(reference.step, _run(reference, engine, reference.samples, state))
+        for score, got, threshold in zip(meant, found, (reference.threshold, 1.0)):
+            errors.append(abs(got - score) / max(abs(score), abs(threshold)))
     return float(np.max(errors))  # NaN stays NaN
 
 

@@ -44,6 +44,8 @@ class Verdict:
     """float32 (n,), each sensor's part of the score; they sum to it."""
     sensors: tuple[str, ...]
     """n names, the columns of `contributions`."""
+    slow: Verdict | None = None
+    """Of a model that watches for slow faults: the same of its averages over many hops, 1 being the threshold."""
 
     @property
     def severity(self) -> float | None:
@@ -101,6 +103,7 @@ class Detector:
         self._longest_still = np.where(still > 0, still, np.inf)
         self._watched = ("still", "since") if (still > 0).any() else ()  # of a snapshot too, where a sensor is watched
         self._state_names = [spec.name for spec in manifest.state]
+        self._told = len(manifest.outputs)
         self._samples = np.zeros((self._hop, self._n), np.float32)
         self._newest = self._samples[-1]  # (n,), a view: the hop's last row
         self._finite = np.empty((self._hop, self._n), bool)
@@ -248,18 +251,21 @@ class Detector:
             self._last[:] = self._newest
         else:
             self._mend()
-        score_, contributions, *state = self.engine.run(self._feeds)
-        score = float(score_)
+        found = self.engine.run(self._feeds)
+        score, contributions, slow = float(found[0]), found[1], None
         threshold = self.threshold
         is_anomaly = score > threshold
         if score - score == 0.0:
-            self._feeds.update(zip(self._state_names, state))
+            self._feeds.update(zip(self._state_names, found[self._told :]))
+            if self._told > 2:
+                of_slow = float(found[2])
+                slow = Verdict(self.samples_seen - 1, of_slow, 1.0, of_slow > 1.0, found[3], self._names)
         else:  # NaN or infinite, from values beyond what the graph can digest: its state would be poisoned for good
             self.diverged_steps += 1
             score, is_anomaly, contributions = LARGEST_SCORE, True, np.zeros(self._n, np.float32)
         if self.samples_seen < self._warm_at:
             return None
-        return Verdict(self.samples_seen - 1, score, threshold, is_anomaly, contributions, self._names)
+        return Verdict(self.samples_seen - 1, score, threshold, is_anomaly, contributions, self._names, slow)
 
     def _mend(self) -> None:
         """Hold missing values and find out which sensors are valid, for the hop in `_samples` (hop, n)."""

@@ -12,11 +12,13 @@ from typing import Any
 
 from edgekd.runtime.detector import Detector, SensorChange, StuckChange, Verdict, severity_of
 from edgekd.runtime.duration import duration
-from edgekd.runtime.episodes import End, Episodes, Onset
+from edgekd.runtime.episodes import COOLDOWN_HOPS, End, Episodes, Onset
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sinks import json_score, json_time, rounded, wall_time
 from edgekd.runtime.sources import TICK_S, InputEvent, Items, Row, Source
+
+SLOW_HYSTERESIS = 0.8  # averages waver about the threshold for hours
 
 Emit = Callable[[Mapping[str, Any]], None]
 Say = Callable[[str], None]
@@ -57,6 +59,8 @@ class Loop:
         self.source = source
         self.detector = detector
         self.episodes = episodes
+        self.slow = Episodes(cooldown_samples=COOLDOWN_HOPS * detector.manifest.hop, hysteresis=SLOW_HYSTERESIS)
+        """Of slow verdicts, which have their own."""
         self.watchers: list[Watcher] = []
         self.emit = emit
         """Takes every event."""
@@ -156,35 +160,29 @@ class Loop:
                 watcher.verdict(verdict, row)
 
     def _tell(self, verdict: Verdict, row: Row) -> None:
-        """The verdict, and the episode that it begins or ends."""
+        """The verdict, and the episodes that it begins or ends."""
         frame = {} if row.frame is None else {"frame": row.frame}
-        turn: Onset | End | None
         if self._scores:
             score = {
                 "score": json_score(verdict.score),
                 "severity": rounded(verdict.severity),
                 "anomaly": verdict.is_anomaly,
             }
-            self.emit({"event": "score", "sample": verdict.sample, **score, **frame})
-        if row.frame is not None:  # images have nothing to do with one another: each is told
-            turn = Onset(verdict, verdict.sample) if verdict.is_anomaly else None
-        else:
-            turn = self.episodes.update(verdict)
+            slow = {"slow": json_score(verdict.slow.score)} if verdict.slow else {}
+            self.emit({"event": "score", "sample": verdict.sample, **score, **slow, **frame})
+        if row.frame is None:
+            self._turn(self.episodes.update(verdict), row, {})
+        elif verdict.is_anomaly:  # images have nothing to do with one another: each is told
+            self._turn(Onset(verdict, verdict.sample), row, frame)
+        if verdict.slow is not None:
+            self._turn(self.slow.update(verdict.slow), row, {"kind": "slow"})
+
+    def _turn(self, turn: Onset | End | None, row: Row, more: dict[str, Any]) -> None:
         if turn is None:
             return
-        told: dict[str, Any] = {"sample": verdict.sample, "time": self.time_of(row)}
-        if isinstance(turn, End):
-            told |= {"start": turn.start, "peak": json_score(turn.peak)}
-            told["severity"] = rounded(severity_of(turn.peak, verdict.threshold))
-            told["duration_s"] = turn.samples * self.detector.manifest.period_s
-            self.emit({"event": "anomaly_end", **told})
-            return
-        self.anomalies += 1
-        told |= {"score": json_score(verdict.score), "threshold": verdict.threshold}
-        told["severity"] = rounded(verdict.severity)
-        told["sensors"] = list(verdict.top_sensors)
-        start = {} if turn.start == verdict.sample else {"start": turn.start}
-        self.emit({"event": "anomaly", **told, **start, **frame})
+        self.anomalies += isinstance(turn, Onset)
+        told = _told(turn, self.detector.manifest.period_s)
+        self.emit({"event": told.pop("event"), "sample": turn.verdict.sample, "time": self.time_of(row), **told, **more})
 
     def _sensor(self, change: SensorChange, row: Row) -> None:
         event = "sensor_missing" if change.missing else "sensor_back"
@@ -202,3 +200,24 @@ class Loop:
         state = "has said" if change.stuck else "moves again; it had said"
         usual = f"in training it moved within {duration(spec.longest_still_s)}, from {low:g} to {high:g}"
         self.say(f"sensor '{change.sensor}' {state} {value:g} for {duration(lasted_s)}; {usual}")
+
+
+def _told(turn: Onset | End, period_s: float) -> dict[str, Any]:
+    """An episode's beginning or end as an event, but for its time."""
+    verdict = turn.verdict
+    if isinstance(turn, End):
+        return {
+            "event": "anomaly_end",
+            "start": turn.start,
+            "peak": json_score(turn.peak),
+            "severity": rounded(severity_of(turn.peak, verdict.threshold)),
+            "duration_s": turn.samples * period_s,
+        }
+    return {
+        "event": "anomaly",
+        "score": json_score(verdict.score),
+        "threshold": verdict.threshold,
+        "severity": rounded(verdict.severity),
+        "sensors": list(verdict.top_sensors),
+        **({} if turn.start == verdict.sample else {"start": turn.start}),
+    }

@@ -28,7 +28,9 @@ MAX_WARMUP = 10**9  # samples
 MAX_SELF_TEST_STEPS = 1000
 LARGEST = 3.4e38  # float32's range: values beyond it cannot be fed to the graph
 STATE_DTYPES = {"float32": 4, "int32": 4, "int64": 8}  # bytes of one element
-_STATE_NAME = re.compile(r"(?!next_|(samples|valid|score|contributions)\Z)[A-Za-z_][A-Za-z0-9_.]{0,127}", re.ASCII)
+_STATE_NAME = re.compile(r"(?!next_|(samples|valid|(slow_)?(score|contributions))\Z)[A-Za-z_][A-Za-z0-9_.]{0,127}", re.ASCII)
+FAST = ("score", "contributions")
+SLOW = ("slow_score", "slow_contributions")
 _DTYPE = re.compile("|".join(STATE_DTYPES), re.ASCII)
 _DIGEST = re.compile(r"([0-9a-f]{64})?", re.ASCII)
 
@@ -41,6 +43,13 @@ def _format(value: Any, where: str) -> int:
             f"manifest format {version} is newer than this EdgeKD reads ({FORMAT}); pip install -U edgekd"
         )
     return version
+
+
+def _outputs(value: Any, where: str) -> tuple[str, ...]:
+    """FAST, or both."""
+    if value not in ([*FAST], [*FAST, *SLOW]):
+        raise ModelRefused(f"manifest: '{where}' must be {[*FAST]}, or with {[*SLOW]} after them")
+    return tuple(value)
 
 
 Value = Annotated[float, read.number, -LARGEST, LARGEST]
@@ -169,6 +178,8 @@ class Manifest:
     state: Annotated[tuple[StateSpec, ...], read.items, 0, 256, read.record, StateSpec]
     threshold: ThresholdSpec
     self_test: SelfTestSpec
+    outputs: Annotated[tuple[str, ...], _outputs, read.OPTIONAL] = FAST
+    """Of the graph before the next state: the score, and of a model that watches for slow faults theirs, 1 = alarm."""
     score: ScoreSpec = ScoreSpec()
     quantization: QuantizationSpec = QuantizationSpec()
     digests: DigestSpec = DigestSpec()

@@ -70,9 +70,9 @@ def self_test_scores(engine: Engine, manifest: Manifest, seed: int, steps: int) 
     scores = []
     for step in range(steps):
         feeds["samples"] = self_test_samples(manifest.sensors, manifest.hop, 1, seed, step)[0]  # (hop, n)
-        score, _, *state = engine.run(feeds)
-        feeds.update((spec.name, value) for spec, value in zip(manifest.state, state))
-        scores.append(float(score))
+        found = engine.run(feeds)
+        feeds.update((spec.name, value) for spec, value in zip(manifest.state, found[len(manifest.outputs) :]))
+        scores.append(float(found[0]))
     return scores
 
 

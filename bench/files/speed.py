@@ -89,8 +89,8 @@ def bare(detector: Detector, blocks: np.ndarray) -> Callable[[], None]:
     feeds["valid"] = np.ones(blocks.shape[-1], np.float32)
 
     def run() -> None:
-        _, _, *state = detector.engine.run({**feeds, "samples": next(turn)})
-        feeds.update(zip(names, state))
+        found = detector.engine.run({**feeds, "samples": next(turn)})
+        feeds.update(zip(names, found[len(detector.manifest.outputs) :]))
 
     return run
 

@@ -13,11 +13,14 @@ the averages for as long as they are long. So a verdict is for two hops ago.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+Entity = tuple[np.ndarray, np.ndarray]
+"""float32 (T, m) scaled samples, bool (T // hop,) where the fast score is high."""
 
 REGRESSION_LAGS = (0, 1, 2, 4, 8, 16)
 RING = max(REGRESSION_LAGS)
@@ -28,6 +31,8 @@ BOX = 80
 """Hops that an average is over."""
 AROUND = 2
 """Hops before and after a high fast score that do not count."""
+SMALLEST = 1e-6
+"""Deviation of a scaled sensor that is taken for none."""
 CYCLES = (1, 2, 4)
 LEAST_CYCLES = 20
 """Cycles that training must show; one seen less often may be chance."""
@@ -54,7 +59,7 @@ class SlowMonitors(nn.Module):
     """
 
     unmix: Tensor
-    """(6 m, 2 m): samples at REGRESSION_LAGS to standardized components; the first m are SOBI's."""
+    """(6 m, 2 m): scaled samples at REGRESSION_LAGS to standardized components; the first m are SOBI's."""
     bias: Tensor
     """(2 m,)"""
     loadings: Tensor
@@ -62,16 +67,17 @@ class SlowMonitors(nn.Module):
     mean_scale: Tensor
     """(2 m,): 1 / (deviation x threshold) of a component's average; 0 where the mean monitor is off."""
     cyclic: Tensor
-    """int64 (c,): components with a cycle."""
+    """int64 (c,): components with a cycle, c = MOST_CYCLIC where there is one; those that are too many have no scale."""
     likeness: Tensor
     """(3, c): normal coherence at CYCLES."""
     likeness_scale: Tensor
     """(c,): 1 / (deviation x threshold) of a component's fall."""
 
-    def __init__(self, m: int, hop: int, cycle_hops: int = 0, n_cyclic: int = 0) -> None:
+    def __init__(self, m: int, hop: int, cycle_hops: int = 0) -> None:
         super().__init__()
         self.m, self.hop, self.cycle_hops = m, hop, cycle_hops
         """cycle_hops: length of the cycle found; 0 where training shows none."""
+        n_cyclic = min(MOST_CYCLIC, 2 * m) if cycle_hops else 0
         self.memory_hops = BOX + max(CYCLES) * cycle_hops
         self.register_buffer("unmix", torch.zeros(len(REGRESSION_LAGS) * m, 2 * m))
         self.register_buffer("bias", torch.zeros(2 * m))
@@ -95,7 +101,7 @@ class SlowMonitors(nn.Module):
         following = [window[-RING:], torch.cat([state[1][1:], average])]
         if self.cycle_hops:
             following.append(torch.cat([state[2][1:], average.index_select(1, self.cyclic)]))
-        following.append(torch.cat([state[-1][1:], ((1 - high) * live.amin()).reshape(1)]))
+        following.append(torch.cat([state[-1][1:], ((1 - high) * live.amin(0)).reshape(1)]))
         score, shares = self.verdict(*(tensor.unsqueeze(0) for tensor in following[1:]))
         return (score.squeeze(0), shares.squeeze(0), *following)
 
@@ -104,6 +110,12 @@ class SlowMonitors(nn.Module):
         end = window.shape[0]
         lagged = torch.cat([window[RING - lag : end - lag] for lag in REGRESSION_LAGS], 1)
         return (lagged @ self.unmix + self.bias).clamp(-CLIP, CLIP)
+
+    def averages(self, scaled: Tensor) -> Tensor:
+        """Scaled samples (T, m) of one entity from its cold start -> average of each component in each hop (V, 2 m)."""
+        hops = len(scaled) // self.hop
+        padded = torch.cat([torch.zeros(RING, self.m), scaled[: hops * self.hop]])
+        return self.components(padded).reshape(hops, self.hop, -1).mean(1)
 
     def verdict(self, hops: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         """hops (B, 82, 2 m), [cyclic (B, h, c)], calm (B, H + 4) -> slow score (B,), contributions (B, m)."""
@@ -150,11 +162,15 @@ class SlowMonitors(nn.Module):
         coherence, known = self.coherence(cyclic, weights)
         return ((self.likeness - coherence) * known).mean(1)
 
+    @property
+    def watches(self) -> bool:
+        """Whether either monitor is on."""
+        return bool(self.mean_scale.any()) or self.cycle_hops > 0
+
     def windows(self, scaled: Tensor, high: Tensor, chunk: int = 256) -> Iterator[list[Tensor]]:
         """scaled (T, m) of one entity, high (T // hop,) -> chunks of what `verdict` takes, one row a hop."""
-        hops = len(scaled) // self.hop
-        padded = torch.cat([torch.zeros(RING, self.m), scaled[: hops * self.hop]])
-        averages = self.components(padded).reshape(hops, self.hop, -1).mean(1)
+        averages = self.averages(scaled)
+        hops = len(averages)
         series = [(averages, BOX + AROUND)]
         if self.cycle_hops:
             series.append((averages.index_select(1, self.cyclic), self.memory_hops + AROUND))
@@ -171,37 +187,39 @@ class SlowMonitors(nn.Module):
         return torch.cat(scores), torch.cat(shares)
 
 
-def fit_slow(scaled: np.ndarray, hop: int, high: np.ndarray, mean: bool | None = None) -> SlowMonitors:
-    """Fit both monitors on normal data.
+def fit_slow(entities: Sequence[Entity], hop: int, mean: bool | None = None) -> SlowMonitors:
+    """Fit both monitors on normal data; those that it is too short for are off.
 
-    scaled: float32 (T, m) standardized samples of one entity; high: bool (T // hop,) where the fast score is high.
     mean: whether the mean monitor is on; None asks `holds_on_rest`.
     """
-    unmix, bias, loadings = _components(scaled.astype(np.float64))
-    m = scaled.shape[1]
+    entities = [entity for entity in entities if len(entity[1]) > BOX + AROUND]
+    m = entities[0][0].shape[1] if entities else 1
+    hops = sum(len(high) for _, high in entities)
+    if hops < LEAST_BOXES * BOX:
+        return SlowMonitors(m, hop)
+    unmix, bias, loadings = _components([scaled.astype(np.float64) for scaled, _ in entities])
     probe = SlowMonitors(m, hop)
-    _set(probe, unmix=unmix, bias=bias, loadings=loadings)
-    averages = probe.components(torch.from_numpy(np.vstack([np.zeros((RING, m), np.float32), scaled]))).numpy()
-    hops = len(averages) // hop
-    averages = averages[: hops * hop].reshape(hops, hop, -1).mean(1)
-    cycle, cyclic = _cycle(averages)
-    slow = SlowMonitors(m, hop, cycle, len(cyclic))
-    _set(slow, unmix=unmix, bias=bias, loadings=loadings, cyclic=cyclic)
+    _set(probe, unmix=unmix, bias=bias)
+    longest, _ = max(entities, key=lambda entity: len(entity[1]))
+    with torch.inference_mode():
+        cycle, cyclic = _cycle(probe.averages(torch.from_numpy(longest)).numpy())
+    slow = SlowMonitors(m, hop, cycle)
+    _set(slow, unmix=unmix, bias=bias, loadings=loadings)
     if cycle:
-        _calibrate_coherence(slow, scaled, high)
-    if holds_on_rest(scaled, hop, high) if mean is None else mean:
-        _calibrate_means(slow, scaled, high)
+        slow.cyclic[: len(cyclic)] = torch.from_numpy(cyclic)
+        _calibrate_coherence(slow, entities, len(cyclic))
+    if holds_on_rest(entities, hop) if mean is None else mean:
+        _calibrate_means(slow, entities)
     return slow
 
 
-def holds_on_rest(scaled: np.ndarray, hop: int, high: np.ndarray) -> bool:
+def holds_on_rest(entities: Sequence[Entity], hop: int) -> bool:
     """Whether a mean monitor that is fitted on the first 70 % of normal data is nearly silent on the rest."""
-    if len(high) < LEAST_BOXES * BOX:
-        return False
-    seam = int(AUDIT_SHARE * len(scaled)) // hop * hop
-    first = fit_slow(scaled[:seam], hop, high[: seam // hop], mean=True)
+    seams = [int(AUDIT_SHARE * len(high)) for _, high in entities]
+    first = fit_slow([(x[: seam * hop], high[:seam]) for (x, high), seam in zip(entities, seams)], hop, mean=True)
     first.likeness_scale.zero_()
-    scores, _ = first.batch(torch.from_numpy(scaled[seam:]), torch.from_numpy(high[seam // hop :]))
+    rest = [(x[seam * hop :], high[seam:]) for (x, high), seam in zip(entities, seams)]
+    scores = torch.cat([first.batch(*map(torch.from_numpy, entity))[0] for entity in rest])
     return bool(first.mean_scale.any()) and float((scores >= 1).float().mean()) < AUDIT_ALARMS
 
 
@@ -210,12 +228,14 @@ def _set(slow: SlowMonitors, **buffers: np.ndarray) -> None:
         getattr(slow, name).copy_(torch.from_numpy(value))
 
 
-def _components(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """scaled (T, m) -> unmix (6 m, 2 m), bias (2 m,), loadings (2 m, m) of SlowMonitors."""
-    m = scaled.shape[1]
-    lagged = np.hstack([scaled[RING - lag : len(scaled) - lag] for lag in REGRESSION_LAGS])
-    center = lagged.mean(0)
-    lagged = lagged - center
+def _components(entities: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scaled samples (T, m) of each entity -> unmix (6 m, 2 m), bias (2 m,), loadings (2 m, m) of SlowMonitors."""
+    m = entities[0].shape[1]
+    every = np.vstack(entities)
+    scale = np.tile(np.maximum(every.std(0), SMALLEST), len(REGRESSION_LAGS))
+    center = np.tile(every.mean(0), len(REGRESSION_LAGS))
+    lagged = np.vstack([np.hstack([x[RING - lag : len(x) - lag] for lag in REGRESSION_LAGS]) for x in entities])
+    lagged = (lagged - center) / scale
     unmix = np.zeros((lagged.shape[1], 2 * m))
     unmix[:m, :m] = sobi(lagged[:, :m])
     moments = lagged.T @ lagged / len(lagged)
@@ -227,6 +247,7 @@ def _components(scaled: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     unmix /= np.maximum((lagged @ unmix).std(0), 1e-4)
     patterns = (lagged[:, :m].T @ (lagged @ unmix[:, :m]) / len(lagged)).T ** 2  # how each sensor shows a component
     loadings = np.vstack([patterns / (patterns.sum(1, keepdims=True) + 1e-12), np.eye(m)])
+    unmix /= scale[:, None]
     return unmix, -center @ unmix, loadings
 
 
@@ -282,9 +303,8 @@ def _cycle(averages: np.ndarray) -> tuple[int, np.ndarray]:
 
 
 @torch.inference_mode()
-def _calibrate_means(slow: SlowMonitors, scaled: np.ndarray, high: np.ndarray) -> None:
-    windows = slow.windows(torch.from_numpy(scaled), torch.from_numpy(high))
-    means = torch.cat([slow.means(window[0], slow.counted(window[-1])) for window in windows])[BOX + AROUND :]
+def _calibrate_means(slow: SlowMonitors, entities: Sequence[Entity]) -> None:
+    means = torch.cat([slow.means(rows[0], slow.counted(rows[-1])) for rows in _filled(slow, entities, BOX)])
     deviation = means.square().mean(0).sqrt().clamp(min=1e-3)
     steady = (deviation < STEADY).float()
     largest = (means / deviation * steady).max().clamp(min=1.0)
@@ -292,11 +312,23 @@ def _calibrate_means(slow: SlowMonitors, scaled: np.ndarray, high: np.ndarray) -
 
 
 @torch.inference_mode()
-def _calibrate_coherence(slow: SlowMonitors, scaled: np.ndarray, high: np.ndarray) -> None:
-    windows = list(slow.windows(torch.from_numpy(scaled), torch.from_numpy(high)))
-    pairs = [slow.coherence(window[1], slow.counted(window[-1])) for window in windows]
-    coherence, known = (torch.cat(column)[slow.memory_hops + AROUND :] for column in zip(*pairs))
+def _calibrate_coherence(slow: SlowMonitors, entities: Sequence[Entity], found: int) -> None:
+    """found: of `slow.cyclic`, how many are there for their cycle."""
+    rows = _filled(slow, entities, slow.memory_hops)
+    coherence, known = map(torch.cat, zip(*[slow.coherence(row[1], slow.counted(row[-1])) for row in rows]))
     slow.likeness.copy_((coherence * known).sum(0) / known.sum(0).clamp(min=1e-6))
     falls = ((slow.likeness - coherence) * known).mean(1)
     deviation = falls.square().mean(0).sqrt().clamp(min=1e-2)
-    slow.likeness_scale.copy_(1 / (deviation * MARGIN * (falls / deviation).max().clamp(min=1.0)))
+    slow.likeness_scale.copy_(1 / (deviation * MARGIN * (falls / deviation)[:, :found].max().clamp(min=1.0)))
+    slow.likeness_scale[found:] = 0.0
+
+
+def _filled(slow: SlowMonitors, entities: Sequence[Entity], memory: int) -> Iterator[list[Tensor]]:
+    """Rows of `windows`, of the hops from which on `memory` hops are full, some at a time."""
+    for scaled, high in entities:
+        left = memory + AROUND
+        for rows in slow.windows(torch.from_numpy(scaled), torch.from_numpy(high)):
+            drop = min(left, len(rows[-1]))
+            left -= drop
+            if drop < len(rows[-1]):
+                yield [row[drop:] for row in rows]

@@ -2,13 +2,16 @@
 
     forward(samples (hop, n) raw units, valid (n,) 1 or 0, *state) -> score (), contributions (n,), *next_state
 
+A detector of slow faults too (`edgekd.blocks.with_slow`) puts slow_score (), 1 = alarm, and slow_contributions (n,)
+before the next state.
+
 Everything is inside: scaling, signature matrices, accumulator, network, residual, score. State tensors are named, have
 a fixed shape, and are zero at the cold start. Windows end at multiples of `hop` from the start of an entity.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,6 +35,11 @@ class Scores:
     """float32 (V,)."""
     contributions: np.ndarray
     """float32 (V, n): share of each sensor; rows sum to the scores."""
+    slow: Scores | None = None
+    """Slow verdicts at the same samples, 1 = alarm; None of a detector that has none."""
+
+
+SLOW_OUTPUTS = ("slow_score", "slow_contributions")
 
 
 class Configuration(Protocol):
@@ -56,6 +64,9 @@ class StepModule(nn.Module):
     """Where the detector is shown innovations in place of the scaled samples."""
     entity_resets: bool = True
     """Whether state is cleared where another entity begins."""
+
+    outputs: tuple[str, ...] = ("score", "contributions")
+    """What `forward` returns before the next state."""
 
     false_alarm_rate: float | None = None
     """Share of normal scores above the threshold; None sets it by a margin over the largest one."""
@@ -154,25 +165,27 @@ class StepModule(nn.Module):
     @torch.inference_mode()
     def score(self, recording: Recording, wanted: np.ndarray | None = None) -> Scores:
         """The batch path over a whole recording, or its verdicts on the samples `wanted` (T,) bool alone."""
-        parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        parts: list[list[np.ndarray]] = []
         for start, end in self.entities(recording):
             chosen = None if wanted is None else torch.from_numpy(wanted[start:end])
             for ends, scores, shares in self.batch(torch.from_numpy(recording.values[start:end]), chosen):
-                parts.append((ends.numpy() + start - 1, scores.float().numpy(), shares.float().numpy()))
+                parts.append([ends.numpy() + start - 1, scores.float().numpy(), shares.float().numpy()])
         return _joined(parts, self.n_sensors)
 
     @torch.inference_mode()
     def replay(self, recording: Recording, limit: int | None = None) -> Scores:
         """The step path: `forward` hop by hop with its state fed back, as the device runs it."""
-        parts = []
+        parts: list[list[np.ndarray]] = []
         valid = torch.ones(self.n_sensors)
         for start, end in self.entities(recording):
             state = self.initial_state()
             for stop in range(start + self.hop, end + 1, self.hop):
                 samples = torch.from_numpy(recording.values[stop - self.hop : stop])
-                score, shares, *state = self(samples, valid, *state)
+                found = self(samples, valid, *state)
+                state = list(found[len(self.outputs) :])
                 if stop - start >= self.warmup_samples:
-                    parts.append((np.array([stop - 1]), score.reshape(1).numpy(), shares.reshape(1, -1).numpy()))
+                    told = (output.unsqueeze(0).numpy() for output in found[: len(self.outputs)])
+                    parts.append([np.array([stop - 1]), *told])
                 if limit is not None and len(parts) >= limit:
                     return _joined(parts, self.n_sensors)
         return _joined(parts, self.n_sensors)
@@ -224,11 +237,12 @@ class WindowStep(StepModule):
             yield ends, score, self.scaler.spread(shares)
 
 
-def _joined(parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]], n: int) -> Scores:
+def _joined(parts: Sequence[Sequence[np.ndarray]], n: int) -> Scores:
+    """parts: samples, scores, contributions and, of a detector that has some, slow scores and contributions."""
     if not parts:
         return Scores(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, n), np.float32))
-    samples, scores, shares = (np.concatenate(column) for column in zip(*parts))
-    return Scores(samples, scores, shares)
+    samples, scores, shares, *slow = (np.concatenate(column) for column in zip(*parts))
+    return Scores(samples, scores, shares, Scores(samples, *slow) if slow else None)
 
 
 def multiply_adds(step: StepModule) -> int:

@@ -98,6 +98,7 @@ def command(
     from edgekd.data import load
     from edgekd.evaluation.budget import at_budgets, in_words
     from edgekd.evaluation.score_model import reading_for, score_model
+    from edgekd.evaluation.slow import slow_report
 
     recording = load(data, PARTS[part], **reading_for(model, reading))
     with click.progressbar(
@@ -111,6 +112,7 @@ def command(
     report = _report(found, at, rule, seed)
     faithful = None if teacher is None else _fidelity(teacher, recording, found, one_stream)
     budgets = at_budgets(found) if budget else []
+    slow = slow_report(found, at)
     if scores_csv is not None:
         _write_scores(scores_csv, found, at)
     if plot is not None:
@@ -122,11 +124,15 @@ def command(
         content = {"model": str(model), "detector": found.name, **report.to_json()}
         if faithful is not None:
             content["fidelity"] = {"teacher": str(teacher), **faithful.to_json()}
+        if slow is not None:
+            content["slow"] = slow.to_json()
         if budget:
             content["budget"] = [row.to_json() for row in budgets]
         click.echo(json.dumps(content, allow_nan=False))
         return
     _print(report, found.name, model)
+    if slow is not None:
+        click.echo(f"\n{slow.in_words()}")
     if budget:
         click.echo(f"\n{in_words(budgets)}")
     if faithful is not None:

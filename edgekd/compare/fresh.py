@@ -73,7 +73,7 @@ def _steps(path: Path, count: int) -> None:
         with torch.inference_mode():
             for k in range(count):
                 at = k * step.hop % (len(replay) - step.hop + 1)
-                _, _, *state = step(replay[at : at + step.hop], valid, *state)
+                state = step(replay[at : at + step.hop], valid, *state)[len(step.outputs) :]
                 _announce(k)
         return
     from edgekd.runtime import Detector

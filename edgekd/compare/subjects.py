@@ -118,8 +118,9 @@ class TorchSubject(_Fed):
 
     def step(self) -> float:
         with self._torch.inference_mode():
-            score, _, *self._state = self._step(self._next(), self._valid, *self._state)
-        return float(score)
+            found = self._step(self._next(), self._valid, *self._state)
+        self._state = found[len(self._step.outputs) :]
+        return float(found[0])
 
     def _native(self, block: np.ndarray) -> Any:
         return self._torch.from_numpy(block)
@@ -163,9 +164,9 @@ class ExportedSubject(_Fed):
 
     def step(self) -> float:
         self._feeds["samples"] = self._next()
-        score, _, *state = self._engine.run(self._feeds)
-        self._feeds.update(zip(self._states, state))
-        return float(score)
+        found = self._engine.run(self._feeds)
+        self._feeds.update(zip(self._states, found[len(self._manifest.outputs) :]))
+        return float(found[0])
 
     def _native(self, block: np.ndarray) -> Any:
         return block

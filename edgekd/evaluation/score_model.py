@@ -40,6 +40,8 @@ class ModelScores:
     threshold: float
     threshold_rule: str
     hop: int
+    slow: np.ndarray | None = None
+    """float64 (V,): the slow scores, 1 = alarm, of a model that has them."""
     points: tuple[Point, ...] = ()
     """False alarms a day and the threshold for them, where the model knows."""
     notes: tuple[str, ...] = ()
@@ -113,6 +115,7 @@ def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> M
         threshold=float(checkpoint.threshold["value"]),
         threshold_rule=str(checkpoint.threshold["rule"]),
         hop=step.hop,
+        slow=None if found.slow is None else found.slow.scores.astype(np.float64),
         points=tuple((rate, value) for rate, value, _ in checkpoint.threshold.get("points", ())),
         notes=notes,
     )
@@ -125,6 +128,7 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
     require_length(recording, manifest.warmup_samples)
     samples: list[int] = []
     scores: list[float] = []
+    slow: list[float] = []
     contributions: list[np.ndarray] = []
     stuck: dict[str, list[int]] = {}
     for start, end in recording.bounds:
@@ -134,6 +138,7 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
             for verdict in detector.update_block(block):
                 samples.append(start + verdict.sample)
                 scores.append(verdict.score)
+                slow.append(verdict.slow.score if verdict.slow else 0.0)
                 contributions.append(verdict.contributions)
             if progress is not None:
                 progress(len(block))
@@ -149,6 +154,7 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
         threshold=detector.threshold,
         threshold_rule=manifest.threshold.rule,
         hop=manifest.hop,
+        slow=np.array(slow, np.float64) if len(manifest.outputs) > 2 else None,
         points=manifest.threshold.points,
         notes=(
             *_other_period(manifest.period_s, recording),

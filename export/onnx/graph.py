@@ -33,7 +33,7 @@ def float_graph(step: StepModule) -> onnx.ModelProto:
             dynamo=True,
             opset_version=OPSET,
             input_names=["samples", "valid", *names],
-            output_names=["score", "contributions", *(f"next_{name}" for name in names)],
+            output_names=[*step.outputs, *(f"next_{name}" for name in names)],
             custom_translation_table={torch.ops.aten.rnn_tanh.input: _rnn, torch.ops.aten.selu.default: _selu},
             verbose=False,
         )

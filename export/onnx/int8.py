@@ -87,7 +87,7 @@ def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording, recipe
     outputs = {node.output[0] for node in layers}
     followers = [node for node in model.graph.node if node.op_type in FOLLOWERS and node.input[0] in outputs]
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    feeds = list(closed_loop(lambda feeds: session.run(None, feeds)[2:], step, replay))
+    feeds = list(closed_loop(lambda feeds: session.run(None, feeds)[len(step.outputs) :], step, replay))
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, prepared, target = (Path(folder) / name for name in ("float.onnx", "prepared.onnx", "int8.onnx"))
         onnx.save(model, source)

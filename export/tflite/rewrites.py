@@ -39,10 +39,8 @@ class StepByName(nn.Module):
     def forward(self, samples: Tensor, valid: Tensor, **state: Tensor) -> dict[str, Tensor]:
         """The step's inputs and outputs under the names that the manifest implies."""
         with ReplacedFunctions():
-            score, contributions, *following = self.step(samples, valid, *(state[name] for name in self.states))
-        return {"score": score, "contributions": contributions} | {
-            f"next_{name}": tensor for name, tensor in zip(self.states, following)
-        }
+            found = self.step(samples, valid, *(state[name] for name in self.states))
+        return dict(zip([*self.step.outputs, *(f"next_{name}" for name in self.states)], found))
 
 
 class CroppedTranspose(nn.Module):

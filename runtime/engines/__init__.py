@@ -27,8 +27,8 @@ class Engine(Protocol):
         """One step.
 
         feeds: `samples` float32 (hop, n) raw units, `valid` float32 (n,), and each state tensor by its name.
-        Returns score float32 (), contributions float32 (n,), then the next state in the manifest's order; fresh arrays,
-        which no later step changes.
+        Returns the manifest's `outputs`, scores float32 () and contributions float32 (n,), then the next state in its
+        order; fresh arrays, which no later step changes.
         """
 
 
@@ -53,7 +53,7 @@ def check_signature(manifest: Manifest, inputs: Signature, outputs: Signature) -
     """
     n, state = len(manifest.sensors), {spec.name: (spec.dtype, spec.shape) for spec in manifest.state}
     fed: Signature = {"samples": ("float32", (manifest.hop, n)), "valid": ("float32", (n,)), **state}
-    returned: Signature = {"score": ("float32", ()), "contributions": ("float32", (n,))}
+    returned: Signature = {name: ("float32", () if name.endswith("score") else (n,)) for name in manifest.outputs}
     returned.update((f"next_{name}", tensor) for name, tensor in state.items())
     for side, wanted, given in (("input", fed, inputs), ("output", returned, outputs)):
         for name in sorted({*wanted, *given}):

@@ -82,6 +82,8 @@ class StateKeeper(Watcher):
         self._loop = loop
         self._detector = loop.detector
         self._parts: dict[str, Part] = {"episodes": loop.episodes, "threshold": threshold or SavedThreshold(loop)}
+        if len(loop.detector.manifest.outputs) > 2:
+            self._parts["slow"] = loop.slow
         self._shown = shown(str(path), 300)
         self._file = StateFile(Path(path), loop.detector.manifest.digests.file)
         self._writer = writer
@@ -113,6 +115,7 @@ class StateKeeper(Watcher):
             if long:
                 detector.rewarm()
                 self._loop.episodes.interrupt()
+                self._loop.slow.interrupt()
                 after += "; what it remembers is kept, verdicts come again after the warm-up"
             gap = {"gap_s": gap_s, "rewarm": long}
         self._loop.say(f"resumed from {self._shown} at sample {detector.samples_seen}{after}")

@@ -23,7 +23,7 @@ def plant(seed: int, samples: int, leak: float = 0.0, cycle: float = CYCLE) -> n
 @pytest.fixture(scope="module")
 def slow() -> SlowMonitors:
     normal = plant(0, 16_000)
-    return fit_slow(normal, HOP, np.zeros(len(normal) // HOP, bool), mean=True)
+    return fit_slow([(normal, calm(normal).numpy())], HOP, mean=True)
 
 
 def calm(values: np.ndarray) -> torch.Tensor:
@@ -36,7 +36,7 @@ def test_cycle_is_found(slow: SlowMonitors) -> None:
 
 def test_no_cycle_in_noise() -> None:
     noise = np.random.default_rng(1).normal(size=(16_000, 3)).astype(np.float32)
-    assert fit_slow(noise, HOP, np.zeros(1600, bool)).cycle_hops == 0
+    assert fit_slow([(noise, calm(noise).numpy())], HOP).cycle_hops == 0
 
 
 @pytest.mark.parametrize(
@@ -88,13 +88,24 @@ def test_stream_equals_batch(slow: SlowMonitors) -> None:
 def test_means_that_move_are_left_alone() -> None:
     moving = plant(7, 16_000)
     moving[11_200:, 1] += 0.2  # the last three tenths run at another mean, as machines do after a change
-    assert not fit_slow(moving, HOP, np.zeros(1600, bool)).mean_scale.any()
-    assert fit_slow(plant(7, 16_000), HOP, np.zeros(1600, bool)).mean_scale.any()
+    assert not fit_slow([(moving, calm(moving).numpy())], HOP).mean_scale.any()
+    assert fit_slow([(plant(7, 16_000), calm(moving).numpy())], HOP).mean_scale.any()
+
+
+def test_what_is_normal_of_two_machines_is_learned_from_both(slow: SlowMonitors) -> None:
+    halves = [(half, calm(half).numpy()) for half in (plant(0, 8000), plant(9, 8000))]
+    both = fit_slow(halves, HOP, mean=True)
+    assert both.cycle_hops == slow.cycle_hops
+    faulty = plant(2, 4000, leak=0.2)
+    assert both.batch(torch.from_numpy(faulty), calm(faulty))[0][-1] >= 1
+    scores, _ = both.batch(torch.from_numpy(halves[1][0]), calm(halves[1][0]))
+    assert scores.max() < 1
 
 
 def test_a_short_recording_has_no_slow_verdict() -> None:
     short = plant(8, 1000)
-    slow = fit_slow(short, HOP, np.zeros(100, bool))
+    slow = fit_slow([(short, calm(short).numpy())], HOP)
+    assert not slow.watches
     assert slow.batch(torch.from_numpy(3 * short), calm(short))[0].max() == 0
 
 
@@ -106,7 +117,7 @@ def test_a_missing_sensor_stands_still(slow: SlowMonitors) -> None:
 
 
 def test_state_is_small_at_38_sensors() -> None:
-    longest = SlowMonitors(38, HOP, cycle_hops=125, n_cyclic=4)  # of 25,000 samples
+    longest = SlowMonitors(38, HOP, cycle_hops=125)  # of 25,000 samples
     assert 4 * sum(np.prod(shape) for shape in longest.state_shapes().values()) <= 64_000
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgekd.blocks.signature import Geometry
@@ -23,7 +23,7 @@ FIXED = ("input", "recent", "ridge", "sample_components", "signature_components"
 CHOICES = {"detector": tuple(TERMS), "input": ("samples", "innovations"), "scaling": ("minmax", "zscore")}
 RANGES = {
     "hop": (0, LONGEST), "recent": (1, LONGEST), "ridge": (1e-9, 1e3), "sample_components": (0, 4096),
-    "signature_components": (1, 4096),
+    "signature_components": (1, 4096), "cycle_hops": (0, LONGEST),
 }  # fmt: skip
 
 
@@ -51,6 +51,10 @@ class LinearConfig:
     judged: tuple[str, ...] | None = None
     """Names of the sensors that the score is about, None for all; they are looked at although constant in training."""
     entity_resets: bool = True
+    slow: bool = False
+    """Watch for slow faults too (`edgekd.blocks.slow`), where the recording shows what is normal for them."""
+    cycle_hops: int = 0
+    """Length of the cycle that the slow monitors found; training sets it."""
 
     def geometry(self, period_s: float) -> Geometry:
         if self.lengths is None:
@@ -71,4 +75,4 @@ class LinearConfig:
         return config
 
 
-PRESETS = {name: replace(LinearConfig(), detector=name) for name in TERMS}
+PRESETS = {name: LinearConfig(detector=name, slow=name == INNOVATIONS) for name in TERMS}

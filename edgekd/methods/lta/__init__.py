@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from edgekd.blocks.step import StepModule
+from edgekd.blocks.with_slow import fit_with_slow, with_slow
 from edgekd.data.recording import Recording
 from edgekd.methods.interface import Trained, Training
 from edgekd.methods.lta.config import PRESETS, LTAConfig
@@ -16,9 +18,9 @@ DEFAULT_PRESET = "edge"
 CONFIG = LTAConfig
 
 
-def STEP(config: LTAConfig, n_sensors: int, n_kept: int, period_s: float) -> LTAStep | JointStep:
+def STEP(config: LTAConfig, n_sensors: int, n_kept: int, period_s: float) -> StepModule:
     """The step module of a configuration."""
-    return (JointStep if config.committee else LTAStep)(config, n_sensors, n_kept, period_s)
+    return with_slow((JointStep if config.committee else LTAStep)(config, n_sensors, n_kept, period_s))
 
 
 __all__ = ["CONFIG", "DEFAULT_PRESET", "PRESETS", "STEP", "SYSTEM", "Student", "Teacher", "train"]
@@ -41,8 +43,8 @@ def train(recording: Recording, config: LTAConfig, how: Training) -> Trained:
     if teacher is None and config.distill:
         teacher, histories["teacher"] = train_teacher(recording, config, how)
         how.keep_teacher(teacher)
-    step, histories["student"] = distill(recording, config, teacher, how)
-    if not config.committee:
-        return Trained(step, histories)
-    joint, normal = joined(recording, step)
-    return Trained(joint, histories, normal)
+    student, histories["student"] = distill(recording, config, teacher, how)
+    step, normal = joined(recording, student) if config.committee else (student, None)
+    if config.slow:
+        step = fit_with_slow(step, recording, normal or step.score(recording))
+    return Trained(step, histories, normal)

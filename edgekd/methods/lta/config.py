@@ -94,6 +94,10 @@ class LTAConfig:
     memory: int = 1
     """Time constant, in hops, of a moving average of the log score: what lasts is told from what only peaks. 1 keeps
     none; faults that are over within a few hops need that."""
+    slow: bool = False
+    """Watch for slow faults too (`edgekd.blocks.slow`), where the recording shows what is normal for them."""
+    cycle_hops: int = 0
+    """Length of the cycle that the slow monitors found; training sets it."""
 
     # training
     epochs: int = 50
@@ -139,6 +143,7 @@ class LTAConfig:
             accumulator="none",
             distill=False,
             committee=False,
+            slow=False,
             epochs=self.teacher_epochs,
             learning_rate=self.teacher_learning_rate,
             training_hop=self.teacher_hop,
@@ -185,6 +190,7 @@ RANGES = {
     "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
     "teacher_learning_rate": (1e-8, 10.0), "lanes": (1, 4096), "truncate_hops": (1, 4096), "teacher_batch": (1, 4096),
     "updates": (0, 10_000_000), "clip_norm": (1e-6, 1e6), "memory": (1, LONGEST), "bypass": (0, 4096),
+    "cycle_hops": (0, LONGEST),
 }  # fmt: skip
 
 PAPER = LTAConfig()
@@ -220,6 +226,6 @@ EDGE = LTAConfig(
 
 QUICK = replace(EDGE, epochs=6, teacher_epochs=1, teacher_hop=40)
 
-JOINT = replace(EDGE, input="innovations", committee=True)
+JOINT = replace(EDGE, input="innovations", committee=True, slow=True)
 
 PRESETS = {"paper": PAPER, "edge": EDGE, "quick": QUICK, "joint": JOINT}
