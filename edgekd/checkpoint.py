@@ -57,7 +57,7 @@ class Checkpoint:
     """Where state is reset in it."""
     threshold: dict[str, Any]
     normal_scores: Tensor
-    """float32: scores of normal data that did not train, for a threshold on the quantized model."""
+    """float32: the newest of the normal scores that set the threshold, and those after them."""
     seed: int
     data: dict[str, Any]
     """source, digest, samples and entities of the training recording, and what its threshold rests on."""
@@ -95,7 +95,7 @@ class Checkpoint:
         alarms = [alarms for rate, _, alarms in self.threshold["points"] if rate >= per_day][-1]
         self.threshold |= {
             "value": value,
-            "rule": f"{budget_in_words(per_day)}, by scores on normal data that did not train",
+            "rule": f"{budget_in_words(per_day)}, by scores on normal data",
             "alarms_per_day": counted(alarms, self.threshold["alarms_per_day"]["days"]),
         }
 
@@ -233,13 +233,15 @@ def package(
     normal: cross-fitted scores, see `edgekd.methods.interface.Trained`.
     """
     part = parts(recording)
-    scores = unseen(step.score(recording, part != FIT), normal)
+    # a teacher's own threshold is not worth the time that its scores of everything take
+    budget = role == "student" and preset != PAPER and step.false_alarm_rate is None
+    scores = unseen(step.score(recording, part != FIT if normal or not budget else None), normal)
     kept = set(step.scaler.kept.tolist())
     replay = _replay_stretch(recording, part)
     units = recording.units or [""] * recording.n_sensors
     threshold = calibrate(
         scores, recording, step.hop, step.false_alarm_rate,
-        per_day=None if preset == PAPER else false_alarms_per_day,
+        per_day=None if preset == PAPER else false_alarms_per_day, cross_fitted=normal is not None,
     )  # fmt: skip
     low, high, fill = recording.values.min(0), recording.values.max(0), np.median(recording.values, axis=0)
     return Checkpoint(

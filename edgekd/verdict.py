@@ -7,6 +7,7 @@ after a day of recording, 2 a day after a week, and after two weeks, the plants 
 
 from __future__ import annotations
 
+from edgekd.blocks.step import StepModule
 from edgekd.blocks.threshold import CALIBRATE_SHARE
 from edgekd.checkpoint import Checkpoint
 from edgekd.data.request import shorten
@@ -29,6 +30,8 @@ def verdict(checkpoint: Checkpoint) -> list[str]:
         lines.insert(
             1, f"The threshold is useless: only {_count(scores, 'score')} of normal data set it. Record longer."
         )
+    if checkpoint.config.get("slow"):
+        lines.append(_slow(checkpoint, step))
     if dropped := checkpoint.dropped:
         lines.append(f"Left out: {_count(len(dropped), 'sensor')} that never changed ({shorten(dropped)}).")
     return lines
@@ -67,6 +70,14 @@ def _false_alarms(checkpoint: Checkpoint) -> str:
     if rate["upper95"] > MANY_A_DAY:
         return f"{said}, too short to say: anything up to {most} is possible."
     return f"{said}; expect at most {most} (95 % sure)."
+
+
+def _slow(checkpoint: Checkpoint, step: StepModule) -> str:
+    """What watches for slow faults."""
+    cycle_s = checkpoint.config["cycle_hops"] * step.hop * checkpoint.period_s
+    watched = ["means"] if bool(step.get_buffer("slow.mean_scale").any()) else []
+    watched += [f"a cycle of {_time(cycle_s)}"] if cycle_s else []
+    return f"Slow faults: {' and '.join(watched)} watched."
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,6 +1,6 @@
 """What a threshold of torch's scores is on the scale of an int8 model.
 
-A checkpoint's threshold comes from the scores of normal data that did not train, for a budget of false alarms or as a
+A checkpoint's threshold comes from scores of normal data, for a budget of false alarms or as a
 quantile of them. Quantization noise adds to a squared residual and clipped activations take from it, so the same number
 means another thing to the int8 model. Its own threshold would follow from *its* scores of the same data; a checkpoint
 carries that data only where it lies in the replay stretch, and a maximum hangs on one sample. So the two models are

@@ -181,8 +181,8 @@ class Loop:
         if turn is None:
             return
         self.anomalies += isinstance(turn, Onset)
-        told = _told(turn, self.detector.manifest.period_s)
-        self.emit({"event": told.pop("event"), "sample": turn.verdict.sample, "time": self.time_of(row), **told, **more})
+        event, told = _told(turn, self.detector.manifest.period_s)
+        self.emit({"event": event, "sample": turn.verdict.sample, "time": self.time_of(row), **told, **more})
 
     def _sensor(self, change: SensorChange, row: Row) -> None:
         event = "sensor_missing" if change.missing else "sensor_back"
@@ -202,19 +202,17 @@ class Loop:
         self.say(f"sensor '{change.sensor}' {state} {value:g} for {duration(lasted_s)}; {usual}")
 
 
-def _told(turn: Onset | End, period_s: float) -> dict[str, Any]:
-    """An episode's beginning or end as an event, but for its time."""
+def _told(turn: Onset | End, period_s: float) -> tuple[str, dict[str, Any]]:
+    """The event of an episode's beginning or end, and its fields but for the time."""
     verdict = turn.verdict
     if isinstance(turn, End):
-        return {
-            "event": "anomaly_end",
+        return "anomaly_end", {
             "start": turn.start,
             "peak": json_score(turn.peak),
             "severity": rounded(severity_of(turn.peak, verdict.threshold)),
             "duration_s": turn.samples * period_s,
         }
-    return {
-        "event": "anomaly",
+    return "anomaly", {
         "score": json_score(verdict.score),
         "threshold": verdict.threshold,
         "severity": rounded(verdict.severity),

@@ -197,7 +197,7 @@ def _terms(step: LTAStep, recording: Recording) -> Iterator[dict[str, np.ndarray
     judged = every if step.config.judged is None else step.judged
     energy, top = SignatureEnergy(), TopResidual(step.m)
     assert step.mahalanobis is not None
-    for ends, target, output, recent in step.outputs(torch.from_numpy(recording.values), cold=True):
+    for ends, target, output, recent in step.reconstructions(torch.from_numpy(recording.values), cold=True):
         residual = target - output
         found: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {
             "residual": lambda live, r=residual: step.residual(r, live),

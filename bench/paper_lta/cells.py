@@ -213,7 +213,7 @@ def _windows(
     live = torch.ones(step.m)
     for start, end in step.entities(data):
         chosen = None if wanted is None else torch.from_numpy(wanted[start:end])
-        for ends, target, output, recent in step.outputs(torch.from_numpy(data.values[start:end]), chosen):
+        for ends, target, output, recent in step.reconstructions(torch.from_numpy(data.values[start:end]), chosen):
             residual = target - output
             score, _ = step.verdict(residual, recent, live)
             yield ends.numpy() + start - 1, score.numpy(), residual[:, 0].square().numpy()

@@ -67,7 +67,7 @@ class SlowMonitors(nn.Module):
     mean_scale: Tensor
     """(2 m,): 1 / (deviation x threshold) of a component's average; 0 where the mean monitor is off."""
     cyclic: Tensor
-    """int64 (c,): components with a cycle, c = MOST_CYCLIC where there is one; those that are too many have no scale."""
+    """int64 (c,): components with a cycle, c = MOST_CYCLIC where there is one; those in excess have no scale."""
     likeness: Tensor
     """(3, c): normal coherence at CYCLES."""
     likeness_scale: Tensor

@@ -241,8 +241,9 @@ def _joined(parts: Sequence[Sequence[np.ndarray]], n: int) -> Scores:
     """parts: samples, scores, contributions and, of a detector that has some, slow scores and contributions."""
     if not parts:
         return Scores(np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros((0, n), np.float32))
-    samples, scores, shares, *slow = (np.concatenate(column) for column in zip(*parts))
-    return Scores(samples, scores, shares, Scores(samples, *slow) if slow else None)
+    samples, scores, shares, *of_slow = (np.concatenate(column) for column in zip(*parts))
+    slow = Scores(samples, of_slow[0], of_slow[1]) if of_slow else None
+    return Scores(samples, scores, shares, slow)
 
 
 def multiply_adds(step: StepModule) -> int:

@@ -1,7 +1,9 @@
 """Thresholds from normal data alone, and the alarms a day that they imply on normal data which set no threshold.
 
 Each entity of the training recording is cut in time: the first 90 % trains, the next 5 % sets the threshold (and stops
-the training early), the last 5 % counts alarms. Cross-fitted scores of the 90 %, where a method gives them, set it too.
+the training early), the last 5 % counts alarms. Scores of the 90 % set a budget's threshold too, cross-fitted where a
+method can afford it: 5 % of two weeks say little about one alarm a day, and nothing about one in ten. A network scores
+what trained it a little lower than what comes later; `bench.detection.budget` shows what that costs.
 
 A threshold is for a budget of false alarms a day: the lowest at which, and above which, the normal scores have no more.
 Rates that the data are too short to show follow from the highest alarms by Hill's estimator (1975): their peaks' log
@@ -135,10 +137,11 @@ def calibrate(
     false_alarm_rate: float | None = None,
     *,
     per_day: float | None = 1.0,
+    cross_fitted: bool = True,
 ) -> dict[str, Any]:
     """Threshold of a detector from its scores on its own training recording, as the manifest states it.
 
-    scores: of what did not train, and of what did where they are cross-fitted. All but the last part sets it.
+    scores: all but those of the last part set it. cross_fitted: whether those of the first did not train, either.
 
     false_alarm_rate: set the threshold so that this share of the normal scores lies above it, as for images, which
     have no clock and so no alarms a day.
@@ -155,7 +158,8 @@ def calibrate(
         return _quantile_threshold(setting.scores, audit.scores, recording.source, false_alarm_rate)
     data = f"{recording.source}: the {CALIBRATE_SHARE:.0%} of each entity after the first {FIT_SHARE:.0%}"
     if (part == FIT).any():
-        data = f"{recording.source}: the first {FIT_SHARE + CALIBRATE_SHARE:.0%} of each entity, cross-fitted"
+        data = f"{recording.source}: the first {FIT_SHARE + CALIBRATE_SHARE:.0%} of each entity, "
+        data += "cross-fitted" if cross_fitted else f"{FIT_SHARE:.0%} of which trained the detector"
     day = hop * recording.period_s / 86400.0  # of one verdict
     days = len(setting.scores) * day
     found = thresholds(setting, days, hop, recording.starts)
@@ -169,7 +173,7 @@ def calibrate(
         rule = f"{MARGIN} x the largest of {len(setting.scores)} scores on normal data that did not train"
     else:
         value = threshold_at(points, per_day)
-        rule = f"{budget_in_words(per_day)}, by {len(setting.scores)} scores on normal data that did not train"
+        rule = f"{budget_in_words(per_day)}, by {len(setting.scores)} scores on normal data"
         rule += f"; extrapolated from {days:.2g} days" if per_day * days < FEWEST_ALARMS else ""
     return {
         "value": value,
@@ -200,12 +204,11 @@ def unseen(own: Scores, normal: Scores | None) -> Scores:
         return own
     rest = _chosen(own, ~np.isin(own.samples, normal.samples))
     order = np.argsort(np.concatenate([normal.samples, rest.samples]), kind="stable")
-    pairs = (
-        (normal.samples, rest.samples),
-        (normal.scores, rest.scores),
-        (normal.contributions, rest.contributions),
+    return Scores(
+        np.concatenate([normal.samples, rest.samples])[order],
+        np.concatenate([normal.scores, rest.scores])[order],
+        np.concatenate([normal.contributions, rest.contributions])[order],
     )
-    return Scores(*(np.concatenate(pair)[order] for pair in pairs))
 
 
 def _chosen(scores: Scores, mask: np.ndarray) -> Scores:

@@ -76,7 +76,9 @@ class WithSlow(StepModule):
         found = self.fast.score(recording)
         chosen = np.ones(len(found.samples), bool) if wanted is None else wanted[found.samples]
         slow, shares = np.zeros(len(chosen), np.float32), np.zeros((len(chosen), self.n_sensors), np.float32)
-        for (start, end), (scaled, high) in zip(self.entities(recording), _shown(self.fast, recording, found, self.gate)):
+        for (start, end), (scaled, high) in zip(
+            self.entities(recording), _shown(self.fast, recording, found, self.gate)
+        ):
             inside = (found.samples >= start) & (found.samples < end)
             hops = (found.samples[inside] + 1 - start) // self.hop - 1
             scores, of_slow = self.slow.batch(torch.from_numpy(scaled), torch.from_numpy(high))

@@ -145,7 +145,7 @@ def test_a_network_beside_a_bypass_begins_as_the_linear_detector() -> None:
     recording = Recording(values=values, sensors=tuple("abcd"), period_s=60.0)
     settings = {"distill": False, "channels": 4, "lengths": (4, 8, 16), "hop": 4, "bypass": 5}
     step = prepared(recording, replace(PRESETS["edge"], accumulator="none", **settings))
-    batches = list(step.outputs(torch.from_numpy(values), cold=True))
+    batches = list(step.reconstructions(torch.from_numpy(values), cold=True))
     shown, output = (torch.cat(column).flatten(1).numpy() for column in list(zip(*batches))[1:3])
     fitted = shown[(np.arange(len(shown)) >= 3) & (parts(recording)[3::4] == FIT)]  # whole windows that train
     linear = PCA(5).fit(fitted)

@@ -31,5 +31,5 @@ def cross_fitted(recording: Recording, config: LinearConfig, seed: int) -> Score
             found.append(fit_linear(recording, config, seed, others).score(recording, wanted))
         except RecordingError:
             return None
-    columns = zip(*((one.samples, one.scores, one.contributions) for one in found))
-    return Scores(*(np.concatenate(column) for column in columns))
+    samples, scores, shares = zip(*((one.samples, one.scores, one.contributions) for one in found))
+    return Scores(np.concatenate(samples), np.concatenate(scores), np.concatenate(shares))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekd.blocks.step import StepModule
+from edgekd.blocks.step import Scores, StepModule
 from edgekd.blocks.with_slow import fit_with_slow, with_slow
 from edgekd.data.recording import Recording
 from edgekd.methods.interface import Trained, Training
@@ -44,7 +44,10 @@ def train(recording: Recording, config: LTAConfig, how: Training) -> Trained:
         teacher, histories["teacher"] = train_teacher(recording, config, how)
         how.keep_teacher(teacher)
     student, histories["student"] = distill(recording, config, teacher, how)
-    step, normal = joined(recording, student) if config.committee else (student, None)
+    step: StepModule = student
+    normal: Scores | None = None
+    if config.committee:
+        step, normal = joined(recording, student)
     if config.slow:
         step = fit_with_slow(step, recording, normal or step.score(recording))
     return Trained(step, histories, normal)

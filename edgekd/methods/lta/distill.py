@@ -125,7 +125,7 @@ def _fit_score(step: LTAStep, recording: Recording) -> None:
     pairs = []
     for start, end in step.entities(recording):
         values, wanted = torch.from_numpy(recording.values[start:end]), torch.from_numpy(fitted[start:end])
-        for _, target, output, recent in step.outputs(values, wanted):
+        for _, target, output, recent in step.reconstructions(values, wanted):
             residual = target - output
             total, count = total + residual.double().square().sum(0), count + len(residual)
             if step.combine is not None:

@@ -247,12 +247,12 @@ class LTAStep(StepModule):
     def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         live = torch.ones(self.m)
         if self.config.memory == 1:
-            for ends, target, output, recent in self.outputs(values, wanted):
+            for ends, target, output, recent in self.reconstructions(values, wanted):
                 score, shares = self.verdict(target - output, recent, live)
                 yield ends, score, self.scaler.spread(shares)
             return
         evidence = torch.zeros(1)
-        for ends, target, output, recent in self.outputs(values, cold=True):
+        for ends, target, output, recent in self.reconstructions(values, cold=True):
             score, shares, evidence = self.lasting(*self.verdict(target - output, recent, live), evidence)
             chosen = self.counted(ends, wanted)
             if chosen.any():
@@ -263,7 +263,7 @@ class LTAStep(StepModule):
         warm = ends >= self.warmup_samples
         return warm if wanted is None else warm & wanted[ends - 1]
 
-    def outputs(
+    def reconstructions(
         self, values: Tensor, wanted: Tensor | None = None, cold: bool = False
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
         """Every wanted window of one entity, in chunks; state runs from the cold start.
