@@ -1,0 +1,151 @@
+"""Our detectors beside other people's: same data, same metric, one run.
+
+    python -m bench.detection.peers --data DIR [--longest SAMPLES] [PEER ...]
+
+The entities are the confirm part of `bench.detection.innovations`, those of at most SAMPLES samples in training. The
+peers run in an environment of their own, which this makes (TSB-AD wants NumPy 1); `peers_worker.py` says how each is
+fitted. What is done is kept in the result file. Recall: events found at the highest threshold with at most one alarm a
+day on the same recording, which needs its labels; for all alike.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from bench.detection.innovations import SETS, Entity
+from bench.detection.peers_worker import PEERS
+from bench.results import WORK, kept, rounded, save, table
+from edgekd.checkpoint import Checkpoint
+from edgekd.distillation import distill
+from edgekd.evaluation.protocols import protocols
+from edgekd.export import export
+from edgekd.runtime.detector import Detector
+
+RESULT = "peers"
+ENVIRONMENT = WORK / "peers-environment"
+PACKAGES = ("tsb-ad==1.5", "river", "stumpy==1.14.1", "pyod")
+OURS = ("innovations", "ensemble", "mahalanobis")
+PUBLIC = ("SMD", "ASD", "SKAB", "MSL", "SMAP")
+PATIENCE_S = 3600.0
+
+
+def python() -> Path:
+    """Of the peers' environment."""
+    found = ENVIRONMENT / "bin" / "python"
+    if not found.exists():
+        subprocess.run([sys.executable, "-m", "venv", ENVIRONMENT], check=True)
+        subprocess.run([found, "-m", "pip", "install", "-q", *PACKAGES], check=True)
+    return found
+
+
+def entities(data: Path, longest: int) -> Iterator[Entity]:
+    """Of every set in turn, the short ones first."""
+    for name in reversed(PUBLIC):
+        for entity in SETS[name](data):
+            labels = entity.test.labels
+            known = labels is not None and labels.any() and not labels.all()
+            if entity.part == "confirm" and known and len(entity.train) <= longest:
+                yield entity
+
+
+def of_peer(entity: Entity, name: str) -> dict[str, float]:
+    """Figures of one peer on one entity."""
+    test = entity.test
+    with TemporaryDirectory() as folder:
+        given, told = Path(folder) / "given.npz", Path(folder) / "told.npz"
+        np.savez(
+            given, train=entity.train.values.astype(float), test=test.values.astype(float), labels=test.labels
+        )  # fmt: skip
+        worker = Path(__file__).with_name("peers_worker.py")
+        subprocess.run([python(), worker, name, given, told], check=True, capture_output=True, timeout=PATIENCE_S)
+        with np.load(told) as found:
+            scores, facts = found["scores"], {key: float(found[key]) for key in ("fit_s", "score_s", "bytes", "vus_pr")}
+    figures = _figures(entity, np.arange(len(test)), scores, 1)
+    return {
+        **figures, "fit_s": facts["fit_s"], "us_a_sample": 1e6 * facts["score_s"] / len(test), "bytes": facts["bytes"],
+        "vus_pr_of_tsb_ad": facts["vus_pr"] if np.isfinite(facts["vus_pr"]) else None,
+    }  # fmt: skip
+
+
+def of_ours(entity: Entity, preset: str) -> dict[str, float]:
+    """Figures of one of our detectors, its time and size those of the exported file."""
+    settings = {} if entity.judged is None else {"judged": entity.judged}
+    with TemporaryDirectory() as folder:
+        begun = time.monotonic()
+        student = distill(entity.train, Path(folder) / "m.pt", method="linear", preset=preset, settings=settings)
+        fit_s = time.monotonic() - begun
+        step = Checkpoint.load(Path(folder) / "m.pt").step()
+        file = export(student, Path(folder) / "m.onnx", steps=100)
+        detector = Detector.load(file.path, check=False)
+        begun = time.monotonic()
+        detector.update_block(entity.test.values)
+        us = 1e6 * (time.monotonic() - begun) / len(entity.test)
+    found = step.score(entity.test)
+    figures = _figures(entity, found.samples, found.scores, step.hop)
+    return {**figures, "fit_s": fit_s, "us_a_sample": us, "bytes": float(file.file_bytes)}
+
+
+def _figures(entity: Entity, samples: np.ndarray, scores: np.ndarray, hop: int) -> dict[str, float]:
+    told = protocols(entity.test, samples, scores.astype(np.float64), hop)
+    return {"vus_pr": told["vus_pr"], "recall": told["event_recall_at_1_per_day"]}
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row a detector, best first; of those that have run on every entity that any has run on."""
+    known = {(row["set"], row["entity"]) for row in rows}
+    found = []
+    for name in dict.fromkeys(row["detector"] for row in rows):
+        mine = [row for row in rows if row["detector"] == name]
+        sets = {key: [row for row in mine if row["set"] == key] for key in PUBLIC}
+        if {(row["set"], row["entity"]) for row in mine} != known:
+            continue
+        present = [of_set for of_set in sets.values() if of_set]
+        figures = {"detector": name, "entities": len(mine)}
+        figures |= {key: float(np.mean([row["vus_pr"] for row in of_set])) for key, of_set in sets.items() if of_set}
+        figures["mean of sets"] = float(np.mean([np.mean([row["vus_pr"] for row in of_set]) for of_set in present]))
+        figures["recall at 1 a day"] = float(
+            np.mean([np.mean([row["recall"] for row in of_set]) for of_set in present])
+        )
+        for key, words in (("us_a_sample", "µs a sample"), ("bytes", "bytes"), ("fit_s", "fit, s")):
+            figures[words] = float(np.median([row[key] for row in mine]))
+        found.append(figures)
+    return sorted(found, key=lambda row: -row["mean of sets"])
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), envvar="EDGEKD_DATA", required=True, help="Data folder.")
+@click.option("--longest", default=30_000, show_default=True, help="Entities with at most so many samples in training.")
+@click.argument("peers", nargs=-1, type=click.Choice([*OURS, *PEERS]))
+def main(data: Path, longest: int, peers: tuple[str, ...]) -> None:
+    """Measure what is missing, print and save."""
+    torch.set_num_threads(1)
+    rows: list[dict[str, Any]] = kept(RESULT).get("entities", [])
+    for name in peers or (*OURS, *PEERS):
+        for entity in entities(data, longest):
+            key = {"set": entity.set, "entity": entity.name, "detector": name}
+            if any(row.items() >= key.items() for row in rows):
+                continue
+            rows.append({**key, **(of_ours if name in OURS else of_peer)(entity, name)})
+            print(
+                entity.set, entity.name, name, {k: round(v, 3) for k, v in rows[-1].items() if k not in key}, flush=True
+            )
+            compared = [
+                abs(row["vus_pr"] - theirs) for row in rows if (theirs := row.get("vus_pr_of_tsb_ad")) is not None
+            ]
+            figures = {"detectors": summary(rows), "entities": rows}
+            save(RESULT, rounded({"largest_vus_pr_difference": max(compared, default=None), **figures}))
+    print(table(summary(rows)))
+
+
+if __name__ == "__main__":
+    main()
