@@ -30,7 +30,6 @@ from edgekd.simulation.simulate import Event, simulate
 TRAIN_SAMPLES, TEST_SAMPLES, SENSORS = 20_000, 8_000, 12  # two weeks to learn from, five and a half days to watch
 TRAIN_SEED, TEST_SEED = 1, 2
 SHOWN = ("teacher", "student", "int8")  # kinds of `edgekd bench`'s rows that the last tables are about
-SLOW = ("slow-leak", "cycle-drift")
 
 
 @click.command()
@@ -51,7 +50,7 @@ def main(out: Path) -> None:
     rows = _compare(out)
     events = _feed(out, faults)
     _check(out, events)
-    _conclude(rows, faults)
+    _conclude(rows, faults, events)
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     cpu = sum(usage.ru_utime + usage.ru_stime for usage in used)
     click.echo(f"Plots: {out / 'scores.png'} (scores over time), {out / 'cost.png'} (quality against cost)")
@@ -90,12 +89,20 @@ def _feed(out: Path, faults: tuple[Event, ...]) -> Events:
 
     def tell(event: dict[str, Any]) -> None:
         """An alarm with its score and the sensors behind it, and what was really going on."""
+        fault = next((f for f in faults if f.start <= event.get("sample", -1) < f.end), None)
+        truth = f"[{fault.kind} since {fault.start}]" if fault else "[no fault]"
+        slow = event.get("kind") == "slow"
         if event["event"] == "anomaly":
-            fault = next((f for f in faults if f.start <= event["sample"] < f.end), None)
-            truth = f"{fault.kind} since {fault.start}" if fault else "no fault"
-            click.echo(f"{_clock(event)}  ALARM {event['score']:6.2f}  {', '.join(event['sensors'][:2]):<39} [{truth}]")
+            word = "SLOW ALARM" if slow else "ALARM"
+            click.echo(
+                f"{_clock(event)}  {word:<10} {event['score']:6.2f}  {', '.join(event['sensors'][:2]):<39} {truth}"
+            )
         elif event["event"] == "anomaly_end":
-            click.echo(f"{_clock(event)}  over         after {duration(event['duration_s'])}, peak {event['peak']:.2f}")
+            lasted = f"after {duration(event['duration_s'])}, peak {event['peak']:.2f}"
+            click.echo(f"{_clock(event)}  {'slow, over' if slow else 'over':<18} {lasted}")
+        elif event["event"] == "sensor_stuck":
+            said = f"{event['sensor']} has said {event['value']:g} for {duration(event['duration_s'])}"
+            click.echo(f"{_clock(event)}  {'STUCK':<18} {said:<39} {truth}")
 
     return watch(
         _command("edgekd-run"), out / "student.onnx", out / "faulty.csv", out / "ttyDEMO", out / "events.jsonl", tell
@@ -119,19 +126,18 @@ def _check(out: Path, events: Events) -> None:
     click.echo(f"{len(told)} scores came over the line, every one identical to the workstation's.")
 
 
-def _conclude(rows: list[dict[str, Any]], faults: tuple[Event, ...]) -> None:
+def _conclude(rows: list[dict[str, Any]], faults: tuple[Event, ...], events: Events) -> None:
     """Every fault, and the three detectors that the demo is about."""
     shown = {row["kind"]: row for row in rows if row["kind"] in SHOWN}
     missed = {kind: {tuple(segment) for segment in row["quality"]["report"]["missed"]} for kind, row in shown.items()}
     _title("What became of each fault")
-    table = _table("fault", "samples", "sensor", *shown)
+    table = _table("fault", "samples", "sensor", *(f"by {kind}" for kind in shown), "slow", "stuck")
     for fault in faults:
         marks = ["missed" if (fault.start, fault.end) in missed[kind] else "found" for kind in shown]
-        table.add_row(fault.kind, f"{fault.start}-{fault.end - 1}", ", ".join(fault.sensors), *marks)
+        more = ["found" if any(_tells(event, fault, kind) for event in events) else "" for kind in ("slow", "stuck")]
+        table.add_row(fault.kind, f"{fault.start}-{fault.end - 1}", ", ".join(fault.sensors), *marks, *more)
     _print(table)
-    for fault in (fault for fault in faults if fault.kind in SLOW):
-        end = "missed" if (fault.start, fault.end) in missed["int8"] else "found"
-        click.echo(f"The {fault.kind.replace('-', ' ')}, which no short window shows, was {end} by the int8 student.")
+    click.echo("Found by slow alarms or as a stuck sensor: on the device, at the serial line.")
     _title("In short")
     table = _table("", "parameters", "bytes", "µs a step", "VUS-PR", "events found", "false alarms a day")
     for row in shown.values():
@@ -144,6 +150,15 @@ def _conclude(rows: list[dict[str, Any]], faults: tuple[Event, ...]) -> None:
     _print(table)
     random = shown["int8"]["quality"]
     click.echo(f"Random scores get a VUS-PR of {random['vus_pr_random']:.3f} ± {random['vus_pr_random_sd']:.3f} here.")
+
+
+def _tells(event: dict[str, Any], fault: Event, kind: str) -> bool:
+    """Whether an event is a slow alarm during this fault, or says during it that its sensor is stuck."""
+    if not fault.start <= event.get("sample", -1) < fault.end:
+        return False
+    if kind == "stuck":
+        return event["event"] == "sensor_stuck" and event["sensor"] in fault.sensors
+    return event["event"] == "anomaly" and event.get("kind") == "slow"
 
 
 def _run(folder: Path, *arguments: object, into: str = "") -> str:
@@ -186,7 +201,7 @@ def _table(*headers: str) -> Any:
 
     table = Table(box=None, header_style="dim", pad_edge=False)
     for header in headers:
-        words = header in ("", "fault", "samples", "sensor", *SHOWN)
+        words = header in ("", "fault", "samples", "sensor", "slow", "stuck") or header.startswith("by ")
         table.add_column(header, justify="left" if words else "right")
     return table
 

@@ -4,7 +4,7 @@ Both look at averages over a hop of what separates a machine's sources: componen
 (SOBI, Belouchrani et al., 1997) and each sensor's residual of a regression on all others, clipped to 3 deviations.
 
 * mean: the average of each component over 80 hops, in its deviations on normal data. Components that wander by
-  themselves are left out; all are where normal means do not stay where they are (`holds_on_rest`).
+  themselves are left out; all are where normal means do not stay where they are (`audit`).
 * coherence: where a component has a cycle, how alike it is to itself 1, 2 and 4 cycles ago; only a fall counts.
 
 A hop counts only where no fast score is high two hops around, and all sensors were there: other faults would stay in
@@ -39,7 +39,7 @@ LEAST_CYCLES = 20
 LEAST_LIKENESS = 0.2
 """Autocorrelation at each of CYCLES from which a component has a cycle."""
 MOST_CYCLIC = 4
-MARGIN = 1.1
+MEAN_MARGIN, COHERENCE_MARGIN = 1.1, 1.25
 """A monitor alarms at this times its largest value on normal data."""
 STEADY = 0.15
 """Deviation of an average over BOX from which a component wanders by itself; averaging gains nothing over it."""
@@ -115,7 +115,7 @@ class SlowMonitors(nn.Module):
         """Scaled samples (T, m) of one entity from its cold start -> average of each component in each hop (V, 2 m)."""
         hops = len(scaled) // self.hop
         padded = torch.cat([torch.zeros(RING, self.m), scaled[: hops * self.hop]])
-        return self.components(padded).reshape(hops, self.hop, -1).mean(1)
+        return self.components(padded).reshape(hops, self.hop, 2 * self.m).mean(1)
 
     def verdict(self, hops: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         """hops (B, 82, 2 m), [cyclic (B, h, c)], calm (B, H + 4) -> slow score (B,), contributions (B, m)."""
@@ -190,7 +190,7 @@ class SlowMonitors(nn.Module):
 def fit_slow(entities: Sequence[Entity], hop: int, mean: bool | None = None) -> SlowMonitors:
     """Fit both monitors on normal data; those that it is too short for are off.
 
-    mean: whether the mean monitor is on; None asks `holds_on_rest`.
+    mean: whether the mean monitor is on. None asks `audit`, and lets it alarm only above what that saw, too.
     """
     entities = [entity for entity in entities if len(entity[1]) > BOX + AROUND]
     m = entities[0][0].shape[1] if entities else 1
@@ -208,19 +208,32 @@ def fit_slow(entities: Sequence[Entity], hop: int, mean: bool | None = None) -> 
     if cycle:
         slow.cyclic[: len(cyclic)] = torch.from_numpy(cyclic)
         _calibrate_coherence(slow, entities, len(cyclic))
-    if holds_on_rest(entities, hop) if mean is None else mean:
+    larger = 1.0
+    if mean is None:
+        audits = [audit(entities, hop, later) for later in (True, False)]
+        mean = max(share for share, _ in audits) < AUDIT_ALARMS
+        larger = max(largest for _, largest in audits)
+    if mean:
         _calibrate_means(slow, entities)
+        slow.mean_scale /= max(larger, 1.0)
     return slow
 
 
-def holds_on_rest(entities: Sequence[Entity], hop: int) -> bool:
-    """Whether a mean monitor that is fitted on the first 70 % of normal data is nearly silent on the rest."""
-    seams = [int(AUDIT_SHARE * len(high)) for _, high in entities]
-    first = fit_slow([(x[: seam * hop], high[:seam]) for (x, high), seam in zip(entities, seams)], hop, mean=True)
+def audit(entities: Sequence[Entity], hop: int, later: bool) -> tuple[float, float]:
+    """How a mean monitor that is fitted on 70 % of normal data does on the rest, which comes later or was before: the
+    share of it in alarm, and the largest score. All of it where there is too little to fit one."""
+    known, rest = [], []
+    for scaled, high in entities:
+        seam = int((AUDIT_SHARE if later else 1 - AUDIT_SHARE) * len(high))
+        halves = (scaled[: seam * hop], high[:seam]), (scaled[seam * hop :], high[seam:])
+        known.append(halves[0 if later else 1])
+        rest.append(halves[1 if later else 0])
+    first = fit_slow(known, hop, mean=True)
+    if not first.mean_scale.any():
+        return 1.0, 0.0
     first.likeness_scale.zero_()
-    rest = [(x[seam * hop :], high[seam:]) for (x, high), seam in zip(entities, seams)]
     scores = torch.cat([first.batch(*map(torch.from_numpy, entity))[0] for entity in rest])
-    return bool(first.mean_scale.any()) and float((scores >= 1).float().mean()) < AUDIT_ALARMS
+    return float((scores >= 1).float().mean()), float(scores.max())
 
 
 def _set(slow: SlowMonitors, **buffers: np.ndarray) -> None:
@@ -308,7 +321,7 @@ def _calibrate_means(slow: SlowMonitors, entities: Sequence[Entity]) -> None:
     deviation = means.square().mean(0).sqrt().clamp(min=1e-3)
     steady = (deviation < STEADY).float()
     largest = (means / deviation * steady).max().clamp(min=1.0)
-    slow.mean_scale.copy_(steady / (deviation * MARGIN * largest))
+    slow.mean_scale.copy_(steady / (deviation * MEAN_MARGIN * largest))
 
 
 @torch.inference_mode()
@@ -319,7 +332,7 @@ def _calibrate_coherence(slow: SlowMonitors, entities: Sequence[Entity], found: 
     slow.likeness.copy_((coherence * known).sum(0) / known.sum(0).clamp(min=1e-6))
     falls = ((slow.likeness - coherence) * known).mean(1)
     deviation = falls.square().mean(0).sqrt().clamp(min=1e-2)
-    slow.likeness_scale.copy_(1 / (deviation * MARGIN * (falls / deviation)[:, :found].max().clamp(min=1.0)))
+    slow.likeness_scale.copy_(1 / (deviation * COHERENCE_MARGIN * (falls / deviation)[:, :found].max().clamp(min=1.0)))
     slow.likeness_scale[found:] = 0.0
 
 

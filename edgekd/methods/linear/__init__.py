@@ -14,7 +14,7 @@ from edgekd.methods.linear.step import LinearStep
 from edgekd.runtime.errors import UsageError
 
 SYSTEM = "linear detectors on samples and signature matrices (the yardstick; no published system)"
-DEFAULT_PRESET = "ensemble"
+DEFAULT_PRESET = "innovations"
 CONFIG = LinearConfig
 
 

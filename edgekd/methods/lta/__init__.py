@@ -14,7 +14,7 @@ from edgekd.methods.lta.step import LTAStep
 from edgekd.runtime.errors import UsageError
 
 SYSTEM = "LTA: distilled MSCRED with a Long-Term Accumulator; MSCRED is arXiv 1811.08055"
-DEFAULT_PRESET = "edge"
+DEFAULT_PRESET = "joint"
 CONFIG = LTAConfig
 
 

@@ -224,8 +224,8 @@ EDGE = LTAConfig(
     teacher_hop=20,
 )
 
-QUICK = replace(EDGE, epochs=6, teacher_epochs=1, teacher_hop=40)
-
 JOINT = replace(EDGE, input="innovations", committee=True, slow=True)
 
-PRESETS = {"paper": PAPER, "edge": EDGE, "quick": QUICK, "joint": JOINT}
+QUICK = replace(JOINT, epochs=6, teacher_epochs=1, teacher_hop=40)
+
+PRESETS = {"joint": JOINT, "quick": QUICK, "edge": EDGE, "paper": PAPER}
