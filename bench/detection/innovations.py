@@ -100,15 +100,15 @@ def measured(entity: Entity) -> dict[str, float]:
     assert test.labels is not None
     wide = replace(PRESETS["innovations"], lengths=(10, 30, 60), hop=entity.hop, judged=entity.judged)
     step, _ = fit_innovations(entity.train, wide)
-    found = {COMMITTEE: _vus(test, *_scores(step, test), step.hop)}
+    found = {COMMITTEE: vus_of(test, *_scores(step, test), step.hop)}
     for name, letter in TERMS.items():
         if name in step.terms:
-            found[letter] = _vus(test, *_term_scores(step, test, name), step.hop)
+            found[letter] = vus_of(test, *_term_scores(step, test, name), step.hop)
     lengths = (5, 10, 20) if entity.hop == 5 else (10, 30, 60)
     plain = replace(PRESETS["ensemble"], lengths=lengths, judged=entity.judged)
     try:
         ensemble = fit_linear(entity.train, plain, seed=0)
-        found[ENSEMBLE] = _vus(test, *_scores(ensemble, test), ensemble.hop)
+        found[ENSEMBLE] = vus_of(test, *_scores(ensemble, test), ensemble.hop)
     except ValueError as error:  # too little to fit principal components to
         print(f"{entity.name}: {ENSEMBLE}: {error}")
     return found
@@ -131,7 +131,8 @@ def _term_scores(step: InnovationsStep, test: Recording, name: str) -> tuple[np.
     return np.concatenate(ends) - 1, averaged(logs, float(logs[0]))
 
 
-def _vus(test: Recording, samples: np.ndarray, scores: np.ndarray, hop: int) -> float:
+def vus_of(test: Recording, samples: np.ndarray, scores: np.ndarray, hop: int) -> float:
+    """VUS-PR of verdicts (V,) at `samples` (V,), a hop apart."""
     assert test.labels is not None
     points, _ = point_scores(samples, scores.astype(np.float64), hop, len(test))
     return float(vus_pr(test.labels, points))
@@ -163,21 +164,21 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def paired(rows: list[dict[str, Any]], other: str) -> dict[str, Any]:
-    """Mean over the five confirm sets of the committee less another, 95 % bootstrap interval over their entities."""
+def paired(rows: list[dict[str, Any]], other: str, one: str = COMMITTEE, name: str = "committee") -> dict[str, Any]:
+    """Mean over the five confirm sets of `one` less another, 95 % bootstrap interval over their entities."""
     rng = np.random.default_rng(0)
     differences = []
-    for name in SETS:
-        if name != "simulated":
-            of_set = [row for row in rows if (row["set"], row["part"]) == (name, "confirm") and row.get(other)]
-            differences.append(np.array([row[COMMITTEE] - row[other] for row in of_set]))
+    for of in SETS:
+        if of != "simulated":
+            of_set = [row for row in rows if (row["set"], row["part"]) == (of, "confirm") and row.get(other)]
+            differences.append(np.array([row[one] - row[other] for row in of_set]))
     if not all(map(len, differences)):
         return {}
-    draws = [np.mean([rng.choice(one, len(one)).mean() for one in differences]) for _ in range(RESAMPLES)]
+    draws = [np.mean([rng.choice(each, len(each)).mean() for each in differences]) for _ in range(RESAMPLES)]
     low, high = np.quantile(draws, [0.025, 0.975])
-    won = sum(int((one > 0).sum()) for one in differences)
+    won = sum(int((each > 0).sum()) for each in differences)
     return {
-        "committee less": other, "mean": float(np.mean([one.mean() for one in differences])), "low": float(low),
+        f"{name} less": other, "mean": float(np.mean([each.mean() for each in differences])), "low": float(low),
         "high": float(high), "won": won, "of": sum(map(len, differences)),
     }  # fmt: skip
 

@@ -1,10 +1,9 @@
 """LTA shown innovations, against LTA shown samples; alone, and joined with the committee; distilled, and not.
 
-    python -m bench.detection.lta_on_innovations --data DIR [--seeds N] [INPUT ...]
+    python -m bench.detection.lta_on_innovations --data DIR [--seeds N] [--set SET] [--part PART] [INPUT ...]
 
-`edge`, with the entities and the protocol of `bench.detection.innovations`: all of ASD, the confirm parts of the other
-sets. The figure is VUS-PR, mean over the entities of a set; the spread is that of the set's mean over seeds. Trainings
-that are done are kept in the result file.
+`edge`, with the entities and the protocol of `bench.detection.innovations`. The figure is VUS-PR, mean over the
+entities of a set; the spread is that of the set's mean over seeds. Trainings that are done are kept in the result file.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import click
 import numpy as np
 import torch
 
-from bench.detection.innovations import SETS, Entity
+from bench.detection.innovations import COMMITTEE, ENSEMBLE, SETS, Entity, paired
 from bench.results import WORK, kept, rounded, save, table
 from edgekd.blocks.step import StepModule
 from edgekd.data import Recording
@@ -35,16 +34,16 @@ INPUTS: dict[str, dict[str, Any]] = {
 }
 JOINT = {"innovations": "joint", "innovations, distilled": "joint, distilled"}
 """The student of such an input and the committee as one detector."""
-PUBLIC = ("SMD", "ASD", "SKAB", "MSL", "SMAP")
+PUBLIC = ("ASD", "SKAB", "MSL", "SMAP", "SMD")
 
 
-def entities(data: Path) -> Iterator[Entity]:
-    """Of every set in turn, so that what is done of an unfinished run is balanced."""
-    for name in ("ASD", "SKAB", "MSL", "SMAP", "SMD"):
+def entities(data: Path, sets: tuple[str, ...], parts: tuple[str, ...]) -> Iterator[Entity]:
+    """Those that can be judged."""
+    for name in sets or PUBLIC:
         for entity in SETS[name](data):
             labels = entity.test.labels
             known = labels is not None and labels.any() and not labels.all()
-            if known and (entity.part == "confirm" or name == "ASD"):
+            if known and entity.part in (parts or (entity.part,)):
                 yield entity
 
 
@@ -85,6 +84,17 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What joins the two, mean over its seeds, against the committee alone, the linear ensemble, and H."""
+    known = {(row["set"], row["entity"]): row for row in kept("innovations").get("entities", [])}
+    merged = []
+    for at, others in known.items():
+        mine = [row["vus_pr"] for row in rows if (row["set"], row["entity"], row["detector"]) == (*at, "joint")]
+        merged += [{**others, "joint": float(np.mean(mine))}] if mine else []
+    found = (paired(merged, other, "joint", "joint") for other in (COMMITTEE, ENSEMBLE, "H"))
+    return [row for row in found if row]
+
+
 def _over_seeds(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over entities, of the seeds that have as many of them as any."""
     seeds = {seed: [row for row in rows if row["seed"] == seed] for seed in {row["seed"] for row in rows}}
@@ -102,25 +112,34 @@ def _over_seeds(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def keep(rows: list[dict[str, Any]]) -> None:
+    """Write what there is so far."""
+    figures = {"means": summary(rows), "paired": compared(rows), "trainings": rows}
+    save(RESULT, rounded(figures), preset="edge", inputs=INPUTS)
+
+
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), envvar="EDGEKD_DATA", required=True, help="Data folder.")
 @click.option("--seeds", default=3, show_default=True)
+@click.option("--set", "sets", multiple=True, type=click.Choice(PUBLIC), help="Only this one; may be repeated.")
+@click.option("--part", "parts", multiple=True, type=click.Choice(["dev", "confirm"]), help="Only this part.")
 @click.argument("inputs", nargs=-1, type=click.Choice(list(INPUTS)))
-def main(data: Path, seeds: int, inputs: tuple[str, ...]) -> None:
+def main(data: Path, seeds: int, sets: tuple[str, ...], parts: tuple[str, ...], inputs: tuple[str, ...]) -> None:
     """Train what is missing, print and save."""
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = kept(RESULT).get("trainings", [])
     for seed in range(seeds):
         for name in inputs or INPUTS:
-            for entity in entities(data):
+            for entity in entities(data, sets, parts):
                 key = {"set": entity.set, "part": entity.part, "entity": entity.name, "seed": seed}
                 if any(row.items() >= {**key, "detector": name}.items() for row in rows):
                     continue
                 for detector, told in trained(entity, name, seed):
                     rows.append({**key, "detector": detector, **told})
                     print(entity.name, detector, seed, {k: round(v, 3) for k, v in told.items()}, flush=True)
-                save(RESULT, rounded({"means": summary(rows), "trainings": rows}), preset="edge", inputs=INPUTS)
+                keep(rows)
     if rows:
+        keep(rows)
         print(table(summary(rows)))
 
 
