@@ -96,8 +96,8 @@ def main(data: Path, preset: str) -> None:
         for where, wanted in ((", dev", DEV.__contains__), (", apart", lambda name: name not in DEV))
     }
     groups["all apart"] = {name: row for name, row in rows.items() if name not in DEV}
-    figures = {group: summary(members) for group, members in groups.items() if members}
-    print(table([{"": group, **figure} for group, figure in figures.items()]))
+    figures = [{"machines of": group, **summary(members)} for group, members in groups.items() if members]
+    print(table(figures))
     machines = {name: [row.to_json() for row in machine] for name, machine in rows.items()}
     result = "budget" if preset == "innovations" else f"budget_{preset}"
     save(result, rounded({"groups": figures, "machines": machines}), preset=preset, margin=MARGIN, asked=ASKED)

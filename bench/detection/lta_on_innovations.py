@@ -32,6 +32,8 @@ INPUTS: dict[str, dict[str, Any]] = {
     "samples": {"distill": False},
     "innovations, distilled": {"input": "innovations"},
 }
+TAUGHT = "taught by the committee"
+"""A student of `regression` on innovations, whose teacher is the committee."""
 JOINT = {"innovations": "joint", "innovations, distilled": "joint, distilled"}
 """The student of such an input and the committee as one detector."""
 PUBLIC = ("ASD", "SKAB", "MSL", "SMAP", "SMD")
@@ -58,8 +60,17 @@ def trained(entity: Entity, name: str, seed: int) -> Iterator[tuple[str, dict[st
     """Train a student; its figures and, of innovations, those of the two joined."""
     judged = {} if entity.judged is None else {"judged": entity.judged}
     begun = time.monotonic()
-    path = WORK / RESULT / f"{entity.name.replace('/', '-')}-{name.replace(', ', '-')}-{seed}.pt"
+    label = name.replace(", ", "-").replace(" ", "-")
+    path = WORK / RESULT / f"{entity.name.replace('/', '-')}-{label}-{seed}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
+    if name == TAUGHT:
+        committee = path.with_name(f"{path.stem}-teacher.pt")
+        distill(entity.train, committee, preset="innovations", settings={**judged, "slow": False})
+        student = distill(
+            entity.train, path, method="regression", settings={"input": "innovations"}, teacher=committee, seed=seed
+        ).step()
+        yield name, {**figures(student, entity.test), "seconds": time.monotonic() - begun}
+        return
     student = distill(entity.train, path, preset="edge", settings={**INPUTS[name], **judged}, seed=seed).step()
     yield name, {**figures(student, entity.test), "seconds": time.monotonic() - begun}
     if name in JOINT:
@@ -70,7 +81,7 @@ def trained(entity: Entity, name: str, seed: int) -> Iterator[tuple[str, dict[st
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a set, part and detector, with its spread over seeds; and the mean of the five sets' confirm parts."""
     found = []
-    names = [*INPUTS, *JOINT.values()]
+    names = [*INPUTS, *JOINT.values(), TAUGHT]
     for name in PUBLIC:
         for part in ("dev", "confirm"):
             for detector in names:
@@ -123,7 +134,7 @@ def keep(rows: list[dict[str, Any]]) -> None:
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--set", "sets", multiple=True, type=click.Choice(PUBLIC), help="Only this one; may be repeated.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(["dev", "confirm"]), help="Only this part.")
-@click.argument("inputs", nargs=-1, type=click.Choice(list(INPUTS)))
+@click.argument("inputs", nargs=-1, type=click.Choice([*INPUTS, TAUGHT]))
 def main(data: Path, seeds: int, sets: tuple[str, ...], parts: tuple[str, ...], inputs: tuple[str, ...]) -> None:
     """Train what is missing, print and save."""
     torch.set_num_threads(1)
