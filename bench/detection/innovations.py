@@ -164,7 +164,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def paired(rows: list[dict[str, Any]], other: str, one: str = COMMITTEE, name: str = "committee") -> dict[str, Any]:
+def paired(rows: list[dict[str, Any]], other: str, one: str = COMMITTEE) -> dict[str, Any]:
     """Mean over the five confirm sets of `one` less another, 95 % bootstrap interval over their entities."""
     rng = np.random.default_rng(0)
     differences = []
@@ -178,8 +178,8 @@ def paired(rows: list[dict[str, Any]], other: str, one: str = COMMITTEE, name: s
     low, high = np.quantile(draws, [0.025, 0.975])
     won = sum(int((each > 0).sum()) for each in differences)
     return {
-        f"{name} less": other, "mean": float(np.mean([each.mean() for each in differences])), "low": float(low),
-        "high": float(high), "won": won, "of": sum(map(len, differences)),
+        "detector": one, "less": other, "mean": float(np.mean([each.mean() for each in differences])),
+        "low": float(low), "high": float(high), "won": won, "of": sum(map(len, differences)),
     }  # fmt: skip
 
 

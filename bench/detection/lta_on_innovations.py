@@ -30,12 +30,13 @@ RESULT = "lta_on_innovations"
 INPUTS: dict[str, dict[str, Any]] = {
     "innovations": {"input": "innovations", "distill": False},
     "samples": {"distill": False},
-    "innovations, distilled": {"input": "innovations"},
 }
+JOINT = "joint"
+"""The student of innovations and the committee as one detector."""
+DEFAULT = "joint, distilled"
+"""Preset `joint` as it is: the same in fewer epochs, with a teacher."""
 TAUGHT = "taught by the committee"
 """A student of `regression` on innovations, whose teacher is the committee."""
-JOINT = {"innovations": "joint", "innovations, distilled": "joint, distilled"}
-"""The student of such an input and the committee as one detector."""
 PUBLIC = ("ASD", "SKAB", "MSL", "SMAP", "SMD")
 
 
@@ -57,7 +58,7 @@ def figures(step: StepModule, test: Recording) -> dict[str, float]:
 
 
 def trained(entity: Entity, name: str, seed: int) -> Iterator[tuple[str, dict[str, float]]]:
-    """Train a student; its figures and, of innovations, those of the two joined."""
+    """Train a student; its figures and, of innovations, those of it and the committee joined."""
     judged = {} if entity.judged is None else {"judged": entity.judged}
     begun = time.monotonic()
     label = name.replace(", ", "-").replace(" ", "-")
@@ -66,22 +67,20 @@ def trained(entity: Entity, name: str, seed: int) -> Iterator[tuple[str, dict[st
     if name == TAUGHT:
         committee = path.with_name(f"{path.stem}-teacher.pt")
         distill(entity.train, committee, preset="innovations", settings={**judged, "slow": False})
-        student = distill(
-            entity.train, path, method="regression", settings={"input": "innovations"}, teacher=committee, seed=seed
-        ).step()
-        yield name, {**figures(student, entity.test), "seconds": time.monotonic() - begun}
-        return
-    student = distill(entity.train, path, preset="edge", settings={**INPUTS[name], **judged}, seed=seed).step()
+        how: dict[str, Any] = {"method": "regression", "settings": {"input": "innovations"}, "teacher": committee}
+    else:
+        how = {"preset": "joint" if name == DEFAULT else "edge", "settings": {**INPUTS.get(name, {}), **judged}}
+    student = distill(entity.train, path, seed=seed, **how).step()
     yield name, {**figures(student, entity.test), "seconds": time.monotonic() - begun}
-    if name in JOINT:
+    if name == "innovations":
         joint, _ = joined(entity.train, cast(LTAStep, student))
-        yield JOINT[name], {**figures(joint, entity.test), "seconds": time.monotonic() - begun}
+        yield JOINT, {**figures(joint, entity.test), "seconds": time.monotonic() - begun}
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row a set, part and detector, with its spread over seeds; and the mean of the five sets' confirm parts."""
     found = []
-    names = [*INPUTS, *JOINT.values(), TAUGHT]
+    names = [*INPUTS, JOINT, DEFAULT, TAUGHT]
     for name in PUBLIC:
         for part in ("dev", "confirm"):
             for detector in names:
@@ -96,14 +95,18 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What joins the two, mean over its seeds, against the committee alone, the linear ensemble, and H."""
+    """The joined ones, mean over seeds, against the committee alone, the linear ensemble, and H."""
     known = {(row["set"], row["entity"]): row for row in kept("innovations").get("entities", [])}
-    merged = []
-    for at, others in known.items():
-        mine = [row["vus_pr"] for row in rows if (row["set"], row["entity"], row["detector"]) == (*at, "joint")]
-        merged += [{**others, "joint": float(np.mean(mine))}] if mine else []
-    found = (paired(merged, other, "joint", "joint") for other in (COMMITTEE, ENSEMBLE, "H"))
-    return [row for row in found if row]
+    found = []
+    for name in (JOINT, DEFAULT):
+        merged = []
+        for at, others in known.items():
+            mine = [row["vus_pr"] for row in rows if (row["set"], row["entity"], row["detector"]) == (*at, name)]
+            merged += [{**others, name: float(np.mean(mine))}] if mine else []
+        for other in (COMMITTEE, ENSEMBLE, "H"):
+            if row := paired(merged, other, name):
+                found.append(row)
+    return found
 
 
 def _over_seeds(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def keep(rows: list[dict[str, Any]]) -> None:
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--set", "sets", multiple=True, type=click.Choice(PUBLIC), help="Only this one; may be repeated.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(["dev", "confirm"]), help="Only this part.")
-@click.argument("inputs", nargs=-1, type=click.Choice([*INPUTS, TAUGHT]))
+@click.argument("inputs", nargs=-1, type=click.Choice([*INPUTS, DEFAULT, TAUGHT]))
 def main(data: Path, seeds: int, sets: tuple[str, ...], parts: tuple[str, ...], inputs: tuple[str, ...]) -> None:
     """Train what is missing, print and save."""
     torch.set_num_threads(1)
