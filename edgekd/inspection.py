@@ -94,6 +94,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "threshold": checkpoint.threshold | {"points": [point[:2] for point in checkpoint.threshold.get("points", [])]},
         "score": {"scale": "", **score} if len(normal) else {},
         "quantization": {"scheme": "float32", "calibration": ""},
+        "outputs": list(step.outputs),
         "parity": {},
         "self_test": {},
         "digests": {"student": checkpoint.digest(), "data": checkpoint.data["digest"]},

@@ -18,6 +18,7 @@ from edgekd.runtime.errors import GateFailed
 STEPS = 1000  # closed loop from the cold state
 RANDOM_STATES = 8
 FLOAT_TOLERANCE = 1e-4  # |error| / max(|score|, threshold)
+SLOW_TOLERANCE_INT8 = 0.1
 SLOW_TOLERANCE = 1e-3  # |error| of a slow score, whose threshold is 1: the average of 80 hops' rounding
 
 
@@ -93,7 +94,8 @@ def prove(reference: Reference, engine: Engine, int8: bool = False) -> Parity:
     slow_error = 0.0
     for meant, got in zip(slow, slow_found):
         slow_error = float(np.abs(got - meant).max())
-        changed |= (np.abs(meant - 1) > SLOW_TOLERANCE) & ((meant > 1) != (got > 1))
+        # in int8 a hop more or less may count as calm, which moves an average a little
+        changed |= (np.abs(meant - 1) > (SLOW_TOLERANCE_INT8 if int8 else SLOW_TOLERANCE)) & ((meant > 1) != (got > 1))
     changed &= warm
     _require_every_state(reference, engine)
     return Parity(

@@ -250,7 +250,7 @@ def all_series(data: Path) -> list[Series]:
         for spec in specs:
             train, test = load(str(data / spec), "train"), load(str(data / spec), "test")
             with TemporaryDirectory() as folder:
-                checkpoint = distill(train, Path(folder) / "s.pt", method="linear")
+                checkpoint = distill(train, Path(folder) / "s.pt", method="linear", preset="ensemble")
             step, random = checkpoint.step(), np.random.default_rng(SEED)
             moving = random.permutation(train.n_sensors) < (train.n_sensors + 1) // 2
             move = train.values.std(axis=0) * moving * random.choice([-1.0, 1.0], train.n_sensors)

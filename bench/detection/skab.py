@@ -67,7 +67,7 @@ def detectors(train: Recording, folder: Path) -> dict[str, Checkpoint]:
 def regression(train: Recording, folder: Path) -> dict[str, Checkpoint]:
     """The teacher of LTA, and the student of a few kilobytes that regresses its score."""
     path = folder / "lta.pt"
-    distill(train, path, settings={"teacher_epochs": TEACHER_EPOCHS, "epochs": 1})
+    distill(train, path, preset="edge", settings={"teacher_epochs": TEACHER_EPOCHS, "epochs": 1})
     teacher = Checkpoint.load(teacher_path(path))
     step = teacher.step()
     settings = {"lengths": list(step.geometry.lengths), "hop": step.hop}

@@ -148,7 +148,7 @@ def trained(cell: Cell) -> Checkpoint:
     if not path.exists():
         TRAINED.mkdir(parents=True, exist_ok=True)
         with lock_state(str(path), click.echo):
-            distill(cell.entity.train, path, settings=cell.settings, seed=cell.seed)
+            distill(cell.entity.train, path, preset="edge", settings=cell.settings, seed=cell.seed)
     return Checkpoint.load(path)
 
 

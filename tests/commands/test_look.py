@@ -83,7 +83,7 @@ def alarm_share(edgekd: Any, folder: Path, columns: dict[str, Cells], options: S
         write(folder / "day.csv", columns, slice(0, DAY)),
         write(folder / "next.csv", columns, slice(DAY, 2 * DAY)),
     )
-    _, said = edgekd("distill", day, "--method", "linear", "-o", folder / "s.pt", *options)
+    _, said = edgekd("distill", day, "--preset", "ensemble", "-o", folder / "s.pt", *options)
     out, _ = edgekd("evaluate", folder / "s.pt", next_day, "--json")
     return float(json.loads(out)["alarm_share"]), said
 
@@ -123,7 +123,7 @@ def test_the_command_that_is_offered_mends_what_was_found(wrong: Path, tmp_path:
     assert command[:3] == ["edgekd", "distill", str(wrong)]
     for words in ("--difference total_m3", "--ignore turns", "--missing -9999"):
         assert words in following
-    _, said = edgekd(*command[1:-1], tmp_path / "s.pt", "--method", "linear")
+    _, said = edgekd(*command[1:-1], tmp_path / "s.pt", "--preset", "ensemble")
     notes = [line for line in said.splitlines() if line.startswith("note:")]
     assert len(notes) == 2 and "held" in notes[0] and notes[1] == "note: 1 constant sensors: spare"
     look = json.loads(edgekd("look", *command[2:-2], "--json")[0])

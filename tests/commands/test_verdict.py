@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edgekd.checkpoint import Checkpoint
 from edgekd.cli import cli
 from edgekd.data import Recording, save
 from edgekd.distillation import distill
@@ -40,7 +41,6 @@ QUIET = {"measured": 0.0, "upper95": 4.3, "days": 0.7}
     ("samples", "period_s", "words"),
     [
         (400, 60.0, "6.7 hours (400 samples), too little to judge; a day is the least, two weeks are good."),
-        (400, 60.0, "The threshold is useless: only 2 scores of normal data set it. Record longer."),
         (1440, 60.0, "24 hours (1,440 samples), enough to try it out; two weeks are good."),
         (20_160, 60.0, "14 days (20,160 samples), enough."),
         (9000, 1.0, "2.5 hours (9,000 samples), too little to judge; a day is the least"),
@@ -49,6 +49,13 @@ QUIET = {"measured": 0.0, "upper95": 4.3, "days": 0.7}
 )
 def test_whether_the_data_are_enough(said: Any, samples: int, period_s: float, words: str) -> None:
     assert words in said(samples, period_s)
+
+
+def test_a_threshold_of_few_scores_is_called_useless(tiny_student: Path) -> None:
+    checkpoint = Checkpoint.load(tiny_student)
+    few = replace(checkpoint, data={**checkpoint.data, "threshold_scores": 2})
+    words = "The threshold is useless: only 2 scores of normal data set it. Record longer."
+    assert words in verdict(few) and words not in verdict(checkpoint)
 
 
 def test_an_ordinary_threshold_is_not_called_useless(said: Any) -> None:

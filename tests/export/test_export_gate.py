@@ -133,10 +133,12 @@ def test_a_wrong_weight_is_found(reference: parity.Reference, tiny_exported: dic
 
 
 def test_figures_that_are_no_numbers_do_not_hold() -> None:
-    nothing = parity.Parity(1000, float("nan"), float("nan"), float("nan"), 0.0, 1e-4, 1.0)
+    nothing = parity.Parity(1000, float("nan"), float("nan"), float("nan"), 0.0, 0.0, 1e-4, 1.0)
     assert gate.float_misses(nothing) and gate.int8_misses(nothing, None, None)
     assert gate.int8_misses(replace(nothing, rank_correlation=1.0), None, None)
     assert gate.float_misses(replace(nothing, max_score_error=0.0, random_state_error=float("nan")))
+    right = replace(nothing, max_score_error=0.0, random_state_error=0.0)
+    assert not gate.float_misses(right) and gate.float_misses(replace(right, slow_error=float("nan")))
 
 
 def test_the_replay_stretch_is_looped_with_its_resets(tiny_student: Path) -> None:

@@ -138,8 +138,8 @@ def test_killed_and_resumed_it_is_the_uninterrupted_student(data: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--method", "lta", "--preset", "huge"], "lta has no preset 'huge'; it has paper, edge, quick"),
-        (["--preset", "huge"], "there is no preset 'huge': lta has paper, edge, quick, joint; linear has "),
+        (["--method", "lta", "--preset", "huge"], "lta has no preset 'huge'; it has joint, quick, edge, paper"),
+        (["--preset", "huge"], "there is no preset 'huge': lta has joint, quick, edge, paper; linear has "),
         (["--set", "epochs"], "write it as NAME=VALUE"),
         (["--set", "epoch=3"], "lta has no setting 'epoch'"),
         (["--set", "epochs=many"], "setting epochs: 'many' is not a whole number from 1"),

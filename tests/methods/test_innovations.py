@@ -118,7 +118,7 @@ def test_the_file_is_what_was_fitted(kind: str, int8: str | None, tmp_path: Path
     if kind == "tflite":
         pytest.importorskip("litert_torch")
     normal = simulate(6000, 7, 3, faults=()).recording
-    settings = {"judged": list(normal.sensors[:5])}
+    settings = {"judged": list(normal.sensors[:5]), "slow": False}
     student = distill(normal, tmp_path / "student.pt", preset="innovations", settings=settings)
     made = export(student, tmp_path / f"student.{kind}", format=kind, int8=int8)
     assert (made.written is made.float) == (int8 is None)

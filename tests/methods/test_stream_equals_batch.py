@@ -323,7 +323,7 @@ def test_wild_values_stay_finite(name: str) -> None:
 
 
 def test_a_student_and_the_committee_as_one() -> None:
-    step = joined(recording(), lta(input="innovations", committee=True))
+    step, normal = joined(recording(), lta(input="innovations", committee=True))
     batch = step.score(recording())
-    assert len(batch.scores)
+    assert len(batch.scores) and set(normal.samples) <= set(batch.samples)
     assert_same(step.replay(recording()), batch)
