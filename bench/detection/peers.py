@@ -33,10 +33,10 @@ from edgekd.runtime.detector import Detector
 
 RESULT = "peers"
 ENVIRONMENT = WORK / "peers-environment"
-PACKAGES = ("tsb-ad==1.5", "river", "stumpy==1.14.1", "pyod")
+PACKAGES = ("tsb-ad==1.5", "river==0.23.0", "stumpy==1.14.1", "pyod==3.6.7", "scikit-learn==1.5.2")
 OURS = ("innovations", "ensemble", "mahalanobis")
 PUBLIC = ("SMD", "ASD", "SKAB", "MSL", "SMAP")
-PATIENCE_S = 3600.0
+PATIENCE_S = 3600.0  # for one of them on one entity
 
 
 def python() -> Path:
@@ -58,8 +58,8 @@ def entities(data: Path, longest: int) -> Iterator[Entity]:
                 yield entity
 
 
-def of_peer(entity: Entity, name: str) -> dict[str, float]:
-    """Figures of one peer on one entity."""
+def of_peer(entity: Entity, name: str) -> dict[str, Any]:
+    """Figures of one peer on one entity, or why it gives none."""
     test = entity.test
     with TemporaryDirectory() as folder:
         given, told = Path(folder) / "given.npz", Path(folder) / "told.npz"
@@ -67,7 +67,10 @@ def of_peer(entity: Entity, name: str) -> dict[str, float]:
             given, train=entity.train.values.astype(float), test=test.values.astype(float), labels=test.labels
         )  # fmt: skip
         worker = Path(__file__).with_name("peers_worker.py")
-        subprocess.run([python(), worker, name, given, told], check=True, capture_output=True, timeout=PATIENCE_S)
+        try:
+            subprocess.run([python(), worker, name, given, told], check=True, capture_output=True, timeout=PATIENCE_S)
+        except subprocess.CalledProcessError as error:
+            return {"failed": error.stderr.decode().strip().splitlines()[-1][:200]}
         with np.load(told) as found:
             scores, facts = found["scores"], {key: float(found[key]) for key in ("fit_s", "score_s", "bytes", "vus_pr")}
     figures = _figures(entity, np.arange(len(test)), scores, 1)
@@ -77,22 +80,24 @@ def of_peer(entity: Entity, name: str) -> dict[str, float]:
     }  # fmt: skip
 
 
-def of_ours(entity: Entity, preset: str) -> dict[str, float]:
-    """Figures of one of our detectors, its time and size those of the exported file."""
+def of_ours(entity: Entity, preset: str, timed: bool) -> dict[str, float]:
+    """Figures of one of our detectors; `timed`: time and size of the exported file, too."""
     settings = {} if entity.judged is None else {"judged": entity.judged}
     with TemporaryDirectory() as folder:
         begun = time.monotonic()
         student = distill(entity.train, Path(folder) / "m.pt", method="linear", preset=preset, settings=settings)
         fit_s = time.monotonic() - begun
         step = Checkpoint.load(Path(folder) / "m.pt").step()
+        found = step.score(entity.test)
+        figures = {**_figures(entity, found.samples, found.scores, step.hop), "fit_s": fit_s}
+        if not timed:
+            return figures
         file = export(student, Path(folder) / "m.onnx", steps=100)
         detector = Detector.load(file.path, check=False)
         begun = time.monotonic()
         detector.update_block(entity.test.values)
         us = 1e6 * (time.monotonic() - begun) / len(entity.test)
-    found = step.score(entity.test)
-    figures = _figures(entity, found.samples, found.scores, step.hop)
-    return {**figures, "fit_s": fit_s, "us_a_sample": us, "bytes": float(file.file_bytes)}
+    return {**figures, "us_a_sample": us, "bytes": float(file.file_bytes)}
 
 
 def _figures(entity: Entity, samples: np.ndarray, scores: np.ndarray, hop: int) -> dict[str, float]:
@@ -105,19 +110,17 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     known = {(row["set"], row["entity"]) for row in rows}
     found = []
     for name in dict.fromkeys(row["detector"] for row in rows):
-        mine = [row for row in rows if row["detector"] == name]
-        sets = {key: [row for row in mine if row["set"] == key] for key in PUBLIC}
-        if {(row["set"], row["entity"]) for row in mine} != known:
+        tried = [row for row in rows if row["detector"] == name]
+        if {(row["set"], row["entity"]) for row in tried} != known:
             continue
-        present = [of_set for of_set in sets.values() if of_set]
-        figures = {"detector": name, "entities": len(mine)}
-        figures |= {key: float(np.mean([row["vus_pr"] for row in of_set])) for key, of_set in sets.items() if of_set}
-        figures["mean of sets"] = float(np.mean([np.mean([row["vus_pr"] for row in of_set]) for of_set in present]))
-        figures["recall at 1 a day"] = float(
-            np.mean([np.mean([row["recall"] for row in of_set]) for of_set in present])
-        )
+        mine = [row for row in tried if "failed" not in row]
+        sets = {key: of_set for key in PUBLIC if (of_set := [row for row in mine if row["set"] == key])}
+        figures: dict[str, Any] = {"detector": name, "entities": len(mine), "failed": len(tried) - len(mine)}
+        figures |= {key: float(np.mean([row["vus_pr"] for row in of_set])) for key, of_set in sets.items()}
+        for key, words in (("vus_pr", "mean of sets"), ("recall", "recall at 1 a day")):
+            figures[words] = float(np.mean([np.mean([row[key] for row in of_set]) for of_set in sets.values()]))
         for key, words in (("us_a_sample", "µs a sample"), ("bytes", "bytes"), ("fit_s", "fit, s")):
-            figures[words] = float(np.median([row[key] for row in mine]))
+            figures[words] = float(np.median([row[key] for row in mine if key in row]))
         found.append(figures)
     return sorted(found, key=lambda row: -row["mean of sets"])
 
@@ -135,10 +138,10 @@ def main(data: Path, longest: int, peers: tuple[str, ...]) -> None:
             key = {"set": entity.set, "entity": entity.name, "detector": name}
             if any(row.items() >= key.items() for row in rows):
                 continue
-            rows.append({**key, **(of_ours if name in OURS else of_peer)(entity, name)})
-            print(
-                entity.set, entity.name, name, {k: round(v, 3) for k, v in rows[-1].items() if k not in key}, flush=True
-            )
+            timed = not any(row["set"] == entity.set and row["detector"] == name for row in rows)
+            told = of_ours(entity, name, timed) if name in OURS else of_peer(entity, name)
+            rows.append({**key, **told})
+            print(entity.set, entity.name, name, told, flush=True)
             compared = [
                 abs(row["vus_pr"] - theirs) for row in rows if (theirs := row.get("vus_pr_of_tsb_ad")) is not None
             ]
