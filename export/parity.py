@@ -179,7 +179,8 @@ def _require_every_state(reference: Reference, engine: Engine) -> None:
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation; 1 of too few values to have one, NaN where one side is constant or no number."""
+    """Rank correlation; 1 of values that have no order, NaN where one side alone is constant, or no number."""
     from scipy.stats import spearmanr
 
-    return float(spearmanr(a, b).statistic) if len(a) > 2 else 1.0
+    flat = [len(side) <= 2 or bool(np.ptp(side) == 0) for side in (a, b)]
+    return 1.0 if all(flat) else float("nan") if any(flat) else float(spearmanr(a, b).statistic)

@@ -132,6 +132,13 @@ def test_a_wrong_weight_is_found(reference: parity.Reference, tiny_exported: dic
     assert "differ from torch" in gate.float_misses(proved(reference, tiny_exported["float32"], spoil))
 
 
+def test_scores_that_never_change_have_one_order() -> None:
+    """A sensor that stands still for all of the replay stretch gives one score, which is no reason to refuse it."""
+    flat, other = np.zeros(9), np.arange(9.0)
+    assert parity.spearman(flat, flat) == 1.0
+    assert np.isnan(parity.spearman(flat, other)) and parity.spearman(other, other) == pytest.approx(1.0)
+
+
 def test_figures_that_are_no_numbers_do_not_hold() -> None:
     nothing = parity.Parity(1000, float("nan"), float("nan"), float("nan"), 0.0, 0.0, 1e-4, 1.0)
     assert gate.float_misses(nothing) and gate.int8_misses(nothing, None, None)
