@@ -15,6 +15,7 @@ from edgekd.export.threshold import same_meaning
 from edgekd.runtime.engines import Engine
 from edgekd.runtime.errors import GateFailed
 
+SMALLEST = float(np.finfo(np.float32).tiny)  # where all that is normal has a score of 0
 STEPS = 1000  # closed loop from the cold state
 RANDOM_STATES = 8
 FLOAT_TOLERANCE = 1e-4  # |error| / max(|score|, threshold)
@@ -88,7 +89,7 @@ def prove(reference: Reference, engine: Engine, int8: bool = False) -> Parity:
     (expected, *slow), warm, threshold = reference.scores.T, reference.warm, reference.threshold
     found, *slow_found = _closed_loop(reference, engine).T
     own = same_meaning(expected[warm], found[warm], threshold) if int8 else threshold
-    error = np.abs(found - expected) / np.maximum(np.abs(expected), abs(threshold))
+    error = np.abs(found - expected) / np.maximum(np.abs(expected), max(abs(threshold), SMALLEST))
     away = np.abs(expected - threshold) > FLOAT_TOLERANCE * abs(threshold)
     changed = away & ((expected > threshold) != (found > own))
     slow_error = 0.0
@@ -161,7 +162,7 @@ def _from_random_states(reference: Reference, engine: Engine) -> float:
         meant = scores_of(reference.step, reference.outputs(state))
         found = scores_of(reference.step, _run(reference, engine, reference.samples, state))
         for score, got, threshold in zip(meant, found, (reference.threshold, 1.0)):
-            errors.append(abs(got - score) / max(abs(score), abs(threshold)))
+            errors.append(abs(got - score) / max(abs(score), abs(threshold), SMALLEST))
     return float(np.max(errors))  # NaN stays NaN
 
 

@@ -16,6 +16,9 @@ from bench.improved_lta.entities import Cell, Entity, terms, trained
 from bench.improved_lta.measures import combined
 from edgekd.blocks.threshold import CALIBRATE, parts
 from edgekd.data import Recording
+from edgekd.distillation import distill
+from edgekd.evaluation.score_model import score_model
+from edgekd.export import export
 from edgekd.export.onnx.graph import float_graph
 from edgekd.methods.interface import Training
 from edgekd.methods.linear import PRESETS as LINEAR
@@ -52,6 +55,16 @@ def test_a_judged_sensor_that_rested_in_training_is_told_when_it_moves() -> None
     after = moved.samples >= 500
     assert moved.scores[after].min() > 100 * quiet.scores.max()
     assert moved.scores[~after] == pytest.approx(quiet.scores[~after])
+
+
+@pytest.mark.parametrize("preset", ["mahalanobis", "innovations"])
+def test_a_detector_of_it_alone_is_exported_and_tells_when_it_moves(tmp_path: Path, preset: str) -> None:
+    """All that is normal has a score of 0 then, or one and the same."""
+    checkpoint = distill(recording(), tmp_path / "s.pt", preset=preset, settings={"judged": ["stuck"]})
+    file = export(checkpoint, tmp_path / "s.onnx", steps=60).path
+    quiet, moved = (score_model(file, recording(at, seed=1)) for at in (None, 500))
+    assert not quiet.alarms.any()
+    assert moved.alarms[moved.samples >= 510].any()
 
 
 def test_what_is_not_judged_has_no_part_in_the_score() -> None:
