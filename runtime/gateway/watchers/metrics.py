@@ -75,8 +75,14 @@ class Figures(Watcher):
         yield _counter("edgekd_diverged_steps", "Steps without a finite score.", loop.detector.diverged_steps)
         if loop.last is not None:
             yield _gauge("edgekd_score", "The newest score.", loop.last.score)
+            if loop.last.slow is not None:
+                yield _gauge("edgekd_slow_score", "The newest slow score; above 1 is anomalous.", loop.last.slow.score)
         yield _gauge("edgekd_threshold", "Scores above are anomalous.", loop.detector.threshold)
-        yield _gauge("edgekd_anomaly_open", "1 while an anomaly lasts.", int(loop.episodes.start is not None))
+        yield _gauge(
+            "edgekd_anomaly_open",
+            "1 while an anomaly lasts.",
+            int(any(episodes.start is not None for episodes in (loop.episodes, loop.slow))),
+        )
 
     def _input(self) -> Iterator[Any]:
         loop = self._loop
