@@ -25,6 +25,7 @@ from edgekd.distillation import distill
 from edgekd.evaluation.protocols import protocols
 from edgekd.methods.lta.joint import joined
 from edgekd.methods.lta.step import LTAStep
+from edgekd.runtime.errors import UsageError
 
 RESULT = "lta_on_innovations"
 INPUTS: dict[str, dict[str, Any]] = {
@@ -148,9 +149,12 @@ def main(data: Path, seeds: int, sets: tuple[str, ...], parts: tuple[str, ...], 
                 key = {"set": entity.set, "part": entity.part, "entity": entity.name, "seed": seed}
                 if any(row.items() >= {**key, "detector": name}.items() for row in rows):
                     continue
-                for detector, told in trained(entity, name, seed):
-                    rows.append({**key, "detector": detector, **told})
-                    print(entity.name, detector, seed, {k: round(v, 3) for k, v in told.items()}, flush=True)
+                try:
+                    for detector, told in trained(entity, name, seed):
+                        rows.append({**key, "detector": detector, **told})
+                        print(entity.name, detector, seed, {k: round(v, 3) for k, v in told.items()}, flush=True)
+                except UsageError as error:  # a teacher of one score
+                    print(entity.name, name, error, flush=True)
                 keep(rows)
     if rows:
         keep(rows)

@@ -11,6 +11,7 @@ import torch
 
 from edgekd.blocks.innovations import LONG, SHORT, SPAN, running_means, shrunk_root
 from edgekd.blocks.step import multiply_adds
+from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording
 from edgekd.distillation import distill
 from edgekd.export import export
@@ -123,3 +124,13 @@ def test_the_file_is_what_was_fitted(kind: str, int8: str | None, tmp_path: Path
     made = export(student, tmp_path / f"student.{kind}", format=kind, int8=int8)
     assert (made.written is made.float) == (int8 is None)
     assert {state.name for state in made.manifest.state} == {"ring", "heard", "evidence"}
+
+
+def test_a_sensor_that_first_moves_at_the_end_is_left_out_of_both_parts_of_a_joint_detector(tmp_path: Path) -> None:
+    """What trains the network does not show it move, what the committee is fitted to does."""
+    normal = walks(2000, 4, 0)
+    normal.values[:1950, 2] = 5.0
+    settings = {"distill": False, "epochs": 1, "channels": 4}
+    checkpoint = distill(normal, tmp_path / "s.pt", preset="joint", settings=settings)
+    assert checkpoint.dropped == ["s2"]
+    assert len(Checkpoint.load(tmp_path / "s.pt").step().score(normal).scores)

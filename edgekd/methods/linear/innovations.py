@@ -141,15 +141,18 @@ def averaged(logs: np.ndarray, before: float = 0.0) -> np.ndarray:
 
 
 @torch.no_grad()
-def fit_innovations(recording: Recording, config: LinearConfig) -> tuple[InnovationsStep, Scores]:
+def fit_innovations(
+    recording: Recording, config: LinearConfig, kept: np.ndarray | None = None
+) -> tuple[InnovationsStep, Scores]:
     """The committee fitted to a recording, and its cross-fitted scores of it.
 
     Each of four folds in time is scored by terms fitted to the other three, so that what is usual for a term is what is
-    usual on data that it was not fitted to. No part need be kept aside for that. Raises RecordingError where the
-    recording is too short.
+    usual on data that it was not fitted to. No part need be kept aside for that. kept: int (m,) columns to look at, None
+    for those that are not constant. Raises RecordingError where the recording is too short.
     """
     judged = judged_columns(recording, config.judged)
-    kept = kept_columns(recording.values, config.drop_constant, recording.source, judged)
+    if kept is None:
+        kept = kept_columns(recording.values, config.drop_constant, recording.source, judged)
     step = InnovationsStep(config, recording.n_sensors, len(kept), recording.period_s)
     if judged:
         step.judge(torch.from_numpy(np.flatnonzero(np.isin(kept, judged))))

@@ -105,7 +105,7 @@ def joined(recording: Recording, network: LTAStep) -> tuple[JointStep, Scores]:
     since to train it four times is too dear.
     """
     config = network.config
-    committee, normal = fit_innovations(recording, _committee(config, network))
+    committee, normal = fit_innovations(recording, _committee(config, network), network.scaler.kept.numpy())
     step = JointStep(config, network.n_sensors, network.m, recording.period_s)
     step.join(network, committee)
     mine, theirs = _together(network.score(recording), normal)
