@@ -147,8 +147,10 @@ def fit_innovations(
     """The committee fitted to a recording, and its cross-fitted scores of it.
 
     Each of four folds in time is scored by terms fitted to the other three, so that what is usual for a term is what is
-    usual on data that it was not fitted to. No part need be kept aside for that. kept: int (m,) columns to look at, None
-    for those that are not constant. Raises RecordingError where the recording is too short.
+    usual on data that it was not fitted to. No part need be kept aside for that.
+
+    kept: int (m,) columns to look at; None for those that are not constant. Raises RecordingError where the recording
+    is too short.
     """
     judged = judged_columns(recording, config.judged)
     if kept is None:
