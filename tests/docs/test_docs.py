@@ -315,13 +315,10 @@ def figures(name: str) -> Any:
 def test_the_readme_s_five_figures_are_those_of_the_result_files() -> None:
     cost = {row["what"]: row for row in figures("formats") if row["student"] == "smd-1-2"}
     teacher, int8, float32 = cost["teacher (torch)"], cost["student (ONNX int8)"], cost["student (ONNX float32)"]
-    means = {(row["recordings"][:3], row["detector"]): row["VUS-PR"] for row in figures("quality")["means"]}
-    asd = means["ASD", "LTA edge int8"], means["ASD", "linear mahalanobis"]
-    shown = {(row["set"], row["part"]): row for row in figures("innovations")["means"]}
-    committee = sum(shown["ASD", part]["A + H + S + V"] * shown["ASD", part]["entities"] for part in ("dev", "confirm"))
-    joint = next(
-        row for row in figures("lta_on_innovations")["means"] if (row["set"], row["input"]) == ("ASD", "joint")
-    )
+    of_five = [row for row in figures("lta_on_innovations")["means"] if row["set"] == "mean of five"]
+    lta = {row["detector"]: row["VUS-PR"] for row in of_five}
+    linear = next(row for row in figures("innovations")["means"] if row["set"] == "mean of five")
+    budget = next(row for row in figures("budget_joint")["groups"] if row["machines of"] == "all apart")
     found = {row["detector"]: round(100 * row["strict"]) for row in figures("anomalyllm_tables")["inits"]}
     kills = figures("delivery")["kills"]
     arm = figures("arm64")
@@ -330,9 +327,11 @@ def test_the_readme_s_five_figures_are_those_of_the_result_files() -> None:
         f"takes {int8['us a sample']:.0f} µs and {int8['bytes'] / 1e6:.2f} MB",
         f"Over {float32['steps compared']:,} steps the float file's worst score error is 2e-7",
         f"all {len(arm)} runs raise the same alarms",
-        f"a mean VUS-PR of {asd[0]:.3f}, the Mahalanobis distance {asd[1]:.3f}",
-        f"gets {committee / 6:.3f}, and joined",
-        f"(`--preset joint`) {joint['VUS-PR']:.3f}",
+        f"Over {linear['entities']} recordings of five public sets",
+        f"a mean VUS-PR of {lta['joint, distilled']:.3f}, its committee of forecast errors alone",
+        f"{linear['A + H + S + V']:.3f}, the older linear detectors {linear['linear ensemble']:.3f}",
+        f"LTA shown samples {lta['samples']:.3f}",
+        f"on {budget['within_3'] * budget['machines']:.0f} of {budget['machines']} machines",
         f"finds {found['pretrained']} % of 60 UCR anomalies with pretrained blocks, "
         f"{found['random-frozen']} % with random",
         f"the matrix profile {found['matrix-profile']} %",
