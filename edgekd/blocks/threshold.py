@@ -159,7 +159,7 @@ def calibrate(
     data = f"{recording.source}: the {CALIBRATE_SHARE:.0%} of each entity after the first {FIT_SHARE:.0%}"
     if (part == FIT).any():
         data = f"{recording.source}: the first {FIT_SHARE + CALIBRATE_SHARE:.0%} of each entity, "
-        data += "cross-fitted" if cross_fitted else f"{FIT_SHARE:.0%} of which trained the detector"
+        data += "cross-fitted" if cross_fitted else f"of which the first {FIT_SHARE:.0%} trained the detector"
     day = hop * recording.period_s / 86400.0  # of one verdict
     days = len(setting.scores) * day
     found = thresholds(setting, days, hop, recording.starts)

@@ -123,3 +123,13 @@ def test_severity_is_the_score_in_thresholds() -> None:
     assert severity(6.0, 4.0) == 1.5
     assert severity(3e38, 1e-300) is not None and np.isfinite(severity(3e38, 1e-300) or np.nan)
     assert severity(1.0, 0.0) is severity(1.0, -2.0) is None
+
+
+def test_a_network_s_threshold_rests_on_all_of_the_recording_and_says_what_trained_it(tiny_student: Path) -> None:
+    """5 % of two weeks hold less than a day: too little for one alarm a day, as for one in ten."""
+    checkpoint = Checkpoint.load(tiny_student)
+    verdicts = checkpoint.data["samples"] * 0.95 / checkpoint.step().hop
+    assert checkpoint.data["threshold_scores"] > 0.8 * verdicts
+    assert checkpoint.threshold["data"].endswith("of each entity, of which the first 90% trained the detector")
+    teacher = Checkpoint.load(tiny_student.with_name("student-teacher.pt"))
+    assert teacher.data["threshold_scores"] < 0.2 * verdicts
