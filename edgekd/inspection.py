@@ -145,6 +145,8 @@ def _rows(about: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "numbers", [_numbers(about)]
     yield "cost", [_cost(about)]
     yield "rhythm", [_rhythm(about)]
+    if len(about["outputs"]) > 2:
+        yield "slow faults", ["watched, by averages over many steps; a second score beside the first, 1 is an alarm"]
     if about["layout"]:
         yield "layout", [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in about["layout"].items()]
     yield "sensors", _sensors(about)

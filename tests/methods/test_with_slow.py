@@ -17,6 +17,7 @@ from edgekd.evaluation.score_model import score_model
 from edgekd.evaluation.slow import slow_report
 from edgekd.export import export
 from edgekd.export.exporter import DEFAULT
+from edgekd.inspection import describe, render
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.manifest import FAST, SLOW
 
@@ -48,6 +49,11 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def onnx(student: Path) -> Path:
     return export(Checkpoint.load(student), student.with_suffix(".onnx")).path
+
+
+def test_what_it_is_says_so(student: Path, onnx: Path) -> None:
+    for path in (student, onnx):
+        assert "slow faults watched" in " ".join(render(describe(path)).split())
 
 
 def leaking() -> Recording:
