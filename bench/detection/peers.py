@@ -1,6 +1,6 @@
 """Our detectors beside other people's: same data, same metric, one run.
 
-    python -m bench.detection.peers --data DIR [--longest SAMPLES] [PEER ...]
+    python -m bench.detection.peers --data DIR [--set SET] [--longest SAMPLES] [PEER ...]
 
 The entities are the confirm part of `bench.detection.innovations`, those of at most SAMPLES samples in training. The
 peers run in an environment of their own, which this makes (TSB-AD wants NumPy 1); `peers_worker.py` says how each is
@@ -48,9 +48,9 @@ def python() -> Path:
     return found
 
 
-def entities(data: Path, longest: int) -> Iterator[Entity]:
-    """Of every set in turn, the short ones first."""
-    for name in reversed(PUBLIC):
+def entities(data: Path, sets: tuple[str, ...], longest: int) -> Iterator[Entity]:
+    """Those that can be judged."""
+    for name in sets or PUBLIC:
         for entity in SETS[name](data):
             labels = entity.test.labels
             known = labels is not None and labels.any() and not labels.all()
@@ -127,14 +127,15 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), envvar="EDGEKD_DATA", required=True, help="Data folder.")
+@click.option("--set", "sets", multiple=True, type=click.Choice(PUBLIC), help="Only this one; may be repeated.")
 @click.option("--longest", default=30_000, show_default=True, help="Entities with at most so many samples in training.")
 @click.argument("peers", nargs=-1, type=click.Choice([*OURS, *PEERS]))
-def main(data: Path, longest: int, peers: tuple[str, ...]) -> None:
+def main(data: Path, sets: tuple[str, ...], longest: int, peers: tuple[str, ...]) -> None:
     """Measure what is missing, print and save."""
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = kept(RESULT).get("entities", [])
     for name in peers or (*OURS, *PEERS):
-        for entity in entities(data, longest):
+        for entity in entities(data, sets, longest):
             key = {"set": entity.set, "entity": entity.name, "detector": name}
             if any(row.items() >= key.items() for row in rows):
                 continue
