@@ -116,6 +116,8 @@ class LTAConfig:
     """Distance between training windows of a windowed network."""
     teacher_batch: int = 32
     teacher_hop: int = 10
+    teacher_windows: int = 0
+    """At most so many training windows an epoch of the teacher, drawn anew each time; 0 takes all."""
     clip_norm: float = 1.0
     precision: str = "auto"
     """Of the convolutions in training: "float32", "bf16", or bf16 where the processor has it."""
@@ -190,6 +192,7 @@ RANGES = {
     "teacher_epochs": (1, 100_000), "patience": (1, 100_000), "learning_rate": (1e-8, 10.0),
     "teacher_learning_rate": (1e-8, 10.0), "lanes": (1, 4096), "truncate_hops": (1, 4096), "teacher_batch": (1, 4096),
     "updates": (0, 10_000_000), "clip_norm": (1e-6, 1e6), "memory": (1, LONGEST), "bypass": (0, 4096),
+    "teacher_windows": (0, 10_000_000),
     "cycle_hops": (0, LONGEST),
 }  # fmt: skip
 
@@ -227,6 +230,8 @@ EDGE = LTAConfig(
 QUICK = replace(EDGE, epochs=6, teacher_epochs=1, teacher_hop=40)
 
 # of the student more epochs, up to 15, changed nothing on dev data
-JOINT = replace(EDGE, input="innovations", committee=True, slow=True, epochs=6, teacher_epochs=1)
+JOINT = replace(
+    EDGE, input="innovations", committee=True, slow=True, epochs=6, teacher_epochs=1, teacher_hop=0, teacher_windows=400
+)
 
 PRESETS = {"joint": JOINT, "quick": QUICK, "edge": EDGE, "paper": PAPER}

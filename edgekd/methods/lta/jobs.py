@@ -67,7 +67,8 @@ class TeacherJob(_Job):
     def __init__(self, step: LTAStep, stream: TrainingStream, seed: int) -> None:
         super().__init__(step, stream, step.network, seed)
         self.train, self.held = (self._whole(part) for part in (FIT, CALIBRATE))
-        self.lengthen(-(-len(self.train) // self.config.teacher_batch))
+        self.windows = min(len(self.train), self.config.teacher_windows or len(self.train))
+        self.lengthen(-(-self.windows // self.config.teacher_batch))
 
     def _whole(self, part: int) -> Tensor:
         """Positions of the windows of one part that reach back no further than their stretch."""
@@ -83,7 +84,7 @@ class TeacherJob(_Job):
             return reconstruction_loss(output, sequence[:, -1], self.config.loss)
 
     def epoch(self, number: int) -> Iterator[tuple[int, int, float]]:
-        order = self.train[torch.randperm(len(self.train), generator=generator(self.seed, number))]
+        order = self.train[torch.randperm(len(self.train), generator=generator(self.seed, number))[: self.windows]]
         batches = order.split(self.config.teacher_batch)
         for done, batch in enumerate(batches, 1):
             total = 0.0
