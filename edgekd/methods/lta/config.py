@@ -231,8 +231,8 @@ QUICK = replace(EDGE, epochs=6, teacher_epochs=1, teacher_hop=40)
 
 # of the student more epochs, up to 15, changed nothing on dev data
 JOINT = replace(
-    EDGE, input="innovations", committee=True, slow=True, epochs=6, teacher_epochs=1, teacher_hop=0, teacher_windows=400,
-    teacher_batch=4,
+    EDGE, input="innovations", committee=True, slow=True, epochs=6,
+    teacher_epochs=1, teacher_hop=0, teacher_windows=400, teacher_batch=4,
 )  # fmt: skip
 
 PRESETS = {"joint": JOINT, "quick": QUICK, "edge": EDGE, "paper": PAPER}
