@@ -56,6 +56,8 @@ def _shown(rows: list[dict[str, Any]]) -> str:
 
 
 def _word(value: Any) -> Any:
+    if value is None:
+        return ""
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
