@@ -1,12 +1,12 @@
 """What a threshold of torch's scores is on the scale of an int8 model.
 
-A checkpoint's threshold comes from scores of normal data, for a budget of false alarms or as a
-quantile of them. Quantization noise adds to a squared residual and clipped activations take from it, so the same number
-means another thing to the int8 model. Its own threshold would follow from *its* scores of the same data; a checkpoint
-carries that data only where it lies in the replay stretch, and a maximum hangs on one sample. So the two models are
-compared step by step, closed loop, where torch's scores come nearest to the threshold (the highest ones, for a
-threshold above all of them), and the threshold is multiplied by the median of their ratios there. Scores of either sign
-have no ratio: then the median of the differences is added.
+A checkpoint's threshold comes from scores of normal data, for a budget of false alarms or as a quantile of them.
+Quantization noise adds to a squared residual and clipped activations take from it, so the same number means another
+thing to the int8 model. Its own threshold would follow from *its* scores of the same data; a checkpoint carries that
+data only where it lies in the replay stretch, and a maximum hangs on one sample. So the two models are compared step by
+step, closed loop, where torch's scores come nearest to the threshold (the highest ones, for a threshold above all of
+them), and the threshold is multiplied by the median of their ratios there. Scores of either sign have no ratio: then
+the median of the differences is added.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from edgekd.blocks.forecast import Stretch
 from edgekd.blocks.innovation_input import LAGS, InnovationInput
 from edgekd.blocks.scaling import SampleScaler
 from edgekd.data.recording import Recording
+from edgekd.runtime.manifest import FAST
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,6 @@ class Scores:
     """float32 (V, n): share of each sensor; rows sum to the scores."""
     slow: Scores | None = None
     """Slow verdicts at the same samples, 1 = alarm; None of a detector that has none."""
-
-
-SLOW_OUTPUTS = ("slow_score", "slow_contributions")
 
 
 class Configuration(Protocol):
@@ -65,7 +63,7 @@ class StepModule(nn.Module):
     entity_resets: bool = True
     """Whether state is cleared where another entity begins."""
 
-    outputs: tuple[str, ...] = ("score", "contributions")
+    outputs: tuple[str, ...] = FAST
     """What `forward` returns before the next state."""
 
     false_alarm_rate: float | None = None

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from edgekd.blocks.slow import SlowMonitors, fit_slow
-from edgekd.blocks.step import SLOW_OUTPUTS, Scores, StepModule
+from edgekd.blocks.step import Scores, StepModule
 from edgekd.data.recording import Recording
+from edgekd.runtime.manifest import FAST, SLOW
 
 CALM = 0.995
 """Quantile of normal scores above which a fast score is high."""
@@ -25,7 +26,7 @@ class WithSlow(StepModule):
     State: that of `fast`, `slow_seen` samples since the cold start as far as its warm-up, then that of the monitors.
     """
 
-    outputs = (*StepModule.outputs, *SLOW_OUTPUTS)
+    outputs = FAST + SLOW
     gate: Tensor
     """(): the fast score above which a hop is not calm; neither is one before the warm-up's end."""
 

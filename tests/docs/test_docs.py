@@ -323,7 +323,8 @@ def test_the_readme_s_five_figures_are_those_of_the_result_files() -> None:
     kills = figures("delivery")["kills"]
     arm = figures("arm64")
     said = [
-        f"the teacher of preset `edge` takes {teacher['us a sample']:,.0f} µs a sample and {teacher['bytes'] / 1e6:.1f} MB",
+        f"the teacher of preset `edge` takes {teacher['us a sample']:,.0f} µs a sample",
+        f"µs a sample and {teacher['bytes'] / 1e6:.1f} MB",
         f"takes {int8['us a sample']:.0f} µs and {int8['bytes'] / 1e6:.2f} MB",
         f"Over {float32['steps compared']:,} steps the float file's worst score error is 2e-7",
         f"all {len(arm)} runs raise the same alarms",
