@@ -24,7 +24,7 @@ from edgekd.torch_file import weights_digest
 from edgekd.training import fit
 
 BYPASS_WINDOWS = 4096  # windows that the principal components are taken from
-SCORE_WINDOWS = 1024  # windows that the residual's variance is taken from
+SCORE_WINDOWS = 256  # windows that the residual's variance is taken from
 
 
 def train_teacher(

@@ -132,7 +132,7 @@ class StudentJob(_Job):
         self.held = Lanes.cut(stream, CALIBRATE, self.config.lanes, warm, stateful)
         self.maps = None
         if teacher is not None and teacher_stream is not None:
-            self.maps = TeacherMaps(teacher, teacher_stream, self.train)
+            self.maps = TeacherMaps(teacher, teacher_stream, self.train, self.config.matched_hops)
 
     def epoch(self, number: int) -> Iterator[tuple[int, int, float | None]]:
         hops, lanes = self.train.positions.shape
@@ -181,15 +181,18 @@ class StudentJob(_Job):
         state = state[: len(accumulator.state_shapes())]
         return betas_along(accumulator, self.stream, lanes, rows, state, self.step.rereads)
 
-    def _loss(self, output: Tensor, target: Tensor, attended: list[Tensor], maps: Tensor | None) -> Tensor:
-        """Loss of each window, (B,)."""
+    def _loss(self, output: Tensor, target: Tensor, attended: list[Tensor], chosen: Tensor, learn: bool) -> Tensor:
+        """Loss of each window, (B,), of flat window numbers; validation compares reconstructions alone."""
         target = target if self.config.target_gradient else target.detach()
         loss = reconstruction_loss(output, target, self.config.loss)
-        if maps is None:
+        if not learn or self.maps is None:
             return loss
-        weight = self.config.distill_weight
+        known = self.maps.known(chosen)
+        if not bool(known.any()):
+            return loss
+        weight = self.config.distill_weight * known.to(loss.device)
         matched = self.adapter(attended[MATCHED_LEVEL])
-        return (1 - weight) * loss + weight * map_loss(matched, maps)
+        return (1 - weight) * loss + weight * map_loss(matched, self.maps(chosen))
 
     def _windowed(self, lanes: Lanes, rows: slice, betas: list[Tensor] | None, learn: bool) -> float:
         """All windows of the chunk at once, in micro-batches; the accumulator's gradient is gathered at beta."""
@@ -205,8 +208,8 @@ class StudentJob(_Job):
             sequence = self.step.sequence(windows, None if leaf is None else leaf[micro])
             with autocast(self.config.precision, self.device):
                 output, attended = self.step.reconstruct(sequence)
-                maps = self._maps(lanes, rows.start * lanes.positions.shape[1] + micro, learn)
-                loss = self._loss(output, sequence[:, -1], attended, maps).sum() / len(chosen)
+                numbers = rows.start * lanes.positions.shape[1] + micro
+                loss = self._loss(output, sequence[:, -1], attended, numbers, learn).sum() / len(chosen)
             total += loss.item()
             if learn:
                 loss.backward()
@@ -233,35 +236,38 @@ class StudentJob(_Job):
             target = self.step.sequence(windows, None if betas is None else betas[hop])[:, -1]
             with autocast(self.config.precision, self.device):
                 output, attended, state = self.step.advance(target, state)
-                maps = self._maps(lanes, (rows.start + hop) * width + torch.arange(width), learn)
-                losses.append(self._loss(output, target, attended, maps) * trained[hop])
+                numbers = (rows.start + hop) * width + torch.arange(width)
+                losses.append(self._loss(output, target, attended, numbers, learn) * trained[hop])
         loss = torch.stack(losses).sum() / max(1, int(trained.sum()))
         # a prediction that the last chunk handed over has no gradient
         if learn and bool(trained.any()) and loss.requires_grad:
             loss.backward()
         return loss.item(), [*summary, *(tensor.float() for tensor in state)]
 
-    def _maps(self, lanes: Lanes, chosen: Tensor, learn: bool) -> Tensor | None:
-        """Teacher maps of flat window numbers; validation compares reconstructions alone."""
-        return self.maps(chosen) if learn and self.maps is not None else None
-
 
 class TeacherMaps:
-    """The teacher's attended map for every window of the student's lanes, computed once and kept in half precision."""
+    """The teacher's attended map for the windows of every so-manyth hop of the student's lanes, computed once and kept
+    in half precision."""
 
-    def __init__(self, teacher: LTAStep, stream: TrainingStream, lanes: Lanes) -> None:
-        self.teacher, self.stream = teacher, stream
-        self.positions = lanes.positions.flatten()
+    def __init__(self, teacher: LTAStep, stream: TrainingStream, lanes: Lanes, every: int) -> None:
+        self.teacher, self.stream, self.every = teacher, stream, every
+        self.lanes = lanes.positions.shape[1]
+        self.positions = lanes.positions[::every].flatten()
         self.kept: Tensor | None = None
         channels, side, _ = teacher.network.map_shapes[MATCHED_LEVEL]
         if 2 * len(self.positions) * channels * side**2 <= CACHE_LIMIT_BYTES:
             self.kept = torch.cat([self._compute(p).half().cpu() for p in self.positions.split(MICRO_BATCH)])
 
+    def known(self, chosen: Tensor) -> Tensor:
+        """Flat window numbers (B,) -> bool (B,): the teacher is asked about this hop."""
+        return chosen // self.lanes % self.every == 0
+
     def __call__(self, chosen: Tensor) -> Tensor:
-        """Flat window numbers (B,) -> maps (B, C, s, s)."""
+        """Flat window numbers (B,) -> maps (B, C, s, s); of a hop that is not known the last one that is."""
+        numbers = chosen // self.lanes // self.every * self.lanes + chosen % self.lanes
         if self.kept is None:
-            return self._compute(self.positions[chosen])
-        return self.kept[chosen].to(self.stream.buffer.device).float()
+            return self._compute(self.positions[numbers])
+        return self.kept[numbers].to(self.stream.buffer.device).float()
 
     @torch.no_grad()
     def _compute(self, positions: Tensor) -> Tensor:
