@@ -119,7 +119,8 @@ def command(
         from edgekd.evaluation.plots import plot_scores
 
         title = f"{found.name} on {found.recording.source}"
-        plot_scores(plot, found.recording, found.samples, found.scores, at, found.contributions, title, found.hop)
+        verdicts = (found.recording, found.samples, found.scores, at, found.contributions)
+        plot_scores(plot, *verdicts, title, found.hop, found.slow)
     if as_json:
         content = {"model": str(model), "detector": found.name, **report.to_json()}
         if faithful is not None:

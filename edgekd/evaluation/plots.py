@@ -50,11 +50,13 @@ def plot_scores(
     contributions: np.ndarray | None = None,
     title: str = "",
     hop: int | None = None,
+    slow: np.ndarray | None = None,
 ) -> None:
     """Draw a detector's score over a recording, its alarms, the labels and the sensors behind them.
 
     verdict_samples: int (V,); scores: float (V,); contributions: float (V, n) or None; hop: samples that a verdict
-    speaks for, by default the usual step between verdicts. The suffix of `path` chooses the format (.png, .svg, .pdf).
+    speaks for, by default the usual step between verdicts; slow: float (V,), slow scores, which alarm above 1, or None.
+    An event is found by either. The suffix of `path` chooses the format (.png, .svg, .pdf).
     Raises UsageError where verdicts and recording do not fit.
     """
     samples, scores = check_verdicts(verdict_samples, scores, len(recording))
@@ -63,14 +65,15 @@ def plot_scores(
             f"contributions {contributions.shape}, but {len(samples)} verdicts of {recording.n_sensors} sensors"
         )
     hop = hop or (int(np.median(np.diff(samples))) if len(samples) > 1 else 1)
-    positive = scores > threshold
+    lanes = {"alarms": scores > threshold} | ({} if slow is None else {"slow alarms": slow > 1})
+    positive = np.logical_or.reduce(list(lanes.values()))
     events = (
         None if recording.labels is None else find_events(recording.labels, samples, positive, hop, recording.starts)
     )
 
-    figure, axes = _panels([3.4, 0.3] + ([1.5] if contributions is not None else []))
+    figure, axes = _panels([3.4, 0.3 * len(lanes)] + ([1.5] if contributions is not None else []))
     _draw_score(axes[0], recording, samples, scores, threshold, events)
-    _draw_alarms(axes[1], recording, samples, positive, hop, events)
+    _draw_alarms(axes[1], recording, samples, lanes, hop, events)
     if contributions is not None:
         _draw_contributions(axes[2], recording, samples, scores, contributions, threshold)
     _time_axis(axes[0], axes[-1], recording)
@@ -150,21 +153,25 @@ def _bars(segments: np.ndarray, length: int) -> list[tuple[float, float]]:
 
 
 def _draw_alarms(
-    ax: Axes, recording: Recording, samples: np.ndarray, positive: np.ndarray, hop: int, events: Events | None
+    ax: Axes, recording: Recording, samples: np.ndarray, lanes: dict[str, np.ndarray], hop: int, events: Events | None
 ) -> None:
-    """One lane with every run of positive verdicts: green where they speak for labeled points, red elsewhere."""
+    """A lane for each kind of alarm, with every run of its positive verdicts, bool (V,): green where they speak for
+    labeled points, red elsewhere."""
     owner = verdict_points(samples, hop, len(recording), recording.starts)
-    alarmed = (owner >= 0) & positive[owner]
-    shades = {SCORE: alarmed}
+    touching = np.zeros(len(samples) + 1, bool)  # the last one stands for "no verdict"
     if events is not None and recording.labels is not None:
         _shade(ax, events.segments, len(recording))
-        touching = np.zeros(len(samples) + 1, bool)  # the last one stands for "no verdict"
         touching[owner[recording.labels]] = True
-        shades = {RED: alarmed & ~touching[owner], GREEN: alarmed & touching[owner]}
-    for color, mask in shades.items():
-        ax.broken_barh(_bars(runs(mask, recording.starts), len(recording)), (0.2, 0.6), color=color, linewidth=0)
-    ax.set_ylim(0, 1)
-    ax.set_yticks([0.5], ["alarms"])
+    for lane, positive in enumerate(lanes.values()):
+        alarmed = (owner >= 0) & positive[owner]
+        shades = {SCORE: alarmed}
+        if events is not None:
+            shades = {RED: alarmed & ~touching[owner], GREEN: alarmed & touching[owner]}
+        for color, mask in shades.items():
+            bars = _bars(runs(mask, recording.starts), len(recording))
+            ax.broken_barh(bars, (lane + 0.2, 0.6), color=color, linewidth=0)
+    ax.set_ylim(len(lanes), 0)
+    ax.set_yticks(np.arange(len(lanes)) + 0.5, list(lanes))
     ax.tick_params(axis="y", length=0, labelcolor=INK)
 
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
 from rich.console import Console
 from step_models import step_file, step_samples, with_manifest
 from step_tflite import step_tflite
 
 from edgekd.cli import cli
 from edgekd.data.recording import Recording
+from edgekd.evaluation import plots
 from edgekd.evaluation.plots import CostPoint, _columns, plot_quality_against_cost, plot_scores
 from edgekd.evaluation.report import MEASURES, Report, evaluate_scores
 from edgekd.evaluation.score_model import score_model
@@ -284,6 +286,21 @@ def test_scores_of_every_kind_can_be_drawn(tmp_path: Path, shape: str) -> None:
     shares = np.outer(scores, [0.5, 0.3, 0.2])
     plot_scores(tmp_path / "a.png", of, samples, scores, 99.0 if shape == "no alarm" else 3.0, shares, "a title")
     assert (tmp_path / "a.png").read_bytes().startswith(PNG)
+
+
+def test_an_event_that_slow_alarms_alone_find_is_drawn_as_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(plots, "write", lambda figure, path: figures.append(figure))
+    of = recording()
+    samples, scores = detector_scores(of)
+    slow = np.full(len(samples), 0.5)
+    slow[(samples > 450) & (samples < 520)] = 1.5
+    plot_scores("a.png", of, samples, scores, 99.0)
+    plot_scores("a.png", of, samples, scores, 99.0, slow=slow)
+    without, with_slow = ([text.get_text() for text in figure.axes[0].get_legend().get_texts()] for figure in figures)
+    assert {"found (0)", "missed (3)"} < set(without)
+    assert {"found (1)", "missed (2)"} < set(with_slow)
+    assert [label.get_text() for label in figures[1].axes[1].get_yticklabels()] == ["alarms", "slow alarms"]
 
 
 def test_quality_against_cost_can_be_drawn(tmp_path: Path) -> None:
