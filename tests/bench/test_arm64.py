@@ -13,7 +13,7 @@ from bench.promises.arm64.compare import Replay, compare
 
 CHECK = {"ok": True, "quantization": "float32", "engine": "e", "threshold": 2.0,
          "self_test": {"worst_error": 0.0, "tolerance": 0.01}}  # fmt: skip
-GOOD = Replay(CHECK, {9: 1.0, 19: 4.0}, [{"event": "anomaly", "sample": 19, "sensors": ["a"]}])
+GOOD = Replay(CHECK, {9: [1.0, 0.1], 19: [4.0, 0.5]}, [{"event": "anomaly", "sample": 19, "sensors": ["a"]}])
 
 
 @pytest.mark.nightly
@@ -28,15 +28,16 @@ def test_arm_scores_and_events_are_those_of_x86(request: pytest.FixtureRequest) 
 
 
 def test_equal_runs_miss_nothing() -> None:
-    assert compare(replace(GOOD, scores={9: 1.0, 19: 4.0003}), GOOD)["missed"] == ""
+    assert compare(replace(GOOD, scores={9: [1.0, 0.1], 19: [4.0003, 0.5]}), GOOD)["missed"] == ""
 
 
 @pytest.mark.parametrize(
     ("found", "expected", "missed"),
     [
-        (replace(GOOD, scores={9: 1.0, 19: 4.001}), GOOD, "scores"),
-        (replace(GOOD, scores={9: float("nan"), 19: 4.0}), GOOD, "scores"),
-        (replace(GOOD, scores={9: 1.0}), GOOD, "scores of the same samples"),
+        (replace(GOOD, scores={9: [1.0, 0.1], 19: [4.001, 0.5]}), GOOD, "scores"),
+        (replace(GOOD, scores={9: [1.0, 0.1], 19: [4.0, 0.501]}), GOOD, "scores"),
+        (replace(GOOD, scores={9: [float("nan"), 0.1], 19: [4.0, 0.5]}), GOOD, "scores"),
+        (replace(GOOD, scores={9: [1.0, 0.1]}), GOOD, "scores of the same samples"),
         (replace(GOOD, scores={}), replace(GOOD, scores={}), "scores of the same samples"),
         (replace(GOOD, events=[]), GOOD, "events"),
         (replace(GOOD, events=[]), replace(GOOD, events=[]), "an anomaly in the recording"),
