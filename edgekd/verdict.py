@@ -75,9 +75,10 @@ def _false_alarms(checkpoint: Checkpoint) -> str:
 def _slow(checkpoint: Checkpoint, step: StepModule) -> str:
     """What watches for slow faults."""
     cycle_s = checkpoint.config["cycle_hops"] * step.hop * checkpoint.period_s
-    watched = ["means"] if bool(step.get_buffer("slow.mean_scale").any()) else []
+    scales = dict(zip(("steps", "means"), step.get_buffer("slow.mean_scale")))
+    watched = [name for name, scale in scales.items() if bool(scale.any())]
     watched += [f"a cycle of {_time(cycle_s)}"] if cycle_s else []
-    return f"Slow faults: {' and '.join(watched)} watched."
+    return f"Slow faults: {', '.join(watched)} watched."
 
 
 def _count(number: int, noun: str) -> str:

@@ -42,8 +42,9 @@ def fitted(recording: Recording) -> StepModule:
 def about(step: StepModule) -> dict[str, Any]:
     """Which monitors are on."""
     if not isinstance(step, WithSlow):
-        return {"cycle_samples": 0, "mean_monitor": False}
-    return {"cycle_samples": step.slow.cycle_hops * step.hop, "mean_monitor": bool(step.slow.mean_scale.any())}
+        return {"cycle_samples": 0, "steps": False, "means": False}
+    steps, means = (bool(scale.any()) for scale in step.slow.mean_scale)
+    return {"cycle_samples": step.slow.cycle_hops * step.hop, "steps": steps, "means": means}
 
 
 def told(step: StepModule, recording: Recording, sensor: str | None = None) -> np.ndarray:

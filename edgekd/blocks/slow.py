@@ -1,10 +1,12 @@
-"""Slow verdicts: two accumulators that find what no short window shows, a leak in the mean and a drift of a cycle.
+"""Slow verdicts: accumulators that find what no short window shows, a leak, a shift under noise, a drifting cycle.
 
-Both look at averages over a hop of what separates a machine's sources: components by second-order blind identification
+All look at averages over a hop of what separates a machine's sources: components by second-order blind identification
 (SOBI, Belouchrani et al., 1997) and each sensor's residual of a regression on all others, clipped to 3 deviations.
 
-* mean: the average of each component over 80 hops, in its deviations on normal data. Components that wander by
-  themselves are left out; all are where normal means do not stay where they are (`audit`).
+* step: how far the average of each component over 12 hops is from that over the 68 before, in its deviations on normal
+  data. A machine that has moved since training and stays there does not alarm.
+* mean: the average of each component over 80 hops, likewise. All are left out where normal means do not stay where they
+  are (`audit`), and components that wander by themselves.
 * coherence: where a component has a cycle, how alike it is to itself 1, 2 and 4 cycles ago; only a fall counts.
 
 A hop counts only where no fast score is high two hops around, and all sensors were there: other faults would stay in
@@ -27,8 +29,8 @@ RING = max(REGRESSION_LAGS)
 SOBI_LAGS = range(1, 181, 6)
 CLIP = 3.0
 """Deviations; one wild hop must not fill an average."""
-BOX = 80
-"""Hops that an average is over."""
+STEP, BOX = 12, 80
+"""Hops that a step must last for, and that an average or a coherence is over."""
 AROUND = 2
 """Hops before and after a high fast score that do not count."""
 SMALLEST = 1e-6
@@ -39,15 +41,16 @@ LEAST_CYCLES = 20
 LEAST_LIKENESS = 0.2
 """Autocorrelation at each of CYCLES from which a component has a cycle."""
 MOST_CYCLIC = 4
-MEAN_MARGIN, COHERENCE_MARGIN = 1.1, 1.25
-"""A monitor alarms at this times its largest value on normal data."""
-STEADY = 0.15
-"""Deviation of an average over BOX from which a component wanders by itself; averaging gains nothing over it."""
+MEAN_MARGIN, COHERENCE_MARGIN = 1.4, 1.25
+"""A monitor alarms at this times its largest value on normal data; the first is of steps, too."""
+STEADY = 4.2
+"""Deviation of an average, in that of white noise, from which a component wanders by itself; averaging gains nothing
+over it."""
 LEAST_BOXES = 4
-"""Boxes that training must hold; of a shorter one both monitors are off."""
+"""Boxes that training must hold; of a shorter one all monitors are off."""
 AUDIT_SHARE = 0.7
-AUDIT_ALARMS = 0.1
-"""Share of the rest in alarm from which the mean monitor stays off."""
+AUDIT_LEVEL, AUDIT_ALARMS = 0.8, 0.1
+"""Share of the rest above this part of an alarm from which a step or the means are not watched."""
 
 
 class SlowMonitors(nn.Module):
@@ -65,7 +68,7 @@ class SlowMonitors(nn.Module):
     loadings: Tensor
     """(2 m, m): share of each sensor in a component; rows sum to 1."""
     mean_scale: Tensor
-    """(2 m,): 1 / (deviation x threshold) of a component's average; 0 where the mean monitor is off."""
+    """(2, 2 m): 1 / (deviation x threshold) of a component's step and of its mean; 0 where it is not watched."""
     cyclic: Tensor
     """int64 (c,): components with a cycle, c = MOST_CYCLIC where there is one; those in excess have no scale."""
     likeness: Tensor
@@ -82,7 +85,7 @@ class SlowMonitors(nn.Module):
         self.register_buffer("unmix", torch.zeros(len(REGRESSION_LAGS) * m, 2 * m))
         self.register_buffer("bias", torch.zeros(2 * m))
         self.register_buffer("loadings", torch.ones(2 * m, m) / m)
-        self.register_buffer("mean_scale", torch.zeros(2 * m))
+        self.register_buffer("mean_scale", torch.zeros(2, 2 * m))
         self.register_buffer("cyclic", torch.arange(n_cyclic))
         self.register_buffer("likeness", torch.zeros(len(CYCLES), n_cyclic))
         self.register_buffer("likeness_scale", torch.zeros(n_cyclic))
@@ -120,7 +123,7 @@ class SlowMonitors(nn.Module):
     def verdict(self, hops: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         """hops (B, 82, 2 m), [cyclic (B, h, c)], calm (B, H + 4) -> slow score (B,), contributions (B, m)."""
         weights = self.counted(rest[-1])
-        values = self.means(hops, weights) * self.mean_scale  # (B, 2 m)
+        values = (self.means(hops, weights) * self.mean_scale).amax(1)  # (B, 2 m)
         loadings = self.loadings
         if self.cycle_hops:
             falls = self.falls(rest[0], weights) * self.likeness_scale
@@ -141,8 +144,14 @@ class SlowMonitors(nn.Module):
         return weights
 
     def means(self, hops: Tensor, weights: Tensor) -> Tensor:
-        """(B, 82, 2 m), (B, H) -> (B, 2 m) size of each component's average; a hop that does not count is 0."""
-        return ((hops[:, :BOX] * weights[:, -BOX:, None]).sum(1) / BOX).abs()
+        """(B, 82, 2 m), (B, H) -> (B, 2, 2 m) size of each component's step and mean; a hop that does not count is 0."""
+        weights = weights[:, -BOX:, None]
+        counted = hops[:, :BOX] * weights
+        newest, before = counted[:, -STEP:].sum(1), counted[:, :-STEP].sum(1)
+        of_newest, of_before = weights[:, -STEP:].sum(1), weights[:, :-STEP].sum(1)
+        known = of_newest * of_before / (STEP * (BOX - STEP))
+        step = known * (newest / of_newest.clamp_min(1.0) - before / of_before.clamp_min(1.0))
+        return torch.stack([step, (newest + before) / BOX], 1).abs()
 
     def coherence(self, cyclic: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """cyclic (B, h, c), weights (B, H) -> coherence (B, 3, c) in [-1, 1], share of the box counted (B, 3, 1)."""
@@ -187,13 +196,13 @@ class SlowMonitors(nn.Module):
         return torch.cat(scores), torch.cat(shares)
 
 
-def fit_slow(entities: Sequence[Entity], hop: int, mean: bool | None = None) -> SlowMonitors:
-    """Fit both monitors on normal data; those that it is too short for are off.
+def fit_slow(entities: Sequence[Entity], hop: int, audited: bool = True) -> SlowMonitors:
+    """Fit the monitors on normal data; those that it is too short for are off.
 
-    mean: whether the mean monitor is on. None asks `audit`, and lets it alarm only above what that saw, too.
+    audited: ask `audit` which steps and means to watch, and let each alarm only above what that saw; else watch all.
     """
+    m = entities[0][0].shape[1]
     entities = [entity for entity in entities if len(entity[1]) > BOX + AROUND]
-    m = entities[0][0].shape[1] if entities else 1
     hops = sum(len(high) for _, high in entities)
     if hops < LEAST_BOXES * BOX:
         return SlowMonitors(m, hop)
@@ -208,32 +217,39 @@ def fit_slow(entities: Sequence[Entity], hop: int, mean: bool | None = None) -> 
     if cycle:
         slow.cyclic[: len(cyclic)] = torch.from_numpy(cyclic)
         _calibrate_coherence(slow, entities, len(cyclic))
-    larger = 1.0
-    if mean is None:
-        audits = [audit(entities, hop, later) for later in (True, False)]
-        mean = max(share for share, _ in audits) < AUDIT_ALARMS
-        larger = max(largest for _, largest in audits)
-    if mean:
-        _calibrate_means(slow, entities)
-        slow.mean_scale /= max(larger, 1.0)
+    _calibrate_means(slow, entities)
+    if audited:
+        shares, largest = map(torch.stack, zip(*(audit(entities, hop, later) for later in (True, False))))
+        slow.mean_scale *= (shares.amax(0) < AUDIT_ALARMS) / largest.amax(0).clamp_min(1.0)
     return slow
 
 
-def audit(entities: Sequence[Entity], hop: int, later: bool) -> tuple[float, float]:
-    """How a mean monitor that is fitted on 70 % of normal data does on the rest, which comes later or was before: the
-    share of it in alarm, and the largest score. All of it where there is too little to fit one."""
+def audit(entities: Sequence[Entity], hop: int, later: bool) -> tuple[Tensor, Tensor]:
+    """How steps and means that are fitted on 70 % of normal data do on the rest, which comes later or was before.
+
+    Returns of each, (2, 2 m), the share of the rest in alarm, and the largest score. Means are judged together: where
+    one has moved, so will others. Of steps a sensor's residual is the same in every fit; SOBI's components are not, and
+    are judged as one. All of the rest is in alarm where there is too little to fit.
+    """
     known, rest = [], []
     for scaled, high in entities:
         seam = int((AUDIT_SHARE if later else 1 - AUDIT_SHARE) * len(high))
         halves = (scaled[: seam * hop], high[:seam]), (scaled[seam * hop :], high[seam:])
         known.append(halves[0 if later else 1])
         rest.append(halves[1 if later else 0])
-    first = fit_slow(known, hop, mean=True)
-    if not first.mean_scale.any():
-        return 1.0, 0.0
-    first.likeness_scale.zero_()
-    scores = torch.cat([first.batch(*map(torch.from_numpy, entity))[0] for entity in rest])
-    return float((scores >= 1).float().mean()), float(scores.max())
+    first = fit_slow(known, hop, audited=False)
+    with torch.inference_mode():
+        rows = (window for entity in rest for window in first.windows(*map(torch.from_numpy, entity)))
+        scores = torch.cat([first.means(row[0], first.counted(row[-1])) * first.mean_scale for row in rows])
+    alarms = scores >= AUDIT_LEVEL
+    share, largest = alarms.float().mean(0), scores.amax(0)
+    share[1] = alarms[:, 1].any(1).float().mean()
+    for found in (share, largest):
+        found[:, : first.m] = found[:, : first.m].amax(1, keepdim=True)
+    watched = first.mean_scale > 0
+    watched[:, : first.m] = watched[:, : first.m].any(1, keepdim=True)
+    watched[1] = watched[1].any()
+    return share.where(watched, 1.0), largest
 
 
 def _set(slow: SlowMonitors, **buffers: np.ndarray) -> None:
@@ -318,9 +334,10 @@ def _cycle(averages: np.ndarray) -> tuple[int, np.ndarray]:
 @torch.inference_mode()
 def _calibrate_means(slow: SlowMonitors, entities: Sequence[Entity]) -> None:
     means = torch.cat([slow.means(rows[0], slow.counted(rows[-1])) for rows in _filled(slow, entities, BOX)])
-    deviation = means.square().mean(0).sqrt().clamp(min=1e-3)
-    steady = (deviation < STEADY).float()
-    largest = (means / deviation * steady).max().clamp(min=1.0)
+    noise = torch.tensor([[STEP], [BOX]]).mul(slow.hop).rsqrt()  # what white noise averages to
+    deviation = means.square().mean(0).sqrt().maximum(noise)  # (2, 2 m); a fast cycle averages to less, and may turn up
+    steady = (deviation < STEADY * noise).float()
+    largest = (means / deviation * steady).amax((0, 2)).clamp(min=1.0)[:, None]
     slow.mean_scale.copy_(steady / (deviation * MEAN_MARGIN * largest))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.blocks.slow import AROUND, BOX, SlowMonitors, fit_slow, sobi
+from edgekd.blocks.slow import AROUND, BOX, STEP, SlowMonitors, fit_slow, sobi
 
 HOP, CYCLE = 10, 240
 
@@ -23,7 +23,7 @@ def plant(seed: int, samples: int, leak: float = 0.0, cycle: float = CYCLE) -> n
 @pytest.fixture(scope="module")
 def slow() -> SlowMonitors:
     normal = plant(0, 16_000)
-    return fit_slow([(normal, calm(normal).numpy())], HOP, mean=True)
+    return fit_slow([(normal, calm(normal).numpy())], HOP, audited=False)
 
 
 def calm(values: np.ndarray) -> torch.Tensor:
@@ -88,13 +88,40 @@ def test_stream_equals_batch(slow: SlowMonitors) -> None:
 def test_means_that_move_are_left_alone() -> None:
     moving = plant(7, 16_000)
     moving[11_200:, 1] += 0.2  # the last three tenths run at another mean, as machines do after a change
-    assert not fit_slow([(moving, calm(moving).numpy())], HOP).mean_scale.any()
-    assert fit_slow([(plant(7, 16_000), calm(moving).numpy())], HOP).mean_scale.any()
+    assert not fit_slow([(moving, calm(moving).numpy())], HOP).mean_scale[1].any()
+    assert fit_slow([(plant(7, 16_000), calm(moving).numpy())], HOP).mean_scale[1].any()
+
+
+def test_a_step_alarms_while_it_is_one_and_where_the_machine_stays_is_no_alarm() -> None:
+    normal = plant(0, 16_000)
+    normal[11_200:, 1] += 0.2
+    slow = fit_slow([(normal, calm(normal).numpy())], HOP)
+    shifted = plant(2, 4000)
+    shifted[:, 1] += 0.2  # since before the device began
+    shifted[2000:, 0] += 1.0
+    scores, shares = slow.batch(torch.from_numpy(shifted), calm(shifted))
+    assert scores[:200].max() < 1
+    first = int((scores >= 1).nonzero()[0])
+    assert 200 < first <= 200 + STEP + AROUND
+    assert set(shares[first].argsort()[-2:].tolist()) == {0, 1}
+    assert scores[200 + BOX + AROUND + STEP :].max() < 1
+
+
+def test_what_a_fast_cycle_averages_out_may_wander_a_little() -> None:
+    def machine(seed: int, offset: float) -> np.ndarray:
+        noise = np.random.default_rng(seed).normal(size=(16_000, 2))
+        wave = np.sin(2 * np.pi * np.arange(16_000) / (2 * HOP)) + offset  # two hops long: its averages hardly move
+        return np.column_stack([noise, wave]).astype(np.float32)
+
+    normal, later = machine(0, 0.0), machine(1, 0.03)
+    slow = fit_slow([(normal, calm(normal).numpy())], HOP)
+    assert slow.mean_scale.any(0)[[2, 5]].any()
+    assert slow.batch(torch.from_numpy(later), calm(later))[0].max() < 1
 
 
 def test_what_is_normal_of_two_machines_is_learned_from_both(slow: SlowMonitors) -> None:
     halves = [(half, calm(half).numpy()) for half in (plant(0, 8000), plant(9, 8000))]
-    both = fit_slow(halves, HOP, mean=True)
+    both = fit_slow(halves, HOP, audited=False)
     assert both.cycle_hops == slow.cycle_hops
     faulty = plant(2, 4000, leak=0.2)
     assert both.batch(torch.from_numpy(faulty), calm(faulty))[0][-1] >= 1
