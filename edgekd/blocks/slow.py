@@ -144,7 +144,7 @@ class SlowMonitors(nn.Module):
         return weights
 
     def means(self, hops: Tensor, weights: Tensor) -> Tensor:
-        """(B, 82, 2 m), (B, H) -> (B, 2, 2 m) size of each component's step and mean; a hop that does not count is 0."""
+        """(B, 82, 2 m), (B, H) -> (B, 2, 2 m) size of each step and mean; a hop that does not count is 0."""
         weights = weights[:, -BOX:, None]
         counted = hops[:, :BOX] * weights
         newest, before = counted[:, -STEP:].sum(1), counted[:, :-STEP].sum(1)
