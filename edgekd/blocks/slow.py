@@ -239,7 +239,7 @@ def audit(entities: Sequence[Entity], hop: int, later: bool) -> tuple[Tensor, Te
         rest.append(halves[1 if later else 0])
     first = fit_slow(known, hop, audited=False)
     with torch.inference_mode():
-        rows = (window for entity in rest for window in first.windows(*map(torch.from_numpy, entity)))
+        rows = (row for x, high in rest for row in first.windows(torch.from_numpy(x), torch.from_numpy(high)))
         scores = torch.cat([first.means(row[0], first.counted(row[-1])) * first.mean_scale for row in rows])
     alarms = scores >= AUDIT_LEVEL
     share, largest = alarms.float().mean(0), scores.amax(0)
