@@ -1,8 +1,10 @@
 """One connection to an MQTT broker: its URL, its secrets, and the thread that keeps it up.
 
 The thread owns its client: it connects, reads, writes and waits, and asks its `Handler` for everything else. Each
-attempt uses a new client, so that nothing is left of an old one: what was not acknowledged is in the spool (out) or at
+attempt uses a new client, so that nothing is left of an old one: what was not acknowledged is in the outbox (out) or at
 the broker (in). It tries for ever, with a growing wait, and says why when the reason changes.
+
+It speaks MQTT 5, in which a broker says what it refuses, and 3.1.1 where the broker has no MQTT 5.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from edgekd.runtime.json_fields import shown
 if TYPE_CHECKING:
     import ssl
 
-    from paho.mqtt.client import Client
+    from edgekd.runtime.gateway.mqtt.client import BoundedClient as Client
 
 PASSWORD_VARIABLE = "EDGEKD_MQTT_PASSWORD"
 FIRST_WAIT_S = 0.5
@@ -36,6 +38,9 @@ LONGEST_WAIT_S = 10.0  # a broker that is back has the events soon; a broker tha
 CONNECT_S = 10.0
 KEEPALIVE_S = 30  # a connection that is dead without a word is found after one to two of these
 TICK_S = 0.5
+MESSAGE_BYTES = 8 * 2**20  # what is larger is cut off: paho holds a message three times while it takes it apart
+OLD_AFTER = 3  # brokers that know no MQTT 5 say so; one that hangs up on it so often in a row is asked for 3.1.1, too
+FOREVER = 0xFFFFFFFF  # how long a broker keeps a session that is not clean
 _URL = re.compile(r"(mqtts?)://(?:([^/@]*)@)?(\[[0-9A-Fa-f:.]+\]|[^/@:\[\]]+)(?::(\d{1,5}))?/(.+)", re.DOTALL)
 
 
@@ -168,9 +173,12 @@ class Connection:
     ) -> None:
         try:
             import paho.mqtt.client as paho
+
+            from edgekd.runtime.gateway.mqtt.client import BoundedClient
         except ModuleNotFoundError:
             raise MissingExtra("paho-mqtt", "mqtt") from None
         self._paho = paho
+        self._make = BoundedClient
         self._address = address
         self._password = secrets.password()
         self._context = secrets.context() if address.tls else None
@@ -189,12 +197,16 @@ class Connection:
         self._log.addHandler(_LastWords(self))
         self.last_words = ""
         """What the client has said went wrong."""
+        self.turned_s = time.monotonic()
+        """When its thread last came round; ahead of now while it may wait."""
         self._refused = ""
-        self._up = False
+        self._up = self._answered = self._old = False
+        self._hung_up = 0  # times in a row that the broker closed the connection instead of answering
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     def start(self) -> None:
         """Begin to connect."""
+        self.turned_s = time.monotonic()
         self._thread.start()
 
     @property
@@ -206,6 +218,10 @@ class Connection:
         """There is something to do."""
         with contextlib.suppress(BlockingIOError):  # full: it will wake
             self._waker.send(b"x")
+
+    def refuse(self, reason: str) -> None:
+        """Of the handler: this connection is of no use; try again later."""
+        self._refused = reason
 
     def stop(self, timeout_s: float) -> bool:
         """Say goodbye and disconnect; whether that was done in time."""
@@ -226,25 +242,47 @@ class Connection:
             if time.monotonic() - began > LONGEST_WAIT_S and self._up:
                 backoff.reset()
             self._handler.down(reason, self._up)
-            self._stopping.wait(backoff.wait_s())
+            wait_s = backoff.wait_s()
+            self.turned_s = time.monotonic() + wait_s
+            self._stopping.wait(wait_s)
 
     def _attempt(self) -> str:
-        """Connect and stay connected as long as it lasts; why it ended."""
-        self._up, self._refused, self.last_words = False, "", ""
-        client = self._client()
+        """Connect and stay connected as long as it lasts; why it ended. A broker may be newer than it was the last time."""
+        reason = self._connect(self._paho.MQTTv5)
+        if self._old or self._hung_up >= OLD_AFTER:
+            reason = self._connect(self._paho.MQTTv311)
+        return reason
+
+    def _connect(self, protocol: Any) -> str:
+        self._up, self._answered, self._old, self._refused, self.last_words = False, False, False, "", ""
+        self.turned_s = time.monotonic() + self._keepalive_s  # so long a TLS handshake may take
+        client = self._client(protocol)
+        five: dict[str, Any] = {}
+        if protocol == self._paho.MQTTv5:
+            five = {"clean_start": self._clean, "properties": self._paho.Properties(self._paho.PacketTypes.CONNECT)}
+            if not self._clean:
+                five["properties"].SessionExpiryInterval = FOREVER
         try:
-            client.connect(self._address.host, self._address.port, self._keepalive_s)
+            client.connect(self._address.host, self._address.port, self._keepalive_s, **five)
         except (OSError, ValueError) as error:
             return self._explain(error)
         try:
-            return self._stay(client)
+            reason = self._stay(client)
         finally:
             if (left := client.socket()) is not None:
                 left.close()
+        if protocol == self._paho.MQTTv5:
+            self._hung_up = 0 if self._answered or left is not None else self._hung_up + 1
+        return reason
 
-    def _client(self) -> Client:
-        client = self._paho.Client(
-            self._paho.CallbackAPIVersion.VERSION2, client_id=self._client_id, clean_session=self._clean
+    def _client(self, protocol: Any) -> Client:
+        clean = None if protocol == self._paho.MQTTv5 else self._clean
+        client = self._make(
+            self._paho.CallbackAPIVersion.VERSION2,
+            client_id=self._client_id,
+            clean_session=clean,
+            protocol=protocol,
+            reconnect_on_failure=False,
         )
         client.enable_logger(self._log)
         if self._address.user:
@@ -252,14 +290,19 @@ class Connection:
         if self._context is not None:
             client.tls_set_context(self._context)
         client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
         self._handler.prepare(client)
         return client
 
     def _stay(self, client: Client) -> str:
         give_up = time.monotonic() + CONNECT_S
         while (sock := client.socket()) is not None:
-            self._wait(client, sock)
-            client.loop_misc()
+            self.turned_s = time.monotonic()
+            try:
+                self._wait(client, sock)
+                client.loop_misc()
+            except Exception as error:  # nothing that a broker sends ends this thread
+                return f"it sends what cannot be read ({shown(f'{type(error).__name__}: {error}', 100)})"
             if self._refused or client.socket() is None:
                 break
             if self._up:
@@ -278,6 +321,8 @@ class Connection:
     def _wait(self, client: Client, sock: Any) -> None:
         """Until there is something to read or write, or for one tick; and read and write it."""
         reading = not self._up or self._handler.reading
+        if not reading:
+            client.pause()
         pending = reading and hasattr(sock, "pending") and sock.pending() > 0  # decrypted already: select is not told
         poll = select.poll()  # select() takes no file number above 1023
         poll.register(self._wake_end, select.POLLIN)
@@ -292,12 +337,21 @@ class Connection:
         if events & select.POLLOUT and client.socket() is not None:
             client.loop_write()
 
-    def _on_connect(self, client: Client, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+    def _on_connect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        self._answered = True
         if reason.is_failure:
+            self._old = str(reason) == "Unsupported protocol version"
             self._refused = self._explain_refusal(str(reason))
         else:
             self._up = True
+            client.limit_in_flight(getattr(properties, "ReceiveMaximum", None))
             self._handler.up(client, flags.session_present)
+
+    def _on_disconnect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if flags.is_disconnect_packet_from_server:
+            taken = f"another client calls itself {self._client_id}"
+            said = f"the broker ends the connection: {shown(str(reason), 100)}"
+            self.last_words = taken if str(reason) == "Session taken over" else said
 
     def _explain_refusal(self, said: str) -> str:
         if said not in ("Not authorized", "Bad user name or password"):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections import deque
-from dataclasses import replace
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from edgekd import __version__
+from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.gateway.mqtt.connection import (
+    FIRST_WAIT_S,
     KEEPALIVE_S,
+    LONGEST_WAIT_S,
     Address,
     Connection,
     Secrets,
@@ -24,31 +30,76 @@ from edgekd.runtime.gateway.sinks.interface import DeliveryProblem
 from edgekd.runtime.json_fields import shown
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import Client
+    from paho.mqtt.client import MQTTMessage
+
+    from edgekd.runtime.gateway.mqtt.client import BoundedClient as Client
 
 IN_FLIGHT = 20  # what a broker takes of one client by default before it has acknowledged any
+WAITING_BYTES = 2**18  # of events that were sent and not confirmed: about a thousand
+RECEIPT_S = 10.0  # so long a consumer may take to confirm an event before it is sent again, and so long at most
+LONGEST_RECEIPT_S = 300.0
+
+
+@dataclass(eq=False)
+class _Sent:
+    """An event that was sent and is not delivered yet."""
+
+    payload: bytes
+    receipt: str  # what confirms it; empty where the broker's word is enough
+    due: float = math.inf  # when to send it again
+    refused: bool = False
+    late: bool = False  # it had to be sent again for want of a receipt
+    refusals: Backoff = field(default_factory=lambda: Backoff(FIRST_WAIT_S, LONGEST_WAIT_S))
+    silences: Backoff = field(default_factory=lambda: Backoff(RECEIPT_S, LONGEST_RECEIPT_S))
 
 
 class Publisher:
-    """Publishes each event of the outbox with QoS 1, in order; the broker's PUBACK is the acknowledgement.
+    """Publishes each event of the outbox with QoS 1; the broker's PUBACK is the acknowledgement.
 
-    TOPIC/status holds {"status": "online"} or "offline", retained; the broker says "offline" where this end cannot.
+    An event that the broker refuses is sent again after a growing wait, and those behind it are not held up by it. With
+    `receipts`, a topic, an event that is no score has arrived when a consumer has published its id there, and is sent
+    again until then.
+
+    TOPIC/status holds {"status": "online"} with what `beat` counts, or "offline", retained; the broker says "offline"
+    where this end cannot.
     """
 
     reading = True
 
     def __init__(
-        self, address: Address, secrets: Secrets, outbox: Outbox, tell: Tell, keepalive_s: int = KEEPALIVE_S
+        self,
+        address: Address,
+        secrets: Secrets,
+        outbox: Outbox,
+        tell: Tell,
+        keepalive_s: int = KEEPALIVE_S,
+        place: str = "",
+        receipts: str | None = None,
     ) -> None:
-        name = f"{secrets.client_id}-out" if secrets.client_id else stable_client_id(str(address), "out")
+        """place: tells this gateway from another one on this machine, the same on every start."""
+        name = f"{secrets.client_id}-out" if secrets.client_id else stable_client_id(str(address), place, "out")
         self._connection = Connection(address, secrets, name, self, keepalive_s=keepalive_s)
+        self.delivered = 0
         self._topic = address.topic
+        self._receipts = receipts
         self._outbox = outbox
+        self._tell = tell
         self._problem = DeliveryProblem("mqtt", str(address), tell)
-        self._sent: deque[tuple[int, int]] = deque()  # message id and sequence number, not acknowledged yet
-        self._acked: set[int] = set()  # message ids of those, out of turn
+        self._waiting: dict[int, _Sent] = {}  # by sequence number, in its order
+        self._under_way: dict[int, int] = {}  # message id -> sequence number; the broker has not answered yet
+        self._newest = 0  # sequence number of what was sent
+        self._subscribing = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
+        self._subscribe_due = math.inf
+        self._counts: Mapping[str, Any] = {}
+        self._beat = False
+        self._status_refused = False
         self._farewell: int | None = None
         self._farewell_acked = False
+
+    @property
+    def turned_s(self) -> float:
+        """See `Outlet`."""
+        return self._connection.turned_s
 
     def start(self) -> None:
         """Begin to connect."""
@@ -61,25 +112,61 @@ class Publisher:
         """Say goodbye."""
         self._connection.stop(timeout_s)
 
+    def beat(self, counts: Mapping[str, Any]) -> None:
+        """To the status."""
+        self._counts, self._beat = counts, True
+        self._connection.wake()
+
     def prepare(self, client: Client) -> None:
         """A last will, for an end without goodbye."""
         client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
         client.will_set(f"{self._topic}/status", _status("offline", reason="connection lost"), 1, retain=True)
 
     def up(self, client: Client, resumed: bool) -> None:
         """Send again what was not acknowledged."""
-        self._problem.works()
-        self._sent.clear()
-        self._acked.clear()
-        self._farewell, self._farewell_acked = None, False
+        self._works()
+        self._waiting.clear()
+        self._under_way.clear()
+        self._farewell, self._farewell_acked, self._beat = None, False, True
+        self._subscribe_due = 0.0 if self._receipts else math.inf
         self._cursor.rewind()
-        status = _status("online", time=datetime.now(UTC).isoformat(timespec="seconds"), version=__version__)
-        client.publish(f"{self._topic}/status", status, 1, retain=True)
 
     def turn(self, client: Client) -> None:
         """Send what may be sent."""
-        for record in self._cursor.read(IN_FLIGHT - len(self._sent)) if len(self._sent) < IN_FLIGHT else ():
-            self._sent.append((client.publish(self._topic, record.payload, 1).mid, record.seq))
+        now = time.monotonic()
+        if self._receipts and now >= self._subscribe_due:
+            self._subscribe_due = math.inf
+            client.subscribe(self._receipts, qos=1)
+        if self._beat:
+            self._beat = False
+            told = datetime.now(UTC).isoformat(timespec="seconds")
+            status = _status("online", time=told, version=__version__, **self._counts)
+            client.publish(f"{self._topic}/status", status, 1, retain=True)
+        while self._waiting and next(iter(self._waiting)) <= self._cursor.acked:  # the outbox was full: dropped
+            del self._waiting[next(iter(self._waiting))]
+        for seq, sent in self._waiting.items():
+            if sent.due <= now and len(self._under_way) < IN_FLIGHT:
+                if not sent.refused:
+                    sent.late = True
+                    self._problem.waiting(f"no receipt on {shown(self._receipts, 100)}")
+                self._send(client, seq, sent)
+        self._send_new(client)
+
+    def _send_new(self, client: Client) -> None:
+        room = IN_FLIGHT - len(self._under_way) - sum(sent.refused for sent in self._waiting.values())
+        if room <= 0 or sum(len(sent.payload) for sent in self._waiting.values()) >= WAITING_BYTES:
+            return
+        for record in self._cursor.read(room):
+            event = json.loads(record.text) if self._receipts else {"event": "score"}
+            self._newest = record.seq
+            self._waiting[record.seq] = _Sent(record.payload, "" if event["event"] == "score" else event["id"])
+            self._send(client, record.seq, self._waiting[record.seq])
+
+    def _send(self, client: Client, seq: int, sent: _Sent) -> None:
+        sent.due = math.inf
+        self._under_way[client.publish(self._topic, sent.payload, 1).mid] = seq
 
     def down(self, reason: str, was_up: bool) -> None:
         """Say so."""
@@ -94,19 +181,70 @@ class Publisher:
             ).mid
         return self._farewell_acked
 
-    def _on_publish(self, client: Client, data: Any, mid: int, reason: Any, properties: Any) -> None:
-        self._farewell_acked = mid == self._farewell
-        if any(mid == sent for sent, _ in self._sent):  # else it is a status
-            self._acked.add(mid)
-        while self._sent and self._sent[0][0] in self._acked:
-            first, seq = self._sent.popleft()
-            self._acked.discard(first)
-            self._cursor.ack(seq)
+    def _on_publish(self, client: Any, data: Any, mid: int, reason: Any, properties: Any) -> None:
+        self._farewell_acked |= mid == self._farewell
+        seq = self._under_way.pop(mid, None)
+        if seq is None:
+            self._on_status(reason)
+        elif (sent := self._waiting.get(seq)) is None:  # dropped, or confirmed already
+            return
+        elif reason.is_failure:
+            sent.refused, sent.due = True, time.monotonic() + sent.refusals.wait_s()
+            self._problem.waiting(f"the broker refuses events: {_refusal(reason, self._topic)}")
+        elif sent.receipt:
+            sent.refused, sent.due = False, time.monotonic() + sent.silences.wait_s()
+        else:
+            self._arrived(seq)
+
+    def _on_status(self, reason: Any) -> None:
+        """The broker's answer to one."""
+        refused, self._status_refused = self._status_refused, reason.is_failure
+        if reason.is_failure and not refused:
+            topic = f"{self._topic}/status"
+            why = _refusal(reason, topic)
+            words = f"the broker refuses the status: {why}"
+            self._tell("status_refused", words, {"sink": "mqtt", "topic": topic, "reason": why})
+
+    def _on_subscribe(self, client: Any, data: Any, mid: int, reasons: Any, properties: Any) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                self._subscribe_due = time.monotonic() + self._subscribing.wait_s()
+                self._problem.waiting(f"the broker refuses the receipts: {_refusal(reason, self._receipts)}")
+
+    def _on_message(self, client: Any, data: Any, message: MQTTMessage) -> None:
+        """A receipt: ids, one a line, each alone or in an object."""
+        confirmed = {_id_of(line) for line in message.payload.decode(errors="replace").splitlines()}
+        for seq in [seq for seq, sent in self._waiting.items() if sent.receipt and sent.receipt in confirmed]:
+            self._arrived(seq)
+
+    def _arrived(self, seq: int) -> None:
+        del self._waiting[seq]
+        self.delivered += 1
+        self._cursor.ack(next(iter(self._waiting), self._newest + 1) - 1)
+        self._works()
+
+    def _works(self) -> None:
+        """Say so where nothing has stayed away that was sent."""
+        if not any(sent.refused or sent.late for sent in self._waiting.values()):
+            self._problem.works()
 
 
-def _status(status: str, **more: str) -> str:
+def _status(status: str, **more: Any) -> str:
     return json.dumps({"status": status, **more})
 
+
+def _refusal(reason: Any, topic: str | None) -> str:
+    """What an answer of the broker says, in words."""
+    denied = f"its rules do not let this user use {shown(topic, 100)}"
+    return denied if str(reason) == "Not authorized" else shown(str(reason), 100)
+
+
+def _id_of(line: str) -> str:
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(line)
+        if isinstance(found, dict):
+            return str(found.get("id", ""))
+    return line.strip()
 
 def publish_address(to: str, source: str | None) -> Address:
     """Where to publish: a URL, or a topic on the broker that the input (`source`, a URL) comes from."""

@@ -16,11 +16,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgekd.runtime.gateway.mqtt.connection import KEEPALIVE_S, Address, Connection, Secrets, stable_client_id
+from edgekd.runtime.gateway.mqtt.connection import (
+    KEEPALIVE_S,
+    MESSAGE_BYTES,
+    Address,
+    Connection,
+    Secrets,
+    stable_client_id,
+)
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
@@ -28,12 +36,30 @@ from edgekd.runtime.sources import END_S, InputEvent, Items, Row, Source, window
 from edgekd.runtime.sources.row_reader import RowReader
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import Client, MQTTMessage
+    from paho.mqtt.client import MQTTMessage
 
-MAX_QUEUED = 1000  # messages; then the broker keeps the rest, until these are scored
+    from edgekd.runtime.gateway.mqtt.client import BoundedClient as Client
+
+QUEUED_BYTES = 8 * 2**20  # of messages; then the broker keeps the rest, until these are scored
+OVERHEAD_BYTES = 300  # of one in the queue, beside its topic and payload
+PIECE_BYTES = 4096  # of a long message, read at once
+BATCH = 256  # samples and pieces that the loop gets at once
 BYTES_SHOWN = 16
 SENT_AGAIN = 64  # messages that a broker may send twice: more than it has under way at any time
 _BINARY = re.compile("[\\x00\\x01\\x04-\\x08\\x0e-\\x1a\\x1c-\\x1f\\ufffd]")  # no text, whatever its encoding
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """One that waits to be read."""
+
+    topic: str
+    payload: bytes
+    wrong: str  # why it is none of samples, empty where it may be one
+
+    @property
+    def bytes(self) -> int:
+        return len(self.topic) + len(self.payload) + OVERHEAD_BYTES
 
 
 class MqttMessages(Source):
@@ -48,17 +74,21 @@ class MqttMessages(Source):
         layout: Layout = PLAIN,
         likely: bool = False,
         keepalive_s: int = KEEPALIVE_S,
+        place: str = "",
     ) -> None:
+        """place: tells this gateway from another one on this machine, the same on every start."""
         self.name = str(address)
         self.rows: MessageReader = MessageReader(manifest, columns, self.name, layout, likely)
         self.reconnects: int = 0  # times that the broker came back
         self._window_s = window_samples(manifest) * manifest.period_s
-        name = secrets.client_id or stable_client_id(str(address), manifest.digests.file, "in")
+        parts = (str(address), manifest.digests.file, *([place] if place else []), "in")
+        name = secrets.client_id or stable_client_id(*parts)
         self._topic = address.topic
         self._connection = Connection(address, secrets, name, self, clean=False, keepalive_s=keepalive_s)
         self._arrived = threading.Condition()
-        self._queue: deque[InputEvent | tuple[str, bytes]] = deque()
-        self._recent: deque[tuple[int, str, bytes]] = deque(maxlen=SENT_AGAIN)
+        self._queue: deque[InputEvent | _Message] = deque()
+        self._queued_bytes = 0
+        self._recent: deque[tuple[int, str, int]] = deque(maxlen=SENT_AGAIN)
         self._lost_at: float | None = None
         self._opened = self._resumed = False
         self._reason = ""
@@ -69,26 +99,48 @@ class MqttMessages(Source):
         with self._arrived:
             self._arrived.wait_for(lambda: self._queue, seconds)
 
+    @property
+    def turned_s(self) -> float:  # type: ignore[override]
+        """See `Source`."""
+        return self._connection.turned_s
+
     def __iter__(self) -> Iterator[Items]:
         self._connection.start()
         try:
             while True:
-                with self._arrived:
-                    items, self._queue = self._queue, deque()
-                    paused, self._paused = self._paused, False
-                if paused:
-                    self._connection.wake()
                 found: list[Row | InputEvent] = []
-                for item in items:
-                    found += [item] if isinstance(item, InputEvent) else self.rows.message(*item)
+                size = 0
+                for items in self._arriving():
+                    found += items
+                    size += 1 + len(items)
+                    if size >= BATCH:  # no verdict waits for all of a long message, or of a long queue
+                        yield found
+                        found, size = [], 0
                 yield [*found, *self.rows.feed(b"")]
         finally:
             self._connection.stop(END_S)
 
+    def _arriving(self) -> Iterator[Items]:
+        """What is made of all that waits, piece by piece."""
+        while self._queue:
+            with self._arrived:
+                item = self._queue.popleft()
+                if isinstance(item, _Message):
+                    self._queued_bytes -= item.bytes
+            if self._paused and self._queued_bytes < QUEUED_BYTES:
+                self._paused = False
+                self._connection.wake()
+            if isinstance(item, InputEvent):
+                yield [item]
+            elif item.wrong:
+                self.rows.refuse(item.wrong)
+            else:
+                yield from self.rows.pieces(item.topic, item.payload)
+
     @property
     def reading(self) -> bool:
         """Whether there is room for more messages."""
-        self._paused = len(self._queue) >= MAX_QUEUED
+        self._paused = self._queued_bytes >= QUEUED_BYTES
         return not self._paused
 
     def prepare(self, client: Client) -> None:
@@ -97,12 +149,9 @@ class MqttMessages(Source):
         client.on_subscribe = self._on_subscribe
 
     def up(self, client: Client, resumed: bool) -> None:
-        """Subscribe, unless the broker remembers: it would send retained messages again."""
+        """Subscribe, also where the broker remembers: it may have refused before, or never have heard."""
         self._resumed = resumed
-        if resumed:
-            self._open()
-        else:
-            client.subscribe(self._topic, qos=1)
+        client.subscribe(self._topic, qos=1)
 
     def turn(self, client: Client) -> None:
         """Nothing is sent."""
@@ -122,8 +171,8 @@ class MqttMessages(Source):
 
     def _on_subscribe(self, client: Client, data: Any, mid: int, reasons: Any, properties: Any) -> None:
         if any(reason.is_failure for reason in reasons):
-            self._reason = "the broker does not allow the subscription"
-            self._tell("input_waiting", f"waiting for {self.name}: {self._reason}", reason=self._reason)
+            said = next(str(reason) for reason in reasons if reason.is_failure)
+            self._connection.refuse(f"the broker does not allow the subscription ({shown(said, 100)})")
         else:
             self._open()
 
@@ -141,22 +190,31 @@ class MqttMessages(Source):
             self._tell("input_open", f"subscribed to {self.name}")
         self._opened = True
 
-    def _on_message(self, client: Client, data: Any, message: MQTTMessage) -> None:
+    def _on_message(self, client: Any, data: Any, message: MQTTMessage) -> None:
         if message.retain:
             return
-        this = message.mid, message.topic, bytes(message.payload)
+        payload, wrong = bytes(message.payload), ""
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic, wrong = "", "its topic is no text"
+        if client.too_large:
+            payload, wrong = b"", f"{shown(topic, 60)}: larger than {MESSAGE_BYTES >> 20} MiB"
+        this = message.mid, topic, hash(payload)
         if message.dup and this in self._recent:  # its acknowledgement was lost with the connection
             return
         if message.qos:
             self._recent.append(this)
-        self._put(this[1:])
+        self._put(_Message(topic, payload, wrong))
 
     def _tell(self, event: str, words: str, **fields: Any) -> None:
         self._put(InputEvent(event, words, {"input": self.name, **fields}))
 
-    def _put(self, item: InputEvent | tuple[str, bytes]) -> None:
+    def _put(self, item: InputEvent | _Message) -> None:
         with self._arrived:
             self._queue.append(item)
+            if isinstance(item, _Message):
+                self._queued_bytes += item.bytes
             self._arrived.notify()
 
 
@@ -176,34 +234,43 @@ class MessageReader(RowReader):
 
     def message(self, topic: str, payload: bytes) -> Items:
         """The samples that this message completes."""
+        return [item for items in self.pieces(topic, payload) for item in items]
+
+    def pieces(self, topic: str, payload: bytes) -> Iterator[Items]:
+        """The same, a piece of a long message at a time."""
         text = payload.decode(errors="replace")
         if _BINARY.search(text):
             self.refuse(f"{shown(topic, 60)}: binary, {payload[:BYTES_SHOWN].hex(' ')}")
-            return []
+            return
         path = f"/{topic}/"
         named = {column: at + len(column) for column in self._columns if (at := path.rfind(f"/{column}/")) >= 0}
         column = max(named, key=lambda name: (named[name], len(name)), default=None)
         machine = path if column is None else path.replace(f"/{column}/", "/+/")
         if machine in self._others:
             self.refuse(self._others[machine])
-            return []
+            return
         self.parser.aliases = {} if column is None else {column: "value"}
         for full in self._columns:
             for at, sign in enumerate(full):
                 if sign == "." and f"/{full[:at]}/" in path:
                     self.parser.aliases[full] = full[at + 1 :]
-        if column is not None and (self.parser.reads(text) or not any(mark in text for mark in "{[,;\t|\n")):
-            text = json.dumps({"value": text.strip()})
-        rows = self.rows_of(self.splitter.feed(text.encode() + b"\n"))
-        said = np.flatnonzero(~np.isnan([row.values for row in rows]).all(axis=0)).tolist() if rows else []
-        taken = next((i for i in said if self._places.get(i, ("", machine))[1] != machine), None)
-        if taken is not None:
-            return [self._leave_out(topic, machine, taken)]
-        self._places |= dict.fromkeys(said, (topic, machine))
-        items = self.samples_of(rows)
-        if any(row.partial for row in rows) and (column is not None or len(set(self._places.values())) > 1):
-            self.merge(told=True)
-        return items
+        if column is not None and len(text) <= PIECE_BYTES:
+            if self.parser.reads(text) or not any(mark in text for mark in "{[,;\t|\n"):
+                payload = json.dumps({"value": text.strip()}).encode()
+        for start in range(0, len(payload) or 1, PIECE_BYTES):
+            end = b"\n" if start + PIECE_BYTES >= len(payload) else b""
+            rows = self.rows_of(self.splitter.feed(payload[start : start + PIECE_BYTES] + end))
+            said = np.flatnonzero(~np.isnan([row.values for row in rows]).all(axis=0)).tolist() if rows else []
+            taken = next((i for i in said if self._places.get(i, ("", machine))[1] != machine), None)
+            if taken is not None:
+                self.splitter.end()
+                yield [self._leave_out(topic, machine, taken)]
+                return
+            self._places |= dict.fromkeys(said, (topic, machine))
+            items = self.samples_of(rows)
+            if any(row.partial for row in rows) and (column is not None or len(set(self._places.values())) > 1):
+                self.merge(told=True)
+            yield items
 
     def _leave_out(self, topic: str, machine: str, sensor: int) -> InputEvent:
         """The machine of this topic, which says what another one has said: values of two make no sample."""
