@@ -29,7 +29,7 @@ class DiskWriter:
         self._done = 0
         self._due = math.inf  # what is pending is begun then
         self._changed = threading.Condition()
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="disk-writer", daemon=True)
 
     @property
@@ -40,8 +40,8 @@ class DiskWriter:
     def submit(self, job: Job, within_s: float = 0.0) -> bool:
         """Do it within so many seconds; False, and it is never done, where too many are pending."""
         with self._changed:
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             if self.pending >= MAX_PENDING:
                 return False
             if self._thread.ident is None:  # most runs write nothing
@@ -62,7 +62,7 @@ class DiskWriter:
         with self._changed:
             self.hurry()
             wanted = self._done + self.pending
-            return self._changed.wait_for(lambda: self._done >= wanted or self._error is not None, timeout_s)
+            return self._changed.wait_for(lambda: self._done >= wanted or self.error is not None, timeout_s)
 
     def _work(self) -> None:
         while True:
@@ -72,7 +72,7 @@ class DiskWriter:
             try:
                 self._jobs[0]()
             except BaseException as error:  # told by the next `submit`: a thread that dies in silence loses events
-                self._error = error
+                self.error = error
                 return
             finally:
                 with self._changed:

@@ -10,7 +10,7 @@ import click
 
 from edgekd import __version__
 from edgekd.runtime.cli import guarded
-from edgekd.runtime.errors import UsageError
+from edgekd.runtime.errors import EdgeKDError, UsageError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 FILE = click.argument("file", metavar="FILE")
@@ -69,7 +69,8 @@ def run(file: str, reset_threshold: bool) -> None:
     """Run the gateway.
 
     \b
-    Exit codes: 0 done or stopped, 2 usage, 3 model refused, 4 the input failed for good, 130 interrupted.
+    Exit codes: 0 done or stopped, 1 a fault of the program, 2 usage, 3 model refused, 4 the input failed for good,
+    130 interrupted.
 
     \b
     Example:
@@ -81,8 +82,15 @@ def run(file: str, reset_threshold: bool) -> None:
     if reset_threshold and not any(stream.state for stream in options.streams):
         raise UsageError("--reset-threshold: this file has no state, which is where the threshold is kept")
     from edgekd.runtime.gateway import service
+    from edgekd.runtime.gateway.watchers.threads import fault
 
-    sys.exit(service.run(options, reset_threshold))
+    try:
+        code = service.run(options, reset_threshold)
+    except (EdgeKDError, OSError):
+        raise
+    except Exception as error:
+        raise fault(error, file) from error
+    sys.exit(code)
 
 
 @cli.command()

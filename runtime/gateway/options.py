@@ -73,6 +73,9 @@ class GatewayOptions:
     publish: str | None = declare(
         GATEWAY, "Publish events to a topic of the mqtt broker, or of another one.", metavar="TOPIC|URL"
     )
+    receipts: str | None = declare(
+        GATEWAY, "Send an event to publish again until its id comes on this topic.", metavar="TOPIC"
+    )
     command: str | None = declare(
         GATEWAY, "Run this for each event, as JSON on its standard input.", "--exec", metavar="COMMAND"
     )
@@ -82,6 +85,9 @@ class GatewayOptions:
         GATEWAY, "Keep events that are not delivered yet here; by default STATE.outbox.", metavar="DIR"
     )
     outbox_mb: float = declare(GATEWAY, "Then the oldest are dropped.", default=8.0, type=click.FloatRange(1, 100_000))
+    heartbeat: float = declare(
+        GATEWAY, "Tell how the run is doing so often, also in TOPIC/status; 0s: never.", default="5min", type=DURATION
+    )
     metrics: str | None = declare(
         GATEWAY, "Serve Prometheus metrics; by default to this machine alone.", metavar="[HOST]:PORT"
     )
@@ -133,6 +139,8 @@ def check(options: GatewayOptions) -> None:
             raise ValueError("it is empty")
     except ValueError as error:
         raise UsageError(f"exec {shown(options.command, 100)}: {error}") from None
+    if options.receipts:
+        _check_receipts(options.receipts, options.publish)
     for stream in options.streams:
         try:
             _check_stream(stream)
@@ -142,6 +150,16 @@ def check(options: GatewayOptions) -> None:
         for key in ("model", "csv", "frames", "state", "record"):
             if (path := getattr(stream, key)) and identity(path) == outbox:
                 raise UsageError(f"the outbox would be what {key} names; give it a folder of its own")
+
+
+def _check_receipts(topic: str, publish: str | None) -> None:
+    from edgekd.runtime.gateway.mqtt.connection import check_topic
+
+    check_topic(topic, "receipts", filter=False)
+    if not publish:
+        raise UsageError("receipts confirm what publish has sent; give publish, too")
+    if publish == topic or publish.endswith(f"/{topic}"):
+        raise UsageError("receipts is the topic of publish, where every event would confirm itself; give another one")
 
 
 def _check_stream(options: StreamOptions) -> None:

@@ -17,8 +17,10 @@ from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
 from edgekd.runtime.gateway.sinks.interface import Outlet
+from edgekd.runtime.gateway.watchers.heartbeat import Heartbeat
 from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold, ThresholdWatcher
 from edgekd.runtime.gateway.watchers.systemd import Systemd
+from edgekd.runtime.gateway.watchers.threads import Threads
 from edgekd.runtime.loop import Loop, Say
 from edgekd.runtime.signals import Signals
 from edgekd.runtime.sinks import StderrLines
@@ -45,6 +47,8 @@ def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, 
     fan_out = FanOut(assembly.stdout_of(stream, source.live), writer, say)
     deliver(options, stream, fan_out, writer, patient=not source.live)
     loop = loop_of(stream, detector, source, fan_out, writer, say, reset_threshold)
+    if options.heartbeat:
+        loop.watchers.append(Heartbeat(loop, fan_out, options.heartbeat))
     if options.metrics:
         from edgekd.runtime.gateway.watchers.metrics import serve_metrics
 
@@ -83,7 +87,9 @@ def loop_of(
     threshold = ThresholdWatcher(loop, site)
     keeper = assembly.keeper_of(stream, loop, writer, threshold)
     fan_out.keeper = keeper[0] if keeper else None
-    loop.watchers = [*Systemd.watching(loop), *assembly.watchers_of(stream, loop), threshold, fan_out, *keeper]
+    threads = Threads(loop, fan_out, writer)
+    systemd = Systemd.watching(loop, fan_out.outlets)
+    loop.watchers = [threads, *systemd, *assembly.watchers_of(stream, loop), threshold, fan_out, *keeper]
     if stream.give_up_after is not None and (stream.serial or stream.tcp):
         from edgekd.runtime.gateway.watchers.give_up import GiveUp
 
@@ -114,7 +120,9 @@ def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detect
         from edgekd.runtime.gateway.mqtt.connection import parse_url
         from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
 
-        return MqttMessages(parse_url(stream.mqtt, "mqtt"), options.secrets, manifest, columns, layout, likely)
+        place = str(Path(stream.state).absolute()) if stream.state else ""
+        address = parse_url(stream.mqtt, "mqtt")
+        return MqttMessages(address, options.secrets, manifest, columns, layout, likely, place=place)
     return assembly.open_source(stream, detector)
 
 
@@ -122,12 +130,18 @@ def deliver(options: GatewayOptions, stream: StreamOptions, fan_out: FanOut, wri
     """Give the fan-out its outbox and what delivers from it, where something is to be delivered."""
     if not (options.publish or options.command):
         return
-    outbox = Outbox(outbox_folder(options, stream), int(options.outbox_mb * 2**20), writer, fan_out.tell, patient)
+    folder = outbox_folder(options, stream)
+    outbox = Outbox(folder, int(options.outbox_mb * 2**20), writer, fan_out.tell, patient)
     outlets: list[Outlet] = []
     if options.publish:
         from edgekd.runtime.gateway.mqtt.publish import Publisher, publish_address
 
-        outlets.append(Publisher(publish_address(options.publish, stream.mqtt), options.secrets, outbox, fan_out.tell))
+        outlets.append(
+            Publisher(
+                publish_address(options.publish, stream.mqtt), options.secrets, outbox, fan_out.tell,
+                place=str(folder.absolute()), receipts=options.receipts,
+            )
+        )  # fmt: skip
     if options.command:
         from edgekd.runtime.gateway.sinks.exec import Exec
 

@@ -1,4 +1,4 @@
-"""paho's client, bounded in memory: it reads past what is too large, and does not give up a broker that it lets wait."""
+"""paho's client, bounded in memory: it reads past what is too large, and may let a broker wait."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHUNK_BYTES = 65536
 
 
 class BoundedClient(paho.Client):
-    """Hooks into what paho calls its own, for it has no limits; `tests/gateway/test_mqtt_memory.py` holds it to them."""
+    """Hooks into what paho calls its own, for paho has no limits; `tests/gateway/test_mqtt_memory.py` checks them."""
 
     @property
     def too_large(self) -> bool:

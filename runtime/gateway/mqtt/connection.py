@@ -247,7 +247,7 @@ class Connection:
             self._stopping.wait(wait_s)
 
     def _attempt(self) -> str:
-        """Connect and stay connected as long as it lasts; why it ended. A broker may be newer than it was the last time."""
+        """Connect and stay connected as long as it lasts; why it ended. The broker may be newer than the last time."""
         reason = self._connect(self._paho.MQTTv5)
         if self._old or self._hung_up >= OLD_AFTER:
             reason = self._connect(self._paho.MQTTv311)

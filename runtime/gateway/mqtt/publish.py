@@ -64,7 +64,9 @@ class Publisher:
     where this end cannot.
     """
 
+    name = "mqtt"
     reading = True
+    dropped = 0
 
     def __init__(
         self,
@@ -245,6 +247,7 @@ def _id_of(line: str) -> str:
         if isinstance(found, dict):
             return str(found.get("id", ""))
     return line.strip()
+
 
 def publish_address(to: str, source: str | None) -> Address:
     """Where to publish: a URL, or a topic on the broker that the input (`source`, a URL) comes from."""

@@ -169,7 +169,7 @@ class MqttMessages(Source):
         """The session stays at the broker."""
         return True
 
-    def _on_subscribe(self, client: Client, data: Any, mid: int, reasons: Any, properties: Any) -> None:
+    def _on_subscribe(self, client: Any, data: Any, mid: int, reasons: Any, properties: Any) -> None:
         if any(reason.is_failure for reason in reasons):
             said = next(str(reason) for reason in reasons if reason.is_failure)
             self._connection.refuse(f"the broker does not allow the subscription ({shown(said, 100)})")
@@ -254,9 +254,9 @@ class MessageReader(RowReader):
             for at, sign in enumerate(full):
                 if sign == "." and f"/{full[:at]}/" in path:
                     self.parser.aliases[full] = full[at + 1 :]
-        if column is not None and len(text) <= PIECE_BYTES:
-            if self.parser.reads(text) or not any(mark in text for mark in "{[,;\t|\n"):
-                payload = json.dumps({"value": text.strip()}).encode()
+        single = column is not None and len(text) <= PIECE_BYTES
+        if single and (self.parser.reads(text) or not any(mark in text for mark in "{[,;\t|\n")):
+            payload = json.dumps({"value": text.strip()}).encode()
         for start in range(0, len(payload) or 1, PIECE_BYTES):
             end = b"\n" if start + PIECE_BYTES >= len(payload) else b""
             rows = self.rows_of(self.splitter.feed(payload[start : start + PIECE_BYTES] + end))

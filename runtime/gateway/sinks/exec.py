@@ -10,6 +10,8 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import UsageError
@@ -33,7 +35,11 @@ class Exec:
     there is no such command.
     """
 
+    name = "exec"
+
     def __init__(self, command: str, timeout_s: float, retry_s: float, outbox: Outbox, tell: Tell) -> None:
+        self.delivered = 0
+        self.turned_s = time.monotonic()
         self.dropped = 0
         """Events that the command has not taken in all that time."""
         try:
@@ -59,6 +65,7 @@ class Exec:
         """Begin to run commands."""
         if self._stopping.is_set():
             return
+        self.turned_s = time.monotonic()
         self._cursor = self._outbox.cursor("exec", self._woken.set)
         self._thread.start()
 
@@ -70,9 +77,13 @@ class Exec:
             self._thread.join(timeout_s)
         self._kill()
 
+    def beat(self, counts: Mapping[str, Any]) -> None:
+        """A command is for events."""
+
     def _run(self) -> None:
         backoff, trying, since = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S), 0, 0.0
         while not self._stopping.is_set():
+            self.turned_s = time.monotonic()
             self._tell_dropped()
             self._woken.clear()
             records = self._cursor.read(1)
@@ -87,6 +98,7 @@ class Exec:
                 return
             if not reason:
                 backoff.reset()
+                self.delivered += 1
                 self._cursor.ack(seq)
                 self._problem.works()
                 continue
@@ -97,6 +109,7 @@ class Exec:
                 self._cursor.ack(seq)
                 continue
             self._cursor.rewind()
+            self.turned_s = time.monotonic() + wait_s
             self._stopping.wait(wait_s)
 
     def _tell_dropped(self) -> None:
@@ -110,6 +123,7 @@ class Exec:
 
     def _deliver(self, record: Record) -> str:
         """Run the command with an event; why it failed, empty where it did not."""
+        self.turned_s = time.monotonic() + self._timeout_s
         environment = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
         try:
             self._running = subprocess.Popen(

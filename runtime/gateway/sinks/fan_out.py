@@ -82,6 +82,12 @@ class FanOut(Watcher):
         """News of a sink, from any thread. Not for the outbox: a broken sink would be sent news of itself."""
         self._news.append((kind, words, dict(fields)))
 
+    def beat(self, counts: Mapping[str, Any]) -> None:
+        """The run lives, and has done so much: not for the outbox, where nothing is worth keeping that repeats."""
+        self._stdout.emit(self._named({"event": "heartbeat", "time": wall_time(), **counts}))
+        for outlet in self.outlets:
+            outlet.beat(counts)
+
     def begin(self) -> None:
         """Begin to deliver."""
         for outlet in self.outlets:

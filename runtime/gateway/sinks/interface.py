@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from edgekd.runtime.gateway.outbox import Tell
 
 
 class Outlet(Protocol):
-    """A sink that delivers from the outbox, in threads of its own."""
+    """A sink that delivers from the outbox, in a thread of its own."""
+
+    name: str
+    delivered: int
+    """Events of this run that have arrived."""
+    dropped: int
+    """Events that were given up."""
+
+    @property
+    def turned_s(self) -> float:
+        """When its thread last came round, on the monotonic clock; ahead of now while it may wait."""
 
     def start(self) -> None:
         """Begin to deliver."""
 
     def stop(self, timeout_s: float) -> None:
         """Deliver no more; what is under way may end within the time. One that has not begun never does."""
+
+    def beat(self, counts: Mapping[str, Any]) -> None:
+        """The run lives, and has done so much."""
 
 
 class DeliveryProblem:

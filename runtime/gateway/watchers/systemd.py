@@ -1,7 +1,8 @@
 """What this process tells systemd (`Type=notify`, sd_notify(3)): ready, what it is doing, and that it is alive.
 
 The watchdog is fed by whoever has just seen progress: a sample that went through the detector, or an input that is
-known to have nothing. No timer feeds it, so an engine or a loop that hangs starves it, and systemd starts the run anew.
+known to have nothing; and only while every thread of an input and a sink comes round. No timer feeds it, so an engine,
+a loop or a thread that hangs starves it, and systemd starts the run anew.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from edgekd.runtime.gateway.sinks.interface import Outlet
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sources import InputEvent, Items, Row
@@ -45,10 +47,10 @@ class Systemd:
         return cls(address, int(usec) / 1e6 if ours else None)
 
     @classmethod
-    def watching(cls, loop: Loop) -> list[Watcher]:
+    def watching(cls, loop: Loop, outlets: Sequence[Outlet]) -> list[Watcher]:
         """What tells the manager of a loop; nothing where there is no manager."""
         service = cls.of()
-        return [Progress(loop, service)] if service else []
+        return [Progress(loop, service, outlets)] if service else []
 
     def ready(self, status: str) -> None:
         """The model is loaded and the input was tried."""
@@ -88,8 +90,9 @@ def _status(words: str) -> str:
 class Progress(Watcher):
     """What a service owes its manager: ready once the input was tried, alive as long as there is progress."""
 
-    def __init__(self, loop: Loop, service: Systemd) -> None:
+    def __init__(self, loop: Loop, service: Systemd, outlets: Sequence[Outlet] = ()) -> None:
         self._loop = loop
+        self._outlets = outlets
         self._service = service
         self._ready = False
         self._tried = loop.source.turned_s is None  # else a thread is just opening it
@@ -97,14 +100,9 @@ class Progress(Watcher):
         self._words = ""
 
     def arrived(self, items: Items) -> None:
-        """Where nothing has come, an input that is known to have nothing is progress, too.
-
-        A source that reads ahead in a thread has nothing for the loop where that thread hangs, too: it says when the
-        thread last came round. All others have looked when they yield nothing.
-        """
-        turned_s = self._loop.source.turned_s
-        if not items and (turned_s is None or time.monotonic() - turned_s < HUNG_S):
-            self._service.feed()
+        """Where nothing has come, an input that is known to have nothing is progress, too."""
+        if not items:
+            self._feed()
         self._tried = self._tried or bool(items) or time.monotonic() > self._tried_by
         told = [item.words for item in items if isinstance(item, InputEvent) and item.told]
         if told:
@@ -114,7 +112,7 @@ class Progress(Watcher):
 
     def sample(self, row: Row) -> None:
         """The one before has gone through the detector."""
-        self._service.feed()
+        self._feed()
 
     def tick(self) -> None:
         """Ready, and what `systemctl status` shows."""
@@ -128,6 +126,17 @@ class Progress(Watcher):
     def end(self) -> None:
         """The end has begun."""
         self._service.stopping()
+
+    def _feed(self) -> None:
+        """The loop goes on; so it has to be with all threads.
+
+        A source that reads ahead in one has nothing for the loop where that hangs, and a sink just delivers nothing:
+        they say when their thread last came round.
+        """
+        turned = [self._loop.source.turned_s, *(outlet.turned_s for outlet in self._outlets)]
+        now = time.monotonic()
+        if all(at_s is None or now - at_s < HUNG_S for at_s in turned):
+            self._service.feed()
 
     def _status(self) -> str:
         loop, last = self._loop, self._loop.last
