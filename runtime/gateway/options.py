@@ -153,12 +153,10 @@ def check(options: GatewayOptions) -> None:
 
 
 def _check_receipts(topic: str, publish: str | None) -> None:
-    from edgekd.runtime.gateway.mqtt.connection import check_topic
+    from edgekd.runtime.gateway.mqtt.connection import check_topic, parse_url
 
     check_topic(topic, "receipts", filter=False)
-    if not publish:
-        raise UsageError("receipts confirm what publish has sent; give publish, too")
-    if publish == topic or publish.endswith(f"/{topic}"):
+    if topic == (parse_url(publish, "publish").topic if publish and "://" in publish else publish):
         raise UsageError("receipts is the topic of publish, where every event would confirm itself; give another one")
 
 

@@ -120,9 +120,7 @@ def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detect
         from edgekd.runtime.gateway.mqtt.connection import parse_url
         from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
 
-        place = str(Path(stream.state).absolute()) if stream.state else ""
-        address = parse_url(stream.mqtt, "mqtt")
-        return MqttMessages(address, options.secrets, manifest, columns, layout, likely, place=place)
+        return MqttMessages(parse_url(stream.mqtt, "mqtt"), options.secrets, manifest, columns, layout, likely)
     return assembly.open_source(stream, detector)
 
 

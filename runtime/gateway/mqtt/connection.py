@@ -349,7 +349,7 @@ class Connection:
 
     def _on_disconnect(self, client: Any, data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if flags.is_disconnect_packet_from_server:
-            taken = f"another client calls itself {self._client_id}"
+            taken = f"another client calls itself {self._client_id}; give one of them another mqtt-client-id"
             said = f"the broker ends the connection: {shown(str(reason), 100)}"
             self.last_words = taken if str(reason) == "Session taken over" else said
 

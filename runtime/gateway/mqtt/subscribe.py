@@ -74,15 +74,12 @@ class MqttMessages(Source):
         layout: Layout = PLAIN,
         likely: bool = False,
         keepalive_s: int = KEEPALIVE_S,
-        place: str = "",
     ) -> None:
-        """place: tells this gateway from another one on this machine, the same on every start."""
         self.name = str(address)
         self.rows: MessageReader = MessageReader(manifest, columns, self.name, layout, likely)
         self.reconnects: int = 0  # times that the broker came back
         self._window_s = window_samples(manifest) * manifest.period_s
-        parts = (str(address), manifest.digests.file, *([place] if place else []), "in")
-        name = secrets.client_id or stable_client_id(*parts)
+        name = secrets.client_id or stable_client_id(str(address), manifest.digests.file, "in")
         self._topic = address.topic
         self._connection = Connection(address, secrets, name, self, clean=False, keepalive_s=keepalive_s)
         self._arrived = threading.Condition()
