@@ -17,7 +17,7 @@ FLAGS = ("stdin", "follow", "adapt", "scores", "quiet")
 NUMBERS = ("threshold", "hysteresis", "state-every", "state-samples", "baud", "exec-timeout", "outbox-mb")
 PAIRS = ("adapt-band", "calibrate-band")
 TOP = ("publish", "exec", "exec-timeout", "exec-retry", "outbox", "outbox-mb", "metrics", "quiet", "mqtt-password-file")
-TOP += ("mqtt-ca", "mqtt-cert", "mqtt-key", "mqtt-client-id")
+TOP += ("receipts", "heartbeat", "mqtt-ca", "mqtt-cert", "mqtt-key", "mqtt-client-id")
 
 
 def gateway_toml(*arguments: object) -> str:

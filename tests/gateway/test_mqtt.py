@@ -60,13 +60,15 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 class Sender:
     """An outbox and what publishes from it, in this process."""
 
-    def __init__(self, folder: Path, url: str, secrets: Secrets | None = None, keepalive_s: int = 30) -> None:
+    def __init__(
+        self, folder: Path, url: str, secrets: Secrets | None = None, keepalive_s: int = 30, **more: Any
+    ) -> None:
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.count = 0
         self.writer = DiskWriter()
         self.outbox = Outbox(folder, 2**20, self.writer, self._tell)
         address = parse_url(url, "publish")
-        self._publisher = Publisher(address, secrets or Secrets(), self.outbox, self._tell, keepalive_s)
+        self._publisher = Publisher(address, secrets or Secrets(), self.outbox, self._tell, keepalive_s, **more)
         self._publisher.start()
 
     def __enter__(self) -> Sender:
@@ -76,6 +78,10 @@ class Sender:
         self._publisher.stop(2.0)
         self.outbox.close()
         self.writer.flush()
+
+    @property
+    def delivered(self) -> int:
+        return self._publisher.delivered
 
     def put(self, count: int) -> None:
         for _ in range(count):

@@ -11,7 +11,7 @@ CHUNK_BYTES = 65536
 
 
 class BoundedClient(paho.Client):
-    """Hooks into what paho calls its own, for paho has no limits; `tests/gateway/test_mqtt_memory.py` checks them."""
+    """Hooks into what paho calls its own, for paho has no limits; `tests/gateway/test_memory.py` checks them."""
 
     @property
     def too_large(self) -> bool:

@@ -161,9 +161,10 @@ class Publisher:
         if room <= 0 or sum(len(sent.payload) for sent in self._waiting.values()) >= WAITING_BYTES:
             return
         for record in self._cursor.read(room):
-            event = json.loads(record.text) if self._receipts else {"event": "score"}
+            event = json.loads(record.text) if self._receipts else {}
+            receipt = "" if event.get("event") == "score" else str(event.get("id", ""))
             self._newest = record.seq
-            self._waiting[record.seq] = _Sent(record.payload, "" if event["event"] == "score" else event["id"])
+            self._waiting[record.seq] = _Sent(record.payload, receipt)
             self._send(client, record.seq, self._waiting[record.seq])
 
     def _send(self, client: Client, seq: int, sent: _Sent) -> None:
