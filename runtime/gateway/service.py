@@ -11,7 +11,7 @@ from edgekd.runtime import assembly
 from edgekd.runtime.cli import SWITCH_S, forget_stdout
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.disk_writer import DiskWriter
-from edgekd.runtime.errors import UsageError
+from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.files import sha256, state_folder
 from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
 from edgekd.runtime.gateway.outbox import Outbox
@@ -54,14 +54,18 @@ def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, 
 
         say(f"metrics are at {serve_metrics(options.metrics, loop, fan_out)}")
     signals = Signals("edgekd-gateway", loop.stop)
-    gone = False
+    gone, broken = False, True
     try:
         loop.run()
+        broken = False
         say(loop.summary())
+    except InputLost:
+        broken = False
+        raise
     except BrokenPipeError:  # nobody reads the events any more: what they did not get is told after the next start
         gone = True
     finally:
-        fan_out.close(lambda: loop.stopped or gone, lambda: signals.over_by)
+        fan_out.close(lambda: loop.stopped or broken, lambda: signals.over_by)
     if gone:
         forget_stdout()
     sys.stdout.flush()
