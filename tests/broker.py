@@ -69,6 +69,11 @@ class Broker:
             self._process.wait(PATIENCE_S)
             self._process = None
 
+    def signal(self, number: int) -> None:
+        """A signal to its process."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def _listens(self) -> bool:
         assert self._process is not None and self._process.poll() is None, self._config.with_suffix(".log").read_text()
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0):

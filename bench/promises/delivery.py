@@ -8,10 +8,15 @@ The tests of the same names are the short forms; this runs their code for longer
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,7 +51,9 @@ BLOCKS, BLOCK = 6, 500  # 5 s of each condition in turn: what else the machine d
 
 
 @click.command()
-@click.option("--only", type=click.Choice(["kills", "outage", "latency"]), multiple=True, help="Not all of it.")
+@click.option(
+    "--only", type=click.Choice(["kills", "outage", "disturbed", "latency"]), multiple=True, help="Not all of it."
+)
 @click.option("--kills", "count", default=200, show_default=True, help="How often a run is killed.")
 @click.option("--minutes", default=3.0, show_default=True, help="How long the broker is away.")
 def main(only: tuple[str, ...], count: int, minutes: float) -> None:
@@ -55,6 +62,7 @@ def main(only: tuple[str, ...], count: int, minutes: float) -> None:
     parts: dict[str, Callable[[Path], dict[str, Any]]] = {
         "kills": lambda folder: killed_run(folder, 50_000, count, seed=2),
         "outage": lambda folder: outage(folder, 60 * minutes),
+        "disturbed": disturbed,
         "latency": latency,
     }
     for name, measure in parts.items():
@@ -118,6 +126,147 @@ def outage(folder: Path, seconds: float) -> dict[str, Any]:
         "gaps": len(range(sequence[0], sequence[-1] + 1)) - len(sequence),
         "dropped": sum(event["count"] for event in again.events if event["event"] == "outbox_dropped"),
     }
+
+
+def disturbed(folder: Path) -> dict[str, Any]:
+    """A live run with both sinks, whose broker is disturbed for a while: does every alarm arrive?
+
+    The checker has what was told on standard output, what a client of its own was sent, and what the command wrote.
+    """
+    found = {}
+    for name, disturb in DISTURBED.items():
+        place = folder / name.replace(" ", "-")
+        place.mkdir()
+        found[name] = _disturbed(place, name == "queue of five, consumer away", disturb)
+        click.echo(f"{name}: {found[name]}")
+    return found
+
+
+def _disturbed(folder: Path, full: bool, disturb: Callable[[Broker, Path], None]) -> dict[str, Any]:
+    """full: the broker keeps five messages for a consumer that is away, and drops others; so alarms need receipts."""
+    step_file(folder / "m.onnx", 3, 1, threshold=0.15, period_s=0.01)
+    rules, executed = folder / "acl", folder / "executed"
+    _let_write(rules, True)
+    settings = ("allow_anonymous true", f"acl_file {rules}", f"max_queued_messages {5 if full else 100_000}")
+    with Broker(folder, *settings) as broker:
+        run = ["--model", folder / "m.onnx", "--stdin", "--state", folder / "state", "--cooldown", "0s"]
+        run += ["--publish", f"mqtt://u1@127.0.0.1:{broker.port}/alerts", "--exec", f"tee -a {executed}"]
+        run += ["--receipts", "received"] if full else []
+        session = {"client_id": "checker", "clean_session": False}
+        with Consumer(broker.port, "alerts", **session) as checker:
+            if full:
+                checker.__exit__()
+            with _Told(*run, stdin=subprocess.PIPE) as device:
+                stop = threading.Event()
+                feeder = threading.Thread(target=_feed, args=(device, stop), daemon=True)
+                feeder.start()
+                disturb(broker, rules)
+                stop.set()
+                feeder.join()
+                took_s, got = _wait_for_all(device, broker, checker, session if full else {})
+                eventually(lambda: _ids(device.events) <= _ids(_lines(executed)), "that the command has all", 120)
+                device.end(signal.SIGTERM)
+    told, ran = _alarms(device.events), _alarms(_lines(executed))
+    contents: dict[str, set[str]] = {}
+    for event in [*told, *got, *ran]:
+        said = {key: value for key, value in event.items() if key not in ("seq", "boot")}
+        contents.setdefault(event["id"], set()).add(json.dumps(said, sort_keys=True))
+    return {
+        "alarms": len(told),
+        "lost_by_mqtt": len(_ids(told) - _ids(got)),
+        "lost_by_exec": len(_ids(told) - _ids(ran)),
+        "sent_again": len(got) - len(_ids(got)),
+        "ids_of_two_alarms": sum(len(said) > 1 for said in contents.values()),
+        "all_there_after_s": round(took_s, 2),
+        "said": sorted({event["reason"] for event in device.events if event["event"] == "sink_waiting"}),
+    }
+
+
+def _wait_for_all(
+    device: Device, broker: Broker, checker: Consumer, session: dict[str, Any]
+) -> tuple[float, list[dict[str, Any]]]:
+    """Until every alarm that was told has come; how long that took, and what came. session: confirm each, in it."""
+    well, confirmed = time.monotonic(), 0
+    consumer = Consumer(broker.port, "alerts", **session) if session else checker
+    with contextlib.ExitStack() as stack:
+        if session:
+            stack.enter_context(consumer)
+
+        def all_came() -> bool:
+            nonlocal confirmed
+            events = consumer.events()
+            for event in events[confirmed:] if session else ():
+                consumer.publish("received", event["id"])
+            confirmed = len(events)
+            return _ids(device.events) <= _ids(events)
+
+        eventually(all_came, "that all has come", 300)
+    return time.monotonic() - well, _alarms(consumer.events())
+
+
+class _Told(Gateway):
+    """A gateway whose events keep their ids."""
+
+    def event_of(self, line: str) -> dict[str, Any]:
+        return json.loads(line)
+
+
+def _feed(device: Device, stop: threading.Event) -> None:
+    """A hundred samples a second."""
+    assert device.process.stdin
+    for row in itertools.cycle(step_samples(3, 20_000)):
+        if stop.wait(0.01):
+            return
+        device.process.stdin.write(",".join(map(str, row)) + "\n")  # type: ignore[arg-type]
+        device.process.stdin.flush()
+
+
+def _alarms(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in events if event["event"] in ("anomaly", "anomaly_end")]
+
+
+def _ids(events: list[dict[str, Any]]) -> set[str]:
+    return {event["id"] for event in _alarms(events)}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def _let_write(rules: Path, write: bool) -> None:
+    rules.write_text(f"topic readwrite #\nuser u1\ntopic read{'write' if write else ''} #\n")
+    rules.chmod(0o600)
+
+
+def _denies(broker: Broker, rules: Path) -> None:
+    for write in (False, True):
+        _let_write(rules, write)
+        broker.signal(signal.SIGHUP)  # it reads its rules again
+        time.sleep(15)
+
+
+def _restarts(broker: Broker, _: Path) -> None:
+    for _second in range(20):
+        time.sleep(1)
+        broker.stop()
+        broker.start()
+
+
+def _freezes(broker: Broker, _: Path) -> None:
+    for frozen_s in (2, 5, 10, 45):  # the last is longer than a connection is believed in
+        broker.signal(signal.SIGSTOP)
+        time.sleep(frozen_s)
+        broker.signal(signal.SIGCONT)
+        time.sleep(2)
+
+
+DISTURBED: dict[str, Callable[[Broker, Path], None]] = {
+    "rules deny publishing": _denies,
+    "restarts each second": _restarts,
+    "frozen": _freezes,
+    "queue of five, consumer away": lambda broker, rules: time.sleep(20),
+}
 
 
 def latency(folder: Path) -> dict[str, Any]:

@@ -31,7 +31,7 @@ NotifyAccess=main
 ExecStart={command}
 {restart}
 RestartSec=2
-# fed when a sample was scored or the input is known to be idle; a step that hangs is ended and started anew
+# fed when a sample was scored or the input is known to be idle; a step or thread that hangs is ended and started anew
 WatchdogSec=30
 TimeoutStartSec=120
 # it ends within 2 s of SIGTERM

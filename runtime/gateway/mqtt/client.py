@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import paho.mqtt.client as paho
 
-from edgekd.runtime.gateway.mqtt.connection import MESSAGE_BYTES
-
 KEPT_BYTES = 2**18  # of one that is cut off: its topic and properties, so that it can be acknowledged
 CHUNK_BYTES = 65536
 
@@ -13,10 +11,13 @@ CHUNK_BYTES = 65536
 class BoundedClient(paho.Client):
     """Hooks into what paho calls its own, for paho has no limits; `tests/gateway/test_memory.py` checks them."""
 
+    message_bytes = 0
+    """What is larger is cut off."""
+
     @property
     def too_large(self) -> bool:
         """Whether the message in hand was cut off."""
-        return self._in_packet["remaining_length"] > MESSAGE_BYTES
+        return self._in_packet["remaining_length"] > self.message_bytes
 
     def pause(self) -> None:
         """Nothing is read for now, so no answer to a ping can be missed."""

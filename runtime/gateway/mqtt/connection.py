@@ -170,7 +170,9 @@ class Connection:
         handler: Handler,
         clean: bool = True,
         keepalive_s: int = KEEPALIVE_S,
+        message_bytes: int = MESSAGE_BYTES,
     ) -> None:
+        """message_bytes: of a larger message the end is cut off, see `BoundedClient.too_large`."""
         try:
             import paho.mqtt.client as paho
 
@@ -188,6 +190,7 @@ class Connection:
         self._handler = handler
         self._clean = clean
         self._keepalive_s = keepalive_s
+        self._message_bytes = message_bytes
         self._stopping = threading.Event()
         self._leave_by = 0.0
         self._wake_end, self._waker = socket.socketpair()
@@ -284,6 +287,7 @@ class Connection:
             protocol=protocol,
             reconnect_on_failure=False,
         )
+        client.message_bytes = self._message_bytes
         client.enable_logger(self._log)
         if self._address.user:
             client.username_pw_set(self._address.user, self._password)

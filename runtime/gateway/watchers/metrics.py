@@ -94,7 +94,7 @@ class Figures(Watcher):
     def _optional(self) -> Iterator[Any]:
         """What only some sources, sinks and runs have."""
         source, outbox, keeper = self._loop.source, self._fan_out.outbox, self._fan_out.keeper
-        dropping = next((outlet for outlet in self._fan_out.outlets if hasattr(outlet, "dropped")), None)
+        dropping = next((outlet for outlet in self._fan_out.outlets if outlet.name == "exec"), None)
         for make, name, words, owner, attribute in (
             (_counter, "edgekd_input_reconnects", "Times the input was opened again.", source, "reconnects"),
             (_counter, "edgekd_input_dropped_samples", "Samples left out to catch up.", source, "dropped"),
@@ -110,6 +110,10 @@ class Figures(Watcher):
             value = getattr(owner, attribute, None)
             if value is not None:
                 yield make(name, words, value)
+        delivered = _counter("edgekd_delivered_events", "Events of this run that have arrived.", labels=["sink"])
+        for outlet in self._fan_out.outlets:
+            delivered.add_metric([outlet.name], outlet.delivered)
+        yield delivered
 
     def _sensors(self) -> Iterator[Any]:
         detector = self._loop.detector
