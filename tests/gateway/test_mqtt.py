@@ -380,7 +380,7 @@ def test_a_connection_that_is_dead_without_a_word_is_found(tmp_path: Path, broke
         eventually(has(consumer, 1), "delivery")
         network.stalled = True
         out.put(5)
-        out.wait_for("sink_waiting")
+        assert "does not answer any more" in out.wait_for("sink_waiting")["reason"]
         network.stalled = False
         eventually(has(consumer, 6), "delivery over a new connection")
     network.close()

@@ -356,6 +356,8 @@ class Connection:
             taken = f"another client calls itself {self._client_id}; give one of them another mqtt-client-id"
             said = f"the broker ends the connection: {shown(str(reason), 100)}"
             self.last_words = taken if str(reason) == "Session taken over" else said
+        elif str(reason) == "Keep alive timeout":
+            self.last_words = "it does not answer any more"
 
     def _explain_refusal(self, said: str) -> str:
         if said not in ("Not authorized", "Bad user name or password"):
