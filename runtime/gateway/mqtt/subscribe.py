@@ -46,7 +46,7 @@ PIECE_BYTES = 4096  # of a long message, read at once
 BATCH = 256  # samples and pieces that the loop gets at once
 BYTES_SHOWN = 16
 SENT_AGAIN = 64  # messages that a broker may send twice: more than it has under way at any time
-_BINARY = re.compile("[\\x00\\x01\\x04-\\x08\\x0e-\\x1a\\x1c-\\x1f\\ufffd]")  # no text, whatever its encoding
+_BINARY = re.compile(rb"[\x00\x01\x04-\x08\x0e-\x1a\x1c-\x1f]")  # no text, whatever its encoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +235,9 @@ class MessageReader(RowReader):
 
     def pieces(self, topic: str, payload: bytes) -> Iterator[Items]:
         """The same, a piece of a long message at a time."""
-        text = payload.decode(errors="replace")
-        if _BINARY.search(text):
+        short = len(payload) <= PIECE_BYTES
+        text = payload.decode(errors="replace") if short else ""
+        if "\ufffd" in text or _BINARY.search(payload):
             self.refuse(f"{shown(topic, 60)}: binary, {payload[:BYTES_SHOWN].hex(' ')}")
             return
         path = f"/{topic}/"
@@ -251,8 +252,7 @@ class MessageReader(RowReader):
             for at, sign in enumerate(full):
                 if sign == "." and f"/{full[:at]}/" in path:
                     self.parser.aliases[full] = full[at + 1 :]
-        single = column is not None and len(text) <= PIECE_BYTES
-        if single and (self.parser.reads(text) or not any(mark in text for mark in "{[,;\t|\n")):
+        if short and column is not None and (self.parser.reads(text) or not any(mark in text for mark in "{[,;\t|\n")):
             payload = json.dumps({"value": text.strip()}).encode()
         for start in range(0, len(payload) or 1, PIECE_BYTES):
             end = b"\n" if start + PIECE_BYTES >= len(payload) else b""
