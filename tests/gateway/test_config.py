@@ -59,6 +59,14 @@ def test_every_key_of_a_file_arrives(tmp_path: Path) -> None:
     assert (stream.baud, stream.serial, stream.min_duration, stream.state_every) == (115200, None, 0, 60)
 
 
+@pytest.mark.parametrize("publish", ["alerts", "mqtt://joe@broker/alerts"])
+def test_events_that_would_confirm_themselves_are_refused(tmp_path: Path, publish: str) -> None:
+    stream = "[[stream]]\nmodel = 'm.onnx'\nstdin = true\n"
+    said = refusal(tmp_path / "gateway.toml", f"publish = '{publish}'\nreceipts = 'alerts'\n{stream}")
+    assert "every event would confirm itself" in said
+    assert "no + or #" in refusal(tmp_path / "gateway.toml", f"receipts = 'alerts/+'\n{stream}")
+
+
 def test_no_variable_overrides_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEKD_THRESHOLD", "3")
     monkeypatch.setenv("EDGEKD_GATEWAY_THRESHOLD", "3")

@@ -38,6 +38,7 @@ IN_FLIGHT = 20  # what a broker takes of one client by default before it has ack
 WAITING_BYTES = 2**18  # of events that were sent and not confirmed: about a thousand
 RECEIPT_S = 10.0  # so long a consumer may take to confirm an event before it is sent again, and so long at most
 LONGEST_RECEIPT_S = 300.0
+RECEIPT_BYTES = 2**18  # of one message of receipts
 
 
 @dataclass(eq=False)
@@ -80,7 +81,7 @@ class Publisher:
     ) -> None:
         """place: tells this gateway from another one on this machine, the same on every start."""
         name = f"{secrets.client_id}-out" if secrets.client_id else stable_client_id(str(address), place, "out")
-        self._connection = Connection(address, secrets, name, self, keepalive_s=keepalive_s)
+        self._connection = Connection(address, secrets, name, self, True, keepalive_s, RECEIPT_BYTES)
         self.delivered = 0
         self._topic = address.topic
         self._receipts = receipts
