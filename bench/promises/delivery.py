@@ -52,7 +52,10 @@ BLOCKS, BLOCK = 6, 500  # 5 s of each condition in turn: what else the machine d
 
 @click.command()
 @click.option(
-    "--only", type=click.Choice(["kills", "outage", "disturbed", "latency"]), multiple=True, help="Not all of it."
+    "--only",
+    type=click.Choice(["kills", "kills with a command", "outage", "disturbed", "latency"]),
+    multiple=True,
+    help="Not all of it.",
 )
 @click.option("--kills", "count", default=200, show_default=True, help="How often a run is killed.")
 @click.option("--minutes", default=3.0, show_default=True, help="How long the broker is away.")
@@ -61,6 +64,7 @@ def main(only: tuple[str, ...], count: int, minutes: float) -> None:
     figures = kept("delivery")
     parts: dict[str, Callable[[Path], dict[str, Any]]] = {
         "kills": lambda folder: killed_run(folder, 50_000, count, seed=2),
+        "kills with a command": lambda folder: killed_run(folder, 5_000, count, seed=3, command=True),
         "outage": lambda folder: outage(folder, 60 * minutes),
         "disturbed": disturbed,
         "latency": latency,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections import Counter
@@ -24,10 +25,11 @@ def content(event: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in event.items() if key not in PLACE}
 
 
-def killed_run(folder: Path, samples: int, kills: int, seed: int) -> dict[str, int]:
+def killed_run(folder: Path, samples: int, kills: int, seed: int, command: bool = False) -> dict[str, int]:
     """Read a recording with a run that is killed so many times; prove that nothing is lost. What it took, in figures.
 
-    Where the run has come to its end before, the recording is read again, as another stream.
+    Where the run has come to its end before, the recording is read again, as another stream. command: events go to a
+    command, too.
     """
     step_file(folder / "m.onnx", 3, 4, threshold=0.15)
     values = step_samples(3, samples)
@@ -49,11 +51,17 @@ def killed_run(folder: Path, samples: int, kills: int, seed: int) -> dict[str, i
                 "--publish",
                 f"mqtt://127.0.0.1:{broker.port}/{topic}",
             ]
+            to += ["--exec", f"tee -a {place / 'executed'}"] if command else []
             with Consumer(broker.port, topic) as consumer:
                 while _run_and_kill([*arguments, *to], whole, fate, figures["kills"] < kills):
                     figures["kills"] += 1
                 figures["passes"] += 1
-                _check(consumer, topic, whole, figures)
+                wanted = _check(consumer, topic, whole, figures)
+            if command:
+                ran = [json.loads(line) for line in (place / "executed").read_text().splitlines()]
+                by_id = {event["id"].partition("-")[2]: content(event) for event in ran if event["event"] in OF_SAMPLES}
+                assert by_id == wanted
+                figures["executed"] += len(ran)
     return dict(figures)
 
 
@@ -77,8 +85,10 @@ def _run_and_kill(arguments: list[object], whole: list[dict[str, Any]], fate: ra
     return killed
 
 
-def _check(consumer: Consumer, topic: str, whole: list[dict[str, Any]], figures: Counter[str]) -> None:
-    """Every event of the uninterrupted run has come, under one id each."""
+def _check(
+    consumer: Consumer, topic: str, whole: list[dict[str, Any]], figures: Counter[str]
+) -> dict[str, dict[str, Any]]:
+    """Every event of the uninterrupted run has come, under one id each: by id, without the stream's name."""
     same: Counter[tuple[str, int]] = Counter()
     wanted: dict[str, dict[str, Any]] = {}
     for event in whole:
@@ -98,12 +108,18 @@ def _check(consumer: Consumer, topic: str, whole: list[dict[str, Any]], figures:
     figures["delivered"] += len(came)
     figures["repeated"] += len(came) - len(by_id)
     figures["lost"] += len(wanted) - len(ours)
+    return wanted
 
 
 @needs_broker
 def test_killed_at_random_moments_nothing_is_lost(tmp_path: Path) -> None:
     figures = killed_run(tmp_path, 6000, 8, seed=1)
     assert figures["kills"] == 8 and figures["lost"] == 0
+
+
+@needs_broker
+def test_a_command_loses_nothing_either(tmp_path: Path) -> None:
+    assert killed_run(tmp_path, 800, 6, seed=3, command=True)["executed"] > 200
 
 
 @needs_broker
