@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.loop import Loop, Watcher
@@ -45,10 +45,10 @@ class Systemd:
         return cls(address, int(usec) / 1e6 if ours else None)
 
     @classmethod
-    def watching(cls, loop: Loop) -> list[Watcher]:
-        """What tells the manager of a loop; nothing where there is no manager."""
+    def watching(cls, loop: Loop, notes: Callable[[], str]) -> list[Watcher]:
+        """What tells the manager of a loop; nothing where there is no manager. notes: what more its status shows."""
         service = cls.of()
-        return [Progress(loop, service)] if service else []
+        return [Progress(loop, service, notes)] if service else []
 
     def ready(self, status: str) -> None:
         """The model is loaded and the input was tried."""
@@ -88,8 +88,9 @@ def _status(words: str) -> str:
 class Progress(Watcher):
     """What a service owes its manager: ready once the input was tried, alive as long as there is progress."""
 
-    def __init__(self, loop: Loop, service: Systemd) -> None:
+    def __init__(self, loop: Loop, service: Systemd, notes: Callable[[], str] = str) -> None:
         self._loop = loop
+        self._notes = notes
         self._service = service
         self._ready = False
         self._tried = loop.source.turned_s is None  # else a thread is just opening it
@@ -133,4 +134,4 @@ class Progress(Watcher):
         loop, last = self._loop, self._loop.last
         score = f", score {last.score:.4g} of {last.threshold:.4g}" if last else ""
         words = self._words or f"reading {loop.source.name}"
-        return f"{loop.samples} samples, {loop.anomalies} anomalies{score}; {words}"
+        return f"{loop.samples} samples, {loop.anomalies} anomalies{score}; {self._notes()}{words}"
