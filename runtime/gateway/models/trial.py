@@ -86,7 +86,7 @@ class Trial:
         if self.alarms_new > self._factor * max(self.alarms_old, FREE_ALARMS):
             self.problem = f"it alarms too often: {self.alarms_new} of {self.verdicts} verdicts, the old one"
             self.problem += f" {self.alarms_old}"
-        elif self._still >= LEAST_VERDICTS:
+        elif self._still >= LEAST_VERDICTS - 1:
             self.problem = f"it has fallen silent: its score is {new.score:g} whatever comes"
         elif self.verdicts >= LEAST_VERDICTS and self.other.samples_seen >= self._until:
             self.over = (rank := self.rank_correlation) >= LEAST_RANK
