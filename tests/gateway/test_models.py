@@ -361,5 +361,3 @@ def test_another_name_in_the_file_is_another_model_from_the_start(tmp_path: Path
     with started(tmp_path / "other", "--state", tmp_path / "state") as line:
         score = line.scores()[0]
         assert score["score"] / score["severity"] == pytest.approx(0.7, rel=1e-3)
-
-
