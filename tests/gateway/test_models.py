@@ -10,13 +10,14 @@ import random
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from broker import Broker, Consumer, needs_broker
+from broker import Broker, Consumer, free_port, needs_broker
 from click.testing import CliRunner
 from device import eventually
 from gateway_device import Gateway
@@ -36,17 +37,18 @@ LOW, HIGH, FILL = ranges(N)
 def calm(count: int, seed: int = 1) -> np.ndarray:
     """Samples whose scores are far below the running model's threshold, 0.5, (count, n)."""
     rng = np.random.default_rng(seed)
-    return (FILL + (HIGH - LOW) * rng.uniform(-0.2, 0.2, (count, N))).astype(np.float32)
+    livelier = np.repeat(rng.uniform(0, 1, (-(-count // HOP), 1)), HOP, axis=0)[:count]  # any model sees these hops
+    return (FILL + (HIGH - LOW) * livelier * rng.uniform(-0.3, 0.3, (count, N))).astype(np.float32)
 
 
-def graph(path: Path, **constants: float) -> Path:
+def graph(path: Path, threshold: float = 0.5, **constants: float) -> Path:
     """A model in which some constants of the graph are others."""
     model = step_graph(N, HOP)
     for tensor in model.graph.initializer:
         if tensor.name in constants:
             like = np.full_like(numpy_helper.to_array(tensor), constants[tensor.name])
             tensor.CopyFrom(numpy_helper.from_array(like, tensor.name))
-    path.write_bytes(with_manifest(model.SerializeToString(), N, HOP, threshold=0.5))
+    path.write_bytes(with_manifest(model.SerializeToString(), N, HOP, threshold=threshold))
     return path
 
 
@@ -67,12 +69,12 @@ class Line(Gateway):
     def look(self) -> None:
         self.process.send_signal(signal.SIGHUP)
 
-    def until(self, event: str, make: Callable[[int], np.ndarray] = calm) -> dict[str, Any]:
+    def until(self, event: str, make: Callable[[int, int], np.ndarray] = calm) -> dict[str, Any]:
         """Feed until it is told."""
         end = time.monotonic() + 30
         while not (found := [told for told in self.events if told["event"] == event]):
             assert time.monotonic() < end, (event, self.words)
-            self.feed(make(5 * HOP))
+            self.feed(make(5 * HOP, len(self.sent)))
             time.sleep(0.005)
         return found[-1]
 
@@ -168,14 +170,15 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "diverging": (lambda path: graph(path, keep=8.0), ""),  # its alarms or its infinity come first
     "alarming": (lambda path: step_file(path, N, HOP, threshold=1e-6), "alarms too often"),
     "silent": (lambda path: graph(path, span=1e30), "fallen silent"),
-    "other way": (lambda path: graph(path, span=-1e-3, take=0.0, keep=0.0), ""),
+    "other way": (lambda path: graph(path, 100.0, fill=20.0, take=0.0), "go another way"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_model_is_refused_and_the_old_one_goes_on(tmp_path: Path, kind: str) -> None:
     make, reason = BAD[kind]
-    with started(tmp_path, "--state", tmp_path / "state") as line:
+    shadow = f"{SHADOW * (16 if kind == 'other way' else 1)}s"
+    with started(tmp_path, "--state", tmp_path / "state", "--shadow-for", shadow) as line:
         old = tmp_path / "old.onnx"
         old.write_bytes((tmp_path / "m.onnx").read_bytes())
         put(tmp_path / "m.onnx", make)
@@ -212,8 +215,8 @@ def test_a_model_must_be_signed_where_signatures_are_required(tmp_path: Path) ->
         assert line.events[0]["event"] == "resumed"
 
 
-def wild(count: int) -> np.ndarray:
-    return FILL.astype(np.float32) + (calm(count) - FILL.astype(np.float32)) * np.float32(20)
+def wild(count: int, seed: int) -> np.ndarray:
+    return FILL.astype(np.float32) + (calm(count, seed) - FILL.astype(np.float32)) * np.float32(20)
 
 
 def test_a_model_that_alarms_on_probation_makes_room_again(tmp_path: Path) -> None:
@@ -341,6 +344,30 @@ def test_a_model_comes_as_a_retained_message_with_its_signature(tmp_path: Path) 
         with started(tmp_path, "--state", tmp_path / "state", *keys) as line:  # the broker sends it again
             line.until("model_confirmed")
             assert not [event for event in line.events if event["event"] in ("model_offered", "model_refused")]
+
+
+def test_metrics_show_both_models_and_time_the_one_that_runs(tmp_path: Path) -> None:
+    pytest.importorskip("prometheus_client")
+    port = free_port()
+
+    def scraped() -> dict[str, float]:
+        text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10).read().decode()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in text.splitlines() if line[0] != "#"}
+
+    with started(tmp_path, "--state", tmp_path / "state", "--metrics", f":{port}") as line:
+        assert "edgekd_shadow_score" not in scraped()
+        put(tmp_path / "m.onnx", lambda path: step_file(path, N, HOP, seed=1, threshold=0.4))
+        line.look()
+        line.until("model_offered")
+        line.feed(calm(2 * HOP))
+        line.whole()
+        assert scraped()["edgekd_probation"] == 0 and scraped()["edgekd_shadow_score"] > 0
+        line.until("model_swapped")
+        line.feed(calm(2 * HOP))
+        line.whole()
+        found = scraped()
+        assert found["edgekd_probation"] == 1 and found["edgekd_threshold"] == 0.4
+        assert found["edgekd_step_seconds_count"] == found["edgekd_verdicts_total"] == len(line.scores())
 
 
 def test_without_a_state_a_model_is_exchanged_but_not_kept(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
 
 LOOK_S = 2.0  # a file counts once it has stood still from one look to the next: it may be just being copied
-MAX_BYTES = 64 * 2**20  # beside a model that runs; the largest published student has 1 MiB
+MAX_BYTES = 16 * 2**20  # beside a model that runs; the largest published student has 1 MiB
 MQTT = "mqtt"
 RUNNING, BEFORE = "running", "before"  # sources that offer nothing new: what the folder held at the start
 
