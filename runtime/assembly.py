@@ -199,7 +199,7 @@ def watchers_of(options: Options, loop: Loop) -> list[Watcher]:
 
 
 def keeper_of(
-    options: Options, loop: Loop, writer: DiskWriter | None = None, parts: Mapping[str, Part] | None = None
+    options: Options, loop: Loop, writer: DiskWriter | None = None, parts: dict[str, Part] | None = None
 ) -> list[StateKeeper]:
     """What keeps the state, if it is to be kept. It comes behind all others: it has seen what they have.
 

@@ -167,7 +167,8 @@ def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detect
         from edgekd.runtime.gateway.mqtt.connection import parse_url
         from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
 
-        return MqttMessages(parse_url(stream.mqtt, "mqtt"), options.secrets, manifest, columns, layout, likely)
+        address, place = parse_url(stream.mqtt, "mqtt"), str(Path(stream.state or stream.model).absolute())
+        return MqttMessages(address, options.secrets, manifest, columns, layout, likely, place=place)
     return assembly.open_source(stream, detector)
 
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -69,7 +68,7 @@ class StateKeeper(Watcher):
         writer: DiskWriter,
         every_s: float = 60.0,
         every_samples: int = 0,
-        parts: Mapping[str, Part] | None = None,
+        parts: dict[str, Part] | None = None,
     ) -> None:
         """every_s, every_samples: save at the latest after so many seconds, after so many samples (0: any number).
 

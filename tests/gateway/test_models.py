@@ -109,7 +109,11 @@ def sign(*arguments: object) -> None:
     assert CliRunner().invoke(edgekd, ["sign", *map(str, arguments)], standalone_mode=False).exit_code == 0
 
 
-def alone(model: Path, samples: list[np.ndarray]) -> list[float]:
+def kept(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / "state.models").glob("0*-*") if path.suffix != ".sig")
+
+
+def alone(model: Path | bytes, samples: list[np.ndarray]) -> list[float]:
     """The scores of a model that sees these samples from its cold state on."""
     detector = Detector.load(model)
     return [verdict.score for row in samples if (verdict := detector.update(row)) is not None]
@@ -179,8 +183,7 @@ def test_a_bad_model_is_refused_and_the_old_one_goes_on(tmp_path: Path, kind: st
     make, reason = BAD[kind]
     shadow = f"{SHADOW * (16 if kind == 'other way' else 1)}s"
     with started(tmp_path, "--state", tmp_path / "state", "--shadow-for", shadow) as line:
-        old = tmp_path / "old.onnx"
-        old.write_bytes((tmp_path / "m.onnx").read_bytes())
+        old = (tmp_path / "m.onnx").read_bytes()
         put(tmp_path / "m.onnx", make)
         line.look()
         refused = line.until("model_refused")
@@ -190,9 +193,7 @@ def test_a_bad_model_is_refused_and_the_old_one_goes_on(tmp_path: Path, kind: st
         assert [s["score"] for s in line.scores()] == pytest.approx(alone(old, line.sent), rel=1e-6)
         assert line.end(signal.SIGTERM) == 0
     with started(tmp_path, "--state", tmp_path / "state") as line:  # no exit 3, again and again
-        assert line.events[0]["event"] == "resumed"
-        kept = [path for path in (tmp_path / "state.models").glob("0*-*") if path.suffix != ".sig"]
-        assert len(kept) == 1
+        assert line.events[0]["event"] == "resumed" and [path.read_bytes() for path in kept(tmp_path)] == [old]
 
 
 def test_a_model_must_be_signed_where_signatures_are_required(tmp_path: Path) -> None:
@@ -239,6 +240,22 @@ def test_a_model_that_alarms_on_probation_makes_room_again(tmp_path: Path) -> No
         line.until("score")
         time.sleep(0.5)
         assert not [event for event in line.events if event["event"].startswith("model_")]  # nor is it tried again
+
+
+def test_a_probation_outlives_a_restart(tmp_path: Path) -> None:
+    old = step_file(tmp_path / "m.onnx", N, HOP, threshold=50.0).read_bytes()
+    with started(tmp_path, "--state", tmp_path / "state", "--state-samples", HOP) as line:
+        put(tmp_path / "m.onnx", lambda path: step_file(path, N, HOP, seed=1, threshold=0.5))
+        line.look()
+        line.until("model_swapped")
+        line.feed(calm(4 * HOP))
+        line.whole()
+        assert line.end(signal.SIGTERM) == 0
+    with started(tmp_path, "--state", tmp_path / "state") as line:
+        line.until("model_rolled_back", wild)
+        eventually(lambda: len(kept(tmp_path)) == 1, "the bad model is gone")
+        assert kept(tmp_path)[0].read_bytes() == old
+        assert line.end(signal.SIGTERM) == 0
 
 
 def test_a_model_that_fails_on_probation_costs_no_verdict(tmp_path: Path) -> None:
@@ -312,13 +329,13 @@ def test_a_power_cut_at_any_moment_of_a_swap_leaves_one_good_model(tmp_path: Pat
             put(tmp_path / "m.onnx", lambda path, cut=cut, new=new: step_file(path, N, HOP, cut, threshold=new))
             thresholds.add(new)
             line.look()
-            until = rng.choice(["model_offered", "model_swapped", "model_swapped", "model_confirmed"])
+            until = rng.choice(["score", "model_offered", "model_swapped", "model_swapped", "model_confirmed"])
             line.until(until)
             line.feed(calm(rng.randrange(SHADOW)))
-            time.sleep(rng.random() * 0.02)
+            time.sleep(rng.random() * (2.0 if until == "score" else 0.02))  # while it is admitted
             line.process.kill()
             line.process.wait()
-        assert len(list((tmp_path / "state.models").glob("0*-*"))) <= 3
+        assert len(kept(tmp_path)) <= 3
     assert cold == 1 and len(seen) > cuts // 4  # the state is always that of the model that runs
 
 

@@ -105,8 +105,8 @@ class Exchange(Watcher):
                 self._end()
             else:
                 self._swap(trial, other)
-        elif self._waiting:
-            if other:  # only in shadow: on probation nothing is looked for
+        elif self._waiting and not (trial and trial.probation):
+            if other:
                 self._refuse(other, "another one was offered")
             offer, self._waiting = self._waiting, None
             self._begin(offer, probation=offer.source == BEFORE)
@@ -132,11 +132,11 @@ class Exchange(Watcher):
         samples = assembly.samples_in(seconds, running.manifest.period_s)
         self._switch.trial = Trial(running, other, site, samples, self._stream.alarm_factor, probation)
         self._other = offer
-        self.offers.busy = probation
+        self.offers.busy, self.offers.at_work = probation, {self._running.digest, offer.digest}
 
     def _end(self) -> None:
         self._switch.trial = self._other = None
-        self.offers.busy = False
+        self.offers.busy, self.offers.at_work = False, {self._running.digest}
 
     def _swap(self, trial: Trial, new: Offer) -> None:
         old = self._running
@@ -177,7 +177,7 @@ class Exchange(Watcher):
             trial.other.engine, self._switch.engine = timed.around(trial.other.engine), bare
         self._switch.exchange()
         self._threshold.site, trial.site = trial.site, self._threshold.site
-        self._running, self.offers.running_digest = to, to.digest
+        self._running = to
         self._save()
 
     def _later(self, job: Callable[[], None]) -> None:

@@ -23,6 +23,7 @@ from edgekd.runtime.files import sha256
 from edgekd.runtime.gateway.models.store import Store, offer_of
 from edgekd.runtime.gateway.options import StreamOptions
 from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold
+from edgekd.runtime.guard import admit
 from edgekd.runtime.guard.signature import SIGNATURE_BYTES, signature_path
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
@@ -63,8 +64,8 @@ class Offers:
         self.found: deque[Offer] = deque()
         self.busy = False
         """Whether offers have to wait: a new model is on probation."""
-        self.running_digest = ""
-        """Of the model that runs."""
+        self.at_work: set[str] = set()
+        """Digests of the models that run, or are on trial."""
         self._stream = stream
         self._store = store
         self._site_of = site_of
@@ -114,10 +115,14 @@ class Offers:
         """Keep the model that runs, where it is not kept yet, and load the one that it could go back to."""
         offer = Offer(RUNNING, str(running), "", kept=running)
         try:
-            data, signature = _bytes_of(running)
-            offer.digest = self.running_digest = sha256(data)
+            manifest, data = admit(running, self._stream.require_signed, try_first=True)
+            if manifest.digests.file != self._manifest.digests.file:
+                raise ModelRefused("it was replaced during the start")
+            offer.digest = sha256(data)
+            self.at_work = {offer.digest}
             if running == self._files["model"]:
-                offer.kept = self._store.keep(data, signature, self._manifest.digests.file)
+                signature = _bytes_of(signature_path(running)) if self._stream.require_signed else None
+                offer.kept = self._store.keep(data, signature, manifest.digests.file)
                 self._store.see("model", offer_of(data, signature))
         except (OSError, EdgeKDError) as error:  # it runs; a restart takes what is at `model` then
             offer.kept, offer.refused = None, getattr(error, "strerror", None) or str(error)
@@ -125,7 +130,7 @@ class Offers:
         if before:
             offer = Offer(BEFORE, before.name, "", kept=before)
             with contextlib.suppress(OSError, EdgeKDError):
-                offer.digest = sha256(_bytes_of(before)[0])
+                offer.digest = sha256(_bytes_of(before))
             self._admit(offer, before)
             self.busy = not offer.refused
             self.found.append(offer)
@@ -143,7 +148,8 @@ class Offers:
         """again: whether somebody has put it there while this ran, be it the same as before."""
         offer = Offer(source, shown(str(path), 300), "")
         try:
-            data, signature = _bytes_of(path)
+            data = _bytes_of(path)
+            signature = _bytes_of(signature_path(path)) if _mark(signature_path(path)) else None
         except (OSError, EdgeKDError) as error:
             offer.refused = getattr(error, "strerror", None) or str(error)
             self.found.append(offer)
@@ -160,12 +166,11 @@ class Offers:
         offer.digest, offer.name = sha256(data), offer_of(data, signature)
         if not again and self._store.has_seen(offer.source, offer.name):
             return
-        if offer.digest == self.running_digest:
+        if offer.digest in self.at_work:
             self._store.see(offer.source, offer.name)
             return
         try:
-            if len(data) > MAX_BYTES:
-                raise ModelRefused(f"it is larger than {MAX_BYTES >> 20} MiB, no model to be tried beside another")
+            _require_small(data)
             with tempfile.TemporaryDirectory(prefix="edgekd-model-", ignore_cleanup_errors=True) as folder:
                 copy = Path(folder, "model" if offer.source == MQTT else self._files[offer.source].name)
                 copy.write_bytes(data)
@@ -229,19 +234,15 @@ def _mark(path: Path) -> tuple[int, ...] | None:
     return about.st_ino, about.st_size, about.st_mtime_ns
 
 
-def _bytes_of(path: Path) -> tuple[bytes, bytes | None]:
-    """A model and its signature. Raises OSError, or ModelRefused for what is no file or too large for one."""
-    found: list[bytes | None] = []
-    for part, most in ((path, MAX_BYTES), (signature_path(path), SIGNATURE_BYTES)):
-        try:
-            with os.fdopen(os.open(part, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise ModelRefused("it is no file")
-                found.append(file.read(most + 1))
-        except FileNotFoundError:
-            if part == path:
-                raise
-            found.append(None)
-    data, signature = found
-    assert data is not None
-    return data, signature
+def _bytes_of(path: Path) -> bytes:
+    """Raises OSError, or ModelRefused for what is no file or too large for one."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ModelRefused("it is no file")
+        return _require_small(file.read(MAX_BYTES + 1))
+
+
+def _require_small(data: bytes) -> bytes:
+    if len(data) > MAX_BYTES:
+        raise ModelRefused(f"it is larger than {MAX_BYTES >> 20} MiB, no model to be tried beside another")
+    return data

@@ -63,6 +63,8 @@ class Trial:
                 self.fail(error)
             return None
         self.other.sensor_changes(), self.other.stuck_changes()  # the running one tells them
+        if (lost := _state_lost(self.other)) and not self.probation:
+            self.problem = f"it fails: {lost}"
         if verdict is not None:
             self.last = verdict
             moved = self.site.update(verdict.sample, verdict.score, alarm=verdict.is_anomaly)
@@ -118,6 +120,12 @@ def _alarms(verdict: Verdict) -> bool:
     return verdict.is_anomaly or (verdict.slow is not None and verdict.slow.is_anomaly)
 
 
+def _state_lost(detector: Detector) -> str:
+    """Why the newest loss of its state since the last call was; empty where it has lost none."""
+    resets: list[Any] = getattr(detector, "state_resets", list)()
+    return resets[-1].reason if resets else ""
+
+
 class Switch:
     """What a loop takes for its detector: the running one, and a trial of another beside it. See `Detector`."""
 
@@ -158,6 +166,9 @@ class Switch:
             if not trial.probation:
                 raise
             trial.fail(error)
+            return beside
+        if trial.probation and (lost := _state_lost(self.running)):
+            trial.problem = f"it fails: {lost}"
             return beside
         if not self.between_hops:
             return None
