@@ -137,7 +137,7 @@ def test_a_span_comes_over_mqtt_and_keeps_alarms_from_the_broker(tmp_path: Path)
         with Line(tmp_path, "--publish", f"{url}/alerts", "--control", f"{url}/plant") as line:
             line.wait_for("control_open")
             line.alarm()
-            eventually(lambda: [e["event"] for e in consumer.events()][-2:-1] == ["anomaly"], "the alarm")
+            eventually(lambda: "anomaly" in [e["event"] for e in consumer.events()], "the alarm")
             consumer.publish("plant/mute", "2h")
             assert line.wait_for("mute_begin")["duration_s"] > 7000
             line.alarm()
