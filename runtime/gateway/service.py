@@ -167,7 +167,7 @@ def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detect
         from edgekd.runtime.gateway.mqtt.connection import parse_url
         from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
 
-        address, place = parse_url(stream.mqtt, "mqtt"), str(Path(stream.state or stream.model).absolute())
+        address, place = parse_url(stream.mqtt, "mqtt"), str(Path(stream.model).absolute())
         return MqttMessages(address, options.secrets, manifest, columns, layout, likely, place=place)
     return assembly.open_source(stream, detector)
 

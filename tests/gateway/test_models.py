@@ -222,7 +222,7 @@ def wild(count: int, seed: int) -> np.ndarray:
 
 def test_a_model_that_alarms_on_probation_makes_room_again(tmp_path: Path) -> None:
     step_file(tmp_path / "m.onnx", N, HOP, threshold=50.0)
-    with started(tmp_path, "--state", tmp_path / "state") as line:
+    with started(tmp_path, "--state", tmp_path / "state", "--probation-for", "24h") as line:
         old = tmp_path / "old.onnx"
         old.write_bytes((tmp_path / "m.onnx").read_bytes())
         put(tmp_path / "m.onnx", lambda path: step_file(path, N, HOP, seed=1, threshold=0.5))
@@ -244,14 +244,15 @@ def test_a_model_that_alarms_on_probation_makes_room_again(tmp_path: Path) -> No
 
 def test_a_probation_outlives_a_restart(tmp_path: Path) -> None:
     old = step_file(tmp_path / "m.onnx", N, HOP, threshold=50.0).read_bytes()
-    with started(tmp_path, "--state", tmp_path / "state", "--state-samples", HOP) as line:
+    keys = ("--state", tmp_path / "state", "--probation-for", "24h")
+    with started(tmp_path, *keys, "--state-samples", HOP) as line:
         put(tmp_path / "m.onnx", lambda path: step_file(path, N, HOP, seed=1, threshold=0.5))
         line.look()
         line.until("model_swapped")
         line.feed(calm(4 * HOP))
         line.whole()
         assert line.end(signal.SIGTERM) == 0
-    with started(tmp_path, "--state", tmp_path / "state") as line:
+    with started(tmp_path, *keys) as line:
         line.until("model_rolled_back", wild)
         eventually(lambda: len(kept(tmp_path)) == 1, "the bad model is gone")
         assert kept(tmp_path)[0].read_bytes() == old
