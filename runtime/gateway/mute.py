@@ -160,6 +160,8 @@ def end_of(text: bytes, written: float, now: float) -> tuple[float, str]:
     """When a mute that was written then is over, by the wall clock, and why it is none, where it is none."""
     try:
         span = text.decode("ascii").strip()
+        if not span:  # it is just being written
+            return 0.0, ""
         try:
             end = written + seconds_in(span)
         except UsageError:

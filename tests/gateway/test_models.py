@@ -164,10 +164,23 @@ def torn(path: Path) -> Path:
     return path
 
 
+def pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+def huge(path: Path) -> Path:
+    path.touch()
+    os.truncate(path, 10**12)
+    return path
+
+
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "garbage": (garbage, "neither an ONNX nor a TFLite file"),
     "torn": (torn, ""),
     "empty": (lambda path: [path.touch(), path][1], "neither an ONNX"),  # type: ignore[list-item, return-value]
+    "a pipe": (pipe, "it is no file"),
+    "too large": (huge, "larger than 16 MiB"),
     "sensors": (lambda path: step_file(path, N + 1, HOP), "it has 's3'"),
     "hop": (lambda path: step_file(path, N, 2 * HOP), "hop of 8 samples, here it is 4"),
     "period": (lambda path: step_file(path, N, HOP, period_s=2.0), "period of 2 s, here it is 1"),
