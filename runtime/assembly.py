@@ -199,11 +199,11 @@ def watchers_of(options: Options, loop: Loop) -> list[Watcher]:
 
 
 def keeper_of(
-    options: Options, loop: Loop, writer: DiskWriter | None = None, threshold: Part | None = None
+    options: Options, loop: Loop, writer: DiskWriter | None = None, parts: dict[str, Part] | None = None
 ) -> list[StateKeeper]:
     """What keeps the state, if it is to be kept. It comes behind all others: it has seen what they have.
 
-    threshold: what a gateway has learned about it.
+    parts: what a gateway saves more.
     """
     if not options.state:
         return []
@@ -211,7 +211,7 @@ def keeper_of(
     from edgekd.runtime.watchers.state_keeper import StateKeeper
 
     saving = options.state_every, options.state_samples
-    return [StateKeeper(options.state, loop, writer or DiskWriter(), *saving, threshold)]
+    return [StateKeeper(options.state, loop, writer or DiskWriter(), *saving, parts)]
 
 
 def _images(options: Options, detector: Detector) -> Source:

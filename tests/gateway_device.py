@@ -14,10 +14,19 @@ from device import PATIENCE_S, ROOT, Device
 
 COMMAND = [sys.executable, "-m", "edgekd.runtime.gateway.cli"]
 FLAGS = ("stdin", "follow", "adapt", "scores", "quiet")
-NUMBERS = ("threshold", "hysteresis", "state-every", "state-samples", "baud", "exec-timeout", "outbox-mb")
+NUMBERS = (
+    "threshold",
+    "hysteresis",
+    "state-every",
+    "state-samples",
+    "baud",
+    "exec-timeout",
+    "outbox-mb",
+    "alarm-factor",
+)
 PAIRS = ("adapt-band", "calibrate-band")
 TOP = ("publish", "exec", "exec-timeout", "exec-retry", "outbox", "outbox-mb", "metrics", "quiet", "mqtt-password-file")
-TOP += ("receipts", "heartbeat", "mqtt-ca", "mqtt-cert", "mqtt-key", "mqtt-client-id")
+TOP += ("receipts", "heartbeat", "control", "mqtt-ca", "mqtt-cert", "mqtt-key", "mqtt-client-id")
 
 
 def gateway_toml(*arguments: object) -> str:

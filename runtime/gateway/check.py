@@ -16,7 +16,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -101,6 +101,8 @@ def _checks(
         yield "mqtt", partial(_subscribe, stream.mqtt, options)
     if options.publish:
         yield "publish", partial(_publish, options.publish, stream.mqtt, options)
+    if options.control:
+        yield "control", partial(_control, options, stream)
     if options.command:
         yield "exec", partial(_command, options.command)
     if stream.state:
@@ -231,9 +233,16 @@ def _subscribe(url: str, options: GatewayOptions) -> str:
 
 
 def _publish(to: str, source: str | None, options: GatewayOptions) -> str:
-    from edgekd.runtime.gateway.mqtt.publish import publish_address
+    from edgekd.runtime.gateway.mqtt.publish import address_of
 
-    return _visit(publish_address(to, source), options, subscribe=False)
+    return _visit(address_of(to, "publish", source), options, subscribe=False)
+
+
+def _control(options: GatewayOptions, stream: StreamOptions) -> str:
+    from edgekd.runtime.gateway.mqtt.publish import address_of
+
+    address = address_of(options.control or "", "control", stream.mqtt, options.publish)
+    return _visit(replace(address, topic=f"{address.topic}/mute"), options, subscribe=True)
 
 
 def _visit(address: Address, options: GatewayOptions, subscribe: bool) -> str:

@@ -64,6 +64,11 @@ class StreamOptions(Options):
         STREAM, "Set the threshold from the first scores, say 24h.", default="0s", type=DURATION
     )
     calibrate_band: tuple[float, float] = _band((0.5, 10.0), "Bounds, as factors of the model's threshold.")
+    shadow_for: float = declare(STREAM, "A new model runs beside the old one first.", default="1h", type=DURATION)
+    probation_for: float = declare(STREAM, "Then the old one beside the new one.", default="1h", type=DURATION)
+    alarm_factor: float = declare(
+        STREAM, "A new model that alarms so many times as often does not do.", default=3.0, type=click.FloatRange(1)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +92,9 @@ class GatewayOptions:
     outbox_mb: float = declare(GATEWAY, "Then the oldest are dropped.", default=8.0, type=click.FloatRange(1, 100_000))
     heartbeat: float = declare(
         GATEWAY, "Tell how the run is doing so often, also in TOPIC/status; 0s: never.", default="5min", type=DURATION
+    )
+    control: str | None = declare(
+        GATEWAY, "Take models from TOPIC/model, spans without alarms from TOPIC/mute.", metavar="TOPIC|URL"
     )
     metrics: str | None = declare(
         GATEWAY, "Serve Prometheus metrics; by default to this machine alone.", metavar="[HOST]:PORT"
@@ -146,6 +154,8 @@ def check(options: GatewayOptions) -> None:
             _check_stream(stream)
         except UsageError as error:
             raise UsageError(f"{stream_named(stream.name)}{error}") from None
+        if options.control and not stream.state:
+            raise UsageError("control needs state, beside which models and mutes are kept")
         outbox = identity(options.outbox or f"{stream.state}.outbox")
         for key in ("model", "csv", "frames", "state", "record"):
             if (path := getattr(stream, key)) and identity(path) == outbox:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
+from typing import cast
 
 from edgekd.runtime import assembly
 from edgekd.runtime.cli import SWITCH_S, forget_stdout
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.disk_writer import DiskWriter
-from edgekd.runtime.errors import InputLost, UsageError
+from edgekd.runtime.errors import EdgeKDError, InputLost, UsageError
 from edgekd.runtime.files import sha256, state_folder
+from edgekd.runtime.gateway.models.exchange import Exchange
+from edgekd.runtime.gateway.models.store import Store
+from edgekd.runtime.gateway.models.trial import Switch
+from edgekd.runtime.gateway.mute import Mute
 from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
-from edgekd.runtime.gateway.sinks.interface import Outlet
+from edgekd.runtime.gateway.sinks.interface import Outlet, Turning
 from edgekd.runtime.gateway.watchers.heartbeat import Heartbeat
 from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold, ThresholdWatcher
 from edgekd.runtime.gateway.watchers.systemd import Systemd
@@ -26,6 +32,7 @@ from edgekd.runtime.signals import Signals
 from edgekd.runtime.sinks import StderrLines
 from edgekd.runtime.sources import Source
 from edgekd.runtime.sources.reconnect import Door
+from edgekd.runtime.watchers.state_keeper import StateKeeper
 
 
 def run(options: GatewayOptions, reset_threshold: bool = False) -> int:
@@ -39,21 +46,24 @@ def run(options: GatewayOptions, reset_threshold: bool = False) -> int:
 def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, say: Say) -> int:
     sys.setswitchinterval(SWITCH_S)
     writer = DiskWriter()
-    detector = Detector.load(
-        stream.model, threshold=stream.threshold, false_alarms_per_day=stream.false_alarms_per_day, probe=True,
-        signed_by=stream.require_signed,
-    )  # fmt: skip
+    store = Store(Path(f"{stream.state}.models") if stream.state else None, stream.model)
+    running, path = _load(stream, store, say)
+    switch = Switch(running)
+    detector = cast(Detector, switch)
     source = open_source(options, stream, detector)
     fan_out = FanOut(assembly.stdout_of(stream, source.live), writer, say)
     deliver(options, stream, fan_out, writer, patient=not source.live)
-    loop = loop_of(stream, detector, source, fan_out, writer, say, reset_threshold)
-    if options.heartbeat:
-        loop.watchers.append(Heartbeat(loop, fan_out, options.heartbeat))
+    fan_out.mute = Mute(Path(f"{stream.state}.mute") if stream.state else None, writer, fan_out.emit, say)
+    loop = Loop(source, detector, assembly.episodes_of(stream, detector), fan_out.emit, say, stream.scores)
+    exchange = watch(loop, switch, options, stream, store, fan_out, fan_out.mute, writer, reset_threshold)
     if options.metrics:
         from edgekd.runtime.gateway.watchers.metrics import serve_metrics
 
         say(f"metrics are at {serve_metrics(options.metrics, loop, fan_out)}")
     signals = Signals("edgekd-gateway", loop.stop)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and not os.isatty(2):  # else a terminal has closed
+        signal.signal(signal.SIGHUP, lambda *_: exchange.offers.look())
+    exchange.start(path, store.begin(path))
     gone, broken = False, True
     try:
         loop.run()
@@ -73,32 +83,80 @@ def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, 
     return 130 if signals.interrupted else 0
 
 
-def loop_of(
+def _load(stream: StreamOptions, store: Store, say: Say) -> tuple[Detector, Path]:
+    """The model to start with and where it lies; raises what `Detector.load` does where none is good."""
+    *kept, model = store.first(stream.state)
+    for path in (*kept, model):
+        try:
+            detector = Detector.load(
+                path, threshold=stream.threshold, false_alarms_per_day=stream.false_alarms_per_day, probe=True,
+                signed_by=stream.require_signed,
+            )  # fmt: skip
+            return detector, path
+        except EdgeKDError as error:
+            if path is model:
+                raise
+            say(f"a kept model is left out: {error}")
+    raise AssertionError
+
+
+def watch(
+    loop: Loop,
+    switch: Switch,
+    options: GatewayOptions,
     stream: StreamOptions,
-    detector: Detector,
-    source: Source,
+    store: Store,
     fan_out: FanOut,
+    mute: Mute,
     writer: DiskWriter,
-    say: Say,
     reset_threshold: bool = False,
-) -> Loop:
-    """One stream with all that looks on."""
-    episodes = assembly.episodes_of(stream, detector)
-    loop = Loop(source, detector, episodes, fan_out.emit, say, stream.scores)
-    first = assembly.samples_in(stream.calibrate_for, detector.manifest.period_s)
+) -> Exchange:
+    """All that looks on."""
+    first = assembly.samples_in(stream.calibrate_for, switch.manifest.period_s)
     band = stream.adapt_band if stream.adapt else None
-    site = SiteThreshold(detector.manifest, detector.threshold, first, band, reset_threshold, stream.calibrate_band)
-    threshold = ThresholdWatcher(loop, site)
-    keeper = assembly.keeper_of(stream, loop, writer, threshold)
-    fan_out.keeper = keeper[0] if keeper else None
-    threads = Threads(loop, fan_out, writer)
-    systemd = Systemd.watching(loop, fan_out.outlets)
-    loop.watchers = [threads, *systemd, *assembly.watchers_of(stream, loop), threshold, fan_out, *keeper]
+
+    def site_of(detector: Detector, reset: bool = False) -> SiteThreshold:
+        return SiteThreshold(detector.manifest, detector.threshold, first, band, reset, stream.calibrate_band)
+
+    threshold = ThresholdWatcher(loop, site_of(switch.running, reset_threshold))
+
+    def keeper() -> list[StateKeeper]:
+        """What keeps the state of the model that runs now."""
+        keepers = assembly.keeper_of(stream, loop, writer, {"threshold": threshold, "mute": mute})
+        fan_out.keeper = keepers[0] if keepers else None
+        return keepers
+
+    def save() -> None:
+        if old := fan_out.keeper:
+            (new,) = keeper()
+            new.stream_id, new.failures = old.stream_id, old.failures
+            loop.watchers[loop.watchers.index(old)] = new
+            new.save()
+
+    exchange = Exchange(loop, switch, stream, store, site_of, threshold, writer, save)
+    turning: list[Turning] = [*fan_out.outlets]
+
+    def notes() -> str:
+        return "".join(f"{words}; " for words in (mute.words, exchange.words) if words)
+
+    loop.watchers = [Threads(loop, fan_out, writer, turning), *Systemd.watching(loop, turning, notes)]
+    loop.watchers += [*assembly.watchers_of(stream, loop), mute, exchange, threshold]
+    if options.control:
+        from edgekd.runtime.gateway.mqtt.control import Control
+        from edgekd.runtime.gateway.mqtt.publish import address_of
+
+        address = address_of(options.control, "control", stream.mqtt, options.publish)
+        control = Control(address, options.secrets, exchange.offers.post, mute.ask, fan_out.tell)
+        turning.append(control)
+        loop.watchers.append(control)
+    if options.heartbeat:
+        loop.watchers.append(Heartbeat(loop, fan_out, options.heartbeat, notes))
+    loop.watchers += [fan_out, *keeper()]
     if stream.give_up_after is not None and (stream.serial or stream.tcp):
         from edgekd.runtime.gateway.watchers.give_up import GiveUp
 
         loop.watchers.append(GiveUp(loop, stream.give_up_after))
-    return loop
+    return exchange
 
 
 def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detector) -> Source:
@@ -124,7 +182,8 @@ def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detect
         from edgekd.runtime.gateway.mqtt.connection import parse_url
         from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
 
-        return MqttMessages(parse_url(stream.mqtt, "mqtt"), options.secrets, manifest, columns, layout, likely)
+        address, place = parse_url(stream.mqtt, "mqtt"), str(Path(stream.model).absolute())
+        return MqttMessages(address, options.secrets, manifest, columns, layout, likely, place=place)
     return assembly.open_source(stream, detector)
 
 
@@ -136,11 +195,11 @@ def deliver(options: GatewayOptions, stream: StreamOptions, fan_out: FanOut, wri
     outbox = Outbox(folder, int(options.outbox_mb * 2**20), writer, fan_out.tell, patient)
     outlets: list[Outlet] = []
     if options.publish:
-        from edgekd.runtime.gateway.mqtt.publish import Publisher, publish_address
+        from edgekd.runtime.gateway.mqtt.publish import Publisher, address_of
 
         outlets.append(
             Publisher(
-                publish_address(options.publish, stream.mqtt), options.secrets, outbox, fan_out.tell,
+                address_of(options.publish, "publish", stream.mqtt), options.secrets, outbox, fan_out.tell,
                 place=str(folder.absolute()), receipts=options.receipts,
             )
         )  # fmt: skip

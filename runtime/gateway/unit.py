@@ -84,7 +84,7 @@ def unit_of(file: str, options: GatewayOptions) -> str:
     for path in (config, *read, *written, options.mqtt_password_file or "", options.mqtt_key or ""):
         if not str(path).isprintable():
             raise UsageError(f"{shown(str(path), 300)}: a systemd unit cannot hold this path; rename it")
-    network = stream.tcp or stream.mqtt or options.publish or options.command or options.metrics
+    network = stream.tcp or stream.mqtt or options.publish or options.control or options.command or options.metrics
     at_home = _at_home([config, *read, *written, *_program()])
     ends = stream.frames or stream.stdin or (stream.csv and not stream.follow)
     relative = not all(path.is_absolute() for path in (*read, *written))
@@ -152,7 +152,7 @@ def _secrets(options: GatewayOptions) -> list[str]:
     """What only root may read is given to the service by systemd."""
     files = {"mqtt-password": options.mqtt_password_file, "mqtt-key": options.mqtt_key}
     lines = [f"LoadCredential={name}:{_escaped(str(Path(file).absolute()))}" for name, file in files.items() if file]
-    if (options.publish or options.streams[0].mqtt) and not options.mqtt_password_file:
+    if (options.publish or options.control or options.streams[0].mqtt) and not options.mqtt_password_file:
         lines.append("# may hold a line EDGEKD_MQTT_PASSWORD=…; let only root read it")
         lines.append("EnvironmentFile=-/etc/edgekd/environment")
     return lines

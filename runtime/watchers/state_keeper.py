@@ -68,11 +68,11 @@ class StateKeeper(Watcher):
         writer: DiskWriter,
         every_s: float = 60.0,
         every_samples: int = 0,
-        threshold: Part | None = None,
+        parts: dict[str, Part] | None = None,
     ) -> None:
         """every_s, every_samples: save at the latest after so many seconds, after so many samples (0: any number).
 
-        threshold: what this site has learned about it; None keeps what is saved.
+        parts: what more is saved, by name; of what this site has learned ("threshold") it keeps what is saved.
         """
         self.stream_id = os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
         """Tells the events of this stream of samples from those of every other, and what a live source sent before a
@@ -81,7 +81,7 @@ class StateKeeper(Watcher):
         """Saves of this run that the disk did not take."""
         self._loop = loop
         self._detector = loop.detector
-        self._parts: dict[str, Part] = {"episodes": loop.episodes, "threshold": threshold or SavedThreshold(loop)}
+        self._parts: dict[str, Part] = {"episodes": loop.episodes, "threshold": SavedThreshold(loop), **(parts or {})}
         if len(loop.detector.manifest.outputs) > 2:
             self._parts["slow"] = loop.slow
         self._shown = shown(str(path), 300)
@@ -230,7 +230,7 @@ class StateKeeper(Watcher):
             if not _STREAM_ID.fullmatch(saved.meta["stream_id"]):
                 raise ValueError("its stream has no name")
             for name, part in self._parts.items():
-                part.restore(saved.meta[name])
+                part.restore(saved.meta.get(name))
             self._detector.restore(saved.arrays)
         except (UsageError, KeyError, TypeError, ValueError) as error:
             for part, snapshot in before:

@@ -182,9 +182,12 @@ def test_a_broker_is_visited_as_this_user_for_this_topic(
 ) -> None:
     monkeypatch.delenv("EDGEKD_MQTT_PASSWORD", raising=False)
     file, host, top = tmp_path / "gateway.toml", f"127.0.0.1:{broker.port}", f"mqtt-password-file = '{password}'"
-    good = found(file, folder, f"mqtt = 'mqtt://joe@{host}/plant/+'", top=f"{top}\npublish = 'alerts'\n")
+    state = f"state = '{file.with_name('state')}'"
+    more = "publish = 'alerts'\ncontrol = 'line'"
+    good = found(file, folder, f"mqtt = 'mqtt://joe@{host}/plant/+'", state, top=f"{top}\n{more}\n")
     assert not wrong(good)
     assert "connected and subscribed" in good["mqtt"].words and good["publish"].words.endswith("alerts: connected")
+    assert good["control"].words.endswith("line/mute: connected and subscribed")
     for input, secret, says in (
         (f"mqtt://jim@{host}/plant/+", top, "does not take this password of user 'jim'"),
         (f"mqtt://joe@{host}/plant/+", "", "wants a password"),

@@ -120,6 +120,7 @@ def test_secrets_come_from_systemd_s_credentials_before_the_files(
         ("calibrate-band = [0.1, 0.9]", "calibrate-band: give a factor up to 1"),
         ("calibrate-for = '1d'\nstate = 's'\nthreshold = 1", "leave out one"),
         ("calibrate-for = '1d'", "calibrate-for needs state"),
+        ("alarm-factor = 0.5", "alarm-factor"),
         ("raw = '8x8'\nadapt = true", "adapt and calibrate-for go with a series"),
         ("raw = '8x8'\ncooldown = '1s'", "go with a series"),
     ],

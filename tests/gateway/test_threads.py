@@ -123,9 +123,9 @@ def test_a_thread_that_no_longer_comes_round_is_told_and_starves_the_watchdog() 
     outlet = SimpleNamespace(name="mqtt", turned_s=time.monotonic())
     source = Source()
     loop = SimpleNamespace(source=source, samples=0, anomalies=0, last=None)
-    fan_out = SimpleNamespace(outlets=[outlet], tell=lambda kind, words, fields: told.append((kind, fields)))
+    fan_out = SimpleNamespace(tell=lambda kind, words, fields: told.append((kind, fields)))
     progress = Progress(loop, SimpleNamespace(feed=lambda: told.append("fed")), [outlet])  # type: ignore[arg-type]
-    threads = Threads(loop, fan_out, SimpleNamespace(error=None))  # type: ignore[arg-type]
+    threads = Threads(loop, fan_out, SimpleNamespace(error=None), [outlet])  # type: ignore[arg-type]
     row = Row(step_samples(1, 1)[0])
     for hangs in (False, True):
         outlet.turned_s = time.monotonic() - hangs * (HUNG_S + 1)

@@ -251,11 +251,12 @@ def _id_of(line: str) -> str:
     return line.strip()
 
 
-def publish_address(to: str, source: str | None) -> Address:
-    """Where to publish: a URL, or a topic on the broker that the input (`source`, a URL) comes from."""
+def address_of(to: str, option: str, *broker_of: str | None) -> Address:
+    """What a URL says, or a topic on the broker of the first of these URLs that is one."""
     if "://" in to:
-        return parse_url(to, "publish")
-    check_topic(to, "publish", filter=False)
+        return parse_url(to, option)
+    check_topic(to, option, filter=False)
+    source = next((url for url in broker_of if url and "://" in url), None)
     if not source:
-        raise UsageError(f"publish {shown(to, 100)}: on which broker? Write mqtt[s]://[user@]host[:port]/topic")
+        raise UsageError(f"{option} {shown(to, 100)}: on which broker? Write mqtt[s]://[user@]host[:port]/topic")
     return replace(parse_url(source, "mqtt"), topic=to)

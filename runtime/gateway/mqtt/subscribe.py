@@ -74,12 +74,14 @@ class MqttMessages(Source):
         layout: Layout = PLAIN,
         likely: bool = False,
         keepalive_s: int = KEEPALIVE_S,
+        place: str = "",
     ) -> None:
+        """place: what stays the same for this stream when its model is another one."""
         self.name = str(address)
         self.rows: MessageReader = MessageReader(manifest, columns, self.name, layout, likely)
         self.reconnects: int = 0  # times that the broker came back
         self._window_s = window_samples(manifest) * manifest.period_s
-        name = secrets.client_id or stable_client_id(str(address), manifest.digests.file, "in")
+        name = secrets.client_id or stable_client_id(str(address), place or manifest.digests.file, "in")
         self._topic = address.topic
         self._connection = Connection(address, secrets, name, self, clean=False, keepalive_s=keepalive_s)
         self._arrived = threading.Condition()

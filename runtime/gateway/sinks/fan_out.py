@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgekd.runtime.disk_writer import DiskWriter
+from edgekd.runtime.gateway.mute import Mute
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.interface import Outlet
 from edgekd.runtime.loop import Say, Watcher
@@ -64,6 +65,8 @@ class FanOut(Watcher):
         """What delivers from the outbox."""
         self.keeper: StateKeeper | None = None
         """What has the name of the stream of samples, where its state is kept."""
+        self.mute: Mute | None = None
+        """What holds alarms back."""
         self._stdout = stdout
         self._writer = writer
         self._say = say
@@ -73,6 +76,8 @@ class FanOut(Watcher):
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """One event to all. Raises BrokenPipeError where nobody reads standard output any more."""
+        if self.mute and self.mute.takes(event):
+            return
         named = self._named(event)
         if self.outbox:
             self.outbox.append(named)

@@ -9,18 +9,23 @@ from typing import Any, Protocol
 from edgekd.runtime.gateway.outbox import Tell
 
 
-class Outlet(Protocol):
-    """A sink that delivers from the outbox, in a thread of its own."""
+class Turning(Protocol):
+    """What has a thread of its own that comes round."""
 
     name: str
+
+    @property
+    def turned_s(self) -> float:
+        """When it last did, on the monotonic clock; ahead of now while it may wait."""
+
+
+class Outlet(Turning, Protocol):
+    """A sink that delivers from the outbox, in a thread of its own."""
+
     delivered: int
     """Events of this run that have arrived."""
     dropped: int
     """Events that were given up."""
-
-    @property
-    def turned_s(self) -> float:
-        """When its thread last came round, on the monotonic clock; ahead of now while it may wait."""
 
     def start(self) -> None:
         """Begin to deliver."""

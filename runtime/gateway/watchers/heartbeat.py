@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
@@ -13,9 +14,11 @@ from edgekd.runtime.loop import Loop, Watcher
 class Heartbeat(Watcher):
     """Tells what the run has done so far. It comes from the loop: one that hangs falls silent."""
 
-    def __init__(self, loop: Loop, fan_out: FanOut, every_s: float) -> None:
+    def __init__(self, loop: Loop, fan_out: FanOut, every_s: float, notes: Callable[[], str] = str) -> None:
+        """notes: what else there is to know now."""
         self._loop = loop
         self._fan_out = fan_out
+        self._notes = notes
         self._every_s = every_s
         self._due = math.inf
 
@@ -38,4 +41,6 @@ class Heartbeat(Watcher):
             counts |= {"delivered": {outlet.name: outlet.delivered for outlet in outlets}}
             counts |= {"waiting": outbox.depth}
             counts |= {"dropped": outbox.dropped + sum(outlet.dropped for outlet in outlets)}
+        if notes := self._notes().removesuffix("; "):
+            counts |= {"notes": notes}
         return counts

@@ -28,11 +28,15 @@ class TimedEngine:
     """An engine that counts how long its steps take."""
 
     def __init__(self, engine: Engine) -> None:
-        self.name = engine.name
+        self.around(engine)
         self.counts = [0] * (len(BOUNDS_S) + 1)
         """Steps up to each bound and above the last, not cumulated."""
         self.total_s = 0.0
-        self._run = engine.run
+
+    def around(self, engine: Engine) -> TimedEngine:
+        """From now on this engine's steps are counted."""
+        self.engine, self.name, self._run = engine, engine.name, engine.run
+        return self
 
     def run(self, feeds: Feeds) -> Sequence[np.ndarray]:
         """See `Engine.run`."""
@@ -94,6 +98,7 @@ class Figures(Watcher):
     def _optional(self) -> Iterator[Any]:
         """What only some sources, sinks and runs have."""
         source, outbox, keeper = self._loop.source, self._fan_out.outbox, self._fan_out.keeper
+        trial, mute = getattr(self._loop.detector, "trial", None), self._fan_out.mute
         dropping = next((outlet for outlet in self._fan_out.outlets if outlet.name == "exec"), None)
         for make, name, words, owner, attribute in (
             (_counter, "edgekd_input_reconnects", "Times the input was opened again.", source, "reconnects"),
@@ -106,6 +111,13 @@ class Figures(Watcher):
             (_counter, "edgekd_exec_dropped", "Events the command never took.", dropping, "dropped"),
             (_gauge, "edgekd_state_age_seconds", "Age of the saved state.", keeper, "age_s"),
             (_counter, "edgekd_state_failures", "Saves of the state that failed.", keeper, "failures"),
+            (_gauge, "edgekd_muted_seconds", "How long alarms are still held back.", mute, "left_s"),
+            (_counter, "edgekd_muted_alarms", "Alarms that were held back.", mute, "total"),
+            (_gauge, "edgekd_shadow_score", "The newest score of the model in the shadow.", trial, "score"),
+            (_gauge, "edgekd_trial_verdicts", "Scores in which two models were compared.", trial, "verdicts"),
+            (_gauge, "edgekd_trial_anomalies_new", "Of these, anomalous to the new one.", trial, "alarms_new"),
+            (_gauge, "edgekd_trial_anomalies_old", "Of these, anomalous to the old one.", trial, "alarms_old"),
+            (_gauge, "edgekd_probation", "1: the new one runs; 0: it is in the shadow.", trial, "probation"),
         ):
             value = getattr(owner, attribute, None)
             if value is not None:

@@ -232,30 +232,31 @@ class ThresholdWatcher(Watcher):
 
     def __init__(self, loop: Loop, site: SiteThreshold) -> None:
         self._loop = loop
-        self._site = site
+        self.site = site
+        """Of the model that runs."""
         self._reset_untold = site.reset
 
     def snapshot(self) -> dict[str, Any]:
         """See `SiteThreshold.snapshot`."""
-        return self._site.snapshot()
+        return self.site.snapshot()
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """See `SiteThreshold.restore`."""
-        self._site.restore(snapshot)
-        self._loop.detector.threshold = self._site.value
+        self.site.restore(snapshot)
+        self._loop.detector.threshold = self.site.value
 
     def arrived(self, items: Items) -> None:
         """Once the state is there: tell that what the site had learned is not."""
         if self._reset_untold:
             self._reset_untold = False
-            self._loop.say(f"what this site had done to the threshold is forgotten, it is {self._site.value:g} again")
-            self._loop.emit({"event": "threshold_reset", "threshold": self._site.value})
+            self._loop.say(f"what this site had done to the threshold is forgotten, it is {self.site.value:g} again")
+            self._loop.emit({"event": "threshold_reset", "threshold": self.site.value})
 
     def verdict(self, verdict: Verdict, row: Row) -> None:
         """Learn from the score, and tell where that moves the threshold."""
         if row.frame is not None:
             return
-        moved = self._site.update(verdict.sample, verdict.score, alarm=not self._loop.episodes.quiet)
+        moved = self.site.update(verdict.sample, verdict.score, alarm=not self._loop.episodes.quiet)
         if moved is None:
             return
         self._loop.detector.threshold = moved.threshold

@@ -11,9 +11,9 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from edgekd.runtime.gateway.sinks.interface import Outlet
+from edgekd.runtime.gateway.sinks.interface import Turning
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sources import InputEvent, Items, Row
@@ -47,10 +47,10 @@ class Systemd:
         return cls(address, int(usec) / 1e6 if ours else None)
 
     @classmethod
-    def watching(cls, loop: Loop, outlets: Sequence[Outlet]) -> list[Watcher]:
-        """What tells the manager of a loop; nothing where there is no manager."""
+    def watching(cls, loop: Loop, turning: Sequence[Turning], notes: Callable[[], str]) -> list[Watcher]:
+        """What tells the manager of a loop; nothing where there is no manager. notes: what more its status shows."""
         service = cls.of()
-        return [Progress(loop, service, outlets)] if service else []
+        return [Progress(loop, service, turning, notes)] if service else []
 
     def ready(self, status: str) -> None:
         """The model is loaded and the input was tried."""
@@ -90,9 +90,12 @@ def _status(words: str) -> str:
 class Progress(Watcher):
     """What a service owes its manager: ready once the input was tried, alive as long as there is progress."""
 
-    def __init__(self, loop: Loop, service: Systemd, outlets: Sequence[Outlet] = ()) -> None:
+    def __init__(
+        self, loop: Loop, service: Systemd, turning: Sequence[Turning] = (), notes: Callable[[], str] = str
+    ) -> None:
         self._loop = loop
-        self._outlets = outlets
+        self._turning = turning
+        self._notes = notes
         self._service = service
         self._ready = False
         self._tried = loop.source.turned_s is None  # else a thread is just opening it
@@ -133,7 +136,7 @@ class Progress(Watcher):
         A source that reads ahead in one has nothing for the loop where that hangs, and a sink just delivers nothing:
         they say when their thread last came round.
         """
-        turned = [self._loop.source.turned_s, *(outlet.turned_s for outlet in self._outlets)]
+        turned = [self._loop.source.turned_s, *(part.turned_s for part in self._turning)]
         now = time.monotonic()
         if all(at_s is None or now - at_s < HUNG_S for at_s in turned):
             self._service.feed()
@@ -142,4 +145,4 @@ class Progress(Watcher):
         loop, last = self._loop, self._loop.last
         score = f", score {last.score:.4g} of {last.threshold:.4g}" if last else ""
         words = self._words or f"reading {loop.source.name}"
-        return f"{loop.samples} samples, {loop.anomalies} anomalies{score}; {words}"
+        return f"{loop.samples} samples, {loop.anomalies} anomalies{score}; {self._notes()}{words}"

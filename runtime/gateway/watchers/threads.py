@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import EdgeKDError
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
+from edgekd.runtime.gateway.sinks.interface import Turning
 from edgekd.runtime.gateway.watchers.systemd import HUNG_S
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.loop import Loop, Watcher
@@ -26,9 +28,10 @@ def fault(error: BaseException, where: str) -> EdgeKDError:
 class Threads(Watcher):
     """Raises in the loop what has ended any thread, and tells which of those that come round no longer do."""
 
-    def __init__(self, loop: Loop, fan_out: FanOut, writer: DiskWriter) -> None:
+    def __init__(self, loop: Loop, fan_out: FanOut, writer: DiskWriter, turning: Sequence[Turning]) -> None:
         self._loop = loop
         self._fan_out = fan_out
+        self._turning = turning
         self._writer = writer
         self._ended: threading.ExceptHookArgs | None = None
         self._told: list[str] = []
@@ -41,7 +44,7 @@ class Threads(Watcher):
             raise fault(self._ended.exc_value, f"thread {name}")
         if self._writer.error is not None:
             raise fault(self._writer.error, "thread disk-writer")
-        turned = [("input", self._loop.source.turned_s), *((o.name, o.turned_s) for o in self._fan_out.outlets)]
+        turned = [("input", self._loop.source.turned_s), *((part.name, part.turned_s) for part in self._turning)]
         hung = [name for name, at_s in turned if at_s is not None and time.monotonic() - at_s > HUNG_S]
         if hung and hung != self._told:
             words = f"hangs: {', '.join(hung)}; systemd's watchdog is not fed meanwhile"
