@@ -37,6 +37,8 @@ class Row:
     """The machine is in a state that the layout leaves out: neither normal nor an alarm."""
     partial: bool = False
     """It came in a message that does not name all sensors."""
+    ahead: int | None = None
+    """Samples after the row before, by its label; 0: it has been before; below: the sender or its clock began again."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, Tally, window_samples
 
 SET_BACK = 32  # old rows one after the other: no stragglers, the sender or its clock began again
+MOST_HELD = 4  # rows whose labels jump one after the other, each from the one before: perhaps they come so
 STEADY = 32  # intervals of about the period, one after the other, before time labels are believed
 WRAPS = (2**8, 2**16, 2**32, 2**64)
 
@@ -24,12 +25,16 @@ class Gaps:
     """Puts the rows of one input in order, by their count or by their time; counts the rows that it drops.
 
     By the source's count of samples, where the layout names one, else by time labels, once they have come steadily at
-    the model's period. Where the layout names the column of the time, one that cannot be read is told, once.
+    the model's period. A label that jumps waits for the row after it: if that goes on from before the jump, the label
+    was damaged and costs its row. Where the layout names the column of the time, one that cannot be read is told, once.
     """
+
+    several = False
+    """Whether a sample is made of several rows, whose labels may repeat."""
 
     def __init__(self, manifest: Manifest, layout: Layout, tally: Tally) -> None:
         self._tally = tally
-        self._by_time = not layout.sequence
+        self._by_time = bool(layout.resample) or not layout.sequence
         self._period_s = manifest.period_s
         self._window = self._longest = window_samples(manifest)
         self._hold = manifest.max_hold_samples
@@ -38,9 +43,11 @@ class Gaps:
         self._largest = 0
         self._steady = 0
         self._tell = self._by_time and bool(layout.time)
-        self._old_in_a_row = 0
-        self._last: float | None = None  # count or seconds of the newest row
+        self._last: float | None = None  # count or seconds of the newest row that was believed
+        self._since = 0  # rows after it
+        self._held: list[Row] = []  # those from a jump on
         self._last_label: object = None
+        self._unlabeled = 0  # rows after the one with this label
 
     def judge(self, rows: Iterable[Row]) -> None:
         """Believe the labels of a file from its first row on, where these rows of it come at the model's period.
@@ -48,30 +55,86 @@ class Gaps:
         As in training, what is missing for longer than it may be held is then not filled.
         """
         steps = np.diff([row.seconds for row in rows if row.seconds is not None])
-        if len(steps) and 0.5 <= np.median(steps) / self._period_s <= 1.5:
+        if len(steps) and self._is_step(float(np.median(steps))):
             self._steady, self._longest = STEADY, min(self._hold, self._window)
 
     def restart(self) -> None:
         """What comes next is not to be compared with what came before."""
+        self._release(believed=False)
         self._last = None
+
+    def settle(self, rows: Iterable[Row], ended: bool = False) -> list[Row]:
+        """The rows of which it is known how far they are `ahead`, in order; not those whose label alone jumps."""
+        settled: list[Row] = []
+        for row in rows:
+            at = row.seconds if self._by_time else row.sequence
+            self._since += 1
+            if at is None:
+                (self._held or settled).append(row)
+                continue
+            ahead = self._ahead(self._last, at)
+            if -self._window <= ahead <= self._since:
+                self._believe(row, at, ahead)
+                settled.append(row)
+                if self._held:
+                    settled += self._release(believed=False)
+                continue
+            goes_on = bool(self._held) and 0 < self._ahead(self._jumped_to, at) <= self._longest
+            self._held.append(row)
+            self._jumped_to = at
+            if goes_on or len(self._held) > MOST_HELD:
+                settled += self._release(believed=True)
+        return settled + self._release(believed=True) if ended else settled
 
     def arrange(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
         """The rows without those that had been before, with what is missing between them."""
         return [item for row in rows for item in (self._arranged(row) if isinstance(row, Row) else [row])]
 
+    def _release(self, believed: bool) -> list[Row]:
+        """The rows that were held. Where they are not believed, only one that is next after all."""
+        held, self._held = self._held, []
+        left = []
+        for row in held:
+            label, at = (row.time, row.seconds) if self._by_time else (row.sequence, row.sequence)
+            ahead = 0 if at is None else self._ahead(self._last, at)
+            if not believed and ahead != 1:
+                what = "time" if self._by_time else "sequence"
+                self._tally.refuse(f"its {what} jumps and the next does not: {shown(label, 40)}")
+                continue
+            if at is not None:
+                self._believe(row, at, ahead)
+            left.append(row)
+        return left
+
+    def _believe(self, row: Row, at: float, ahead: int) -> None:
+        """Go on from this row, unless it is one of few that are older than the last."""
+        if -self._window <= ahead <= 0 and self._since <= SET_BACK:
+            row.ahead = 0
+            return
+        row.ahead = ahead or -1
+        if not self._by_time:
+            wraps = self._wraps(at)
+            if self._last is not None and 0 < ahead and at < self._last:
+                self._wrapped = wraps
+            self._largest = max(self._largest, int(at))
+        elif self._steady < STEADY and self._last is not None:
+            self._steady = self._steady + 1 if self._is_step(at - self._last) else 0
+        self._last, self._since = at, 0
+
     def _arranged(self, row: Row) -> list[Row | InputEvent]:
-        label, at = (row.time, row.seconds) if self._by_time else (row.sequence, row.sequence)
-        if at is None:
-            return [row] if label is None or not self._tell else [self._unreadable(label), row]
-        ahead = self._ahead(at)
-        reason = f"{'time' if self._by_time else 'sequence'} {shown(label, 40)} after {shown(self._last_label, 40)}"
-        if ahead <= 0:
-            self._old_in_a_row += 1
-            if -ahead <= self._window and self._old_in_a_row <= SET_BACK:
-                self._tally.refuse(f"it has been before: {reason}")
-                return []
-        self._last, self._last_label, self._old_in_a_row = at, label, 0
-        missing = ahead - 1 if ahead > 0 else None
+        label, ahead = row.time if self._by_time else row.sequence, row.ahead
+        if ahead is None:
+            self._unlabeled += 1
+            known = self._last_label is not None and self._unlabeled <= MOST_HELD
+            return [row] if label is None or known or not self._tell else [self._unreadable(label), row]
+        missing = max(0, ahead - 1 - self._unlabeled) if ahead > 0 else None
+        reason = ""
+        if missing or missing is None:
+            reason = f"{'time' if self._by_time else 'sequence'} {shown(label, 40)} after {shown(self._last_label, 40)}"
+        if ahead == 0:
+            self._tally.refuse(f"it has been before: {reason}")
+            return []
+        self._last_label, self._unlabeled = label, 0
         if missing is not None and missing <= self._longest:
             return [*(Row(self._missing) for _ in range(missing)), row]
         what = "the sender or its clock began again" if missing is None else f"{missing} samples are missing"
@@ -83,30 +146,32 @@ class Gaps:
         words = f"the time '{shown(label, 40)}' cannot be read, gaps are not noticed: give a --layout its time_format"
         return InputEvent("time_unreadable", words, {"time": shown(label, 40)})
 
-    def _ahead(self, at: float) -> int:
+    def _is_step(self, seconds: float) -> bool:
+        """Whether it may be that between two rows."""
+        return (0.0 if self.several else 0.5) <= seconds / self._period_s <= 1.5
+
+    def _ahead(self, last: float | None, at: float) -> int:
         """How many samples after the last: 1 for the next, 0 for the same, below for older."""
-        if self._last is None:
+        if last is None:
             return 1
         if not self._by_time:
-            return self._ahead_in_count(int(self._last), int(at))
-        periods = (at - self._last) / self._period_s
+            return self._ahead_in_count(int(last), int(at))
         if self._steady < STEADY:
-            self._steady = self._steady + 1 if 0.5 <= periods <= 1.5 else 0
             return 1
+        periods = (at - last) / self._period_s
         return max(1, round(periods)) if periods > 0 else int(periods)
+
+    def _wraps(self, *counts: float) -> int:
+        """Where the count wraps round."""
+        return self._wraps_at or next(w for w in WRAPS if max(self._largest, *counts) < w)
 
     def _ahead_in_count(self, last: int, at: int) -> int:
         """The same for a count, which may have wrapped round in between."""
-        self._largest = max(self._largest, at)
-        wraps = self._wraps_at or next(w for w in WRAPS if self._largest < w)
+        wraps = self._wraps(last, at)
         if at > last and self._wrapped != wraps:  # a young counter is not one of 8 bits until it has wrapped like one
             return at - last
         ahead = (at - last) % wraps
-        if ahead > wraps // 2:
-            return ahead - wraps
-        if at < last:
-            self._wrapped = wraps
-        return ahead
+        return ahead - wraps if ahead > wraps // 2 else ahead
 
 
 class Pauses:

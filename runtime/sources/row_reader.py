@@ -74,7 +74,7 @@ class RowReader(Tally):
             self.resampler = Resampler(manifest, layout, live, self, source)
         elif layout.merge or (live and layout.tag):  # a file of tags is read whole
             self.merge(told=True)
-        elif layout.sequence or live or layout.gaps:  # a file's scores equal those of `edgekd evaluate` unless asked
+        if layout.sequence or live or layout.gaps or self.resampler:  # a file is `edgekd evaluate`'s as it is, else
             from edgekd.runtime.sources.gaps import Gaps
 
             self._gaps = Gaps(manifest, layout, self)
@@ -93,7 +93,7 @@ class RowReader(Tally):
 
     def end(self) -> list[Row | InputEvent]:
         """The row that was left when the input ended for good."""
-        items = self.samples_of(self.rows_of(self.splitter.end(), whole=False))
+        items = self.samples_of(self.rows_of(self.splitter.end(), whole=False), ended=True)
         return items + (self._made(self.resampler.end()) if self.resampler else [])
 
     def restart(self, gap: bool = False) -> None:
@@ -108,14 +108,18 @@ class RowReader(Tally):
         parse = self.parser.parse
         return [row for line in lines if (row := parse(line, whole)) is not None]
 
-    def samples_of(self, rows: list[Row]) -> list[Row | InputEvent]:
-        """What becomes of rows: whole ones, in order and at the model's rate."""
+    def samples_of(self, rows: list[Row], ended: bool = False) -> list[Row | InputEvent]:
+        """What becomes of rows: whole ones, in order and at the model's rate. ended: they are the last."""
+        if self._gaps:
+            self._gaps.several = bool(self.resampler and self.resampler.aligns)
         if rows and not self._begun:
             self._begun = True
             if self._live and rows[0].partial:
                 self.merge(told=False)
             elif self._gaps and not self._live:
                 self._gaps.judge(rows)
+        if self._gaps:
+            rows = self._gaps.settle(rows, ended)
         return self._made(self.resampler.resample(rows) if self.resampler else [*rows])
 
     def merge(self, told: bool) -> None:
