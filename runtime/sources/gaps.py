@@ -46,6 +46,7 @@ class Gaps:
         self._last: float | None = None  # count or seconds of the newest row that was believed
         self._since = 0  # rows after it
         self._held: list[Row] = []  # those from a jump on
+        self._jumped_to: float = 0  # by the newest of them
         self._last_label: object = None
         self._unlabeled = 0  # rows after the one with this label
 
@@ -60,7 +61,7 @@ class Gaps:
 
     def restart(self) -> None:
         """What comes next is not to be compared with what came before."""
-        self._release(believed=False)
+        self._damaged(in_place=False)
         self._last = None
 
     def settle(self, rows: Iterable[Row], ended: bool = False) -> list[Row]:
@@ -74,37 +75,49 @@ class Gaps:
                 continue
             ahead = self._ahead(self._last, at)
             if -self._window <= ahead <= self._since:
+                if self._held:
+                    settled += self._damaged(in_place=self.several or ahead == self._since)
                 self._believe(row, at, ahead)
                 settled.append(row)
-                if self._held:
-                    settled += self._release(believed=False)
                 continue
             goes_on = bool(self._held) and 0 < self._ahead(self._jumped_to, at) <= self._longest
             self._held.append(row)
             self._jumped_to = at
             if goes_on or len(self._held) > MOST_HELD:
-                settled += self._release(believed=True)
-        return settled + self._release(believed=True) if ended else settled
+                settled += self._jumped()
+        return settled + self._jumped() if ended else settled
 
     def arrange(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
         """The rows without those that had been before, with what is missing between them."""
         return [item for row in rows for item in (self._arranged(row) if isinstance(row, Row) else [row])]
 
-    def _release(self, believed: bool) -> list[Row]:
-        """The rows that were held. Where they are not believed, only one that is next after all."""
+    def _damaged(self, in_place: bool) -> list[Row]:
+        """The rows that were held, bare of their labels, where there is a place for each; else none."""
         held, self._held = self._held, []
-        left = []
         for row in held:
-            label, at = (row.time, row.seconds) if self._by_time else (row.sequence, row.sequence)
-            ahead = 0 if at is None else self._ahead(self._last, at)
-            if not believed and ahead != 1:
-                what = "time" if self._by_time else "sequence"
-                self._tally.refuse(f"its {what} jumps and the next does not: {shown(label, 40)}")
-                continue
+            words = f"time {shown(row.time, 40)}" if self._by_time else f"sequence {row.sequence}"
+            self._tally.refuse(f"it jumps and the next row does not: {words}")
+            if self._by_time:
+                row.time = row.seconds = None
+        return held if in_place else []
+
+    def _jumped(self) -> list[Row]:
+        """Those of the rows that were held that lead to the newest of them."""
+        newest, held = self._jumped_to, self._held
+        onward, self._held = self._ahead(self._last, newest) > 0, []
+        kept: list[tuple[Row, float | None]] = []
+        for row in reversed(held):
+            at = row.seconds if self._by_time else row.sequence
+            if at is None or (self._ahead(at, newest) >= 0 and onward == (self._ahead(self._last, at) > 0)):
+                kept.insert(0, (row, at))
+                newest = newest if at is None else at
+            else:
+                self._held = [row]
+                self._damaged(in_place=False)
+        for row, at in kept:
             if at is not None:
-                self._believe(row, at, ahead)
-            left.append(row)
-        return left
+                self._believe(row, at, self._ahead(self._last, at))
+        return [row for row, _ in kept]
 
     def _believe(self, row: Row, at: float, ahead: int) -> None:
         """Go on from this row, unless it is one of few that are older than the last."""
