@@ -38,7 +38,7 @@ class Row:
     partial: bool = False
     """It came in a message that does not name all sensors."""
     ahead: int | None = None
-    """Samples after the row before, by its label; 0: it has been before; below: the sender or its clock began again."""
+    """Samples after the row before, by its label, where that says; below 0: the sender or its clock began again."""
 
 
 @dataclass(frozen=True)

@@ -45,10 +45,12 @@ class Gaps:
         self._tell = self._by_time and bool(layout.time)
         self._last: float | None = None  # count or seconds of the newest row that was believed
         self._since = 0  # rows after it
-        self._held: list[Row] = []  # those from a jump on
-        self._jumped_to: float = 0  # by the newest of them
-        self._last_label: object = None
-        self._unlabeled = 0  # rows after the one with this label
+        self.held: list[Row] = []
+        """Those from a jump on, which wait for the next."""
+        self._jumped_to: float | None = None  # by the newest of them that is not just old
+        self._label: object = None  # of the last
+        self._last_label: object = None  # of those arranged
+        self._unlabeled = 0  # rows arranged since
 
     def judge(self, rows: Iterable[Row]) -> None:
         """Believe the labels of a file from its first row on, where these rows of it come at the model's period.
@@ -65,64 +67,70 @@ class Gaps:
         self._last = None
 
     def settle(self, rows: Iterable[Row], ended: bool = False) -> list[Row]:
-        """The rows of which it is known how far they are `ahead`, in order; not those whose label alone jumps."""
+        """The rows of which it is known how far they are `ahead`, in order. ended: no more will come."""
         settled: list[Row] = []
         for row in rows:
             at = row.seconds if self._by_time else row.sequence
             self._since += 1
             if at is None:
-                (self._held or settled).append(row)
+                (self.held or settled).append(row)
                 continue
             ahead = self._ahead(self._last, at)
-            if -self._window <= ahead <= self._since:
-                if self._held:
+            old = -self._window <= ahead <= 0
+            if 0 < ahead <= self._since or (old and self.several):
+                if self.held:
                     settled += self._damaged(in_place=self.several or ahead == self._since)
                 self._believe(row, at, ahead)
                 settled.append(row)
                 continue
-            goes_on = bool(self._held) and 0 < self._ahead(self._jumped_to, at) <= self._longest
-            self._held.append(row)
-            self._jumped_to = at
-            if goes_on or len(self._held) > MOST_HELD:
-                settled += self._jumped()
+            self.held.append(row)
+            if not old or len(self.held) > SET_BACK:
+                before, self._jumped_to = self._jumped_to, at
+                goes_on = before is not None and 0 < self._ahead(before, at) <= self._longest
+                if goes_on or old or len(self.held) > MOST_HELD:
+                    settled += self._jumped()
         return settled + self._jumped() if ended else settled
 
     def arrange(self, rows: Iterable[Row | InputEvent]) -> list[Row | InputEvent]:
-        """The rows without those that had been before, with what is missing between them."""
+        """Settled rows with what is missing between them."""
         return [item for row in rows for item in (self._arranged(row) if isinstance(row, Row) else [row])]
 
     def _damaged(self, in_place: bool) -> list[Row]:
         """The rows that were held, bare of their labels, where there is a place for each; else none."""
-        held, self._held = self._held, []
+        held, self.held, self._jumped_to = self.held, [], None
         for row in held:
-            words = f"time {shown(row.time, 40)}" if self._by_time else f"sequence {row.sequence}"
-            self._tally.refuse(f"it jumps and the next row does not: {words}")
+            self._refuse(row, "it jumps and the next row does not" if in_place else "it jumps, or has been before")
             if self._by_time:
                 row.time = row.seconds = None
         return held if in_place else []
 
     def _jumped(self) -> list[Row]:
-        """Those of the rows that were held that lead to the newest of them."""
-        newest, held = self._jumped_to, self._held
-        onward, self._held = self._ahead(self._last, newest) > 0, []
-        kept: list[tuple[Row, float | None]] = []
+        """Those of the rows that were held that lead to the newest jump."""
+        to, held = self._jumped_to, self.held
+        if to is None:
+            return self._damaged(in_place=False)
+        self.held, self._jumped_to, kept = [], None, list[Row]()
+        onward, least = self._ahead(self._last, to) > 0, 0
         for row in reversed(held):
             at = row.seconds if self._by_time else row.sequence
-            if at is None or (self._ahead(at, newest) >= 0 and onward == (self._ahead(self._last, at) > 0)):
-                kept.insert(0, (row, at))
-                newest = newest if at is None else at
+            if at is None or (self._ahead(at, to) >= least and onward == (self._ahead(self._last, at) > 0)):
+                kept.append(row)
+                to, least = (to, least) if at is None else (at, int(not self.several))
             else:
-                self._held = [row]
-                self._damaged(in_place=False)
-        for row, at in kept:
+                self._refuse(row, "it jumps, or has been before")
+        for row in reversed(kept):
+            at = row.seconds if self._by_time else row.sequence
             if at is not None:
                 self._believe(row, at, self._ahead(self._last, at))
-        return [row for row, _ in kept]
+        return kept[::-1]
+
+    def _refuse(self, row: Row, why: str) -> None:
+        label = f"time {shown(row.time, 40)}" if self._by_time else f"sequence {row.sequence}"
+        self._tally.refuse(f"{why}: {label} after {shown(self._label, 40)}")
 
     def _believe(self, row: Row, at: float, ahead: int) -> None:
-        """Go on from this row, unless it is one of few that are older than the last."""
-        if -self._window <= ahead <= 0 and self._since <= SET_BACK:
-            row.ahead = 0
+        """Go on from this row."""
+        if ahead <= 0 and self.several and -self._window <= ahead and self._since <= SET_BACK:
             return
         row.ahead = ahead or -1
         if not self._by_time:
@@ -132,7 +140,7 @@ class Gaps:
             self._largest = max(self._largest, int(at))
         elif self._steady < STEADY and self._last is not None:
             self._steady = self._steady + 1 if self._is_step(at - self._last) else 0
-        self._last, self._since = at, 0
+        self._last, self._since, self._label = at, 0, row.time if self._by_time else row.sequence
 
     def _arranged(self, row: Row) -> list[Row | InputEvent]:
         label, ahead = row.time if self._by_time else row.sequence, row.ahead
@@ -141,15 +149,10 @@ class Gaps:
             known = self._last_label is not None and self._unlabeled <= MOST_HELD
             return [row] if label is None or known or not self._tell else [self._unreadable(label), row]
         missing = max(0, ahead - 1 - self._unlabeled) if ahead > 0 else None
-        reason = ""
-        if missing or missing is None:
-            reason = f"{'time' if self._by_time else 'sequence'} {shown(label, 40)} after {shown(self._last_label, 40)}"
-        if ahead == 0:
-            self._tally.refuse(f"it has been before: {reason}")
-            return []
-        self._last_label, self._unlabeled = label, 0
+        before, self._last_label, self._unlabeled = self._last_label, label, 0
         if missing is not None and missing <= self._longest:
-            return [*(Row(self._missing) for _ in range(missing)), row]
+            return [*(Row(self._missing) for _ in range(missing)), row] if missing else [row]
+        reason = f"{'time' if self._by_time else 'sequence'} {shown(label, 40)} after {shown(before, 40)}"
         what = "the sender or its clock began again" if missing is None else f"{missing} samples are missing"
         words = f"{what} ({reason}); verdicts come again after the warm-up"
         return [InputEvent("input_gap", words, {"samples": missing, "reason": reason}, rewarm=True), row]

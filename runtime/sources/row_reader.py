@@ -28,6 +28,11 @@ class LineSplitter:
         """Inside an overlong line, of which no newline has come yet."""
         self._tail = b""
 
+    @property
+    def waits(self) -> bool:
+        """Whether a row waits for the next one."""
+        return bool(self._gaps and self._gaps.held)
+
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes, without their ends; empty ones (as between CR and LF) included."""
         *lines, tail = (self._tail + data).replace(b"\r", b"\n").split(b"\n")
@@ -86,6 +91,11 @@ class RowReader(Tally):
             from edgekd.runtime.sources.difference import Difference
 
             self._last_steps.append(Difference(manifest, layout.difference).take)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a row waits for the next one."""
+        return bool(self._gaps and self._gaps.held)
 
     def feed(self, data: bytes) -> list[Row | InputEvent]:
         """The rows that `data` completes, and what is to be told of them; where it is empty, what time completes."""
