@@ -16,6 +16,7 @@ from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, Tally, window_samples
 
 SET_BACK = 32  # old rows one after the other: no stragglers, the sender or its clock began again
+NEXT = 2  # samples after a jump at which a row goes on from it: one may be lost
 MOST_HELD = 4  # rows whose labels jump one after the other, each from the one before: perhaps they come so
 STEADY = 32  # intervals of about the period, one after the other, before time labels are believed
 WRAPS = (2**8, 2**16, 2**32, 2**64)
@@ -86,7 +87,7 @@ class Gaps:
             self.held.append(row)
             if not old or len(self.held) > SET_BACK:
                 before, self._jumped_to = self._jumped_to, at
-                goes_on = before is not None and 0 < self._ahead(before, at) <= self._longest
+                goes_on = before is not None and 0 < self._ahead(before, at) <= NEXT
                 if goes_on or old or len(self.held) > MOST_HELD:
                     settled += self._jumped()
         return settled + self._jumped() if ended else settled
