@@ -37,8 +37,6 @@ class Row:
     """The machine is in a state that the layout leaves out: neither normal nor an alarm."""
     partial: bool = False
     """It came in a message that does not name all sensors."""
-    ahead: int | None = None
-    """Samples after the row before, by its label, where that says; below 0: the sender or its clock began again."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
@@ -27,11 +27,6 @@ class LineSplitter:
         self.skipping = False
         """Inside an overlong line, of which no newline has come yet."""
         self._tail = b""
-
-    @property
-    def waits(self) -> bool:
-        """Whether a row waits for the next one."""
-        return bool(self._gaps and self._gaps.held)
 
     def feed(self, data: bytes) -> list[bytes]:
         """The lines that `data` completes, without their ends; empty ones (as between CR and LF) included."""
@@ -95,7 +90,7 @@ class RowReader(Tally):
     @property
     def waits(self) -> bool:
         """Whether a row waits for the next one."""
-        return bool(self._gaps and self._gaps.held)
+        return bool(self._gaps and self._gaps.waiting)
 
     def feed(self, data: bytes) -> list[Row | InputEvent]:
         """The rows that `data` completes, and what is to be told of them; where it is empty, what time completes."""
@@ -120,17 +115,17 @@ class RowReader(Tally):
 
     def samples_of(self, rows: list[Row], ended: bool = False) -> list[Row | InputEvent]:
         """What becomes of rows: whole ones, in order and at the model's rate. ended: they are the last."""
+        if rows and not self._begun and self._live and rows[0].partial:
+            self.merge(told=False)
+        items: list[Any] = [*rows]
+        merges = self.resampler if self.resampler and self.resampler.aligns is not False else None
         if self._gaps:
-            self._gaps.several = bool(self.resampler and self.resampler.aligns)
-        if rows and not self._begun:
-            self._begun = True
-            if self._live and rows[0].partial:
-                self.merge(told=False)
-            elif self._gaps and not self._live:
+            self._gaps.several = merges is not None
+            if rows and not (self._begun or self._live):
                 self._gaps.judge(rows)
-        if self._gaps:
-            rows = self._gaps.settle(rows, ended)
-        return self._made(self.resampler.resample(rows) if self.resampler else [*rows])
+            items = self._gaps.arrange(rows, ended)
+        self._begun = self._begun or bool(rows)
+        return self._made(merges.resample(items) if merges else items)
 
     def merge(self, told: bool) -> None:
         """Rows may be parts of samples from now on. told: they are."""
@@ -142,8 +137,6 @@ class RowReader(Tally):
 
     def _made(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
         """What the layout makes of samples."""
-        if self._gaps and not (self.resampler and self.resampler.aligns):
-            items = self._gaps.arrange(items)
         for step in self._last_steps:
             items = step(items)
         return items
