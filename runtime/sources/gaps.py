@@ -17,7 +17,7 @@ from edgekd.runtime.sources import InputEvent, Row, Tally, window_samples
 
 SET_BACK = 32  # old rows one after the other: no stragglers, the sender or its clock began again
 STEADY = 32  # intervals of about the period, one after the other, before time labels are believed
-NEXT = 2  # samples after a jump at which a row goes on from it: one may be lost
+NEXT = 1, 2  # samples after a jump: a row that goes on from it; one may be lost between them
 MOST_HELD = 4  # rows that jump one after the other, none of which goes on from another: perhaps they come so
 WRAPS = (2**8, 2**16, 2**32, 2**64)
 
@@ -46,8 +46,8 @@ class Gaps:
         self._label: object = None  # of that row
         self._since = self._unlabeled = 0  # rows since then, and those without a label
         self._jumped_to: float | None = None  # by the newest row that waits and is not just old
-        self.waiting: list[Row] = []
-        """Rows that are not given out yet."""
+        self.waiting: list[tuple[Row, float | None]] = []
+        """Rows that are not given out yet, with their counts or seconds."""
 
     def judge(self, rows: Iterable[Row]) -> None:
         """Believe the labels of a file from its first row on, where these rows of it come at the model's period.
@@ -67,67 +67,68 @@ class Gaps:
         """The rows that are known to be new, with what is missing between them. ended: no more will come."""
         items: list[Row | InputEvent] = []
         for row in rows:
-            at = self._at(row)
+            at = row.seconds if self._by_time else row.sequence
             self._since += 1
-            if at is None:
-                if self.waiting:
-                    self.waiting.append(row)
-                else:
-                    items += self._without_label(row)
-                continue
-            ahead = self._ahead(self._last, at)
+            ahead = 0 if at is None else self._ahead(self._last, at)
             old = -self._window <= ahead <= 0
-            if 0 < ahead <= self._since or (old and self.several):
+            if at is None and not self.waiting:
+                items += self._believed(row, at, ahead)
+            elif 0 < ahead <= self._since or (old and self.several and at is not None):
                 if self.waiting:
                     items += self._damaged(in_place=self.several or ahead == self._since)
                 items += self._believed(row, at, ahead)
-                continue
-            self.waiting.append(row)
-            if not old or len(self.waiting) > SET_BACK:
-                goes_on = self._jumped_to is not None and 0 < self._ahead(self._jumped_to, at) <= NEXT
-                self._jumped_to = at
-                if goes_on or old or len(self.waiting) > MOST_HELD:
-                    items += self._jumped()
+            else:
+                self.waiting.append((row, at))
+                if not old or len(self.waiting) > SET_BACK:
+                    before, self._jumped_to = self._jumped_to, at
+                    goes_on = before is not None and at is not None and self._ahead(before, at) in NEXT
+                    if goes_on or old or len(self.waiting) > MOST_HELD:
+                        items += self._jumped()
         return items + self._jumped() if ended else items
 
     def _damaged(self, in_place: bool) -> list[Row]:
         """The rows that waited, without their labels, where there is a place for each; else none."""
-        rows, self.waiting, self._jumped_to = self.waiting, [], None
-        for row in rows:
+        waited, self.waiting, self._jumped_to = self.waiting, [], None
+        for row, _ in waited:
             self._refuse(row)
             if self._by_time:
                 row.time = row.seconds = None
-        self._unlabeled += len(rows) * in_place
-        return rows if in_place else []
+        self._unlabeled += len(waited) * in_place
+        return [row for row, _ in waited] if in_place else []
 
     def _jumped(self) -> list[Row | InputEvent]:
         """Those of the rows that waited that lead to the newest jump."""
         to = self._last if self._jumped_to is None else self._jumped_to
-        rows, self.waiting, self._jumped_to = self.waiting, [], None
+        waited, self.waiting, self._jumped_to = self.waiting, [], None
         onward = to is not None and self._ahead(self._last, to) > 0
-        leading: list[Row] = []
-        for row in reversed(rows):
-            at = self._at(row)
-            if at is None or (self._ahead(at, to) >= 0 and onward == (self._ahead(self._last, at) > 0)):
-                leading.insert(0, row)
+        leading: list[tuple[Row, float | None]] = []
+        for row, at in reversed(waited):
+            if at is None or to is None or (self._ahead(at, to) >= 0 and onward == (self._ahead(self._last, at) > 0)):
+                leading.append((row, at))
                 to = to if at is None else at
             else:
                 self._refuse(row)
-        items: list[Row | InputEvent] = []
-        for row in leading:
-            at = self._at(row)
-            items += self._without_label(row) if at is None else self._believed(row, at, self._ahead(self._last, at))
-        return items
+        ahead = self._ahead
+        believed = (self._believed(row, at, 0 if at is None else ahead(self._last, at)) for row, at in leading[::-1])
+        return [item for items in believed for item in items]
 
-    def _believed(self, row: Row, at: float, ahead: int) -> list[Row | InputEvent]:
-        """A row from which to go on, with what is missing before it."""
+    def _believed(self, row: Row, at: float | None, ahead: int) -> list[Row | InputEvent]:
+        """A row with what is missing before it, or with what is to be told of it; the next one goes on from there."""
+        if at is None:
+            self._unlabeled += 1
+            known = self._label is not None and self._unlabeled <= MOST_HELD
+            if row.time is None or known or not self._tell or self.several:
+                return [row]
+            self._tell, label = False, shown(row.time, 40)
+            words = f"the time '{label}' cannot be read, gaps are not noticed: give a --layout its time_format"
+            return [InputEvent("time_unreadable", words, {"time": label}), row]
         if -self._window <= ahead <= 0 and self._since <= SET_BACK:
             if not self.several:
                 self._refuse(row)
             return [row] * self.several
         if not self._by_time:
-            wraps = self._wraps(at)
-            self._wrapped = wraps if self._last is not None and at < self._last and ahead > 0 else self._wrapped
+            if self._last is not None and at < self._last and ahead > 0:
+                self._wrapped = self._wraps(at)
             self._largest = max(self._largest, int(at))
         elif self._steady < STEADY and self._last is not None:
             self._steady = self._steady + 1 if self._is_step(at - self._last) else 0
@@ -143,23 +144,11 @@ class Gaps:
         words = f"{what} ({reason}); verdicts come again after the warm-up"
         return [InputEvent("input_gap", words, {"samples": missing, "reason": reason}, rewarm=True), row]
 
-    def _without_label(self, row: Row) -> list[Row | InputEvent]:
-        self._unlabeled += 1
-        known = self._label is not None and self._unlabeled <= MOST_HELD
-        if row.time is None or known or not self._tell or self.several:
-            return [row]
-        self._tell, label = False, shown(row.time, 40)
-        words = f"the time '{label}' cannot be read, gaps are not noticed: give a --layout its time_format"
-        return [InputEvent("time_unreadable", words, {"time": label}), row]
-
     def _refuse(self, row: Row) -> None:
         self._tally.refuse(f"it has been before, or jumps alone: {self._named(row)} after {shown(self._label, 40)}")
 
     def _named(self, row: Row) -> str:
         return f"time {shown(row.time, 40)}" if self._by_time else f"sequence {row.sequence}"
-
-    def _at(self, row: Row) -> float | None:
-        return row.seconds if self._by_time else row.sequence
 
     def _is_step(self, seconds: float) -> bool:
         """Whether it may be that between two rows."""

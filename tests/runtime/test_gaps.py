@@ -73,7 +73,9 @@ def test_a_long_gap_and_a_sender_that_began_again_let_the_detector_warm_up() -> 
 
 
 @given(st.lists(st.integers(0, 40), max_size=60), st.sampled_from([None, 10, 256]))
-def test_whatever_the_counts_every_row_comes_once_in_order_or_is_counted(counts: list[int], wraps_at: int | None) -> None:
+def test_whatever_the_counts_every_row_comes_once_in_order_or_is_counted(
+    counts: list[int], wraps_at: int | None
+) -> None:
     got, rows = counted(counts, sequence_wraps_at=wraps_at)
     values = [value for value in got if isinstance(value, np.floating)]
     assert values == sorted(set(values)) and len(values) + rows.bad >= len(counts)
