@@ -17,7 +17,7 @@ from edgekd.runtime.sources import InputEvent, Row, Tally, window_samples
 
 SET_BACK = 32  # old rows one after the other: no stragglers, the sender or its clock began again
 STEADY = 32  # intervals of about the period, one after the other, before time labels are believed
-NEXT = 1, 2  # samples after a jump: a row that goes on from it; one may be lost between them
+NEXT = 2  # samples after a jump at which a row goes on from it: one may be lost between them
 MOST_HELD = 4  # rows that jump one after the other, none of which goes on from another: perhaps they come so
 WRAPS = (2**8, 2**16, 2**32, 2**64)
 
@@ -80,11 +80,16 @@ class Gaps:
             else:
                 self.waiting.append((row, at))
                 if not old or len(self.waiting) > SET_BACK:
-                    before, self._jumped_to = self._jumped_to, at
-                    goes_on = before is not None and at is not None and self._ahead(before, at) in NEXT
+                    goes_on = at is not None and self._goes_on(at)
+                    self._jumped_to = at
                     if goes_on or old or len(self.waiting) > MOST_HELD:
                         items += self._jumped()
         return items + self._jumped() if ended else items
+
+    def _goes_on(self, at: float) -> bool:
+        """Whether it follows the jump: soon, or where rows are left out regularly, as far as that was."""
+        to = self._jumped_to
+        return to is not None and 0 < self._ahead(to, at) <= max(NEXT, min(self._hold, self._ahead(self._last, to)))
 
     def _damaged(self, in_place: bool) -> list[Row]:
         """The rows that waited, without their labels, where there is a place for each; else none."""

@@ -63,7 +63,7 @@ class RowReader(Tally):
         self.parser = RowParser(manifest.names, columns, first_line, source, layout, self, switches, likely)
         self.splitter = LineSplitter(self.parser.limit)
         self.resampler: Resampler | None = None
-        self._gaps: Gaps | None = None
+        self.gaps: Gaps | None = None
         self._last_steps: list[Callable[[list[Row | InputEvent]], list[Row | InputEvent]]] = []
         self._merger = manifest, layout, live, self
         self._live = live
@@ -77,7 +77,7 @@ class RowReader(Tally):
         if layout.sequence or live or layout.gaps or self.resampler:  # a file is `edgekd evaluate`'s as it is, else
             from edgekd.runtime.sources.gaps import Gaps
 
-            self._gaps = Gaps(manifest, layout, self)
+            self.gaps = Gaps(manifest, layout, self)
         if layout.only:
             from edgekd.runtime.sources.gaps import Pauses
 
@@ -86,11 +86,6 @@ class RowReader(Tally):
             from edgekd.runtime.sources.difference import Difference
 
             self._last_steps.append(Difference(manifest, layout.difference).take)
-
-    @property
-    def waits(self) -> bool:
-        """Whether a row waits for the next one."""
-        return bool(self._gaps and self._gaps.waiting)
 
     def feed(self, data: bytes) -> list[Row | InputEvent]:
         """The rows that `data` completes, and what is to be told of them; where it is empty, what time completes."""
@@ -105,8 +100,8 @@ class RowReader(Tally):
         """The input was opened again: what was left of a line is torn. gap: what came before is no longer recent."""
         if self.splitter.end():
             self.refuse("cut off when the input was lost")
-        if gap and self._gaps:
-            self._gaps.restart()
+        if gap and self.gaps:
+            self.gaps.restart()
 
     def rows_of(self, lines: list[bytes], whole: bool = True) -> list[Row]:
         """The rows in whole lines. whole: the last of them is ended by a newline."""
@@ -119,11 +114,11 @@ class RowReader(Tally):
             self.merge(told=False)
         items: list[Any] = [*rows]
         merges = self.resampler if self.resampler and self.resampler.aligns is not False else None
-        if self._gaps:
-            self._gaps.several = merges is not None
+        if self.gaps:
+            self.gaps.several = merges is not None
             if rows and not (self._begun or self._live):
-                self._gaps.judge(rows)
-            items = self._gaps.arrange(rows, ended)
+                self.gaps.judge(rows)
+            items = self.gaps.arrange(rows, ended)
         self._begun = self._begun or bool(rows)
         return self._made(merges.resample(items) if merges else items)
 

@@ -127,7 +127,7 @@ class GrowingFile(Source):
                 self._offset += len(piece)
                 self._mark = (self._mark + piece)[-MARK_BYTES:]
                 items = self.rows.feed(piece)
-                if piece[-1:] in b"\r\n" and not self.rows.waits:
+                if piece[-1:] in b"\r\n" and not (self.rows.gaps and self.rows.gaps.waiting):
                     self._place = (self._offset, self._mark.hex())
                 yield items
         self._caught_up_s = time.monotonic()
