@@ -33,6 +33,7 @@ class Gaps:
     def __init__(self, manifest: Manifest, layout: Layout, tally: Tally) -> None:
         self._tally = tally
         self._by_time = bool(layout.resample) or not layout.sequence
+        self._kind = "time" if self._by_time else "sequence"
         self._period_s = manifest.period_s
         self._window = self._longest = window_samples(manifest)
         self._hold = manifest.max_hold_samples
@@ -138,22 +139,20 @@ class Gaps:
         elif self._steady < STEADY and self._last is not None:
             self._steady = self._steady + 1 if self._is_step(at - self._last) else 0
         missing = max(0, ahead - 1 - self._unlabeled) if ahead > 0 else None
-        before, self._last, self._label = self._label, at, row.time if self._by_time else row.sequence
+        before, self._last, self._label = self._label, at, getattr(row, self._kind)
         self._since = self._unlabeled = 0
         if missing == 0 or self.several:
             return [row]
         if missing is not None and missing <= self._longest:
             return [*(Row(self._missing) for _ in range(missing)), row]
-        reason = f"{self._named(row)} after {shown(before, 40)}"
+        reason = f"{self._kind} {shown(self._label, 40)} after {shown(before, 40)}"
         what = "the sender or its clock began again" if missing is None else f"{missing} samples are missing"
         words = f"{what} ({reason}); verdicts come again after the warm-up"
         return [InputEvent("input_gap", words, {"samples": missing, "reason": reason}, rewarm=True), row]
 
     def _refuse(self, row: Row) -> None:
-        self._tally.refuse(f"it has been before, or jumps alone: {self._named(row)} after {shown(self._label, 40)}")
-
-    def _named(self, row: Row) -> str:
-        return f"time {shown(row.time, 40)}" if self._by_time else f"sequence {row.sequence}"
+        words = f"{self._kind} {shown(getattr(row, self._kind), 40)} after {shown(self._label, 40)}"
+        self._tally.refuse(f"it has been before, or jumps alone: {words}")
 
     def _is_step(self, seconds: float) -> bool:
         """Whether it may be that between two rows."""
