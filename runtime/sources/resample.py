@@ -71,9 +71,6 @@ class Resampler:
         values: what was said at this time, (n,) raw units, not finite where nothing was said of a sensor.
         off: it is not for the detector.
         """
-        if not math.isfinite(seconds):
-            self._tally.refuse("its time is no number")
-            return []
         done = self.tick(seconds)
         behind = 0 if self._first_s is None else self._open - self._cell(seconds)
         if behind > self.slack:

@@ -91,7 +91,9 @@ class RowParser:
         self._places: Places | None = None  # by names, of a header or the layout's
         self._width = 0
         self._keys, self._at_keys = tuple[str, ...](), Places(())  # names in the newest message, and their places
-        self._offered = False  # the column names are from a line that may be torn
+        self._before: tuple[Places | None, int] | None = (
+            None  # what a new header replaced, until a row fits the new one
+        )
         self._quick: tuple[str, Places] | None = None  # separator and places, while lines are plain numbers
         self._why = self._header_lacks = ""  # why the first line that was no row is none; a header, no sensors'
         if layout.names:
@@ -144,7 +146,8 @@ class RowParser:
             text = text.removeprefix(b"$").partition(b"*")[0]
         with contextlib.suppress(NoSample, UnicodeDecodeError):
             header = split(text.decode().removeprefix("\ufeff"), self.layout.separator)
-            self._offered = self._take_header(header)
+            if self._take_header(header) and self._before is None:
+                self._before = None, 0
 
     def _short_way(self, text: str) -> Row | None:
         """The same row, quickly, where all cells are plain numbers at known places; None for others."""
@@ -190,8 +193,8 @@ class RowParser:
             raise
 
     def _table_row(self, cells: list[Any], whole: bool) -> Row | None:
-        if self._offered and len(cells) != self._width:
-            self._places, self._offered = None, False  # it was torn after all
+        if self._before and len(cells) != self._width and self._before[1] in (0, len(cells)):
+            (self._places, self._width), self._before = self._before, None  # the new one was torn or damaged after all
         places, width, short = self._places, self._width, False
         if places is None:
             places = self._by_position(cells)
@@ -203,6 +206,7 @@ class RowParser:
                 raise NoSample(f"{len(cells)} columns, the header has {width}")
             cells += [""] * (width - len(cells))
         row = self._row(cells, places)
+        self._before = None
         if short and row is not None and np.isnan(row.values).all():
             raise NoSample("it holds no value")
         mark = self.layout.separator or ","
@@ -226,6 +230,8 @@ class RowParser:
         if time == "" or not (isinstance(time, str) or (isinstance(time, (int, float)) and abs(time) < 1e20)):
             time = None
         seconds = self.times.seconds(time)
+        if isinstance(time, str) and not time.isprintable():  # it is written down, and told
+            time = shown(time)
         if seconds is None and self._strict:
             raise NoSample(f"'{shown(time or '', 40)}' is no time of the form {self.layout.time_format}")
         if places.tag is None:
@@ -305,8 +311,11 @@ class RowParser:
         for option, column in [("--sequence", layout.sequence), *optional]:
             if column and column not in fields:
                 raise NoSample(f"the header lacks '{shown(column, 40)}', the column of {option}")
-        self._places = self._by_name({name: i for i, name in enumerate(fields)})
-        self._offered, self._width = False, len(fields)
+        places, before = self._by_name({name: i for i, name in enumerate(fields)}), (self._places, self._width)
+        if self._places and self._places.time and not places.time and len(fields) == self._width:
+            raise NoSample("the header lacks the time's column, which it had before")
+        self._before = before if self._places else None
+        self._places, self._width = places, len(fields)
         return True
 
     def _needed(self, fields: Sequence[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
@@ -63,7 +63,7 @@ class RowReader(Tally):
         self.parser = RowParser(manifest.names, columns, first_line, source, layout, self, switches, likely)
         self.splitter = LineSplitter(self.parser.limit)
         self.resampler: Resampler | None = None
-        self._gaps: Gaps | None = None
+        self.gaps: Gaps | None = None
         self._last_steps: list[Callable[[list[Row | InputEvent]], list[Row | InputEvent]]] = []
         self._merger = manifest, layout, live, self
         self._live = live
@@ -74,10 +74,10 @@ class RowReader(Tally):
             self.resampler = Resampler(manifest, layout, live, self, source)
         elif layout.merge or (live and layout.tag):  # a file of tags is read whole
             self.merge(told=True)
-        elif layout.sequence or live or layout.gaps:  # a file's scores equal those of `edgekd evaluate` unless asked
+        if layout.sequence or live or layout.gaps or self.resampler:  # a file is `edgekd evaluate`'s as it is, else
             from edgekd.runtime.sources.gaps import Gaps
 
-            self._gaps = Gaps(manifest, layout, self)
+            self.gaps = Gaps(manifest, layout, self)
         if layout.only:
             from edgekd.runtime.sources.gaps import Pauses
 
@@ -93,30 +93,34 @@ class RowReader(Tally):
 
     def end(self) -> list[Row | InputEvent]:
         """The row that was left when the input ended for good."""
-        items = self.samples_of(self.rows_of(self.splitter.end(), whole=False))
+        items = self.samples_of(self.rows_of(self.splitter.end(), whole=False), ended=True)
         return items + (self._made(self.resampler.end()) if self.resampler else [])
 
     def restart(self, gap: bool = False) -> None:
         """The input was opened again: what was left of a line is torn. gap: what came before is no longer recent."""
         if self.splitter.end():
             self.refuse("cut off when the input was lost")
-        if gap and self._gaps:
-            self._gaps.restart()
+        if gap and self.gaps:
+            self.gaps.restart()
 
     def rows_of(self, lines: list[bytes], whole: bool = True) -> list[Row]:
         """The rows in whole lines. whole: the last of them is ended by a newline."""
         parse = self.parser.parse
         return [row for line in lines if (row := parse(line, whole)) is not None]
 
-    def samples_of(self, rows: list[Row]) -> list[Row | InputEvent]:
-        """What becomes of rows: whole ones, in order and at the model's rate."""
-        if rows and not self._begun:
-            self._begun = True
-            if self._live and rows[0].partial:
-                self.merge(told=False)
-            elif self._gaps and not self._live:
-                self._gaps.judge(rows)
-        return self._made(self.resampler.resample(rows) if self.resampler else [*rows])
+    def samples_of(self, rows: list[Row], ended: bool = False) -> list[Row | InputEvent]:
+        """What becomes of rows: whole ones, in order and at the model's rate. ended: they are the last."""
+        if rows and not self._begun and self._live and rows[0].partial:
+            self.merge(told=False)
+        items: list[Any] = [*rows]
+        merges = self.resampler if self.resampler and self.resampler.aligns is not False else None
+        if self.gaps:
+            self.gaps.several = merges is not None
+            if rows and not (self._begun or self._live):
+                self.gaps.judge(rows)
+            items = self.gaps.arrange(rows, ended)
+        self._begun = self._begun or bool(rows)
+        return self._made(merges.resample(items) if merges else items)
 
     def merge(self, told: bool) -> None:
         """Rows may be parts of samples from now on. told: they are."""
@@ -128,8 +132,6 @@ class RowReader(Tally):
 
     def _made(self, items: list[Row | InputEvent]) -> list[Row | InputEvent]:
         """What the layout makes of samples."""
-        if self._gaps and not (self.resampler and self.resampler.aligns):
-            items = self._gaps.arrange(items)
         for step in self._last_steps:
             items = step(items)
         return items

@@ -23,18 +23,21 @@ class TimeLabels:
     """The labels of one input, in the order in which they come.
 
     Local time without a zone jumps back an hour when clocks are set back: what comes after counts on, as it does past
-    midnight where labels have no date. likely: the layout may be another input's, so usual labels are read as well.
+    midnight where labels have no date; unless the next goes on from before such a jump. likely: the layout may be
+    another input's, so usual labels are read as well.
     Raises UsageError for a zone that this machine does not know.
     """
 
     def __init__(self, layout: Layout, likely: bool = False) -> None:
         self._readers = [reader(layout.time_format)]
+        self._known = False  # whether a label has been read
         if likely and layout.time_format not in ("", "none"):
             self._readers.append(usual)
         self._ordered = not (layout.sort or layout.tag)
         self._elapsed = layout.time_format == "elapsed"
         self._last = -math.inf  # the newest time that a clock without a date or a zone told, where they come in order
-        self._step = self._ahead = 0.0
+        self._step = self._ahead = 0.0  # between the newest two; what is added to it
+        self._before = -math.inf, 0.0  # time of the one before, and what was added to that
         self._zone = _zone(layout.timezone) if layout.timezone else None
         self.set_back = 0
         """Times that the clock was set back by an hour."""
@@ -47,37 +50,39 @@ class TimeLabels:
                 at = self._of(moment) if isinstance(moment, datetime) else moment
             except (ValueError, OverflowError, OSError):  # `suppress` would take a third of the time
                 continue
-            if at is not None:
-                if read is not self._readers[0]:  # it is the other input, from now on
+            if at is not None and math.isfinite(at):
+                first = read is self._readers[0]
+                if not (first or self._known):  # it is the other input, from now on
                     self._readers, self._elapsed = [read], False
-                return self._past_midnight(at) if self._elapsed else at
+                self._known = True
+                return self._counted_on(at) if self._elapsed and first else at
         return None
 
     def _of(self, moment: datetime) -> float:
         if moment.tzinfo is not None:
             return moment.timestamp()
-        last = self._last
-        if self._zone is not None:
-            at = moment.replace(tzinfo=self._zone).timestamp()
-            if at < last:
-                at = max(at, moment.replace(tzinfo=self._zone, fold=1).timestamp())
-        else:
-            at = (moment - EPOCH).total_seconds() + self._ahead
-            if at < last and abs(at + HOUR_S - last - self._step) <= self._step / 2:
-                self._ahead += HOUR_S
-                self.set_back += 1
-                at += HOUR_S
-        if at > last > -math.inf:
-            self._step = at - last
-        self._last = at if self._ordered else last
+        if self._zone is None:
+            return self._counted_on((moment - EPOCH).total_seconds())
+        at = moment.replace(tzinfo=self._zone).timestamp()
+        if at < self._last:
+            at = max(at, moment.replace(tzinfo=self._zone, fold=1).timestamp())
+        self._last = at if self._ordered else self._last
         return at
 
-    def _past_midnight(self, at: float) -> float:
-        at += self._ahead
-        if self._last - at > DAY_S / 2:
-            self._ahead += DAY_S
-            at += DAY_S
-        self._last = at if self._ordered else self._last
+    def _counted_on(self, told: float) -> float:
+        """What a clock told that may jump back, by an hour or past midnight, as a time that does not."""
+        last, ahead, hop = self._last, self._ahead, DAY_S if self._elapsed else HOUR_S
+        back = last - told - ahead
+        if back > DAY_S / 2 if self._elapsed else back > 0 and abs(hop - back - self._step) <= self._step / 2:
+            ahead += hop
+        before, its_ahead = self._before
+        if abs(told + its_ahead - before) < abs(told + ahead - last):  # the last label alone had jumped: it was damaged
+            ahead = its_ahead
+        at = told + ahead
+        if self._ordered:
+            self._step = at - last if at > last > -math.inf else self._step
+            self.set_back += 0 if self._elapsed else round((ahead - self._ahead) / hop)
+            self._before, self._last, self._ahead = (last, self._ahead), at, ahead
         return at
 
 

@@ -211,3 +211,29 @@ def test_killed_and_rotated_at_any_moment_the_scores_are_those_of_one_run(tmp_pa
         log(down)
     assert {event["sample"]: event for event in told} == {event["sample"]: event for event in want}
     assert all(event in want for event in told)
+
+
+def test_a_neighbor_with_the_same_lines_is_no_copy(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    text = "s0\n" + "".join(f"{i}\n" for i in range(1000, 1200))
+    (tmp_path / "all.csv").write_text(text + "".join(f"{i}\n" for i in range(5000, 6000)))
+    path.write_text("s0\n")
+    followed = Followed(path)
+    followed.values(0)
+    append(path, text.removeprefix("s0\n"))
+    assert followed.values(200) == [*range(1000, 1200)]
+    path.write_text("s0\n7\n")
+    assert followed.values(1) == [7] and followed.events.count("input_rotated") == 1
+
+
+def test_a_row_that_waits_is_read_again_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("time,s0\n")
+    followed = Followed(path)
+    followed.values(0)
+    append(path, "".join(f"{1e9 + i},{i}\n" for i in range(40)))
+    assert followed.values(40) == [*range(40)]
+    append(path, f"{1e9 + 90},40\n")  # a gap, or damaged
+    assert followed.values(0) == []
+    again = Followed(path, followed.source.position())
+    assert again.sought and again.values(1) == [40]

@@ -166,7 +166,7 @@ def test_a_sequence_over_a_real_port(tmp_path: Path) -> None:
     arguments = ["--sequence", "n", "--checksum", "nmea", "--record", tmp_path / "r.csv", "--scores"]
     with Device("--model", model, "--serial", tmp_path / "tty", *arguments) as device:
         device.wait_for("input_open")
-        counts = [0, 1, 2, 2, 3, 6, 5, 7, 500, 501, 502, 503, 504, 505]
+        counts = [0, 1, 2, 2, 3, 6, 7, 5, 500, 501, 502, 503, 504, 505]
         port.write(b"torn\n" + b"".join(map(line, counts[:8])) + line(8, b"7") + b"".join(map(line, counts[8:])))
         gap = device.wait_for("input_gap")
         assert gap["samples"] == 492 and gap["reason"] == "sequence 500 after 7"

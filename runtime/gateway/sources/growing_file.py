@@ -126,9 +126,10 @@ class GrowingFile(Source):
             for piece in data.splitlines(keepends=True):
                 self._offset += len(piece)
                 self._mark = (self._mark + piece)[-MARK_BYTES:]
-                if piece[-1:] in b"\r\n":
+                items = self.rows.feed(piece)
+                if piece[-1:] in b"\r\n" and not (self.rows.gaps and self.rows.gaps.waiting):
                     self._place = (self._offset, self._mark.hex())
-                yield self.rows.feed(piece)
+                yield items
         self._caught_up_s = time.monotonic()
 
     def _rotation(self) -> Iterator[Items]:
@@ -185,8 +186,11 @@ class GrowingFile(Source):
                 self.rows.parser.offer_header(head if newline else b"")
 
     def _go_on_in(self, offset: int, fits: Callable[[int], bool], torn: bool = True) -> bool:
-        """Go on at `offset` of this file, or of one beside it to which it was renamed or copied; whether one fits."""
-        for path in [self._path, *_beside(self._path)]:
+        """Go on at `offset` of this file, or of one beside it to which it was renamed or copied; whether one fits.
+
+        A copy (not `torn`) has its name and more: any other file may hold the same lines, too.
+        """
+        for path in [self._path, *_beside(self._path, "" if torn else self._path.name)]:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe beside it must not hang us
             except OSError:
@@ -222,10 +226,11 @@ def _behind_last_line(fd: int) -> int:
     return start + newline + 1 if newline >= 0 else size if start else 0
 
 
-def _beside(path: Path) -> list[Path]:
-    """The files of the same folder, the newest first."""
+def _beside(path: Path, begins: str) -> list[Path]:
+    """The files of the same folder whose names begin so, the newest first."""
     try:
-        files = [(file.stat().st_mtime, file) for file in path.parent.iterdir() if file.is_file() and file != path]
+        found = [file for file in path.parent.iterdir() if file.name.startswith(begins) and file.is_file()]
+        files = [(file.stat().st_mtime, file) for file in found if file != path]
     except OSError:
         return []
     return [file for _, file in sorted(files, reverse=True)]
