@@ -12,6 +12,7 @@ Nothing overrides the file. Relative paths begin at the current directory.
 from __future__ import annotations
 
 import difflib
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,7 +78,7 @@ def _load(path: str) -> dict[str, Any]:
         raise UsageError(f"larger than {MAX_BYTES >> 20} MiB, so no gateway's file")
     try:
         return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or an integer of thousands of digits
         raise UsageError(f"not TOML: {shown(str(error), 200)}") from None
 
 
@@ -142,11 +143,11 @@ def _wanted(option: click.Option, value: Any) -> str:
     elif isinstance(option.type, click.types.IntParamType):
         words, right = "a whole number", _is_number(value) and isinstance(value, int)
     elif isinstance(option.type, click.types.FloatParamType):
-        words, right = "a number", _is_number(value)
+        words, right = "a finite number", _is_number(value)
     elif option.type is DURATION:
         words = 'a length of time, as in "90s"'
     return "" if right else words
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -59,6 +59,7 @@ FOUND = ".found"  # the end of the name of a segment that another outbox has lef
 TELL_EVERY_S = 60.0
 
 Tell = Callable[[str, str, dict[str, Any]], None]
+Text = bytes  # `bytes` is a property of the class below
 
 
 class Outbox:
@@ -222,7 +223,7 @@ class Outbox:
             self._forget_oldest()
         return self._memory_bytes + size <= MEMORY_BYTES
 
-    def _remember(self, boot: str, text: bytes) -> None:
+    def _remember(self, boot: str, text: Text) -> None:
         """An event into memory, under the next number. Call it with the lock held."""
         while not self._fits(len(text)):
             self._on_disk = self._forget_oldest()
@@ -252,9 +253,9 @@ class Outbox:
         with self._changed:
             segments = list(self._segments)
         try:
-            if not os.path.samestat(os.stat(self._folder), os.fstat(self._lock)):
+            if not os.path.samestat(self._folder.stat(), os.fstat(self._lock)):
                 return False
-            found = [os.stat(segment.path) for segment in segments]
+            found = [segment.path.stat() for segment in segments]
         except (FileNotFoundError, NotADirectoryError):
             return False
         ours = self._fd is None or os.path.samestat(found[-1], os.fstat(self._fd))
@@ -313,9 +314,7 @@ class Outbox:
             self.dropped += lost
             self._drops_told += lost
         if segments:
-            words = (
-                f"the outbox {self._shown} was removed or replaced: {count} events are written anew, {lost} are lost"
-            )
+            words = f"the outbox {self._shown} was removed or replaced: {count} events are written anew, {lost} lost"
             self._tell("outbox_made_anew", words, {"count": count, "lost": lost})
 
     def _put_aside(self, path: Path) -> None:

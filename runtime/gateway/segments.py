@@ -136,10 +136,9 @@ def load_acked(path: Path) -> int:
 def load_all_acked(folder: Path) -> dict[str, int]:
     """The same for every sink that has kept one in this folder, by its name."""
     try:
-        names = [name for name in os.listdir(folder) if name.endswith(".acked")]
+        return {path.stem: load_acked(path) for path in folder.iterdir() if path.suffix == ".acked"}
     except OSError:
         return {}
-    return {name.removesuffix(".acked"): load_acked(folder / name) for name in names}
 
 
 def _slots(data: bytes) -> list[int]:

@@ -62,13 +62,7 @@ class StateKeeper(Watcher):
     """Saves detector, open episode and threshold to one file. A disk that fails is told once and stops nothing."""
 
     def __init__(
-        self,
-        path: str | Path,
-        loop: Loop,
-        writer: DiskWriter,
-        every_s: float = 60.0,
-        every_samples: int = 0,
-        threshold: Part | None = None,
+        self, path: str, loop: Loop, writer: DiskWriter, every_s: float, every_samples: int, threshold: Part | None
     ) -> None:
         """every_s, every_samples: save at the latest after so many seconds, after so many samples (0: any number).
 
@@ -84,8 +78,8 @@ class StateKeeper(Watcher):
         self._parts: dict[str, Part] = {"episodes": loop.episodes, "threshold": threshold or SavedThreshold(loop)}
         if len(loop.detector.manifest.outputs) > 2:
             self._parts["slow"] = loop.slow
-        self._shown = shown(str(path), 300)
-        self._file = StateFile(Path(path), loop.detector.manifest.digests.file)
+        self._shown = shown(path, 300)
+        self._file = StateFile(Path(path).resolve(), loop.detector.manifest.digests.file)
         self._writer = writer
         self._every_s = every_s
         self._every_samples = every_samples

@@ -85,7 +85,7 @@ def test_secrets_come_from_systemd_s_credentials_before_the_files(
     [
         ("threshhold = 1", "there is no key 'threshhold'; did you mean threshold?"),
         ("state_every = 1", "there is no key 'state_every'; did you mean state-every?"),
-        ("threshold = '1'", "threshold must be a number, got '1'"),
+        ("threshold = '1'", "threshold must be a finite number, got '1'"),
         ("baud = 9600.5", "baud must be a whole number, got 9600.5"),
         ("baud = 5.0", "baud must be a whole number, got 5.0"),
         ("baud = true", "baud must be a whole number, got true"),
