@@ -17,11 +17,12 @@ from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
 from edgekd.runtime.gateway.sinks.interface import Outlet
+from edgekd.runtime.gateway.sinks.spare import SpareStdout
 from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold, ThresholdWatcher
 from edgekd.runtime.gateway.watchers.systemd import Systemd
 from edgekd.runtime.loop import Loop, Say
 from edgekd.runtime.signals import Signals
-from edgekd.runtime.sinks import StderrLines
+from edgekd.runtime.sinks import StderrLines, wall_time
 from edgekd.runtime.sources import Source
 from edgekd.runtime.sources.reconnect import Door
 
@@ -42,7 +43,13 @@ def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, 
         signed_by=stream.require_signed,
     )  # fmt: skip
     source = open_source(options, stream, detector)
-    fan_out = FanOut(assembly.stdout_of(stream, source.live), writer, say)
+
+    def lost(reason: str) -> None:
+        say(f"nothing takes standard output any more ({reason}); events go on to the other sinks")
+        fan_out.emit({"event": "stdout_lost", "time": wall_time(), "reason": reason})
+
+    stdout = assembly.stdout_of(stream, source.live)
+    fan_out = FanOut(SpareStdout(stdout, lost) if options.publish or options.command else stdout, writer, say)
     deliver(options, stream, fan_out, writer, patient=not source.live)
     loop = loop_of(stream, detector, source, fan_out, writer, say, reset_threshold)
     if options.metrics:
