@@ -1,4 +1,4 @@
-"""Standard output beside another sink: a reader that leaves, or a full disk behind it, is told once and stops nothing."""
+"""Standard output beside another sink: where a reader leaves or a disk is full, that is told once and stops nothing."""
 
 from __future__ import annotations
 
