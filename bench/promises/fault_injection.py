@@ -30,12 +30,12 @@ import click
 from bench.results import save
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
-from device import PATIENCE_S, ROOT, eventually
+from device import PATIENCE_S, ROOT, events_of, eventually, run
 from gateway_device import COMMAND, gateway_toml
 from step_models import step_file, step_samples
 
 ROWS_A_SECOND = 200
-RATES = (5, 20, 100)  # one call of so many fails
+RATES = (1, 5, 20, 100)  # one call of so many fails
 CALM_S = 2.5  # after faults and harm, until what was in memory is on disk
 OF_SAMPLES = ("anomaly", "anomaly_end")
 CODES = (0, 1, 2, 3, 4)
@@ -47,7 +47,7 @@ def preloaded(folder: Path) -> Path:
     """The library, compiled."""
     library = folder / "faults.so"
     source = Path(__file__).with_name("faults.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source], check=True)
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source], check=True)
     return library
 
 
@@ -87,6 +87,8 @@ class Sick:
         eventually((self._kept / "state").exists, "a state")
         self._feeder = threading.Thread(target=self._feed, daemon=True)
         self._feeder.start()
+        eventually(lambda: bool(self._delivered()), "the first alarm")  # from now on it knows its place in the file
+        self._todo: list[Callable[[], None]] = []
 
     @property
     def _outbox(self) -> Path:
@@ -97,13 +99,14 @@ class Sick:
         with self._rows.open("a") as file:
             while not self._stop.wait(0.05):
                 until = int((time.monotonic() - began) * ROWS_A_SECOND)
-                for row in self._samples[self._written : until]:
-                    file.write(",".join(map(str, row)) + "\n")
+                for at, row in enumerate(self._samples[self._written : until], self._written):
+                    file.write(",".join(map(str, row)) + "\n" + ("x" * 300_000 + "\n") * (at % 1000 == 500))
                 file.flush()
                 self._written = min(until, len(self._samples))
 
     def start(self) -> None:
         """Start it; what it says is appended."""
+        self._starts = self.words().count("as it grows")
         with (self._folder / "stdout").open("ab") as stdout, (self._folder / "stderr").open("ab") as stderr:
             command = [*COMMAND, "run", str(self._folder / "gateway.toml")]
             self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=stdout, stderr=stderr)
@@ -113,7 +116,8 @@ class Sick:
         self._rate.write_text("0\n")
 
     def faults(self) -> None:
-        """Calls fail for a while."""
+        """Calls fail for a while, once it has started."""
+        eventually(lambda: self.words().count("as it grows") > self._starts, "the start")
         self._rate.write_text(f"{self._dice.choice(RATES)}\n")
         time.sleep(self._dice.uniform(1, 3))
         self.calm()
@@ -176,10 +180,12 @@ class Sick:
             path.write_bytes(b"")
 
     def harm(self) -> None:
-        """One of these, and time to get over it."""
-        deeds: list[Callable[[], None]] = [self.faults, self.faults, self.faults, self.kill, self.kill, self.stop]
-        deeds += [self.remove, self.move, self.replace, self.empty]
-        deed = self._dice.choice(deeds)
+        """One of these, all in turn, and time to get over it."""
+        if not self._todo:
+            self._todo = [self.faults, self.faults, self.faults, self.kill, self.kill, self.stop, self.remove]
+            self._todo += [self.move, self.replace, self.empty, self.start_with_faults]
+            self._dice.shuffle(self._todo)
+        deed = self._todo.pop()
         self.deeds[deed.__name__] += 1
         deed()
         assert deed in (self.kill, self.stop) or self._process.poll() is None, self.words()[-2000:]
@@ -187,20 +193,14 @@ class Sick:
 
     def words(self) -> str:
         """All that it has said to people."""
-        return (self._folder / "stderr").read_text()
+        return path.read_text() if (path := self._folder / "stderr").exists() else ""
 
     def finish(self) -> dict[str, Any]:
         """Wait for what it has to tell, end it, and judge."""
         self._stop.set()
         self._feeder.join()
-        plain = (self._folder / "gateway.toml").read_text().replace(str(self._kept), str(self._folder / "plain"))
-        (self._folder / "plain").mkdir()
-        (self._folder / "plain.toml").write_text(plain.replace("follow = true\n", "").replace(str(self._got), ""))
-        text = "\n".join(line for line in (self._folder / "plain.toml").read_text().splitlines() if "exec" not in line)
-        (self._folder / "plain.toml").write_text(text)
-        command = [*COMMAND, "run", str(self._folder / "plain.toml")]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        wanted = {(e["event"], e["sample"]) for e in map(json.loads, done.stdout.splitlines()) if e["event"] in OF_SAMPLES}
+        plain = run("--model", self._folder / "m.onnx", "--csv", self._rows, "--cooldown", "0s").stdout
+        wanted = {(event["event"], event["sample"]) for event in events_of(plain) if event["event"] in OF_SAMPLES}
         told = self._events("stdout")
         try:
             eventually(lambda: wanted <= set(self._delivered()), "the delivery of all", PATIENCE_S)

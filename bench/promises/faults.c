@@ -129,6 +129,12 @@ ON_PATH(rename, COMMA const char *to, COMMA to, EIO, ENOSPC, EACCES)
 ON_PATH(stat, COMMA struct stat *about, COMMA about, EIO, ENOENT, EACCES, ESTALE)
 ON_PATH(stat64, COMMA struct stat64 *about, COMMA about, EIO, ENOENT, EACCES, ESTALE)
 
+int pipe2(int ends[2], int flags) { /* what a command is started with */
+    ERRORS(EMFILE, ENFILE);
+    FAIL(fault(getenv("FAULTS_FOLDER"), errors, of), -1);
+    return REAL(pipe2)(ends, flags);
+}
+
 DIR *opendir(const char *path) {
     ERRORS(EIO, EACCES, EMFILE, ENOENT);
     FAIL(fault(path, errors, of), 0);
