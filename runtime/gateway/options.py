@@ -132,16 +132,19 @@ def check(options: GatewayOptions) -> None:
         if not shlex.split(options.command or "true"):
             raise ValueError("it is empty")
     except ValueError as error:
-        raise UsageError(f"exec {shown(options.command, 100)}: {error}") from None
+        raise UsageError(f"exec: {error}") from None  # what was given may hold a password
     for stream in options.streams:
         try:
             _check_stream(stream)
         except UsageError as error:
             raise UsageError(f"{stream_named(stream.name)}{error}") from None
-        outbox = identity(options.outbox or f"{stream.state}.outbox")
+        folder = Path(options.outbox or f"{stream.state}.outbox")
+        outbox = identity(folder)
         for key in ("model", "csv", "frames", "state", "record"):
             if (path := getattr(stream, key)) and identity(path) == outbox:
                 raise UsageError(f"the outbox would be what {key} names; give it a folder of its own")
+        if os.path.exists(folder) and not os.path.isdir(folder):  # noqa: PTH110, PTH112 - neither raises
+            raise UsageError(f"outbox {shown(str(folder), 300)}: is no folder; give another name")
 
 
 def _check_stream(options: StreamOptions) -> None:

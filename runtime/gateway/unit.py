@@ -91,7 +91,7 @@ def unit_of(file: str, options: GatewayOptions) -> str:
     return UNIT.format(
         file=shlex.quote(str(config)),
         command=" ".join(map(_argument, [*_command(), "run", str(config)])),
-        restart="# once the input has been read to its end, that is it\nRestart=on-failure"
+        restart="# once the input has been read to its end, that is it\nRestart=on-failure\nRestartForceExitStatus=HUP"
         if ends
         else "Restart=always",
         secrets="".join(f"\n{line}" for line in _secrets(options)),

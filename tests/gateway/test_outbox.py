@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import itertools
+import json
 import os
 import shutil
-import stat
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 from broker import eventually
+from gateway_device import Gateway, run
 
 from edgekd.runtime import UsageError
 from edgekd.runtime.disk_writer import DiskWriter
@@ -450,14 +453,24 @@ def test_links_and_pipes_in_the_folder_lead_nowhere(tmp_path: Path) -> None:
     assert kept(folder)[-2:] == [0, 1]
 
 
-def test_a_file_system_that_syncs_no_folder_keeps_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fsync(fd: int) -> None:
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-
-    monkeypatch.setattr(outbox_module.os, "fsync", fsync)
-    box = Box(tmp_path / "outbox")
-    box.put(0)
-    assert box.told == []
+def test_a_file_system_that_cannot_sync_keeps_events_and_state(
+    folder: Path, tmp_path: Path, no_sync: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--model", folder / "m.onnx", "--stdin", "--state", tmp_path / "state", "--state-every", 0.1)
+    with monkeypatch.context() as preloaded:
+        preloaded.setenv("LD_PRELOAD", str(no_sync))
+        with Gateway(*arguments, "--exec", "false", stdin=subprocess.PIPE) as gateway:
+            assert gateway.process.stdin
+            gateway.process.stdin.write((folder / "x.csv").read_text())  # type: ignore[arg-type]
+            gateway.process.stdin.flush()
+            gateway.wait_for("anomaly_end")
+            time.sleep(0.5)
+            gateway.end(signal.SIGKILL)
+    told = [event for event in gateway.events if event["event"].startswith("anomaly")]
+    assert not {"outbox_failed", "state_not_saved"} & {event["event"] for event in gateway.events}, gateway.words
+    box = Box(tmp_path / "state.outbox")
+    texts = [json.loads(record.text) for record in box.cursor("fresh").read(1000)]
     box.close()
-    assert kept(tmp_path / "outbox") == [0]
+    assert [(e["event"], e["sample"]) for e in texts if "sample" in e] == [(e["event"], e["sample"]) for e in told]
+    resumed = run(*arguments, "--exec", "true", input="")
+    assert f"at sample {160}" in resumed.stderr
