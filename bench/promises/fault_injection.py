@@ -1,6 +1,6 @@
 """A gateway whose disk is sick: system calls fail at random, its outbox goes away, it is killed. What comes of it?
 
-    python -m bench.promises.fault_injection [--runs=20] [--seconds=60] [--seed=1]
+    python -m bench.promises.fault_injection [--runs=20] [--harms=16] [--seed=1]
 
 The calls themselves fail, in a library that is preloaded (faults.c): open, read, write, sync, truncate, rename, remove,
 list and lock, with errors, short reads and writes, and hangs, for all that the gateway keeps: state, outbox, record and
@@ -183,8 +183,8 @@ class Sick:
     def harm(self) -> None:
         """One of these, all in turn, and time to get over it."""
         if not self._todo:
-            self._todo = [self.faults, self.faults, self.faults, self.kill, self.kill, self.stop, self.remove]
-            self._todo += [self.move, self.replace, self.empty, self.start_with_faults]
+            self._todo = [self.faults, self.kill, self.stop, self.remove, self.move, self.replace, self.empty]
+            self._todo += [self.start_with_faults]
             self._dice.shuffle(self._todo)
         deed = self._todo.pop()
         self.deeds[deed.__name__] += 1
@@ -240,12 +240,11 @@ class Sick:
         return found
 
 
-def injected_run(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
-    """One gateway, harmed for so long; what came of it."""
+def injected_run(folder: Path, seed: int, harms: int) -> dict[str, Any]:
+    """One gateway, harmed so often; what came of it."""
     sick = Sick(folder, seed)
     try:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        for _ in range(harms):
             sick.harm()
         return sick.finish()
     finally:
@@ -255,14 +254,14 @@ def injected_run(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
 
 @click.command()
 @click.option("--runs", default=20, show_default=True)
-@click.option("--seconds", default=60.0, show_default=True, help="Of each.")
+@click.option("--harms", default=16, show_default=True, help="To each; two times eight, of eight kinds.")
 @click.option("--seed", default=1, show_default=True, help="Of the first; the others follow.")
-def main(runs: int, seconds: float, seed: int) -> None:
+def main(runs: int, harms: int, seed: int) -> None:
     """Harm gateways, print what comes of it, and save it."""
     found = []
     for number in range(seed, seed + runs):
         with tempfile.TemporaryDirectory() as folder:
-            found.append({"seed": number, **injected_run(Path(folder), number, seconds)})
+            found.append({"seed": number, **injected_run(Path(folder), number, harms)})
         click.echo(json.dumps(found[-1]))
     total = {key: sum(run[key] for run in found) for key in found[0] if isinstance(found[0][key], int)} | {"runs": runs}
     click.echo(f"in all: {total}")

@@ -324,8 +324,12 @@ class Outbox:
     def _take_in(self) -> None:
         """Events that another outbox has left here become ours, unless they are: a folder may have come back."""
         for path in sorted(self._folder.glob(f"*{FOUND}")):
+            try:
+                data = read_file(path)
+            except OSError:  # a dead sector, or what is no file: it stays there
+                continue
             known = {record.text for record in self._memory}
-            for record in (record for record, _ in records_in(read_file(path)) if record and record.text not in known):
+            for record in (record for record, _ in records_in(data) if record and record.text not in known):
                 if not self._fits(len(record.text)):
                     self._flush()
                 with self._changed:
