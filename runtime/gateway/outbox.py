@@ -99,7 +99,7 @@ class Outbox:
         self._drops_told = 0
         self._drops_due = 0.0
         self._fd: int | None = None  # the newest segment, where it can be appended to
-        self._ready = False
+        self._ready = self._closed = False
         self._lock: int | None = None
         try:
             self._open()
@@ -146,8 +146,9 @@ class Outbox:
     def unreadable(self, path: Path, after: int) -> bool:
         """For a cursor: whether a segment cannot be read although it is where it was, which is told. Else it has been
         dropped, or the folder is about to be made anew."""
-        with self._changed, contextlib.suppress(OSError):
+        with self._changed:
             lost = next((s.last - max(after, s.first - 1) for s in self._segments if s.path == path), 0)
+        with contextlib.suppress(OSError):
             if lost and self._in_place():
                 self.corrupt += lost
                 words = f"the outbox {self._shown}: {shown(path.name)} cannot be read; {lost} events are left out"
@@ -208,7 +209,7 @@ class Outbox:
 
     def _let_go(self) -> None:
         self._write_acks()
-        self._ready = False
+        self._ready, self._closed = False, True
         self._close_files()
 
     def _close_files(self) -> None:
@@ -378,6 +379,8 @@ class Outbox:
             self._scheduled = False
             self._forget_acknowledged()
             before = self._on_disk
+        if self._closed:  # else it would be opened anew
+            return
         try:
             if not self._in_place():
                 self._open()
