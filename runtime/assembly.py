@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekd.runtime.detector import Detector
@@ -69,7 +69,7 @@ def check(
     taken = {identity(path): name for name, path in reads if path}
     writes = (("--state", options.state), ("the lock of --state", lock), ("--record", options.record))
     for name, path in (("--model", options.model), *writes):
-        if path and Path(path).exists() and not Path(path).is_file():
+        if path and os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - neither raises
             raise UsageError(f"{name} {shown(path, 300)}: is no regular file; give another name")
         if name != "--model" and path and (other := taken.setdefault(identity(path), name)) != name:
             raise UsageError(f"{name} would write over the file of {other}; give one of them another name")

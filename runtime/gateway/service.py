@@ -156,7 +156,7 @@ def outbox_folder(options: GatewayOptions, stream: StreamOptions) -> Path:
         what = "\0".join([str(Path(stream.model).resolve()), options.publish or "", options.command or ""])
         name = sha256(what.encode())[:12]
         folder, old = home / f"outbox-{name}", home / f"spool-{name}"
-    if old.is_dir() and not folder.exists():
+    if os.path.isdir(old) and not os.path.exists(folder):  # noqa: PTH110, PTH112 - neither raises
         with contextlib.suppress(OSError):  # told by the outbox, which cannot write there either
             old.rename(folder)
     return folder

@@ -266,7 +266,7 @@ def test_a_sink_that_is_stopped_before_it_has_begun_never_begins(tmp_path: Path)
     ("arguments", "says"),
     [
         (["--exec", "no-such-command-here"], "no such command"),
-        (["--exec", "'unbalanced"], "exec 'unbalanced"),
+        (["--exec", "'unbalanced"], "exec: No closing quotation"),
         (["--publish", "alerts"], "on which broker?"),
         (["--publish", "mqtt://a:b@c/d"], "no password in the URL"),
         (["--publish", "mqtt://c/d", "--mqtt-ca", "x.pem"], "go with mqtts://"),
