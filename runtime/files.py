@@ -30,7 +30,7 @@ def identity(path: str | Path) -> object:
         return os.path.realpath(path)
 
 
-def sync(fd: int, how: Callable[[int], None] = os.fsync) -> None:
+def sync(fd: int, how: Callable[[int], None]) -> None:
     """Bring a file or folder to disk. A file system that syncs none, as network and FUSE ones, is no failure."""
     try:
         how(fd)
@@ -52,14 +52,14 @@ def atomic(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
         with open(partial, "xb", opener=functools.partial(os.open, mode=mode)) as file:
             yield file
             file.flush()
-            sync(file.fileno())
+            sync(file.fileno(), os.fsync)
         partial.replace(path)
     finally:
         with contextlib.suppress(OSError):  # there is none where all went well
             partial.unlink()
     directory = os.open(path.parent, os.O_RDONLY)
     try:
-        sync(directory)  # the rename itself
+        sync(directory, os.fsync)  # the rename itself
     finally:
         os.close(directory)
 
