@@ -267,7 +267,8 @@ def main(runs: int, harms: int, seed: int) -> None:
         with tempfile.TemporaryDirectory() as folder:
             found.append({"seed": number, **injected_run(Path(folder), number, harms)})
         click.echo(json.dumps(found[-1]))
-    total = {key: sum(run[key] for run in found) for key in found[0] if isinstance(found[0][key], int)} | {"runs": runs}
+    numbers = [key for key, value in found[0].items() if isinstance(value, int) and key != "seed"]
+    total = {"runs": runs} | {key: sum(run[key] for run in found) for key in numbers}
     click.echo(f"in all: {total}")
     save("fault_injection", {"total": total, "runs": found})
 
