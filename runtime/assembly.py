@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
@@ -14,6 +15,7 @@ from edgekd.runtime.detector import Detector
 from edgekd.runtime.episodes import COOLDOWN_HOPS, Episodes
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import identity
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.loop import Loop, Say, Watcher
 from edgekd.runtime.manifest import Manifest
@@ -40,6 +42,8 @@ def check(
 ) -> None:
     """Raise UsageError for options that do not go together, or destroy a file. inputs: of these one must be given."""
     given = [name for name in inputs if getattr(options, name)]
+    if options.stdin and sys.stdin is None:
+        raise UsageError("--stdin: standard input is closed")
     if len(given) != 1:
         found = f"got {' and '.join(f'--{name}' for name in given)}" if given else "got none"
         *more, last = (f"--{name} {what}".rstrip() for name, what in inputs.items())
@@ -50,8 +54,9 @@ def check(
             raise UsageError(f"--{name.replace('_', '-')} goes with {wanted}, not with --{given[0]}")
     if options.resample and options.sequence:
         raise UsageError("--sequence counts samples at the model's own rate; with --resample go by --time")
-    if options.threshold is not None and not math.isfinite(options.threshold):
-        raise UsageError("--threshold must be a finite number")
+    for name, value in vars(options).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} must be a finite number")
     if options.threshold is not None and options.false_alarms_per_day is not None:
         raise UsageError("--threshold and --false-alarms-per-day both set the threshold; leave out one")
     if options.frames or options.raw:
@@ -62,8 +67,11 @@ def check(
     stdin, lock = "/dev/stdin" if options.stdin else None, f"{options.state}.lock" if options.state else None
     reads = (("--model", options.model), ("--csv", options.csv), ("--serial", options.serial), ("--stdin", stdin))
     taken = {identity(path): name for name, path in reads if path}
-    for name, path in (("--state", options.state), ("the lock of --state", lock), ("--record", options.record)):
-        if path and (other := taken.setdefault(identity(path), name)) != name:
+    writes = (("--state", options.state), ("the lock of --state", lock), ("--record", options.record))
+    for name, path in (("--model", options.model), *writes):
+        if path and os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - neither raises
+            raise UsageError(f"{name} {shown(path, 300)}: is no regular file; give another name")
+        if name != "--model" and path and (other := taken.setdefault(identity(path), name)) != name:
             raise UsageError(f"{name} would write over the file of {other}; give one of them another name")
     if options.state:
         from edgekd.runtime.state import require_state
@@ -211,7 +219,7 @@ def keeper_of(
     from edgekd.runtime.watchers.state_keeper import StateKeeper
 
     saving = options.state_every, options.state_samples
-    return [StateKeeper(options.state, loop, writer or DiskWriter(), *saving, parts)]
+    return [StateKeeper(options.state, loop, writer or DiskWriter(), *saving, parts or {})]
 
 
 def _images(options: Options, detector: Detector) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -69,6 +70,11 @@ def main() -> None:
 
 def guarded(program: str, command: click.Command) -> None:
     """Run a command of the device; every error that a user can mend becomes one line and its own exit code."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # until `Signals` is there to take it
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:  # it was closed: no other file must get its number
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    sys.stdout, sys.stderr = sys.stdout or os.fdopen(1, "w"), sys.stderr or os.fdopen(2, "w")
     try:
         command.main(prog_name=program, standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):

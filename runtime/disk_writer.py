@@ -32,17 +32,12 @@ class DiskWriter:
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="disk-writer", daemon=True)
 
-    @property
-    def pending(self) -> int:
-        """Jobs that are not done yet."""
-        return len(self._jobs)
-
     def submit(self, job: Job, within_s: float = 0.0) -> bool:
         """Do it within so many seconds; False, and it is never done, where too many are pending."""
         with self._changed:
             if self.error is not None:
                 raise self.error
-            if self.pending >= MAX_PENDING:
+            if len(self._jobs) >= MAX_PENDING:
                 return False
             if self._thread.ident is None:  # most runs write nothing
                 self._thread.start()
@@ -61,7 +56,7 @@ class DiskWriter:
         """Wait until all that was submitted so far is done; False where the time is over first."""
         with self._changed:
             self.hurry()
-            wanted = self._done + self.pending
+            wanted = self._done + len(self._jobs)
             return self._changed.wait_for(lambda: self._done >= wanted or self.error is not None, timeout_s)
 
     def _work(self) -> None:

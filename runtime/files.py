@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,8 +30,17 @@ def identity(path: str | Path) -> object:
         return os.path.realpath(path)
 
 
+def sync(fd: int, how: Callable[[int], None]) -> None:
+    """Bring a file or folder to disk. A file system that syncs none, as network and FUSE ones, is no failure."""
+    try:
+        how(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
+
+
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
+def atomic(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A binary file that takes the place of `path` when the block ends well.
 
     It is written beside `path` and renamed over it, so that a power cut leaves the old one or the new one, whole. If
@@ -37,17 +48,18 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     """
     partial = path.with_name(f".{path.name}.partial")  # one name, so that power cuts leave no litter
     try:
-        with partial.open("wb") as file:
+        partial.unlink(missing_ok=True)  # so that what is opened is new, and no link to another file
+        with open(partial, "xb", opener=functools.partial(os.open, mode=mode)) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno(), os.fsync)
         partial.replace(path)
     finally:
         with contextlib.suppress(OSError):  # there is none where all went well
             partial.unlink()
     directory = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)  # the rename itself
+        sync(directory, os.fsync)  # the rename itself
     finally:
         os.close(directory)
 

@@ -27,6 +27,7 @@ class Signals:
         signal.signal(signal.SIGTERM, self._terminate)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # under nohup it is
             signal.signal(signal.SIGHUP, self._terminate)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # one may have come during the start
 
     def done(self) -> None:
         """Only the interpreter is left to take down, and an alarm that finds it half gone would kill it."""

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.files import atomic
+from edgekd.runtime.files import atomic, sync
 from edgekd.runtime.json_fields import shown
 
 MAGIC = b"EDGEKDST"
@@ -106,7 +106,7 @@ class StateFile:
         """
         data = self._packed(state)
         if self._next is None or not self._overwrite(data, self._next):
-            with atomic(self.path) as file:
+            with atomic(self.path, 0o600) as file:
                 file.writelines([data, bytes(len(data))])  # zeros are no state
             self._next = 0
         self._next = 1 - self._next
@@ -132,7 +132,7 @@ class StateFile:
                 while rest:  # a disk that takes only a part raises OSError at the next write
                     written = os.pwrite(fd, rest, offset)
                     rest, offset = rest[written:], offset + written
-                os.fdatasync(fd)
+                sync(fd, os.fdatasync)
         except FileNotFoundError:  # somebody took it away
             return False
         return True
@@ -169,10 +169,9 @@ def _unpacked(payload: memoryview) -> SavedState:
 def require_state(path: str) -> None:
     """Raise UsageError where something is that never was a state; one that is damaged, or all zeros, was."""
     with contextlib.suppress(OSError):  # which is told later, and stops nothing
-        half, fits = Path(path).stat().st_size // 2, False
-        if Path(path).is_file():
-            with Path(path).open("rb") as file:
-                fits = MAGIC.startswith(file.read(8).strip(b"\0")) or os.pread(file.fileno(), 8, half) == MAGIC
+        half = Path(path).stat().st_size // 2
+        with Path(path).open("rb") as file:
+            fits = MAGIC.startswith(file.read(8).strip(b"\0")) or os.pread(file.fileno(), 8, half) == MAGIC
         if not fits:
             raise UsageError(f"{shown(path, 300)}: is no state file, and would be written over; give another name")
 
@@ -184,22 +183,22 @@ def lock_state(path: str, say: Callable[[str], None]) -> Iterator[None]:
     The system drops the lock with the process, however that ends. A disk that takes no lock file is told and stops
     nothing, as with the state itself.
     """
-    lock = f"{path}.lock"
+    lock = f"{os.path.realpath(path)}.lock"
     with contextlib.ExitStack() as held:
         try:
             # never removed: whoever has opened it meanwhile would hold a lock that nobody else sees
-            file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+            file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             held.callback(os.close, file)
+            holder = os.pread(file, 20, 0).decode("ascii", "replace").strip()
+            if holder and not holder.isdecimal():
+                raise UsageError(f"{shown(lock, 300)}: is no lock, and would be written over; give another name")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with contextlib.suppress(OSError):  # a full disk
                 os.ftruncate(file, 0)
                 os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError:
-            holder = os.pread(file, 20, 0).decode("ascii", "replace").strip()
-            who = f"process {holder}" if holder.isdecimal() else "another process"
-            raise UsageError(
-                f"{shown(path, 300)}: {who} runs on this state; stop it first, or give this run a --state of its own"
-            ) from None
+            who = f"{shown(path, 300)}: process {holder or 'unknown'} runs on this state"
+            raise UsageError(f"{who}; stop it first, or give this run a --state of its own") from None
         except OSError as error:  # no such folder; some network file systems
             say(f"cannot lock {shown(lock, 300)}: {error.strerror}; make sure that no other run uses this state")
         yield

@@ -44,13 +44,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that moves the wall clock of a process (set_clock.c)."""
-    compiler = shutil.which("cc")
-    if not compiler or sys.platform != "linux":
-        pytest.skip("there is no C compiler, or no preloading")
-    library = tmp_path_factory.mktemp("preloaded") / "set_clock.so"
-    source = Path(__file__).with_name("set_clock.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source], check=True)
-    return library
+    return _compiled("set_clock.c", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def no_sync(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that takes syncing and locking from a process (no_sync.c)."""
+    return _compiled("no_sync.c", tmp_path_factory)
 
 
 @pytest.fixture
@@ -112,6 +112,16 @@ def quick_gate(tiny_exported: dict[str, Path], reference: Reference, monkeypatch
     from quick_export import install
 
     install(tiny_exported["float32"], reference, monkeypatch)
+
+
+def _compiled(source: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which("cc")
+    if not compiler or sys.platform != "linux":
+        pytest.skip("there is no C compiler, or no preloading")
+    library = tmp_path_factory.mktemp("preloaded") / f"{source}.so"
+    path = Path(__file__).with_name(source)
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", library, path], check=True)
+    return library
 
 
 def _exported(student: Path, format: str) -> dict[str, Path]:

@@ -118,7 +118,7 @@ def _checks(
 def _running(state: str | None) -> str:
     """The process that holds the lock of this state, if any. To try it could keep one out that starts now."""
     try:
-        holder = Path(f"{state}.lock").read_text().strip() if state else ""
+        holder = Path(f"{os.path.realpath(state)}.lock").read_text().strip() if state else ""
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     except (OSError, ValueError):
         return ""

@@ -12,6 +12,7 @@ Nothing overrides the file. Relative paths begin at the current directory.
 from __future__ import annotations
 
 import difflib
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ from edgekd.runtime.options import DURATION
 
 MAX_BYTES = 2**20  # somebody gave a recording
 _NO_EVENTS = "is gone: events are on standard output, which the unit's StandardOutput=append: brings to a file"
+TEXT = 'a string, as in "a"'
 GONE = {
     "spool": "spool is outbox now",
     "spool-mb": "spool-mb is outbox-mb now",
@@ -77,7 +79,7 @@ def _load(path: str) -> dict[str, Any]:
         raise UsageError(f"larger than {MAX_BYTES >> 20} MiB, so no gateway's file")
     try:
         return tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or an integer of thousands of digits
         raise UsageError(f"not TOML: {shown(str(error), 200)}") from None
 
 
@@ -105,6 +107,8 @@ def _values(known: Mapping[str, click.Option], found: Mapping[str, Any]) -> dict
             raise UsageError(_unknown(key, known))
         if wanted := _wanted(known[key], value):
             told = str(value).lower() if isinstance(value, bool) else repr(value)
+            if wanted is TEXT and not isinstance(value, (bool, int, float)):
+                told = f"a {'list' if isinstance(value, list) else 'table'}"  # what is in it may be a password
             raise UsageError(f"{key} must be {wanted}, got {shown(told)}")
     given = {known[key].name: value for key, value in found.items()}
     command = click.Command("file", params=list(known.values()), add_help_option=False)
@@ -130,7 +134,7 @@ def _unknown(key: str, known: Mapping[str, click.Option]) -> str:
 
 def _wanted(option: click.Option, value: Any) -> str:
     """What the value should be, where it is something else; click itself would take 5.7 for 5 and 1 for true."""
-    words, right = 'a string, as in "a"', isinstance(value, str)
+    words, right = TEXT, isinstance(value, str)
     if option.multiple:
         right = isinstance(value, list) and all(isinstance(item, str) for item in value)
         words = 'a list of strings, as in ["a", "b"]'
@@ -142,11 +146,11 @@ def _wanted(option: click.Option, value: Any) -> str:
     elif isinstance(option.type, click.types.IntParamType):
         words, right = "a whole number", _is_number(value) and isinstance(value, int)
     elif isinstance(option.type, click.types.FloatParamType):
-        words, right = "a number", _is_number(value)
+        words, right = "a finite number", _is_number(value)
     elif option.type is DURATION:
         words = 'a length of time, as in "90s"'
     return "" if right else words
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -146,7 +146,7 @@ def check(options: GatewayOptions) -> None:
         if not shlex.split(options.command or "true"):
             raise ValueError("it is empty")
     except ValueError as error:
-        raise UsageError(f"exec {shown(options.command, 100)}: {error}") from None
+        raise UsageError(f"exec: {error}") from None  # what was given may hold a password
     if options.receipts:
         _check_receipts(options.receipts, options.publish)
     for stream in options.streams:
@@ -156,10 +156,13 @@ def check(options: GatewayOptions) -> None:
             raise UsageError(f"{stream_named(stream.name)}{error}") from None
         if options.control and not stream.state:
             raise UsageError("control needs state, beside which models and mutes are kept")
-        outbox = identity(options.outbox or f"{stream.state}.outbox")
+        folder = Path(options.outbox or f"{stream.state}.outbox")
+        outbox = identity(folder)
         for key in ("model", "csv", "frames", "state", "record"):
             if (path := getattr(stream, key)) and identity(path) == outbox:
                 raise UsageError(f"the outbox would be what {key} names; give it a folder of its own")
+        if os.path.exists(folder) and not os.path.isdir(folder):  # noqa: PTH110, PTH112 - neither raises
+            raise UsageError(f"outbox {shown(str(folder), 300)}: is no folder; give another name")
 
 
 def _check_receipts(topic: str, publish: str | None) -> None:

@@ -5,15 +5,19 @@ An outbox is a folder of segments, text files of one record a line, named after 
     CRC-32 of the rest, bytes of the event, sequence number, boot id, the event as JSON
 
 and of one small file for each sink with the number that it has acknowledged. A torn tail is normal and cut off, a
-corrupt record is left out, both are counted. What does not fit under the limit is dropped, the oldest segment first.
-A disk that takes nothing is said once: events are then offered from a small queue in memory, and come to disk when it
-takes them again.
+corrupt record is left out and kept aside, both are counted. What does not fit under the limit is dropped, the oldest
+segment first.
+
+The newest events that are not acknowledged are in memory, too. A disk that takes nothing is said once: events are then
+offered from there, and come to disk when it takes them again. A folder that was removed or replaced is made anew from
+there. What another outbox has left in its place gets numbers behind ours, and is delivered as well.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import os
 import threading
 import time
@@ -25,12 +29,14 @@ from typing import Any
 
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.files import sync
 from edgekd.runtime.gateway.segments import (
     MAX_EVENT_BYTES,
     Record,
     Segment,
     line_of,
-    load_acked,
+    load_all_acked,
+    read_file,
     records_in,
     save_acked,
     scan,
@@ -42,14 +48,18 @@ from edgekd.runtime.watchers.clock import boot_id
 MIN_BYTES = 2**20
 READ_BYTES = 2 * MAX_EVENT_BYTES
 SEGMENTS = 8  # what is dropped at once when it is full is one of so many
-MAX_PENDING = 4000  # events in memory, about a megabyte: a card may take a second for a write, or be full
+MAX_SEGMENT_BYTES = 2**24  # one is read at once
+MEMORY_BYTES = 2**22  # of events in memory: a card may take a second for a write, be full, or be pulled out
 LINGER_S = 1.0  # scores come to disk, and to the sinks, a second's worth at a time; all other events at once
-HURRY_AT = MAX_PENDING // 4  # or so many at a time
+HURRY_AT = 1000  # or so many at a time
 PATIENCE_S = 5.0  # a disk that has not answered for so long is taken for one that takes nothing
 RETRY_S = 1.0
+CHECK_S = 5.0  # events that nobody takes, in a folder that is gone, are written anew so soon
+FOUND = ".found"  # the end of the name of a segment that another outbox has left here
 TELL_EVERY_S = 60.0
 
 Tell = Callable[[str, str, dict[str, Any]], None]
+Text = bytes  # `bytes` is a property of the class below
 
 
 class Outbox:
@@ -69,25 +79,27 @@ class Outbox:
         self._folder = Path(folder)
         self._shown = shown(str(folder), 300)
         self._limit = max(limit_bytes, MIN_BYTES)
-        self._segment_bytes = self._limit // SEGMENTS
+        self._segment_bytes = min(self._limit // SEGMENTS, MAX_SEGMENT_BYTES)
         self._writer = writer
         self._tell = tell
         self._patient = patient
         self._boot = boot_id().replace("-", "")[:8] or "-"
         self._changed = threading.Condition()
         self._segments: list[Segment] = []
-        self._pending: deque[Record] = deque()
+        self._memory: deque[Record] = deque()  # the newest events, but for those that all sinks have acknowledged
+        self._memory_bytes = 0
         self._cursors: list[Cursor] = []
         self._newest = 0
+        self._on_disk = 0  # what is in memory up to this sequence number is on disk, too
         self._scheduled = self._acks_scheduled = False
         self._waiting_since: float | None = None  # something is to be written since
         self.problem = ""
         """Why the disk takes nothing, empty where it does."""
-        self._retry_due = 0.0
+        self._retry_due = self._check_due = 0.0
         self._drops_told = 0
         self._drops_due = 0.0
         self._fd: int | None = None  # the newest segment, where it can be appended to
-        self._ready = False
+        self._ready = self._closed = False
         self._lock: int | None = None
         try:
             self._open()
@@ -111,23 +123,39 @@ class Outbox:
 
         A name that is new here begins with the first event that some other sink has not acknowledged.
         """
-        path = self._folder / f"{name}.acked"
-        others = [load_acked(other) for other in self._folder.glob("*.acked")]
-        acked = load_acked(path) if path.exists() else min(others, default=0)
+        kept = load_all_acked(self._folder)
+        acked = kept.get(name, min(kept.values(), default=0))
         with self._changed:
             oldest = self._segments[0].first if self._segments else self._newest + 1
             cursor = Cursor(self, name, wake, max(acked, oldest - 1))
             self._cursors = [*self._cursors, cursor]
         return cursor
 
-    def offer(self, after: int) -> tuple[list[tuple[Path, int, int]], list[Record]]:
-        """For a cursor, what comes after this sequence number: (file, first number, size) of segments, and events in
-        memory where the disk takes nothing."""
-        with self._changed:  # both at one moment, between which nothing moves from memory to disk
-            segments = [(s.path, s.first, s.size) for s in self._segments if s.last > after]
+    def offer(self, after: int, limit: int) -> tuple[list[tuple[Path, int, int]], list[Record]]:
+        """For a cursor, what comes after this sequence number: (file, first number, size) of segments with what is not
+        in memory, and what is there. What is not on disk yet is offered where the disk takes nothing."""
+        with self._changed:
+            first = self._memory[0].seq if self._memory else self._newest + 1
+            segments = [(s.path, s.first, s.size) for s in self._segments if s.last > after and s.first < first]
             since = self._waiting_since
             stuck = since is not None and time.monotonic() - since > PATIENCE_S
-            return segments, list(self._pending) if self.problem or stuck else []
+            until = self._newest if self.problem or stuck else self._on_disk
+            offered = (record for record in self._memory if after < record.seq <= until)
+            return segments if after + 1 < first else [], list(itertools.islice(offered, limit))
+
+    def unreadable(self, path: Path, after: int) -> bool:
+        """For a cursor: whether a segment cannot be read although it is where it was, which is told. Else it has been
+        dropped, or the folder is about to be made anew."""
+        with self._changed:
+            lost = next((s.last - max(after, s.first - 1) for s in self._segments if s.path == path), 0)
+        with contextlib.suppress(OSError):
+            if lost and self._in_place():
+                self.corrupt += lost
+                words = f"the outbox {self._shown}: {shown(path.name)} cannot be read; {lost} events are left out"
+                self._tell("outbox_damaged", words, {"count": lost})
+                return True
+        self._schedule()
+        return False
 
     def acknowledge(self, cursor: Cursor, seq: int) -> None:
         """Of a cursor: everything up to this sequence number has arrived; soon the disk knows it."""
@@ -150,17 +178,13 @@ class Outbox:
             if len(text) > MAX_EVENT_BYTES:
                 self.dropped += 1
                 return
-            while self._patient and len(self._pending) >= MAX_PENDING and not self.problem:
+            while not self._fits(len(text)) and self._patient and not self.problem:
                 self._schedule()
                 self._changed.wait(RETRY_S)
-            if len(self._pending) >= MAX_PENDING:
-                oldest = self._pending.popleft().seq
-                self.dropped += oldest > self._acknowledged()
-            self._newest += 1
-            self._pending.append(Record(self._newest, self._boot, text))
+            self._remember(self._boot, text)
             if self._waiting_since is None:
                 self._waiting_since = time.monotonic()
-            wait = event["event"] == "score" and len(self._pending) < HURRY_AT
+            wait = event["event"] == "score" and self._newest - self._on_disk < HURRY_AT
         if not self.problem:
             self._schedule(LINGER_S if wait else 0.0)
         else:
@@ -169,8 +193,8 @@ class Outbox:
     def tick(self) -> None:
         """Call this now and then: a disk that took nothing is tried again, and losses are told."""
         now = time.monotonic()
-        if self._pending and now >= self._retry_due:
-            self._retry_due = now + RETRY_S
+        if now >= (self._retry_due if self._newest > self._on_disk else self._check_due):
+            self._retry_due, self._check_due = now + RETRY_S, now + CHECK_S
             self._schedule()
         if self.dropped > self._drops_told and now >= self._drops_due:
             count, self._drops_told = self.dropped - self._drops_told, self.dropped
@@ -185,35 +209,138 @@ class Outbox:
 
     def _let_go(self) -> None:
         self._write_acks()
-        self._ready = False
+        self._ready, self._closed = False, True
+        self._close_files()
+
+    def _close_files(self) -> None:
         for fd in (self._fd, self._lock):
             if fd is not None:
                 os.close(fd)
         self._fd = self._lock = None
 
+    def _fits(self, size: int) -> bool:
+        """Whether so many bytes more may be in memory, once older ones that are on disk have left it."""
+        while self._memory_bytes + size > MEMORY_BYTES and self._memory and self._memory[0].seq <= self._on_disk:
+            self._forget_oldest()
+        return self._memory_bytes + size <= MEMORY_BYTES
+
+    def _remember(self, boot: str, text: Text) -> None:
+        """An event into memory, under the next number. Call it with the lock held."""
+        while not self._fits(len(text)):
+            self._on_disk = self._forget_oldest()
+            self.dropped += self._on_disk > self._acknowledged()
+        self._newest += 1
+        self._memory.append(Record(self._newest, boot, text))
+        self._memory_bytes += len(text)
+
+    def _forget_oldest(self) -> int:
+        oldest = self._memory.popleft()
+        self._memory_bytes -= len(oldest.text)
+        return oldest.seq
+
+    def _forget_acknowledged(self) -> None:
+        """Call it with the lock held."""
+        acked = self._acknowledged()
+        while self._memory and self._memory[0].seq <= acked:
+            self._on_disk = max(self._on_disk, self._forget_oldest())  # sent from memory already
+
+    def _in_place(self) -> bool:
+        """Whether folder and files still are what their names say: else what is written comes nowhere.
+
+        Raises OSError where the disk does not tell.
+        """
+        if not self._ready or self._lock is None:
+            return False
+        with self._changed:
+            segments = list(self._segments)
+        try:
+            if not os.path.samestat(self._folder.stat(), os.fstat(self._lock)):
+                return False
+            found = [segment.path.stat() for segment in segments]
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        ours = self._fd is None or os.path.samestat(found[-1], os.fstat(self._fd))
+        return ours and all(about.st_size >= segment.size for about, segment in zip(found, segments))
+
     def _open(self) -> None:
         """Lock the folder and find out what is in it."""
-        if self._lock is None:
-            self._lock = self._locked()
+        self._ready = False
+        self._close_files()
+        self._lock = self._locked()
+        anew = self._newest > 0
+        if anew:  # others' events, which have their own numbers
+            for path in self._folder.glob("*.events"):
+                self._put_aside(path)
         segments, damaged = scan(self._folder)
-        acked = max((load_acked(path) for path in self._folder.glob("*.acked")), default=0)
-        newest = max([acked, *(segment.last for segment in segments)])
-        with self._changed:
-            if self._newest and newest:  # it could not be read at the start; what is in it has its own numbers
-                raise OSError(0, "it holds older events, which are sent after the next start")
-            self._segments, self._newest = segments, max(newest, self._newest)
+        newest = max([self._newest, *load_all_acked(self._folder).values(), *(segment.last for segment in segments)])
+        if anew:
+            self._make_anew()
+        else:
+            with self._changed:
+                self._segments, self._newest, self._on_disk = segments, newest, newest
+                self._recall()
         self._ready = True
         if damaged:
             self.corrupt += damaged
-            words = f"the outbox {self._shown}: {damaged} damaged records were left out"
+            words = f"the outbox {self._shown}: {damaged} damaged records were left out; whole lines are in *.corrupt"
             self._tell("outbox_damaged", words, {"count": damaged})
         if segments and segments[-1].size < self._segment_bytes:
             with contextlib.suppress(OSError):  # one that cannot be opened: the next event begins a new segment
-                self._continue(segments[-1], os.open(segments[-1].path, os.O_WRONLY | os.O_APPEND))
+                self._continue(segments[-1], os.open(segments[-1].path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW))
+
+    def _recall(self) -> None:
+        """Bring into memory what is on disk, the newest first."""
+        for segment in reversed(self._segments):
+            records = [record for record, _ in records_in(read_file(segment.path, size=segment.size)) if record]
+            for record in reversed(records):
+                if self._memory_bytes + len(record.text) > MEMORY_BYTES:
+                    return
+                if not self._memory or record.seq < self._memory[0].seq:  # a failed write may have left one twice
+                    self._memory.appendleft(record)
+                    self._memory_bytes += len(record.text)
+
+    def _make_anew(self) -> None:
+        """All that is in memory is to be written again, into a folder that holds nothing of ours."""
+        with self._changed:
+            self._forget_acknowledged()
+            segments, self._segments = self._segments, []
+            first = self._memory[0].seq if self._memory else self._newest + 1
+            self._on_disk = first - 1
+            lost = 0
+            if segments:
+                lost = max(0, min(first - 1, segments[-1].last) - max(self._acknowledged(), segments[0].first - 1))
+            for cursor in self._cursors:
+                cursor.acked, cursor.kept = max(cursor.acked, first - 1 if lost else 0), -1
+            count = len(self._memory)
+            self.dropped += lost
+            self._drops_told += lost
+        if segments:
+            words = f"the outbox {self._shown} was removed or replaced: {count} events are written anew, {lost} lost"
+            self._tell("outbox_made_anew", words, {"count": count, "lost": lost})
+
+    def _put_aside(self, path: Path) -> None:
+        """A segment that is none of ours, for `_take_in`."""
+        path.rename(path.with_name(f"{path.name}.{os.urandom(4).hex()}{FOUND}"))
+
+    def _take_in(self) -> None:
+        """Events that another outbox has left here become ours, unless they are: a folder may have come back."""
+        for path in sorted(self._folder.glob(f"*{FOUND}")):
+            try:
+                data = read_file(path)
+            except OSError:  # a dead sector, or what is no file: it stays there
+                continue
+            known = {record.text for record in self._memory}
+            for record in (record for record, _ in records_in(data) if record and record.text not in known):
+                if not self._fits(len(record.text)):
+                    self._flush()
+                with self._changed:
+                    self._remember(record.boot, record.text)
+            self._flush()
+            path.unlink()
 
     def _locked(self) -> int:
         """The folder, open and locked; raises UsageError where another process has it."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         fd = os.open(self._folder, os.O_RDONLY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -247,33 +374,43 @@ class Outbox:
             self._scheduled = False
 
     def _write(self) -> None:
-        """The writer's part: all pending events to disk, one fsync for as many as there are."""
+        """The writer's part: all that is not on disk yet, one fsync for as much as there is."""
         with self._changed:
             self._scheduled = False
-            acked = self._acknowledged()
-            while self._pending and self._pending[0].seq <= acked:  # sent from memory already
-                self._pending.popleft()
-            batch = list(self._pending)
-        worked = bool(batch)
+            self._forget_acknowledged()
+            before = self._on_disk
+        if self._closed:  # else it would be opened anew
+            return
         try:
-            if not self._ready:
+            if not self._in_place():
                 self._open()
-            while batch:
-                batch = self._append(batch)
+                self._write_acks()
+            self._flush()
+            self._take_in()
         except (UsageError, OSError) as error:
             self._failed(error)
         else:
             with self._changed:
-                self._waiting_since = time.monotonic() if self._pending else None
-                recovered = worked and self.problem
-                if worked:
+                self._waiting_since = time.monotonic() if self._newest > self._on_disk else None
+                recovered = self.problem and self._on_disk > before
+                if recovered:
                     self.problem = ""
             if recovered:
                 self._tell("outbox_back", f"events come to disk again in {self._shown}", {})
         self._wake()
 
-    def _append(self, records: list[Record]) -> list[Record]:
-        """Bring the first of the records to disk, as many as fit into one segment; what is left."""
+    def _flush(self) -> None:
+        """Bring to disk what is not there yet."""
+        while True:
+            with self._changed:
+                newer = itertools.takewhile(lambda record: record.seq > self._on_disk, reversed(self._memory))
+                batch = list(newer)[::-1]
+            if not batch:
+                return
+            self._append(batch)
+
+    def _append(self, records: list[Record]) -> None:
+        """Bring the first of the records to disk, as many as fit into one segment."""
         if self._fd is None or self._segments[-1].size >= self._segment_bytes:
             self._begin(records[0].seq)
         segment, fd = self._segments[-1], self._fd
@@ -289,17 +426,15 @@ class Outbox:
             data = b"".join(lines)
             while data:
                 data = data[os.write(fd, data) :]
-            os.fsync(fd)
+            sync(fd, os.fsync)
         except OSError:
             self._continue(segment, fd)
             raise
         with self._changed:
             segment.size += size
             segment.last = records[len(lines) - 1].seq
-            while self._pending and self._pending[0].seq <= segment.last:
-                self._pending.popleft()
+            self._on_disk = max(self._on_disk, segment.last)
             self._changed.notify_all()
-        return records[len(lines) :]
 
     def _begin(self, seq: int) -> None:
         """A new segment."""
@@ -307,10 +442,14 @@ class Outbox:
             os.close(self._fd)
             self._fd = None
         path = self._folder / f"{seq:016d}.events"
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o600)
+        if any(segment.path == path for segment in self._segments):  # nothing good came into it
+            path.unlink(missing_ok=True)
+        elif os.path.lexists(path):
+            self._put_aside(path)
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             if self._lock is not None:
-                os.fsync(self._lock)  # the folder: its new name
+                sync(self._lock, os.fsync)  # the folder: its new name
         except OSError:
             os.close(fd)
             raise
@@ -334,6 +473,7 @@ class Outbox:
                 self.dropped += max(0, oldest.last - max(self._acknowledged(), oldest.first - 1))
                 for cursor in self._cursors:
                     cursor.acked = max(cursor.acked, oldest.last)
+                self._forget_acknowledged()
 
     def _failed(self, error: Exception) -> None:
         with self._changed:
@@ -361,6 +501,8 @@ class Outbox:
                     save_acked(self._folder / f"{cursor.name}.acked", acked)
                     cursor.kept = acked
             self._make_room(0)
+            with self._changed:
+                self._forget_acknowledged()
 
 
 @dataclass(eq=False)
@@ -390,28 +532,29 @@ class Cursor:
     def read(self, limit: int) -> list[Record]:
         """Up to `limit` further events that may be sent, in order; empty where there are none yet."""
         found: list[Record] = []
-        segments, in_memory = self.outbox.offer(self._at)
+        segments, in_memory = self.outbox.offer(self._at, limit)
         for path, first, size in segments:
             if first != self._segment:
                 self._segment, self._offset = first, 0
             while self._offset < size and len(found) < limit:
-                found += self._read_some(path, size, limit - len(found))
+                try:
+                    data = read_file(path, self._offset, min(size - self._offset, READ_BYTES))
+                except OSError:
+                    data = b""
+                if data:
+                    found += self._records(data, limit - len(found))
+                elif self.outbox.unreadable(path, self._at):  # a dead sector
+                    self._offset = size
+                else:
+                    return found
             if len(found) == limit:
                 return found
         more = [record for record in in_memory if record.seq > self._at][: limit - len(found)]
         self._at = more[-1].seq if more else self._at
         return found + more
 
-    def _read_some(self, path: Path, size: int, limit: int) -> list[Record]:
-        try:
-            with path.open("rb") as file:
-                file.seek(self._offset)
-                data = file.read(min(size - self._offset, READ_BYTES))
-        except OSError:  # dropped meanwhile, or a dead sector: the next segment
-            data = b""
-        if not data:
-            self._offset = size
-            return []
+    def _records(self, data: bytes, limit: int) -> list[Record]:
+        """The first of the records in what follows in a segment."""
         found: list[Record] = []
         done = 0
         for record, end in records_in(data):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from edgekd.runtime.files import atomic
 
 MAX_EVENT_BYTES = 32 * 1024  # far above any event; whole segments of the smallest outbox hold several
 _ACKED = b"%08x %020d\n"
@@ -67,38 +70,53 @@ def records_in(data: bytes) -> Iterator[tuple[Record | None, int]]:
         start = end
 
 
+def read_file(path: Path, start: int = 0, size: int = -1) -> bytes:
+    """Bytes of a file. Raises OSError, also for a link or a pipe that somebody has put there: neither is ours."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        file.seek(start)
+        return file.read(size)
+
+
 def scan(folder: Path) -> tuple[list[Segment], int]:
     """The segments of a folder that hold something, in order, and how many of their records are damaged.
 
-    Raises OSError where the folder cannot be listed; a file that cannot be read counts as damaged.
+    Damaged lines, which another version may have written, are kept in a file NAME.corrupt; a tail that was torn is not.
+    Raises OSError where the folder cannot be listed; a file that cannot be read counts as damaged, and stays.
     """
     segments, damaged = [], 0
-    for path in sorted(folder.glob(f"{'[0-9]' * 16}.events")):
+    for path in sorted(path for path in folder.iterdir() if path.match(f"{'[0-9]' * 16}.events")):
         try:
-            data = path.read_bytes()
+            data = read_file(path)
         except OSError:
             damaged += 1
             continue
-        good, size, pending = [], 0, 0
+        good, bad, size, start = [], [], 0, 0
         for record, end in records_in(data):
             if record is None:
-                pending += 1
-                continue
-            good.append(record.seq)
-            size = end
-            damaged, pending = damaged + pending, 0
-        damaged += pending or size < len(data)
+                bad.append(data[start:end])
+            else:
+                good.append(record.seq)
+                size = end
+            start = end
+        damaged += len(bad) + (data[-1:] not in (b"", b"\n"))
+        kept = path.with_name(f"{path.name}.corrupt")
         if good:
             segments.append(Segment(path, good[0], max(good), size))
+            if bad:
+                with atomic(kept, 0o600) as file:
+                    file.writelines(bad)
+        elif bad:
+            path.replace(kept)
         else:
-            with contextlib.suppress(OSError):
-                path.unlink()
+            path.unlink()
     return sorted(segments, key=lambda segment: segment.first), damaged
 
 
 def save_acked(path: Path, seq: int) -> None:
     """Keep a sequence number in one of two slots, so that a write that is cut off leaves the other. Raises OSError."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         numbers = _slots(os.read(fd, 2 * _ACKED_BYTES))
         slot = numbers.index(min(numbers))
@@ -110,9 +128,17 @@ def save_acked(path: Path, seq: int) -> None:
 def load_acked(path: Path) -> int:
     """The newest sequence number that was kept, 0 where there is none."""
     try:
-        return max(_slots(path.read_bytes()))
+        return max(_slots(read_file(path)))
     except OSError:
         return 0
+
+
+def load_all_acked(folder: Path) -> dict[str, int]:
+    """The same for every sink that has kept one in this folder, by its name."""
+    try:
+        return {path.stem: load_acked(path) for path in folder.iterdir() if path.suffix == ".acked"}
+    except OSError:
+        return {}
 
 
 def _slots(data: bytes) -> list[int]:

@@ -23,13 +23,14 @@ from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
 from edgekd.runtime.gateway.sinks.interface import Outlet, Turning
+from edgekd.runtime.gateway.sinks.spare import SpareStdout
 from edgekd.runtime.gateway.watchers.heartbeat import Heartbeat
 from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold, ThresholdWatcher
 from edgekd.runtime.gateway.watchers.systemd import Systemd
 from edgekd.runtime.gateway.watchers.threads import Threads
 from edgekd.runtime.loop import Loop, Say
 from edgekd.runtime.signals import Signals
-from edgekd.runtime.sinks import StderrLines
+from edgekd.runtime.sinks import StderrLines, wall_time
 from edgekd.runtime.sources import Source
 from edgekd.runtime.sources.reconnect import Door
 from edgekd.runtime.watchers.state_keeper import StateKeeper
@@ -51,7 +52,13 @@ def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, 
     switch = Switch(running)
     detector = cast(Detector, switch)
     source = open_source(options, stream, detector)
-    fan_out = FanOut(assembly.stdout_of(stream, source.live), writer, say)
+
+    def lost(reason: str) -> None:
+        say(f"nothing takes standard output any more ({reason}); events go on to the other sinks")
+        fan_out.emit({"event": "stdout_lost", "time": wall_time(), "reason": reason})
+
+    stdout = assembly.stdout_of(stream, source.live)
+    fan_out = FanOut(SpareStdout(stdout, lost) if options.publish or options.command else stdout, writer, say)
     deliver(options, stream, fan_out, writer, patient=not source.live)
     fan_out.mute = Mute(Path(f"{stream.state}.mute") if stream.state else None, writer, fan_out.emit, say)
     loop = Loop(source, detector, assembly.episodes_of(stream, detector), fan_out.emit, say, stream.scores)
@@ -224,7 +231,7 @@ def outbox_folder(options: GatewayOptions, stream: StreamOptions) -> Path:
         what = "\0".join([str(Path(stream.model).resolve()), options.publish or "", options.command or ""])
         name = sha256(what.encode())[:12]
         folder, old = home / f"outbox-{name}", home / f"spool-{name}"
-    if old.is_dir() and not folder.exists():
+    if os.path.isdir(old) and not os.path.exists(folder):  # noqa: PTH110, PTH112 - neither raises
         with contextlib.suppress(OSError):  # told by the outbox, which cannot write there either
             old.rename(folder)
     return folder

@@ -71,6 +71,10 @@ TasksMax=64
 [Install]
 WantedBy=multi-user.target
 """
+ENDS = """\
+# once the input has been read to its end, that is it
+Restart=on-failure
+RestartForceExitStatus=SIGHUP"""
 SERIAL = """\
 # No DeviceAllow, and no ProtectClock, which brings one: by name it knows only drivers that are loaded when the unit
 # starts, and an adapter that is plugged in later would stay shut.
@@ -91,9 +95,7 @@ def unit_of(file: str, options: GatewayOptions) -> str:
     return UNIT.format(
         file=shlex.quote(str(config)),
         command=" ".join(map(_argument, [*_command(), "run", str(config)])),
-        restart="# once the input has been read to its end, that is it\nRestart=on-failure"
-        if ends
-        else "Restart=always",
+        restart=ENDS if ends else "Restart=always",
         secrets="".join(f"\n{line}" for line in _secrets(options)),
         user="\n".join(_user(written) + ([SERIAL] if stream.serial else [])),
         # relative paths in the file begin where this command was given

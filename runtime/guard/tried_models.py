@@ -36,7 +36,7 @@ def ensure_tried(model: bytes) -> None:
     if probe(model) and path is not None:
         with contextlib.suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with atomic(path) as file:
+            with atomic(path, 0o600) as file:
                 file.write("".join(f"{kept}\n" for kept in [*known[1 - KEPT :], line]).encode())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -47,17 +48,13 @@ class StderrLines:
 
     def __init__(self, program: str, quiet: bool = False) -> None:
         self._program = program
-        self._stream = sys.stderr
-        self._quiet = quiet or sys.stderr is None  # closed by the caller: print would fall back to standard output
+        self._quiet = quiet
 
     def __call__(self, text: str) -> None:
         """Say one line, unless quiet; a stderr that is gone is nobody's loss."""
-        if self._quiet:
-            return
-        try:
-            print(f"{self._program}: {text}", file=self._stream, flush=True)
-        except (OSError, ValueError):
-            self._quiet = True
+        if not self._quiet:
+            with contextlib.suppress(OSError, ValueError):
+                print(f"{self._program}: {text}", file=sys.stderr, flush=True)
 
 
 def json_score(score: float) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 
@@ -26,12 +25,7 @@ class CsvFile(Source):
     live = False
 
     def __init__(
-        self,
-        path: str | Path,
-        manifest: Manifest,
-        columns: dict[str, str],
-        layout: Layout = PLAIN,
-        likely: bool = False,
+        self, path: str, manifest: Manifest, columns: dict[str, str], layout: Layout = PLAIN, likely: bool = False
     ) -> None:
         self.name = str(path)
         self._shown = shown(self.name, 300)

@@ -25,7 +25,6 @@ class Recorder(Watcher):
     def __init__(self, loop: Loop, path: str | Path) -> None:
         self._loop = loop
         self._flush_due = 0.0
-        self._works = True
         header = _line(["time", *loop.detector.manifest.names])
         try:
             self._file = Path(path).open("a+b")  # noqa: SIM115 - open as long as the recorder is used
@@ -42,7 +41,7 @@ class Recorder(Watcher):
 
     def sample(self, row: Row) -> None:
         """Write one sample down."""
-        if not self._works:
+        if self._file.closed:
             return
         label = self._loop.time_of(row)
         cells = ["" if value != value else str(value) for value in row.values]
@@ -52,7 +51,6 @@ class Recorder(Watcher):
                 self._flush_due = time.monotonic() + FLUSH_S
                 self._file.flush()
         except OSError as error:
-            self._works = False
             self._loop.say(f"cannot record any further: {error.strerror}; detection goes on")
             self._loop.emit({"event": "record_stopped", "reason": error.strerror})
             self.end()

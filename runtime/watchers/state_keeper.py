@@ -62,13 +62,7 @@ class StateKeeper(Watcher):
     """Saves detector, open episode and threshold to one file. A disk that fails is told once and stops nothing."""
 
     def __init__(
-        self,
-        path: str | Path,
-        loop: Loop,
-        writer: DiskWriter,
-        every_s: float = 60.0,
-        every_samples: int = 0,
-        parts: dict[str, Part] | None = None,
+        self, path: str, loop: Loop, writer: DiskWriter, every_s: float, every_samples: int, parts: dict[str, Part]
     ) -> None:
         """every_s, every_samples: save at the latest after so many seconds, after so many samples (0: any number).
 
@@ -81,11 +75,11 @@ class StateKeeper(Watcher):
         """Saves of this run that the disk did not take."""
         self._loop = loop
         self._detector = loop.detector
-        self._parts: dict[str, Part] = {"episodes": loop.episodes, "threshold": SavedThreshold(loop), **(parts or {})}
+        self._parts: dict[str, Part] = {"episodes": loop.episodes, "threshold": SavedThreshold(loop), **parts}
         if len(loop.detector.manifest.outputs) > 2:
             self._parts["slow"] = loop.slow
-        self._shown = shown(str(path), 300)
-        self._file = StateFile(Path(path), loop.detector.manifest.digests.file)
+        self._shown = shown(path, 300)
+        self._file = StateFile(Path(path).resolve(), loop.detector.manifest.digests.file)
         self._writer = writer
         self._every_s = every_s
         self._every_samples = every_samples

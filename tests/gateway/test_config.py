@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import subprocess
 import sys
 import tomllib
@@ -93,7 +95,17 @@ def test_secrets_come_from_systemd_s_credentials_before_the_files(
     [
         ("threshhold = 1", "there is no key 'threshhold'; did you mean threshold?"),
         ("state_every = 1", "there is no key 'state_every'; did you mean state-every?"),
-        ("threshold = '1'", "threshold must be a number, got '1'"),
+        ("threshold = '1'", "threshold must be a finite number, got '1'"),
+        *(
+            (f"{key} = {value}", f"{key} must be a finite number, got {value[:80]}")
+            for key in ("threshold", "false-alarms-per-day", "hysteresis", "state-every")
+            for value in ("nan", "inf", "-inf", "9" * 400)
+        ),
+        ("state-samples = nan", "state-samples must be a whole number, got nan"),
+        ("state-samples = -1", "state-samples: -1 is not in the range"),
+        ("calibrate-band = [0.5, nan]", "calibrate-band must be a list of 2 numbers, got [0.5, nan]"),
+        ("min-duration = 'nan'", "is no length of time"),
+        ("min-duration = '-1s'", "is no length of time"),
         ("baud = 9600.5", "baud must be a whole number, got 9600.5"),
         ("baud = 5.0", "baud must be a whole number, got 5.0"),
         ("baud = true", "baud must be a whole number, got true"),
@@ -115,7 +127,6 @@ def test_secrets_come_from_systemd_s_credentials_before_the_files(
         ("give-up-after = '1h'", "give-up-after goes with serial or tcp or csv, not with stdin"),
         ("idle-timeout = '1h'", "idle-timeout goes with serial or tcp, not with stdin"),
         ("time = 'at'\nresample = 'mean'\nsequence = 'n'", "with resample go by time"),
-        ("threshold = nan", "threshold must be a finite number"),
         ("adapt-band = [2, 3]", "adapt-band: give a factor up to 1"),
         ("calibrate-band = [0.1, 0.9]", "calibrate-band: give a factor up to 1"),
         ("calibrate-for = '1d'\nstate = 's'\nthreshold = 1", "leave out one"),
@@ -134,11 +145,14 @@ def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: s
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        ("outbox-mb = nan", "outbox-mb must be a finite number, got nan"),
+        ("outbox-mb = -1", "outbox-mb: -1.0 is not in the range"),
+        ("exec-timeout = inf", "exec-timeout must be a finite number, got inf"),
         ("exec-timeout = 0", "exec-timeout: 0.0 is not in the range"),
         ("metrics = 9108", "metrics must be a string"),
         ("pubish = 'a'", "there is no key 'pubish'; did you mean publish?"),
         ("elephant = 3", "there is no key 'elephant'; edgekd-gateway init lists all"),
-        ("exec = \"ring 'it\"\n[[stream]]\nmodel = 'm'\nstdin = true", "exec ring 'it: No closing quotation"),
+        ("exec = \"ring 'it\"\n[[stream]]\nmodel = 'm'\nstdin = true", "exec: No closing quotation"),
         ("exec = ' '\n[[stream]]\nmodel = 'm'\nstdin = true", "it is empty"),
         ("quiet = true", "no stream; write a line [[stream]]"),
         ("", "no stream; write a line [[stream]]"),
@@ -148,6 +162,7 @@ def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: s
         ("[[stream]]\nstdin = true", "model is missing"),
         ("= 3", "not TOML"),
         ("a = 1\na = 2", "not TOML"),
+        ("outbox-mb = " + "9" * 5000, "not TOML"),
         ("\x1b]0;x\x07 = 1", "not TOML"),
         ("a = " + "[" * 10_000, "not TOML"),
         (b"\xff\xfe", "not TOML"),
@@ -156,6 +171,44 @@ def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: s
 )
 def test_a_wrong_file_is_one_line_that_says_why(tmp_path: Path, text: str | bytes, says: str) -> None:
     assert says in refusal(tmp_path / "wrong.toml", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "publish = ['mqtt://u:SECRET@h/t']",
+        "publish = {url = 'mqtt://u:SECRET@h/t'}",
+        "exec = ['curl', '-u', 'u:SECRET']",
+        'exec = "curl -u u:SECRET \'"',
+        "exec = '/none/curl -u u:SECRET'",
+        "publish = 'mqtt://u:SECRET@h/t'",
+        "publish = 'mqtts://u:SECRET@h'",
+    ],
+)
+def test_no_message_tells_a_password(folder: Path, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "gateway.toml"
+    for key in (text, text.replace("publish", "mqtt")):
+        stream = f"[[stream]]\nmodel = '{folder / 'm.onnx'}'\n"
+        top = "" if key.startswith("mqtt") else "stdin = true\n"
+        file.write_text(f"{stream}{key}\n" if not top else f"{key}\n{stream}{top}")
+        for command in ("run", "check"):
+            done = gateway(command, file)
+            assert done.returncode in (1, 2) and "SECRET" not in done.stdout + done.stderr
+            assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "socket", "device"])
+def test_an_outbox_that_is_no_folder_is_refused(tmp_path: Path, kind: str) -> None:
+    path = Path("/dev/null") if kind == "device" else tmp_path / kind
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "file":
+            path.write_text("")
+        elif kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "socket":
+            listener.bind(str(path))
+        text = f"exec = 'true'\noutbox = '{path}'\n[[stream]]\nmodel = 'm.onnx'\nstdin = true\n"
+        assert "is no folder" in refusal(tmp_path / "gateway.toml", text)
 
 
 def test_a_file_of_edgekd_run_0_1_0_is_told_what_has_changed(tmp_path: Path) -> None:

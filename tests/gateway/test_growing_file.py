@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -164,6 +165,25 @@ def test_a_restart_goes_on_at_the_place(tmp_path: Path, since: str) -> None:
     again = Followed(path, position)
     assert again.sought == (since in ("nothing", "more", "rotated"))
     assert again.values(len(want[since])) == want[since]
+
+
+def test_what_is_appended_while_a_stopped_run_is_away_is_read(folder: Path, tmp_path: Path) -> None:
+    header, *rows = (folder / "x.csv").read_text().splitlines(keepends=True)
+    path = tmp_path / "x.csv"
+    path.write_text(header)
+    arguments = ("--model", folder / "m.onnx", "--csv", path, "--follow", "--state", tmp_path / "state", "--scores")
+    scores = []
+    for start in range(0, 160, 40):
+        if start:
+            append(path, "".join(rows[start : start + 40]))
+        with Gateway(*arguments) as device:
+            device.wait_for("input_open")
+            if not start:
+                append(path, "".join(rows[:40]))
+            device.wait_for(lambda event, last=start + 39: event["event"] == "score" and event["sample"] == last)
+            assert device.end(signal.SIGTERM) == 0
+        scores += device.scores()
+    assert scores == events_of(run("--model", folder / "m.onnx", "--csv", path, "--scores").stdout, "score")
 
 
 @pytest.mark.parametrize("position", [None, 5, [], {}, {"file": 1, "offset": -1, "before": ""}, {"offset": True}])

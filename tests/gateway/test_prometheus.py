@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device import PATIENCE_S, write_csv
+from device import PATIENCE_S, eventually, write_csv
 from gateway_device import Gateway, run
 from step_models import step_file, step_samples
 
@@ -44,6 +45,23 @@ def scrape(device: Gateway) -> dict[tuple[str, tuple[str, ...]], float]:
         text = reply.read().decode()
     families = list(parser.text_string_to_metric_families(text))
     return {(s.name, tuple(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+def test_a_thousand_clients_that_say_nothing_cost_a_few_threads(folder: Path) -> None:
+    with (
+        Gateway("--model", folder / "m.onnx", "--stdin", "--metrics", ":0", stdin=subprocess.PIPE) as device,
+        contextlib.ExitStack() as clients,
+    ):
+        assert scrape(device)
+        port = int(re.search(r":(\d+)/metrics", device.words)[1])  # type: ignore[index]
+        process = Path(f"/proc/{device.process.pid}")
+        for _ in range(1000):
+            client = clients.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
+            client.send(b"GET /metrics HT")
+        assert scrape(device)["edgekd_samples_total", ()] == 0
+        eventually(lambda: len(list((process / "task").iterdir())) < 40, "that threads end")
+        eventually(lambda: len(list((process / "fd").iterdir())) < 60, "that connections end")
+    assert "Traceback" not in device.words
 
 
 def test_a_scrape_tells_what_the_run_has_told(folder: Path, tmp_path: Path) -> None:

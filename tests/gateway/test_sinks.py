@@ -90,6 +90,38 @@ def test_a_writer_that_is_done_before_it_was_asked_is_asked_again(tmp_path: Path
     outbox.close()
 
 
+@pytest.mark.parametrize("live", [False, True])
+@pytest.mark.parametrize("full", [False, True])
+def test_where_standard_output_is_gone_the_other_sink_gets_all(
+    folder: Path, tmp_path: Path, live: bool, full: bool
+) -> None:
+    if full and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    got, rows = tmp_path / "got", (folder / "x.csv").read_bytes()
+    keys = ("--stdin",) if live else ("--csv", folder / "x.csv")
+    command = gateway_command(
+        *("--model", folder / "m.onnx", *keys, "--cooldown", "0s", "--outbox", tmp_path / "outbox"),
+        *("--exec", shell_words(TAKES, got)),
+    )
+    end, fd = os.pipe()
+    os.close(end)
+    stdout = os.open("/dev/full", os.O_WRONLY) if full else fd
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=stdout, stderr=pipe) as process:
+        assert process.stdin
+        process.stdin.write(rows[: len(rows) // 2] if live else b"")
+        process.stdin.flush()
+        eventually(lambda: len(lines(got)) > 0, "an event at the command")
+        _, words = process.communicate(rows[len(rows) // 2 :] if live else b"", PATIENCE_S)
+    assert process.returncode == 0, words
+    assert words.count(b"nothing takes standard output any more") == 1
+    whole = run("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--cooldown", "0s").stdout
+    wanted = [(event["event"], event["sample"]) for event in map(json.loads, whole.splitlines())]
+    kinds = [event["event"] for event in lines(got)]
+    assert kinds.count("stdout_lost") == 1
+    assert [(e["event"], e["sample"]) for e in lines(got) if e["event"] != "stdout_lost"] == wanted
+
+
 def read_to(fd: int, last: bytes) -> list[dict[str, Any]]:
     """What comes out of a pipe, up to a line that ends so."""
     data = b""
@@ -234,7 +266,7 @@ def test_a_sink_that_is_stopped_before_it_has_begun_never_begins(tmp_path: Path)
     ("arguments", "says"),
     [
         (["--exec", "no-such-command-here"], "no such command"),
-        (["--exec", "'unbalanced"], "exec 'unbalanced"),
+        (["--exec", "'unbalanced"], "exec: No closing quotation"),
         (["--publish", "alerts"], "on which broker?"),
         (["--publish", "mqtt://a:b@c/d"], "no password in the URL"),
         (["--publish", "mqtt://c/d", "--mqtt-ca", "x.pem"], "go with mqtts://"),

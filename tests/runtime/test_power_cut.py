@@ -277,6 +277,9 @@ def wait_until(true: Any) -> None:
         time.sleep(0.01)
 
 
+NEVER = {"every_s": 60.0, "every_samples": 0, "parts": {}}
+
+
 class Run:
     """A keeper with what it keeps, as `edgekd-run` puts them together."""
 
@@ -290,7 +293,7 @@ class Run:
         source.position, source.seek_position = lambda: None, lambda position: False
         emit = lambda event: self.events.append(dict(event))  # noqa: E731
         loop = Loop(source, self.detector, Episodes(), emit, lambda words: None)
-        self.keeper = StateKeeper(path, loop, self.writer, **options)
+        self.keeper = StateKeeper(str(path), loop, self.writer, **{**NEVER, **options})
         self.keeper.begin()
 
     def score(self, samples: int) -> None:
@@ -309,7 +312,7 @@ def test_a_disk_that_hangs_holds_up_nothing(model: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(state_keeper, "STUCK_S", 0.05)
     monkeypatch.setattr(state_keeper, "END_WAIT_S", PATIENCE_S)
     one.score(400)
-    assert one.writer.pending == 1  # one copy is on its way, and no other waits behind it
+    assert len(one.writer._jobs) == 1  # one copy is on its way, and no other waits behind it
     time.sleep(0.1)
     one.score(400)
     assert one.kinds() == ["state_not_saved"] and one.events[0]["reason"] == "the disk does not answer"

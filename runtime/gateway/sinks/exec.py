@@ -45,9 +45,10 @@ class Exec:
         try:
             self._command = shlex.split(command)
         except ValueError as error:
-            raise UsageError(f"exec {shown(command, 100)}: {error}") from None
+            raise UsageError(f"exec: {error}") from None
         if not self._command or shutil.which(self._command[0]) is None:
-            raise UsageError(f"exec {shown(command, 100)}: no such command; give its whole path")
+            program = shown(" ".join(self._command[:1]), 100)  # what stands behind it may be a password
+            raise UsageError(f"exec {program}: no such command; give its whole path")
         self._timeout_s = timeout_s
         self._retry_s = retry_s
         self._woken = threading.Event()

@@ -47,6 +47,7 @@ class GrowingFile(Source):
         self._path = Path(path)
         self._give_up_after_s = give_up_after_s
         self._fd = -1
+        self._file = ""  # identity of the newest that was opened: the last state is saved when it is closed already
         self._offset = 0  # behind the newest byte that was read
         self._mark = b""  # up to MARK_BYTES before it
         self._place = (0, "")  # behind the newest line that was given out, with what stands before it in hexadecimal
@@ -66,10 +67,10 @@ class GrowingFile(Source):
 
     def position(self) -> dict[str, Any] | None:
         """Which file has been read up to where, JSON-able; None where none has been opened yet."""
-        if self._fd < 0:
+        if not self._file:
             return None
         offset, before = self._place
-        return {"file": _identity(self._fd), "offset": offset, "before": before}
+        return {"file": self._file, "offset": offset, "before": before}
 
     def seek_position(self, position: object) -> bool:
         """Go on from what `position` gave, before iterating; whether that file is still there, rotated or not.
@@ -177,7 +178,7 @@ class GrowingFile(Source):
     def _begin(self, fd: int, offset: int, torn: bool = True) -> None:
         """Go on in another file. torn: what is left of a line of the old one does not go on there."""
         self._close()
-        self._fd, self._offset, self._mark = fd, offset, _before(fd, offset)
+        self._fd, self._file, self._offset, self._mark = fd, _identity(fd), offset, _before(fd, offset)
         if torn:
             self.rows.restart()
             self._place = (offset, self._mark.hex())

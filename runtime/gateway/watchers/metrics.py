@@ -166,7 +166,9 @@ class Figures(Watcher):
 def serve_metrics(address: str, loop: Loop, fan_out: FanOut) -> str:
     """Serve the figures of a run from a thread of its own; the URL. Raises UsageError, MissingExtra."""
     try:
-        from prometheus_client import CollectorRegistry, start_http_server
+        from prometheus_client import CollectorRegistry
+
+        from edgekd.runtime.gateway.watchers.metrics_server import MetricsServer
     except ModuleNotFoundError:
         raise MissingExtra("prometheus-client", "metrics") from None
 
@@ -176,14 +178,14 @@ def serve_metrics(address: str, loop: Loop, fan_out: FanOut) -> str:
     figures = Figures(loop, fan_out, engine)
     registry.register(figures)  # type: ignore[arg-type]
     try:
-        server, _ = start_http_server(port, host, registry)
+        server = MetricsServer(host, port, registry)
     except OSError as error:
         raise UsageError(
             f"metrics {shown(address, 100)}: {error.strerror or error}; give another address or port"
         ) from None
     loop.detector.engine = engine
     loop.watchers.insert(0, figures)
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}/metrics"
+    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}/metrics"
 
 
 def parse_address(text: str) -> tuple[str, int]:
