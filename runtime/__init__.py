@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from edgekd.runtime.manifest import Manifest
 
 __all__ = ["Detector", "EdgeKDError", "GateFailed", "Manifest", "MissingExtra", "ModelRefused", "SensorChange"]
-__all__ += ["StuckChange", "UsageError", "Verdict"]
+__all__ += ["StateReset", "StuckChange", "UsageError", "Verdict"]
 _HOMES = {
-    "detector": ("Detector", "SensorChange", "StuckChange", "Verdict"),
+    "detector": ("Detector", "SensorChange", "StateReset", "StuckChange", "Verdict"),
     "errors": ("EdgeKDError", "GateFailed", "MissingExtra", "ModelRefused", "UsageError"),
     "manifest": ("Manifest",),
 }

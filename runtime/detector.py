@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 
 from edgekd.runtime.engines import Engine, load_engine
-from edgekd.runtime.errors import UsageError
+from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.guard import admit
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest, threshold_at
 from edgekd.runtime.selftest import check_self_test
 
 LARGEST_SCORE = float(np.finfo(np.float32).max)
 BY_SENSOR = ("valid", "last", "missing", "held")  # arrays of a snapshot, and attributes
 MAX_CHANGES = 4096  # sensor changes kept for a caller that never asks for them
+MAX_SEEN = 2**62  # samples: no stream is as long, and counts do not overflow
+MAX_FAILURES = 10  # steps in a row without a result that is of use; whatever was in input and state is gone by then
 
 
 def severity_of(score: float, threshold: float) -> float | None:
@@ -82,12 +85,21 @@ class StuckChange:
     start: int
 
 
+@dataclass(frozen=True)
+class StateReset:
+    """The graph's state was of no use any more: it is cold again, and no verdict comes for one warm-up."""
+
+    sample: int
+    """Last sample of the hop in which this was found."""
+    reason: str
+
+
 class Detector:
     """One stream through one model.
 
     Missing (NaN, infinite) values: the sensor's last good value is held; once it has been missing for longer than the
     manifest's `max_hold_s`, or was never seen, the graph is told so (`valid` 0) and leaves it out of the score.
-    A stuck sensor changes no score.
+    A stuck sensor changes no score. An engine that fails at a step, or a state that becomes infinite, costs the state.
     """
 
     def __init__(self, engine: Engine, manifest: Manifest, threshold: float | None = None) -> None:
@@ -104,6 +116,8 @@ class Detector:
         self._watched = ("still", "since") if (still > 0).any() else ()  # of a snapshot too, where a sensor is watched
         self._state_names = [spec.name for spec in manifest.state]
         self._told = len(manifest.outputs)
+        floats = [(i, spec.shape) for i, spec in enumerate(manifest.state, self._told) if spec.dtype == "float32"]
+        self._zeros = [(i, np.zeros(shape, np.float32)) for i, shape in floats]
         self._samples = np.zeros((self._hop, self._n), np.float32)
         self._newest = self._samples[-1]  # (n,), a view: the hop's last row
         self._finite = np.empty((self._hop, self._n), bool)
@@ -146,12 +160,12 @@ class Detector:
 
     def reset(self) -> None:
         """Back to the cold state, as after `load`."""
-        self._feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.manifest.state}
-        self._feeds |= {"samples": self._samples, "valid": self._valid}
+        self._feeds = self._cold() | {"samples": self._samples, "valid": self._valid}
         self.samples_seen = 0
         """Samples since the cold start."""
         self.diverged_steps = 0
         """Steps whose score was not finite: their state was thrown away, their verdict an anomaly."""
+        self._failures = 0  # steps in a row that failed or diverged
         self._filled = 0
         self._warm_at = self.manifest.warmup_samples
         self._valid[:] = 1.0
@@ -163,6 +177,10 @@ class Detector:
         self._clean = False
         self._changes: deque[SensorChange] = deque(maxlen=MAX_CHANGES)
         self._stuck: deque[StuckChange] = deque(maxlen=MAX_CHANGES)
+        self._resets: deque[StateReset] = deque(maxlen=MAX_CHANGES)
+
+    def _cold(self) -> dict[str, np.ndarray]:
+        return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.manifest.state}
 
     def rewarm(self) -> None:
         """After a gap of unknown length: keep the state, drop the open hop, and give no verdict for one warm-up.
@@ -236,6 +254,10 @@ class Detector:
         """Sensors that got stuck or move again since the last call, in order."""
         return [self._stuck.popleft() for _ in range(len(self._stuck))]
 
+    def state_resets(self) -> list[StateReset]:
+        """Losses of the graph's state since the last call, in order."""
+        return [self._resets.popleft() for _ in range(len(self._resets))]
+
     def _advance(self, count: int) -> Verdict | None:
         """So many samples more are in the hop: run the graph once it is full."""
         self.samples_seen += count
@@ -251,21 +273,46 @@ class Detector:
             self._last[:] = self._newest
         else:
             self._mend()
-        found = self.engine.run(self._feeds)
+        try:
+            found = self.engine.run(self._feeds)
+        except Exception as error:  # the engines' own, of many kinds
+            return self._failed(f"{self.engine.name} failed ({shown(str(error), 200)})")
+        warm = self.samples_seen >= self._warm_at
         score, contributions, slow = float(found[0]), found[1], None
         threshold = self.threshold
         is_anomaly = score > threshold
-        if score - score == 0.0:
-            self._feeds.update(zip(self._state_names, found[self._told :]))
+        of_slow = float(found[2]) if self._told > 2 else 0.0
+        if (score - score) + (of_slow - of_slow) == 0.0:
+            self._failures = 0
+            # a product with zeros is no number where there is one that is infinite: faster than to look at each
+            if all(np.vdot(found[i], zeros) == 0.0 for i, zeros in self._zeros):
+                self._feeds.update(zip(self._state_names, found[self._told :]))
+            else:
+                self._forget("it became infinite")
             if self._told > 2:
-                of_slow = float(found[2])
                 slow = Verdict(self.samples_seen - 1, of_slow, 1.0, of_slow > 1.0, found[3], self._names)
         else:  # NaN or infinite, from values beyond what the graph can digest: its state would be poisoned for good
             self.diverged_steps += 1
             score, is_anomaly, contributions = LARGEST_SCORE, True, np.zeros(self._n, np.float32)
-        if self.samples_seen < self._warm_at:
+            self._failures += 1
+            if self._failures % MAX_FAILURES == 0:  # maybe it is the state that no score comes of
+                self._forget(f"no score was finite in {MAX_FAILURES} steps")
+        if not warm:
             return None
         return Verdict(self.samples_seen - 1, score, threshold, is_anomaly, contributions, self._names, slow)
+
+    def _failed(self, reason: str) -> None:
+        """A step without a result; raises ModelRefused where there have been too many of them."""
+        self._forget(reason)
+        self._failures += 1
+        if self._failures >= MAX_FAILURES:
+            raise ModelRefused(f"{reason} in {self._failures} steps in a row; export the model again")
+
+    def _forget(self, reason: str) -> None:
+        """The graph's state is of no use: begin with a cold one, and tell."""
+        self._feeds |= self._cold()
+        self.rewarm()
+        self._resets.append(StateReset(self.samples_seen - 1, reason))
 
     def _mend(self) -> None:
         """Hold missing values and find out which sensors are valid, for the hop in `_samples` (hop, n)."""
@@ -311,10 +358,14 @@ class Detector:
             got = snapshot.get(name)
             if got is None or got.shape != now.shape or got.dtype != now.dtype:
                 raise UsageError(f"saved state does not fit the model: '{name}' is missing or has another shape")
-        if (seen := int(snapshot["seen"])) < 0:
-            raise UsageError(f"saved state does not fit the model: {seen} samples seen")
+        seen, warm_at = int(snapshot["seen"]), int(snapshot["warm_at"])
+        if not (0 <= seen < MAX_SEEN and 0 <= warm_at <= seen + self.manifest.warmup_samples):
+            raise UsageError(f"saved state does not fit the model: {seen} samples seen, warm at {warm_at}")
+        for name in ("valid", "last", *(f"state.{name}" for name in self._state_names)):
+            if not np.isfinite(snapshot[name]).all():
+                raise UsageError(f"saved state is of no use: '{name}' is not finite")
         self.samples_seen, self._filled = seen, seen % self._hop
-        self._warm_at, self.diverged_steps = int(snapshot["warm_at"]), int(snapshot["diverged"])
+        self._warm_at, self.diverged_steps = warm_at, int(snapshot["diverged"])
         self._feeds.update((name, snapshot[f"state.{name}"].copy()) for name in self._state_names)
         for name in ("samples", *BY_SENSOR, *self._watched):
             getattr(self, f"_{name}")[:] = snapshot[name]
