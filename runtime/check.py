@@ -10,7 +10,6 @@ from typing import Any
 
 from edgekd.runtime.engines import load_engine
 from edgekd.runtime.guard import admit
-from edgekd.runtime.guard.child_process import probe
 from edgekd.runtime.selftest import run_self_test
 
 COPIED = ("method", "preset", "system", "period_s", "hop", "warmup_samples")  # from the manifest into the report
@@ -33,8 +32,7 @@ def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[s
     Raises ModelRefused for the file, MissingExtra or UsageError for the engine, also where it would kill this process;
     a failed self-test is a report.
     """
-    manifest, model = admit(path, signed_by, try_first=False)
-    probe(model)  # always, also one that is known
+    manifest, model = admit(path, signed_by, try_first=True, again=True)
     engine = load_engine(model, manifest)
     began = time.perf_counter()
     result = run_self_test(engine, manifest)

@@ -226,12 +226,11 @@ def _check_together(manifest: Manifest) -> None:
         raise ModelRefused("manifest: threshold.points are not of falling rates above 0 and rising thresholds")
     names, states, dropped = manifest.names, [spec.name for spec in manifest.state], manifest.dropped
     for given, what in ((names, "sensor"), (states, "state tensor")):
-        if len(set(given)) != len(given):
-            twice = next(name for name in given if given.count(name) > 1)
+        if (twice := read.repeated(given)) is not None:
             raise ModelRefused(f"manifest: {what} '{twice}' is given twice")
     known = set(names)
     unknown = [name for name in dropped if name not in known]
-    if unknown or len(set(dropped)) != len(dropped):
+    if unknown or read.repeated(dropped) is not None:
         what = f"'{unknown[0]}', which is no sensor" if unknown else "a sensor twice"
         raise ModelRefused(f"manifest: dropped names {what}")
     if manifest.hop * len(names) > MAX_STEP_VALUES:

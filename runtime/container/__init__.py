@@ -26,7 +26,7 @@ class Entry:
 
     span: Span
     """The bytes that the file's digest leaves out: in ONNX the whole entry with its tag, in TFLite the JSON alone."""
-    value: bytes
+    value: memoryview
     """The manifest's JSON, UTF-8; the last bytes of the span."""
 
 
@@ -49,13 +49,13 @@ def entries(data: bytes) -> list[Entry]:
 
 def _onnx_entries(data: bytes) -> list[Entry]:
     """The `metadata_props` whose key is "edgekd"."""
-    from edgekd.runtime.container.protobuf import fields
+    from edgekd.runtime.container.protobuf import MAX_PARTS, fields
 
-    found = []
-    for tag, _, span, (start, end) in fields(data, 0, len(data)):
+    found, view, parts = [], memoryview(data), Parts(MAX_PARTS)
+    for tag, _, span, inside in fields(data, 0, len(data), parts):
         if tag != _PROPERTY:
             continue
-        pairs = [(tag, data[slice(*value)]) for tag, _, _, value in fields(data, start, end) if tag in (_KEY, _VALUE)]
+        pairs = [(tag, view[slice(*at)]) for tag, _, _, at in fields(data, *inside, parts) if tag in (_KEY, _VALUE)]
         if (_KEY, KEY) in pairs:
             if sorted(tag for tag, _ in pairs) != [_KEY, _VALUE]:
                 raise ModelRefused("the manifest's entry in the file is not one key and one value; export it again")
@@ -68,15 +68,15 @@ def _tflite_entries(data: bytes) -> list[Entry]:
     from edgekd.runtime.container.flatbuffer import Flatbuffer
 
     model = Flatbuffer(data).root()
-    named = [entry for entry in model.tables(METADATA) if entry.text(NAME) == KEY]
-    buffers = list(model.tables(BUFFERS)) if named else []
+    named = [entry for entry in model.tables(METADATA) if entry.text(NAME, len(KEY) + 1) == KEY]
+    buffers = [buffer.blob(DATA) for buffer in model.tables(BUFFERS)] if named else []
     found = []
     for entry in named:
         index = entry.number(BUFFER, "I")
-        span = buffers[index].blob(DATA) if index < len(buffers) else (0, 0)
+        span = buffers[index] if index < len(buffers) else (0, 0)
         if span[0] == span[1]:
             raise ModelRefused("the manifest's entry in the file leads nowhere; export it again")
-        found.append(Entry(span, data[slice(*span)]))
+        found.append(Entry(span, memoryview(data)[slice(*span)]))
     return found
 
 

@@ -35,6 +35,10 @@ class Package:
     """What the module must hold."""
     pin: str
     """What pip should be given to install it anew."""
+    bad: tuple[str, ...] = ()
+    """Versions that are known to do harm, by how they begin."""
+    better: str = ""
+    """What pip should be given instead of those."""
 
     @property
     def version(self) -> str:
@@ -62,7 +66,12 @@ class Package:
         return f"{self.name} {self.version}".rstrip()
 
 
-ONNXRUNTIME = Package("onnxruntime", "onnxruntime", "InferenceSession", "'edgekd[onnx]'")
+# 1.21.0 dies of SIGILL on a Raspberry Pi 4; from 1.24 until 1.27 convolutions leak on ARM, and results can depend on an
+# earlier session.
+ONNXRUNTIME = Package(
+    "onnxruntime", "onnxruntime", "InferenceSession", "'edgekd[onnx]'",
+    ("1.21.0.", "1.24.", "1.25.", "1.26."), "'onnxruntime>=1.27'",
+)  # fmt: skip
 LITERT = Package("ai-edge-litert", "ai_edge_litert.interpreter", "Interpreter", "'edgekd[tflite]'")
 TFLITE_RUNTIME = Package(
     "tflite-runtime", "tflite_runtime.interpreter", "Interpreter", "'tflite-runtime==2.14.0' 'numpy<2'"
@@ -96,7 +105,9 @@ def load_engine_package(kind: str) -> tuple[Package, Any]:
 
 
 def load_package(package: Package) -> Any:
-    """The package's module, or None where it is not installed; raises UsageError where it does not start."""
+    """The package's module, or None where it is not installed; raises UsageError where it is no good."""
+    if f"{package.version}.".startswith(package.bad):
+        raise UsageError(f"{package} is known to crash, leak or miscompute; pip install {package.better} mends it")
     try:
         with hushed():
             module = importlib.import_module(package.module)

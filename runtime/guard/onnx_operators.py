@@ -21,7 +21,7 @@ from edgekd.runtime.json_fields import shown
 OPERATORS = frozenset(
     b"Abs Add And ArgMax AveragePool Cast Clip Concat Conv ConvTranspose DequantizeLinear Div Equal Exp Expand"
     b" Flatten GRU Gather GatherND Gelu Gemm Greater GreaterOrEqual Identity IsInf IsNaN LSTM LayerNormalization"
-    b" LeakyRelu Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or Pad Pow QuantizeLinear RNN Reciprocal"
+    b" LeakyRelu Less LessOrEqual Log MatMul Max Min Mul Neg Not Or Pad Pow QuantizeLinear RNN Reciprocal"
     b" ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub"
     b" Tanh TopK Transpose Unsqueeze Where".split()
 )
@@ -96,8 +96,11 @@ def check_graph(data: bytes) -> None:
             _check_value(value)
             if side == "input" and value.get("name", b"") in constants:
                 raise foreign(f"a constant '{_text(value['name'])}' that is an input too")
+    computed = {value.get("name", b""): value["type"]["tensor_type"]["elem_type"] for value in graph.get("input", ())}
+    kinds = {b"": 0} | computed | {name: tensor["data_type"] for name, tensor in constants.items()}
     for node in graph.get("node", ()):
         _check_node(node, constants, data)
+        _check_kinds(node, kinds)
 
 
 def _check_node(node: dict[str, Any], constants: dict[bytes, dict[str, Any]], data: bytes) -> None:
@@ -118,6 +121,22 @@ def _check_node(node: dict[str, Any], constants: dict[bytes, dict[str, Any]], da
         for value in (attribute.get("i", 0), *attribute.get("ints", ())):
             if abs(value) > MAX_ATTRIBUTE:
                 raise foreign(f"a {_text(operator)} with {_text(attribute.get('name', b''))} {value}")
+
+
+def _check_kinds(node: dict[str, Any], kinds: dict[bytes, int]) -> None:
+    """Nobody divides whole numbers, since some engines die of a 0. kinds: of all tensors so far, 1 is a float."""
+    operator, inputs, outputs = node["op_type"], node.get("input", ()), node.get("output", ())
+    if unknown := [name for name in inputs if name not in kinds]:
+        raise foreign(f"a {_text(operator)} of '{_text(unknown[0])}' before that is computed")
+    kind = kinds[inputs[operator == b"Where"]] if len(inputs) > (operator == b"Where") else 0
+    if operator == b"Div" and kind != 1:
+        raise foreign("a Div of whole numbers")
+    if operator in (b"Cast", b"ArgMax", b"DequantizeLinear"):
+        to = (attribute.get("i", 0) for attribute in node.get("attribute", ()) if attribute.get("name") == b"to")
+        kind = {b"ArgMax": 7, b"DequantizeLinear": 1}.get(operator) or next(to, 0)
+    kinds.update(dict.fromkeys(outputs, kind))
+    if operator == b"TopK":
+        kinds.update(dict.fromkeys(outputs[1:], 7))
 
 
 def _check_tensor(tensor: dict[str, Any]) -> None:
@@ -143,10 +162,11 @@ def _product(tensor: dict[str, Any], data: bytes) -> float:
     """Product of a constant's numbers as far as they enlarge something; more than any bound where it is unreadable."""
     start, end = tensor.get("raw_data", (0, 0))
     kind = {1: "f", 7: "q"}.get(tensor["data_type"])
-    if kind is None or "float_data" in tensor or end - start > 64 * MAX_RANK:
+    typed = tensor.get("int64_data", ())
+    if kind is None or "float_data" in tensor or end - start + len(typed) > 64 * MAX_RANK:
         return math.inf
     numbers = struct.unpack(f"<{(end - start) // struct.calcsize(kind)}{kind}", data[start:end])
-    return math.prod(max(1.0, abs(number)) for number in (*numbers, *tensor.get("int64_data", ())))
+    return math.prod(max(1.0, abs(number)) for number in (*numbers, *typed))
 
 
 def _check_value(value: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from edgekd.runtime.json_fields import shown
 
 MAX_RANK = 8  # what the kernels take
 MAX_TENSOR_BYTES = 64 * 2**20
+MAX_FIELDS = 64  # of a table; many may share one description of 30,000
 MAX_OPTION = 2**20  # a kernel may span a window, and nothing in a graph is longer
 
 # Fewest and most inputs, which of them are no data but say what shape comes out; BuiltinOperator, name, BuiltinOptions.
@@ -30,7 +31,7 @@ OPERATORS = {
         (1, 4096, (), "2 CONCATENATION 10"),
         (2, 2, (), "0 ADD 11, 18 MUL 21, 36 GATHER 23, 41 SUB 28, 42 DIV 29, 55 MAXIMUM 39, 57 MINIMUM 39, 78 POW 56"),
         (2, 2, (), "58 LESS 41, 61 GREATER 44, 62 GREATER_EQUAL 45, 63 LESS_EQUAL 46, 71 EQUAL 53, 72 NOT_EQUAL 54"),
-        (2, 2, (), "84 LOGICAL_OR 60, 86 LOGICAL_AND 62, 95 FLOOR_MOD 72, 99 SQUARED_DIFFERENCE 76, 107 GATHER_ND 83"),
+        (2, 2, (), "84 LOGICAL_OR 60, 86 LOGICAL_AND 62, 99 SQUARED_DIFFERENCE 76, 107 GATHER_ND 83"),
         (2, 2, (), "126 BATCH_MATMUL 101"),
         (2, 2, (1,), "22 RESHAPE 17, 23 RESIZE_BILINEAR 15, 34 PAD 22, 39 TRANSPOSE 26, 40 MEAN 27, 48 TOPK_V2 34"),
         (2, 2, (1,), "56 ARG_MAX 40, 70 EXPAND_DIMS 52, 74 SUM 27, 82 REDUCE_MAX 27, 89 REDUCE_MIN 27"),
@@ -105,6 +106,7 @@ class _Tensor:
             raise ModelRefused(
                 f"tensor '{self.name}' has {len(shape)} dimensions, at most {MAX_RANK} can be; export it again"
             )
+        self.whole = kind != 0
         self._bytes = (math.prod(shape) * ITEM_BITS.get(kind, 0) + 7) // 8
         if kind not in ITEM_BITS or min(shape, default=1) < 0 or self._bytes > MAX_TENSOR_BYTES:
             raise foreign(f"a tensor '{self.name}' of type {kind} and shape {shown(shape)}")
@@ -120,7 +122,7 @@ class _Tensor:
     @property
     def name(self) -> str:
         """For people."""
-        return shown(self._table.text(3)[:60].decode("ascii", "backslashreplace"))
+        return shown(self._table.text(3, 60).decode("ascii", "backslashreplace"))
 
     def write(self) -> None:
         """By an operator, or by whoever feeds the graph: never into a constant, never twice."""
@@ -154,6 +156,8 @@ def _check_operator(operator: Table, codes: list[int], tensors: list[_Tensor]) -
             continue
         tensor = _at(tensors, index)
         tensor.read()
+        if name == "DIV" and tensor.whole:  # some engines die of a 0
+            raise foreign("a DIV of whole numbers")
         if slot in shapes and tensor.computed:
             raise foreign(f"a {name} whose shape depends on what it computes")
     if table := operator.table(4):
@@ -172,5 +176,5 @@ def _at(tensors: list[_Tensor], index: int) -> _Tensor:
 
 def _only(table: Table, known: tuple[int, ...], other: str) -> None:
     """known: fields that may be there. other: what another one would be."""
-    if any(table.place(field) for field in range(table.fields) if field not in known):
+    if table.fields > MAX_FIELDS or any(table.place(field) for field in range(table.fields) if field not in known):
         raise foreign(other)

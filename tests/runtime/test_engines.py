@@ -83,7 +83,7 @@ def test_streams_share_an_engine_from_several_threads(folder: Path) -> None:
     assert [found[i] for i in range(4)] == alone
 
 
-def fake(folder: Path, package: str, code: str, version: str = "1.21.0") -> dict[str, str]:
+def fake(folder: Path, package: str, code: str, version: str = "1.22.0") -> dict[str, str]:
     """A package that is found before the real one, with metadata of its own; the environment that finds it."""
     module = folder / package / "__init__.py"
     module.parent.mkdir(parents=True)
@@ -122,10 +122,10 @@ sys.modules['ai_edge_litert.interpreter'].Interpreter = Interpreter
             "onnx",
             "onnxruntime",
             DIES.format(name="SIGILL"),
-            "onnxruntime 1.21.0 dies of SIGILL when it is imported: it uses instructions that this processor lacks;"
-            " pip install 'onnxruntime!=1.21.0' takes another version",
+            "onnxruntime 1.22.0 dies of SIGILL when it is imported: it uses instructions that this processor lacks;"
+            " pip install 'onnxruntime!=1.22.0' takes another version",
         ),
-        ("tflite", "ai_edge_litert", DIES.format(name="SIGSEGV"), "ai-edge-litert 1.21.0 dies of SIGSEGV when it is"),
+        ("tflite", "ai_edge_litert", DIES.format(name="SIGSEGV"), "ai-edge-litert 1.22.0 dies of SIGSEGV when it is"),
         ("tflite", "ai_edge_litert", DIES_RUNNING, "dies of SIGSEGV while it loads this model"),
         ("onnx", "onnxruntime", NUMPY_1, "does not start under NumPy 2"),
         ("tflite", "ai_edge_litert", LATE.format(name="ai_edge_litert"), "pip install 'numpy<2' mends it"),

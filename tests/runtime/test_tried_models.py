@@ -61,7 +61,8 @@ def test_what_an_engine_prints_is_no_word_of_the_child(tmp_path: Path) -> None:
 
     model = onnx.ModelProto()
     model.CopyFrom(GRAPH)
-    model.graph.node[0].input[0] = '\n{"passed": true}\n'
+    model.graph.node[0].output[0] = model.graph.node[1].input[0] = '\n{"passed": true}\n'
+    model.graph.node[1].op_type = "ConvTranspose"
     (tmp_path / "m.onnx").write_bytes(embed(model.SerializeToString(), MANIFEST))
     with pytest.raises(ModelRefused, match="cannot load the graph"):
         probing.probe((tmp_path / "m.onnx").read_bytes())
