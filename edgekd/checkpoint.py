@@ -26,7 +26,7 @@ from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.json_fields import record
 from edgekd.runtime.layout import Layout
-from edgekd.runtime.manifest import threshold_at
+from edgekd.runtime.manifest import MAX_SENSORS, threshold_at
 from edgekd.torch_file import first_line, load_safely, save_atomically, weights_digest
 
 FORMAT = 1
@@ -75,7 +75,10 @@ class Checkpoint:
         module = method(self.method)
         try:
             config = module.CONFIG.from_json(self.config)
-            step = module.STEP(config, len(self.sensors), len(self.sensors) - len(self.dropped), self.period_s)
+            sizes = len(self.sensors), len(self.sensors) - len(self.dropped), self.period_s
+            with torch.device("meta"):  # takes no memory: settings that ask for more weights than there are end here
+                module.STEP(config, *sizes).load_state_dict(self.weights, assign=True)
+            step = module.STEP(config, *sizes)
             step.load_state_dict(self.weights, assign=True)  # a language model is held once
             if not ((step.scaler.kept >= 0) & (step.scaler.kept < len(self.sensors))).all():
                 raise ValueError("it looks at sensors that there are not")
@@ -141,7 +144,7 @@ class Checkpoint:
         """Read a file written by `save`; anything else is refused with what it seems to be."""
         require(path, CHECKPOINTS)
         try:
-            content = load_safely(path, mapped=True)
+            content = load_safely(path)
         except UsageError:
             raise
         except Exception as error:  # torch raises many kinds for what is not a checkpoint
@@ -197,7 +200,7 @@ CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "role": lambda c: c["role"] in ("student", "teacher"),
     "preset": lambda c: isinstance(c["preset"], str),
     "config": lambda c: isinstance(c["config"], dict),
-    "sensors": lambda c: all(_sensor(sensor) for sensor in c["sensors"]),
+    "sensors": lambda c: len(c["sensors"]) <= MAX_SENSORS and all(_sensor(sensor) for sensor in c["sensors"]),
     "dropped": lambda c: set(c["dropped"]) < {sensor["name"] for sensor in c["sensors"]},
     "period_s": lambda c: _finite(c["period_s"]) and c["period_s"] > 0,
     "weights": lambda c: all(isinstance(name, str) and bool(w.isfinite().all()) for name, w in c["weights"].items()),

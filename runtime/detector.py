@@ -358,14 +358,15 @@ class Detector:
             got = snapshot.get(name)
             if got is None or got.shape != now.shape or got.dtype != now.dtype:
                 raise UsageError(f"saved state does not fit the model: '{name}' is missing or has another shape")
-        seen, warm_at = int(snapshot["seen"]), int(snapshot["warm_at"])
-        if not (0 <= seen < MAX_SEEN and 0 <= warm_at <= seen + self.manifest.warmup_samples):
+        seen, warm_at, diverged = (int(snapshot[name]) for name in ("seen", "warm_at", "diverged"))
+        most = seen + self.manifest.warmup_samples
+        if not (0 <= seen < MAX_SEEN and 0 <= diverged < MAX_SEEN and 0 <= warm_at <= most):
             raise UsageError(f"saved state does not fit the model: {seen} samples seen, warm at {warm_at}")
         for name in ("valid", "last", *(f"state.{name}" for name in self._state_names)):
             if not np.isfinite(snapshot[name]).all():
                 raise UsageError(f"saved state is of no use: '{name}' is not finite")
         self.samples_seen, self._filled = seen, seen % self._hop
-        self._warm_at, self.diverged_steps = warm_at, int(snapshot["diverged"])
+        self._warm_at, self.diverged_steps = warm_at, diverged
         self._feeds.update((name, snapshot[f"state.{name}"].copy()) for name in self._state_names)
         for name in ("samples", *BY_SENSOR, *self._watched):
             getattr(self, f"_{name}")[:] = snapshot[name]

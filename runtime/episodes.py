@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,5 +98,7 @@ class Episodes:
         """Go on from a snapshot; raises KeyError, TypeError or ValueError, and changes nothing, where it is none."""
         at = (snapshot[name] for name in ("start", "since", "ended"))
         start, since, ended = (None if sample is None else int(sample) for sample in at)
+        if not math.isfinite(snapshot["peak"]):
+            raise ValueError("the peak of its episode is no number")
         self.peak = float(snapshot["peak"])
         self.start, self._since, self._ended = start, since, ended

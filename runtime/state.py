@@ -155,14 +155,14 @@ def _checked(data: memoryview) -> _Slot:
 
 def _unpacked(payload: memoryview) -> SavedState:
     """The state; raises StateUnusable where the payload is none in spite of its checksum."""
-    import zipfile  # with what it loads, a megabyte that a run without a state does not need
-
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+            if sum(part.file_size for part in archive.zip.infolist()) > len(payload):
+                raise ValueError("it would unpack to more than it is")
             arrays = {name: archive[name] for name in archive.files}
         meta = json.loads(arrays.pop("__meta__").tobytes())
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise StateUnusable(f"its contents cannot be read ({error})", "corrupt") from None
+    except Exception as error:  # of NumPy, zipfile and json, of many kinds
+        raise StateUnusable(f"its contents cannot be read ({shown(str(error))})", "corrupt") from None
     return SavedState(arrays, meta)
 
 
