@@ -130,7 +130,7 @@ class AllLags(Whitened):
 
     def __init__(self, judged: Tensor, m: int) -> None:
         super().__init__(judged)
-        context = torch.zeros(m).index_fill(0, judged, 1.0).argsort(stable=True)[: m - len(judged)]
+        context = torch.tensor([column for column in range(m) if column not in judged.tolist()], dtype=torch.int64)
         self.register_buffer("context", context)
         self.register_buffer("weights", torch.zeros(self.lags * m + len(context), len(judged)))
         self.register_buffer("intercept", torch.zeros(len(judged)))
