@@ -21,7 +21,7 @@ from edgekd.runtime.json_fields import shown
 OPERATORS = frozenset(
     b"Abs Add And ArgMax AveragePool Cast Clip Concat Conv ConvTranspose DequantizeLinear Div Equal Exp Expand"
     b" Flatten GRU Gather GatherND Gelu Gemm Greater GreaterOrEqual Identity IsInf IsNaN LSTM LayerNormalization"
-    b" LeakyRelu Less LessOrEqual Log MatMul Max Min Mul Neg Not Or Pad Pow QuantizeLinear RNN Reciprocal"
+    b" LeakyRelu Less LessOrEqual Log MatMul Max Min Mod Mul Neg Not Or Pad Pow QuantizeLinear RNN Reciprocal"
     b" ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub"
     b" Tanh TopK Transpose Unsqueeze Where".split()
 )
@@ -100,7 +100,7 @@ def check_graph(data: bytes) -> None:
     kinds = {b"": 0} | computed | {name: tensor["data_type"] for name, tensor in constants.items()}
     for node in graph.get("node", ()):
         _check_node(node, constants, data)
-        _check_kinds(node, kinds)
+        _check_kinds(node, kinds, constants, data)
 
 
 def _check_node(node: dict[str, Any], constants: dict[bytes, dict[str, Any]], data: bytes) -> None:
@@ -110,7 +110,7 @@ def _check_node(node: dict[str, Any], constants: dict[bytes, dict[str, Any]], da
     for name in filter(None, node.get("input", ())[1:] if operator in SHAPED else ()):
         if name not in constants:
             raise foreign(f"a {_text(operator)} whose shape depends on '{_text(name)}'")
-        if operator in ENLARGING and _product(constants[name], data) > MAX_ENLARGED:
+        if operator in ENLARGING and math.prod(max(1, abs(n)) for n in _numbers(constants[name], data)) > MAX_ENLARGED:
             raise foreign(f"a {_text(operator)} to the size of '{_text(name)}'")
     outputs = len(node.get("output", ()))
     for attribute in node.get("attribute", ()):
@@ -123,14 +123,16 @@ def _check_node(node: dict[str, Any], constants: dict[bytes, dict[str, Any]], da
                 raise foreign(f"a {_text(operator)} with {_text(attribute.get('name', b''))} {value}")
 
 
-def _check_kinds(node: dict[str, Any], kinds: dict[bytes, int]) -> None:
-    """Nobody divides whole numbers, since some engines die of a 0. kinds: of all tensors so far, 1 is a float."""
+def _check_kinds(
+    node: dict[str, Any], kinds: dict[bytes, int], constants: dict[bytes, dict[str, Any]], data: bytes
+) -> None:
+    """Whole numbers are divided by constants above 0, for some engines die of a 0. kinds: of all tensors so far."""
     operator, inputs, outputs = node["op_type"], node.get("input", ()), node.get("output", ())
     if unknown := [name for name in inputs if name not in kinds]:
         raise foreign(f"a {_text(operator)} of '{_text(unknown[0])}' before that is computed")
     kind = kinds[inputs[operator == b"Where"]] if len(inputs) > (operator == b"Where") else 0
-    if operator == b"Div" and kind != 1:
-        raise foreign("a Div of whole numbers")
+    if operator in (b"Div", b"Mod") and kind != 1 and min(_numbers(constants.get(inputs[-1], {}), data), default=0) <= 0:
+        raise foreign(f"a {_text(operator)} of whole numbers by what may be 0")
     if operator in (b"Cast", b"ArgMax", b"DequantizeLinear"):
         to = (attribute.get("i", 0) for attribute in node.get("attribute", ()) if attribute.get("name") == b"to")
         kind = {b"ArgMax": 7, b"DequantizeLinear": 1}.get(operator) or next(to, 0)
@@ -158,15 +160,13 @@ def _check_tensor(tensor: dict[str, Any]) -> None:
         )
 
 
-def _product(tensor: dict[str, Any], data: bytes) -> float:
-    """Product of a constant's numbers as far as they enlarge something; more than any bound where it is unreadable."""
-    start, end = tensor.get("raw_data", (0, 0))
-    kind = {1: "f", 7: "q"}.get(tensor["data_type"])
-    typed = tensor.get("int64_data", ())
+def _numbers(tensor: dict[str, Any], data: bytes) -> tuple[float, ...]:
+    """A small constant's numbers; -inf in their place for what is computed, or no such constant."""
+    (start, end), typed = tensor.get("raw_data", (0, 0)), tensor.get("int64_data", ())
+    kind = {1: "f", 6: "i", 7: "q"}.get(tensor.get("data_type", 0))
     if kind is None or "float_data" in tensor or end - start + len(typed) > 64 * MAX_RANK:
-        return math.inf
-    numbers = struct.unpack(f"<{(end - start) // struct.calcsize(kind)}{kind}", data[start:end])
-    return math.prod(max(1.0, abs(number)) for number in (*numbers, *typed))
+        return (-math.inf,)
+    return (*struct.unpack(f"<{(end - start) // struct.calcsize(kind)}{kind}", data[start:end]), *typed)
 
 
 def _check_value(value: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ OPERATORS = {
         (1, 4096, (), "2 CONCATENATION 10"),
         (2, 2, (), "0 ADD 11, 18 MUL 21, 36 GATHER 23, 41 SUB 28, 42 DIV 29, 55 MAXIMUM 39, 57 MINIMUM 39, 78 POW 56"),
         (2, 2, (), "58 LESS 41, 61 GREATER 44, 62 GREATER_EQUAL 45, 63 LESS_EQUAL 46, 71 EQUAL 53, 72 NOT_EQUAL 54"),
-        (2, 2, (), "84 LOGICAL_OR 60, 86 LOGICAL_AND 62, 99 SQUARED_DIFFERENCE 76, 107 GATHER_ND 83"),
+        (2, 2, (), "84 LOGICAL_OR 60, 86 LOGICAL_AND 62, 95 FLOOR_MOD 72, 99 SQUARED_DIFFERENCE 76, 107 GATHER_ND 83"),
         (2, 2, (), "126 BATCH_MATMUL 101"),
         (2, 2, (1,), "22 RESHAPE 17, 23 RESIZE_BILINEAR 15, 34 PAD 22, 39 TRANSPOSE 26, 40 MEAN 27, 48 TOPK_V2 34"),
         (2, 2, (1,), "56 ARG_MAX 40, 70 EXPAND_DIMS 52, 74 SUM 27, 82 REDUCE_MAX 27, 89 REDUCE_MIN 27"),
@@ -65,7 +65,7 @@ def check_graph(data: bytes) -> None:
             raise ModelRefused(
                 "the file keeps weights outside its flatbuffer, where a copy loses them; export it again"
             )
-        held.append(buffer.vector(0, 1)[1])
+        held.append(buffer.vector(0, 1))
     _only(model, (0, 1, 2, 3, 4, 5, 6, 7), "weights outside its flatbuffer")
     codes = []
     for code in model.tables(1):
@@ -96,8 +96,8 @@ def check_graph(data: bytes) -> None:
 class _Tensor:
     """One tensor, and what becomes of it while the operators are gone through in their order."""
 
-    def __init__(self, table: Table, held: list[int]) -> None:
-        """held: bytes in each of the model's buffers."""
+    def __init__(self, table: Table, held: list[tuple[int, int]]) -> None:
+        """held: start and number of the bytes in each of the model's buffers."""
         _only(table, (0, 1, 2, 3, 4, 7, 8), "a tensor that is sparse, or keeps a state of its own")
         self._table = table
         self.computed = self._read = False
@@ -106,11 +106,11 @@ class _Tensor:
             raise ModelRefused(
                 f"tensor '{self.name}' has {len(shape)} dimensions, at most {MAX_RANK} can be; export it again"
             )
-        self.whole = kind != 0
+        self._item_bytes = 0 if kind == 0 else ITEM_BITS.get(kind, 0) // 8
         self._bytes = (math.prod(shape) * ITEM_BITS.get(kind, 0) + 7) // 8
         if kind not in ITEM_BITS or min(shape, default=1) < 0 or self._bytes > MAX_TENSOR_BYTES:
             raise foreign(f"a tensor '{self.name}' of type {kind} and shape {shown(shape)}")
-        self._held = held[buffer] if buffer < len(held) else 0
+        self._start, self._held = held[buffer] if buffer < len(held) else (0, 0)
         if quantization := table.table(4):
             _only(quantization, (0, 1, 2, 3, 6), "a quantization of its own")
             (_, scales), (_, zeros) = quantization.vector(2, 4), quantization.vector(3, 8)
@@ -123,6 +123,13 @@ class _Tensor:
     def name(self) -> str:
         """For people."""
         return shown(self._table.text(3, 60).decode("ascii", "backslashreplace"))
+
+    @property
+    def may_be_zero(self) -> bool:
+        """Of whole numbers, and not a few constants above 0."""
+        size, data = self._item_bytes, self._table.file.data[self._start : self._start + self._held]
+        numbers = (int.from_bytes(data[i : i + size], "little", signed=True) for i in range(0, len(data), size or 1))
+        return size > 0 and (not 0 < self._held <= 512 or min(numbers) <= 0)
 
     def write(self) -> None:
         """By an operator, or by whoever feeds the graph: never into a constant, never twice."""
@@ -156,8 +163,8 @@ def _check_operator(operator: Table, codes: list[int], tensors: list[_Tensor]) -
             continue
         tensor = _at(tensors, index)
         tensor.read()
-        if name == "DIV" and tensor.whole:  # some engines die of a 0
-            raise foreign("a DIV of whole numbers")
+        if slot == 1 and name in ("DIV", "FLOOR_MOD") and tensor.may_be_zero:  # some engines die of it
+            raise foreign(f"a {name} of whole numbers by what may be 0")
         if slot in shapes and tensor.computed:
             raise foreign(f"a {name} whose shape depends on what it computes")
     if table := operator.table(4):
