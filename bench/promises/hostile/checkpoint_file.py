@@ -99,7 +99,7 @@ def other_value(rng: random.Random, content: dict[str, Any]) -> None:
         holder[key] = [holder[key]] * rng.choice((2, 10**5))
     elif way == 2:
         nested: Any = [0]
-        for _i in range(rng.choice((30, 500))):
+        for _i in range(rng.choice((30, 150))):
             nested = [nested, nested]
         holder[key] = nested
     else:
