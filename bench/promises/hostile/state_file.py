@@ -21,16 +21,16 @@ from edgekd.runtime.state import SavedState, StateFile
 
 def in_the_payload(rng: random.Random, data: bytes, canary: str) -> bytes:
     """The newest slot's archive changed as any bytes can be, in both slots."""
-    digest, length, payload = _newest(data)
+    digest, length, payload = newest(data)
     change = rng.choice(list(BYTE_KINDS.values()))
-    return _file(digest, change(rng, payload[:length], canary))
+    return file_of(digest, change(rng, payload[:length], canary))
 
 
 def state_change(change: Callable[[random.Random, dict[str, np.ndarray], dict[str, Any]], None]) -> Change:
     """A change of arrays and JSON."""
 
     def apply(rng: random.Random, data: bytes, _: str) -> bytes:
-        digest, _length, _payload = _newest(data)
+        digest, _length, _payload = newest(data)
         with TemporaryDirectory() as folder:
             path = Path(folder) / "state"
             path.write_bytes(data)
@@ -82,7 +82,7 @@ STATE_KINDS: dict[str, Change] = {
 """With digests that are right again; `BYTE_KINDS` are without."""
 
 
-def _newest(data: bytes) -> tuple[bytes, int, bytes]:
+def newest(data: bytes) -> tuple[bytes, int, bytes]:
     """Model digest, length and payload of the slot with the higher generation."""
     slots = (data[: len(data) // 2], data[len(data) // 2 :])
     slot = max(slots, key=lambda slot: struct.unpack_from("<Q", slot, 48)[0])
@@ -90,7 +90,8 @@ def _newest(data: bytes) -> tuple[bytes, int, bytes]:
     return slot[16:48], length, slot[64 : 64 + length]
 
 
-def _file(digest: bytes, payload: bytes) -> bytes:
+def file_of(digest: bytes, payload: bytes) -> bytes:
+    """A state file of this payload, its checksums right."""
     rest = digest + struct.pack("<QQ", 1, len(payload)) + payload
     slot = b"EDGEKDST" + struct.pack("<II", 2, zlib.crc32(rest)) + rest
     slot = slot.ljust(-(-len(slot) // 4096) * 4096, b"\0")
