@@ -7,8 +7,8 @@ import pickletools
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from zipfile import ZIP_STORED, ZipFile
 from typing import TYPE_CHECKING, Any
+from zipfile import ZIP_STORED, ZipFile
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import atomic

@@ -152,9 +152,9 @@ class Loop:
             self._sensor(change, row)
         for stuck in self.detector.stuck_changes():
             self._stuck(stuck, row)
-        for reset in self.detector.state_resets():
-            self.emit({"event": "state_reset", "sample": reset.sample, "time": self.time_of(row), "reason": reset.reason})
-            self.say(f"the model's state is lost: {reset.reason}; verdicts come again after the warm-up")
+        for sample, reason in self.detector.state_resets():
+            self.emit({"event": "state_reset", "sample": sample, "time": self.time_of(row), "reason": reason})
+            self.say(f"the model's state is lost: {reason}; verdicts come again after the warm-up")
         if verdict is not None:
             self.verdicts += 1
             self.last = verdict

@@ -83,9 +83,7 @@ def models(folder: Path) -> np.ndarray:
     values = rng.normal(size=(ROWS, 2)) @ rng.normal(size=(2, SENSORS)) + 0.3 * rng.normal(size=(ROWS, SENSORS))
     recording = Recording(values.astype(np.float32), tuple(f"s{i}" for i in range(SENSORS)), 1.0, source="noise")
     step = fit_linear(recording, replace(PRESETS["mahalanobis"], hop=1), 0)
-    checkpoint = package(
-        step, recording, method="linear", role="student", preset="mahalanobis", seed=0, histories={}
-    )
+    checkpoint = package(step, recording, method="linear", role="student", preset="mahalanobis", seed=0, histories={})
     for kind in ("onnx", "tflite"):
         target = {"target": "tflite-runtime"} if kind == "tflite" else {}
         export(checkpoint, folder / f"model.{kind}", format=kind, steps=50, **target)

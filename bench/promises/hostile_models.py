@@ -144,7 +144,7 @@ def load_commands(family: str) -> None:
         import edgekd.runtime.detector
         import edgekd.runtime.loop
         import edgekd.runtime.sources.csv_file
-        import edgekd.runtime.watchers.state_keeper  # noqa: F401
+        import edgekd.runtime.watchers.state_keeper
     if family == OUTBOXES:
         import edgekd.runtime.gateway.cli
         import edgekd.runtime.gateway.service
@@ -152,7 +152,7 @@ def load_commands(family: str) -> None:
 
 
 def run_all(folder: Path, family: str, share: int, of: int) -> None:
-    """Every `of`-th file of a kind, one JSON line each. In a light process: its memory is counted into what it forks."""
+    """Every `of`-th file of a kind, one JSON line each. In a light process: its memory counts in what it forks."""
     tried = folder / f"tried-{family}-{share}"
     tried.write_bytes(b"x")
     watch = Watch(tried)
@@ -288,9 +288,7 @@ def put(path: Path, data: Any) -> None:
 def run_family(folder: Path, family: str, jobs: int) -> list[dict[str, Any]]:
     """What has become of every file of a kind, by so many workers at once."""
     command = [sys.executable, "-m", "bench.promises.hostile_models", str(folder), "--share", family]
-    workers = [
-        subprocess.Popen([*command, str(i), str(jobs)], stdout=subprocess.PIPE, text=True) for i in range(jobs)
-    ]
+    workers = [subprocess.Popen([*command, str(i), str(jobs)], stdout=subprocess.PIPE, text=True) for i in range(jobs)]
     rows: list[dict[str, Any]] = []
 
     def collect(worker: subprocess.Popen[str]) -> None:

@@ -5,7 +5,7 @@ No package of onnx or TensorFlow is needed: `protobuf` and `flatbuffer` read the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgekd.runtime.errors import ModelRefused
 
@@ -20,14 +20,14 @@ DATA = 0  # of Buffer
 NAME, BUFFER = 0, 1  # of Metadata
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One manifest found in a file."""
+class Entry(NamedTuple):
+    """One manifest found in a file: JSON, UTF-8, and the span of bytes that the file's digest leaves out.
+
+    The span ends with the JSON; in ONNX it is the whole entry with its tag, in TFLite the JSON alone.
+    """
 
     span: Span
-    """The bytes that the file's digest leaves out: in ONNX the whole entry with its tag, in TFLite the JSON alone."""
     value: memoryview
-    """The manifest's JSON, UTF-8; the last bytes of the span."""
 
 
 def format_of(data: bytes) -> str:
@@ -68,16 +68,12 @@ def _tflite_entries(data: bytes) -> list[Entry]:
     from edgekd.runtime.container.flatbuffer import Flatbuffer
 
     model = Flatbuffer(data).root()
-    named = [entry for entry in model.tables(METADATA) if entry.text(NAME, len(KEY) + 1) == KEY]
+    named = [entry.number(BUFFER, "I") for entry in model.tables(METADATA) if entry.text(NAME, len(KEY) + 1) == KEY]
     buffers = [buffer.blob(DATA) for buffer in model.tables(BUFFERS)] if named else []
-    found = []
-    for entry in named:
-        index = entry.number(BUFFER, "I")
-        span = buffers[index] if index < len(buffers) else (0, 0)
-        if span[0] == span[1]:
-            raise ModelRefused("the manifest's entry in the file leads nowhere; export it again")
-        found.append(Entry(span, memoryview(data)[slice(*span)]))
-    return found
+    spans = [buffers[index] if index < len(buffers) else (0, 0) for index in named]
+    if any(start == end for start, end in spans):
+        raise ModelRefused("the manifest's entry in the file leads nowhere; export it again")
+    return [Entry(span, memoryview(data)[slice(*span)]) for span in spans]
 
 
 def cut(data: bytes, entries: list[Entry]) -> list[memoryview]:

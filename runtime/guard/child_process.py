@@ -1,8 +1,5 @@
 """Trying a model in a process of its own: some wheels kill the process that imports them, some files the one that loads
-them, and neither says anything.
-
-onnxruntime 1.21.0 died of an illegal instruction on every Raspberry Pi 4; tflite-runtime's kernels for some int8 graphs
-do on ARM; and what a hostile file can do to an engine, it does to a process that may die.
+them, and neither says anything. What a hostile file can do to a reader or an engine, it does to a process that may die.
 
 Safe in a program with threads: the child is a Python of its own, started as any command is, and shares nothing with it.
 """
@@ -12,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -29,18 +27,14 @@ MAX_BYTES = 88 * 2**20  # address space for reading, then for running; the publi
 COPIES = 3  # ... and beside it so many times the file: an engine reads it, makes tensors of it, and packs those anew
 MAX_OPEN = 64  # files; an engine opens its own one after the other
 KEPT = ("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME")  # of the environment, where passwords may be: what Python needs
-_REASONS = {
-    signal.SIGILL: ": it uses instructions that this processor lacks",
-    signal.SIGKILL: ": memory may be too short",
-}
+_REASONS = {4: ": it uses instructions that this processor lacks", 9: ": memory may be too short"}  # SIGILL, SIGKILL
 
 
 def probe(model: bytes) -> bool:
     """Read a model file, import its engine, load the file and replay its self-test, all in a child process.
 
-    Returns whether the self-test passed there; where the engine does not start, or the self-test fails, the caller will
-    meet it too. Raises UsageError where the child dies of a signal or hangs, ModelRefused where the file is not what it
-    should be, or the engine does not take it or cannot run it.
+    Returns whether the self-test passed; where the engine does not start, or it fails, the caller will meet it too.
+    Raises UsageError where the child dies of a signal or hangs, ModelRefused where file or graph are not good.
     """
     if getattr(sys, "frozen", False) or not Path(sys.executable or "").name.lower().startswith(("python", "pypy")):
         return False  # Python inside another program, which another start of that would only be another one of
@@ -64,17 +58,15 @@ def probe(model: bytes) -> bool:
     if done.returncode == -signal.SIGXCPU:
         raise ModelRefused(f"it takes more than {TIMEOUT_S:g} s of processor time to try, no model for a device")
     if done.returncode < 0 and told:
-        died = signal.Signals(-done.returncode)
-        raise UsageError(
-            f"{told['package']} dies of {died.name} {told['stage']}{_REASONS.get(died, '')}; {told['mend']}"
-        )
+        died, why = signal.Signals(-done.returncode).name, _REASONS.get(-done.returncode, "")
+        raise UsageError(f"{told['package']} dies of {died} {told['stage']}{why}; {told['mend']}")
     said = done.stderr.decode(errors="replace").strip().splitlines()
     raise UsageError(f"cannot try the model in a process of its own ({shown(said[-1] if said else 'no reason', 200)})")
 
 
 def main() -> None:
     """The child: model on standard input; standard output is one JSON object, a line of it whenever there is news."""
-    for name, most in (("CORE", 0), ("FSIZE", 0), ("NOFILE", MAX_OPEN), ("CPU", int(TIMEOUT_S))):
+    for name, most in ("CORE", 0), ("FSIZE", 0), ("NOFILE", MAX_OPEN), ("CPU", math.ceil(TIMEOUT_S)):
         _limit(name, most)
     parent = os.fdopen(os.dup(1), "w")  # what an engine prints, it may quote from the file, is no word of ours
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -90,7 +82,7 @@ def main() -> None:
         most = MAX_BYTES + COPIES * len(model)
         _limit("AS", most, lasts=False)
         manifest = read_checked(model)
-        _limit("AS", 2**31, lasts=False)  # an engine's own code and tables, at most 1.2 GB so far
+        _limit("AS", 2**40, lasts=False)  # for an engine's own code and tables
         for package in PACKAGES[format_of(model)]:
             tell(package=str(package), mend=package.another, stage="when it is imported")
             if load_package(package) is not None:
@@ -115,10 +107,7 @@ def _told(output: bytes) -> dict[str, Any]:
 
 
 def _limit(name: str, most: int, lasts: bool = True) -> None:
-    """No more of something than this, of address space beside what there is; where the system has no limit, none.
-
-    lasts: it cannot be raised any more.
-    """
+    """No more than this, of address space beside what there is, if the system can; `lasts`: nor can it be raised."""
     with contextlib.suppress(ImportError, AttributeError, ValueError, OSError, OverflowError):
         import resource
 

@@ -62,9 +62,8 @@ def check_graph(data: bytes) -> None:
     held = []
     for buffer in model.tables(4):
         if buffer.number(1, "Q") > 1 or buffer.number(2, "Q") > 1:  # 1 is a writer's placeholder
-            raise ModelRefused(
-                "the file keeps weights outside its flatbuffer, where a copy loses them; export it again"
-            )
+            lost = "outside its flatbuffer, where a copy loses them"
+            raise ModelRefused(f"the file keeps weights {lost}; export it again")
         held.append(buffer.vector(0, 1))
     _only(model, (0, 1, 2, 3, 4, 5, 6, 7), "weights outside its flatbuffer")
     codes = []
@@ -103,14 +102,14 @@ class _Tensor:
         self.computed = self._read = False
         shape, kind, buffer = table.integers(0), table.number(1, "B"), table.number(2, "I")
         if len(shape) > MAX_RANK:
-            raise ModelRefused(
-                f"tensor '{self.name}' has {len(shape)} dimensions, at most {MAX_RANK} can be; export it again"
-            )
+            found = f"tensor '{self.name}' has {len(shape)} dimensions"
+            raise ModelRefused(f"{found}, at most {MAX_RANK} can be; export it again")
         self._item_bytes = 0 if kind == 0 else ITEM_BITS.get(kind, 0) // 8
         self._bytes = (math.prod(shape) * ITEM_BITS.get(kind, 0) + 7) // 8
         if kind not in ITEM_BITS or min(shape, default=1) < 0 or self._bytes > MAX_TENSOR_BYTES:
             raise foreign(f"a tensor '{self.name}' of type {kind} and shape {shown(shape)}")
-        self._start, self._held = held[buffer] if buffer < len(held) else (0, 0)
+        span = held[buffer] if buffer < len(held) else (0, 0)
+        self._start, self._held = span
         if quantization := table.table(4):
             _only(quantization, (0, 1, 2, 3, 6), "a quantization of its own")
             (_, scales), (_, zeros) = quantization.vector(2, 4), quantization.vector(3, 8)
@@ -141,10 +140,8 @@ class _Tensor:
         """What something has computed, or a buffer holds; of anything else, an engine takes whatever is in memory."""
         self._read = True
         if not self.computed and self._held != self._bytes:  # a writer that drops buffers leaves just that
-            raise ModelRefused(
-                f"constant '{self.name}' has {self._held} bytes in the file instead of {self._bytes}: its data was"
-                " dropped; export it again"
-            )
+            found = f"constant '{self.name}' has {self._held} bytes in the file instead of {self._bytes}"
+            raise ModelRefused(f"{found}: its data was dropped; export it again")
 
 
 def _check_operator(operator: Table, codes: list[int], tensors: list[_Tensor]) -> None:

@@ -20,10 +20,7 @@ MAX_BYTES = 16_384
 
 
 def ensure_tried(model: bytes, again: bool = False) -> None:
-    """Try a model file in a child process, unless this engine has run these very bytes here before, or also then.
-
-    Raises what `probe` raises.
-    """
+    """Try a model file by `probe`, unless this engine has run these very bytes here before, or also then (`again`)."""
     folder = state_folder()
     path = folder and folder / NAME
     # the engine is the package that would be taken: the first one that is installed

@@ -1,4 +1,4 @@
-"""An engine that fails while the stream runs, and a state that becomes infinite: told, warm again, never a crash loop."""
+"""An engine that fails while it runs, and a state that becomes infinite: told, warm again, never a crash loop."""
 
 from __future__ import annotations
 

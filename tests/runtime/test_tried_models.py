@@ -81,7 +81,8 @@ STRICT = """
 import os, resource, signal
 most = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in ("CORE", "FSIZE", "NOFILE", "CPU")}
 known = {"PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME", "LC_CTYPE"}
-if not most["CORE"] == most["FSIZE"] == 0 < most["NOFILE"] <= 64 or not 0 < most["CPU"] <= 300 or os.environ.keys() - known:
+bounded = most["CORE"] == most["FSIZE"] == 0 < most["NOFILE"] <= 64 and 0 < most["CPU"] <= 300
+if not bounded or os.environ.keys() - known:
     os.kill(os.getpid(), signal.SIGUSR1)
 raise ImportError("as it should be")
 """

@@ -18,7 +18,6 @@ from bench.promises.hostile.checkpoint_file import NUMBERS, WORDS
 from edgekd.runtime.state import SavedState, StateFile
 
 
-
 def in_the_payload(rng: random.Random, data: bytes, canary: str) -> bytes:
     """The newest slot's archive changed as any bytes can be, in both slots."""
     digest, length, payload = newest(data)
@@ -59,7 +58,9 @@ def other_array(rng: random.Random, arrays: dict[str, np.ndarray], meta: dict[st
     elif way == 3 and array.dtype.kind == "f":
         arrays[name] = np.full_like(array, rng.choice((np.nan, np.inf, -3e38, 3e38)))
     else:
-        arrays[name] = np.full_like(array, rng.choice((0, 1, 100) if array.dtype.kind == "f" else (-1, 2**40, 2**63 - 1)))
+        arrays[name] = np.full_like(
+            array, rng.choice((0, 1, 100) if array.dtype.kind == "f" else (-1, 2**40, 2**63 - 1))
+        )
 
 
 def other_meta(rng: random.Random, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
