@@ -109,7 +109,8 @@ class _Tensor:
         if kind not in ITEM_BITS or min(shape, default=1) < 0 or self._bytes > MAX_TENSOR_BYTES:
             raise foreign(f"a tensor '{self.name}' of type {kind} and shape {shown(shape)}")
         span = held[buffer] if buffer < len(held) else (0, 0)
-        self._start, self._held = span
+        self._start: int = span[0]
+        self._held: int = span[1]
         if quantization := table.table(4):
             _only(quantization, (0, 1, 2, 3, 6), "a quantization of its own")
             (_, scales), (_, zeros) = quantization.vector(2, 4), quantization.vector(3, 8)
