@@ -339,7 +339,7 @@ class Detector:
             if got is None or got.shape != now.shape or got.dtype != now.dtype:
                 raise UsageError(f"saved state does not fit the model: '{name}' is missing or has another shape")
         counts = seen, warm_at, diverged = [int(snapshot[name]) for name in ("seen", "warm_at", "diverged")]
-        if min(counts) < 0 or max(counts) > MAX_SEEN or warm_at > seen + self.manifest.warmup_samples:
+        if min(counts) < 0 or max(counts) >= MAX_SEEN or warm_at > seen + self.manifest.warmup_samples:
             raise UsageError(f"saved state does not fit the model: {seen} samples seen, warm at {warm_at}")
         if bad := [name for name, array in snapshot.items() if name != "samples" and not np.isfinite(array).all()]:
             raise UsageError(f"saved state is of no use: '{bad[0]}' is not finite")
