@@ -20,7 +20,7 @@ MAX_BYTES = 16_384
 
 
 def ensure_tried(model: bytes, again: bool = False) -> None:
-    """Try a model file by `probe`, unless this engine has run these very bytes here before, or also then (`again`)."""
+    """Try a model file by `probe`, unless this engine has run these very bytes here before; `again`: always, unnoted."""
     folder = state_folder()
     path = folder and folder / NAME
     # the engine is the package that would be taken: the first one that is installed
@@ -30,7 +30,7 @@ def ensure_tried(model: bytes, again: bool = False) -> None:
         return
     from edgekd.runtime.guard.child_process import probe
 
-    if probe(model) and path is not None and line not in known:
+    if probe(model) and path is not None and not again:
         with contextlib.suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with atomic(path) as file:
