@@ -20,7 +20,7 @@ MAX_BYTES = 16_384
 
 
 def ensure_tried(model: bytes, again: bool = False) -> None:
-    """Try a model file by `probe`, unless this engine has run these very bytes here before; `again`: always, unnoted."""
+    """Try a model file by `probe`, unless this engine has run these very bytes before; `again`: always, unnoted."""
     folder = state_folder()
     path = folder and folder / NAME
     # the engine is the package that would be taken: the first one that is installed
