@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from edgekd import __version__
 from edgekd.blocks.step import Scores, StepModule
@@ -26,7 +27,7 @@ from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.json_fields import record
 from edgekd.runtime.layout import Layout
-from edgekd.runtime.manifest import threshold_at
+from edgekd.runtime.manifest import MAX_SENSORS, threshold_at
 from edgekd.torch_file import first_line, load_safely, save_atomically, weights_digest
 
 FORMAT = 1
@@ -34,6 +35,17 @@ REPLAY_LIMIT_BYTES = 4 * 2**20  # the replay stretch that calibrates int8 and pr
 MAX_HELD = 10**6
 PAPER = "paper"  # the preset whose threshold is the published one
 NORMAL_SCORES = 4096  # at most so many scores of normal data are kept
+
+
+class _OfSensors(TorchFunctionMode):
+    """Under the device "meta", where tensors take no memory, makes those that are as large as the sensors are many.
+
+    Torch would take seconds to load what it makes them with there.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        place = {"device": "cpu"} if function in (torch.arange, torch.eye) else {}
+        return function(*args, **{**place, **(kwargs or {})})
 
 
 @dataclass
@@ -75,7 +87,10 @@ class Checkpoint:
         module = method(self.method)
         try:
             config = module.CONFIG.from_json(self.config)
-            step = module.STEP(config, len(self.sensors), len(self.sensors) - len(self.dropped), self.period_s)
+            sizes = len(self.sensors), len(self.sensors) - len(self.dropped), self.period_s
+            with torch.device("meta"), _OfSensors():  # settings that ask for more weights than there are end here
+                module.STEP(config, *sizes).load_state_dict(self.weights, assign=True)
+            step = module.STEP(config, *sizes)
             step.load_state_dict(self.weights, assign=True)  # a language model is held once
             if not ((step.scaler.kept >= 0) & (step.scaler.kept < len(self.sensors))).all():
                 raise ValueError("it looks at sensors that there are not")
@@ -141,7 +156,7 @@ class Checkpoint:
         """Read a file written by `save`; anything else is refused with what it seems to be."""
         require(path, CHECKPOINTS)
         try:
-            content = load_safely(path, mapped=True)
+            content = load_safely(path)
         except UsageError:
             raise
         except Exception as error:  # torch raises many kinds for what is not a checkpoint
@@ -196,8 +211,8 @@ CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "method": lambda c: c["method"] in METHODS,
     "role": lambda c: c["role"] in ("student", "teacher"),
     "preset": lambda c: isinstance(c["preset"], str),
-    "config": lambda c: isinstance(c["config"], dict),
-    "sensors": lambda c: all(_sensor(sensor) for sensor in c["sensors"]),
+    "config": lambda c: len(c["config"].get("judged") or ()) <= len(c["sensors"]),
+    "sensors": lambda c: len(c["sensors"]) <= MAX_SENSORS and all(_sensor(sensor) for sensor in c["sensors"]),
     "dropped": lambda c: set(c["dropped"]) < {sensor["name"] for sensor in c["sensors"]},
     "period_s": lambda c: _finite(c["period_s"]) and c["period_s"] > 0,
     "weights": lambda c: all(isinstance(name, str) and bool(w.isfinite().all()) for name, w in c["weights"].items()),

@@ -164,7 +164,7 @@ def step_times(engine: Engine, other: Engine | None, manifest: Manifest, values:
 
     They take turns, so that a slow moment of the machine hits both.
     """
-    feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in manifest.state}
+    feeds = manifest.cold_state()
     feeds |= {"samples": values[: manifest.hop], "valid": np.ones(values.shape[1], np.float32)}
     engines = [engine] if other is None else [engine, other]
 

@@ -1,11 +1,4 @@
-"""EdgeKD on the device: one model file, numpy and one engine.
-
-    from edgekd.runtime import Detector
-    detector = Detector.load("student.onnx")
-    for sample in gateway:                 # (n,) raw units; NaN = missing
-        verdict = detector.update(sample)  # None between hops and in warm-up
-        if verdict and verdict.is_anomaly:
-            notify(verdict.score, verdict.top_sensors)
+"""EdgeKD on the device: one model file, numpy and one engine; docs/embedding.md shows how to use it.
 
 Names are imported when they are first used, so that `edgekd-run --help` does not wait for numpy.
 """
@@ -21,9 +14,9 @@ if TYPE_CHECKING:
     from edgekd.runtime.manifest import Manifest
 
 __all__ = ["Detector", "EdgeKDError", "GateFailed", "Manifest", "MissingExtra", "ModelRefused", "SensorChange"]
-__all__ += ["StuckChange", "UsageError", "Verdict"]
+__all__ += ["StateReset", "StuckChange", "UsageError", "Verdict"]
 _HOMES = {
-    "detector": ("Detector", "SensorChange", "StuckChange", "Verdict"),
+    "detector": ("Detector", "SensorChange", "StateReset", "StuckChange", "Verdict"),
     "errors": ("EdgeKDError", "GateFailed", "MissingExtra", "ModelRefused", "UsageError"),
     "manifest": ("Manifest",),
 }

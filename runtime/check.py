@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from edgekd.runtime.engines import load_engine
 from edgekd.runtime.guard import admit
-from edgekd.runtime.guard.child_process import probe
 from edgekd.runtime.selftest import run_self_test
 
 COPIED = ("method", "preset", "system", "period_s", "hop", "warmup_samples")  # from the manifest into the report
@@ -27,14 +25,11 @@ self-test  {outcome}, {steps} steps, worst error {worst} of {tolerance:g} allowe
 
 
 def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[str, Any]:
-    """Load, verify and replay a model file: a JSON-able report with `ok`.
+    """Load, verify and replay a model file: a JSON-able report with `ok`; a failed self-test is one.
 
-    signed_by: public key that must have signed the file.
-    Raises ModelRefused for the file, MissingExtra or UsageError for the engine, also where it would kill this process;
-    a failed self-test is a report.
+    Raises ModelRefused for the file, MissingExtra or UsageError for the engine, also where it would kill this process.
     """
-    manifest, model = admit(path, signed_by, try_first=False)
-    probe(model)  # always, also one that is known
+    manifest, model = admit(path, signed_by, try_first=True, again=True)
     engine = load_engine(model, manifest)
     began = time.perf_counter()
     result = run_self_test(engine, manifest)
@@ -52,7 +47,7 @@ def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[s
         "quantization": manifest.quantization.scheme,
         "engine": engine.name,
         "step_us": round(step_s * 1e6, 1),
-        "self_test": {**asdict(result), "worst_error": result.worst_error if isfinite(result.worst_error) else None},
+        "self_test": {**result._asdict(), "worst_error": result.worst_error if isfinite(result.worst_error) else None},
     }
 
 

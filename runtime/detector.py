@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgekd.runtime.engines import Engine, load_engine
-from edgekd.runtime.errors import UsageError
+from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.guard import admit
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest, threshold_at
 from edgekd.runtime.selftest import check_self_test
 
 LARGEST_SCORE = float(np.finfo(np.float32).max)
 BY_SENSOR = ("valid", "last", "missing", "held")  # arrays of a snapshot, and attributes
 MAX_CHANGES = 4096  # sensor changes kept for a caller that never asks for them
+MAX_SEEN = 2**62  # samples, and counts do not overflow
+MAX_FAILURES = 10  # steps in a row without a result that is of use; whatever was in input and state is gone by then
 
 
 def severity_of(score: float, threshold: float) -> float | None:
@@ -33,17 +36,12 @@ def severity_of(score: float, threshold: float) -> float | None:
 class Verdict:
     """What the detector says at the end of one hop."""
 
-    sample: int
-    """0-based index of the newest sample that this verdict has seen."""
-    score: float
-    """Always finite."""
+    sample: int  # 0-based index of the newest sample that this verdict has seen
+    score: float  # always finite
     threshold: float
-    is_anomaly: bool
-    """score > threshold"""
-    contributions: np.ndarray
-    """float32 (n,), each sensor's part of the score; they sum to it."""
-    sensors: tuple[str, ...]
-    """n names, the columns of `contributions`."""
+    is_anomaly: bool  # score > threshold
+    contributions: np.ndarray  # float32 (n,), each sensor's part of the score; they sum to it
+    sensors: tuple[str, ...]  # n names, the columns of `contributions`
     slow: Verdict | None = None
     """Of a model that watches for slow faults: the same of its averages over many hops, 1 being the threshold."""
 
@@ -63,8 +61,7 @@ class Verdict:
 class SensorChange:
     """A sensor went missing for longer than it may be held, or came back."""
 
-    sample: int
-    """Last sample of the hop in which this was found."""
+    sample: int  # last sample of the hop in which this was found
     sensor: str
     missing: bool
 
@@ -73,13 +70,18 @@ class SensorChange:
 class StuckChange:
     """A sensor said the same for longer than is normal (`SensorSpec.longest_still_s`), or says something else again."""
 
-    sample: int
-    """Last sample of the hop in which this was found."""
+    sample: int  # last sample of the hop in which this was found
     sensor: str
     stuck: bool
-    value: float
-    """What it had said, raw units, since sample `start`."""
+    value: float  # what it had said, raw units, since sample `start`
     start: int
+
+
+class StateReset(NamedTuple):
+    """From this sample on the graph's state is cold again, and no verdict comes for one warm-up."""
+
+    sample: int
+    reason: str
 
 
 class Detector:
@@ -87,7 +89,7 @@ class Detector:
 
     Missing (NaN, infinite) values: the sensor's last good value is held; once it has been missing for longer than the
     manifest's `max_hold_s`, or was never seen, the graph is told so (`valid` 0) and leaves it out of the score.
-    A stuck sensor changes no score.
+    A stuck sensor changes no score. An engine that fails at a step, or a state that becomes infinite, costs the state.
     """
 
     def __init__(self, engine: Engine, manifest: Manifest, threshold: float | None = None) -> None:
@@ -104,6 +106,9 @@ class Detector:
         self._watched = ("still", "since") if (still > 0).any() else ()  # of a snapshot too, where a sensor is watched
         self._state_names = [spec.name for spec in manifest.state]
         self._told = len(manifest.outputs)
+        self._zeros = [
+            (i, np.zeros(s.shape, "f")) for i, s in enumerate(manifest.state, self._told) if s.dtype[0] == "f"
+        ]
         self._samples = np.zeros((self._hop, self._n), np.float32)
         self._newest = self._samples[-1]  # (n,), a view: the hop's last row
         self._finite = np.empty((self._hop, self._n), bool)
@@ -126,9 +131,8 @@ class Detector:
         check: replay the file's self-test on this machine's engine first.
         threshold: instead of the manifest's.
         false_alarms_per_day: the manifest's threshold for another budget than its own.
-        probe: load a file that is new on this machine in a child process first, once: an engine that dies of it, or
-        takes all memory, then does so there. By default TFLite files, of which engines check little; True, as
-        `edgekd-run` does, all; False none. The child is this Python anew, not a fork of your program and its threads.
+        probe: try a file that is new on this machine in a child process first, once; see `admit`. The child is this
+        Python anew, not a fork of your program and its threads.
         signed_by: public key (a PEM file) that must have signed the file; the signature is beside it, in FILE.sig.
         Raises ModelRefused (file), GateFailed (self-test), MissingExtra or UsageError (engine).
         """
@@ -146,12 +150,11 @@ class Detector:
 
     def reset(self) -> None:
         """Back to the cold state, as after `load`."""
-        self._feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.manifest.state}
-        self._feeds |= {"samples": self._samples, "valid": self._valid}
-        self.samples_seen = 0
-        """Samples since the cold start."""
+        self._feeds = self.manifest.cold_state() | {"samples": self._samples, "valid": self._valid}
+        self.samples_seen = 0  # samples since the cold start
         self.diverged_steps = 0
         """Steps whose score was not finite: their state was thrown away, their verdict an anomaly."""
+        self._failures = 0  # steps in a row that failed or diverged
         self._filled = 0
         self._warm_at = self.manifest.warmup_samples
         self._valid[:] = 1.0
@@ -163,6 +166,7 @@ class Detector:
         self._clean = False
         self._changes: deque[SensorChange] = deque(maxlen=MAX_CHANGES)
         self._stuck: deque[StuckChange] = deque(maxlen=MAX_CHANGES)
+        self._resets: deque[StateReset] = deque(maxlen=MAX_CHANGES)
 
     def rewarm(self) -> None:
         """After a gap of unknown length: keep the state, drop the open hop, and give no verdict for one warm-up.
@@ -236,6 +240,10 @@ class Detector:
         """Sensors that got stuck or move again since the last call, in order."""
         return [self._stuck.popleft() for _ in range(len(self._stuck))]
 
+    def state_resets(self) -> list[StateReset]:
+        """Losses of the graph's state since the last call, in order."""
+        return [self._resets.popleft() for _ in range(len(self._resets))]
+
     def _advance(self, count: int) -> Verdict | None:
         """So many samples more are in the hop: run the graph once it is full."""
         self.samples_seen += count
@@ -251,21 +259,40 @@ class Detector:
             self._last[:] = self._newest
         else:
             self._mend()
-        found = self.engine.run(self._feeds)
-        score, contributions, slow = float(found[0]), found[1], None
-        threshold = self.threshold
+        try:
+            found = self.engine.run(self._feeds)
+        except Exception as error:  # the engines' own, of many kinds
+            self._failures += 1
+            self._forget(reason := f"{self.engine.name} failed ({shown(str(error), 200)})")
+            if self._failures >= MAX_FAILURES:
+                raise ModelRefused(f"{reason} in {self._failures} steps in a row; export the model again") from None
+            return None
+        warm = self.samples_seen >= self._warm_at
+        score, contributions, slow, threshold = float(found[0]), found[1], None, self.threshold
         is_anomaly = score > threshold
-        if score - score == 0.0:
-            self._feeds.update(zip(self._state_names, found[self._told :]))
+        of_slow = float(found[2]) if self._told > 2 else 0.0
+        if (score - score) + (of_slow - of_slow) == 0.0:
+            self._failures = 0
+            # a product with zeros is no number where there is one that is infinite: faster than to look at each
+            if all(np.vdot(found[i], zeros) == 0.0 for i, zeros in self._zeros):
+                self._feeds.update(zip(self._state_names, found[self._told :]))
+            else:
+                self._forget("it became infinite")
             if self._told > 2:
-                of_slow = float(found[2])
                 slow = Verdict(self.samples_seen - 1, of_slow, 1.0, of_slow > 1.0, found[3], self._names)
         else:  # NaN or infinite, from values beyond what the graph can digest: its state would be poisoned for good
-            self.diverged_steps += 1
+            self.diverged_steps, self._failures = self.diverged_steps + 1, self._failures + 1
             score, is_anomaly, contributions = LARGEST_SCORE, True, np.zeros(self._n, np.float32)
-        if self.samples_seen < self._warm_at:
-            return None
-        return Verdict(self.samples_seen - 1, score, threshold, is_anomaly, contributions, self._names, slow)
+            if self._failures % MAX_FAILURES == 0:  # maybe it is the state that no score comes of
+                self._forget(f"no score was finite in {MAX_FAILURES} steps")
+        verdict = Verdict(self.samples_seen - 1, score, threshold, is_anomaly, contributions, self._names, slow)
+        return verdict if warm else None
+
+    def _forget(self, reason: str) -> None:
+        """The graph's state is of no use: begin with a cold one, and tell."""
+        self._feeds |= self.manifest.cold_state()
+        self.rewarm()
+        self._resets.append(StateReset(self.samples_seen - 1, reason))
 
     def _mend(self) -> None:
         """Hold missing values and find out which sensors are valid, for the hop in `_samples` (hop, n)."""
@@ -311,10 +338,13 @@ class Detector:
             got = snapshot.get(name)
             if got is None or got.shape != now.shape or got.dtype != now.dtype:
                 raise UsageError(f"saved state does not fit the model: '{name}' is missing or has another shape")
-        if (seen := int(snapshot["seen"])) < 0:
-            raise UsageError(f"saved state does not fit the model: {seen} samples seen")
+        counts = seen, warm_at, diverged = [int(snapshot[name]) for name in ("seen", "warm_at", "diverged")]
+        if min(counts) < 0 or max(counts) >= MAX_SEEN or warm_at > seen + self.manifest.warmup_samples:
+            raise UsageError(f"saved state does not fit the model: {seen} samples seen, warm at {warm_at}")
+        if bad := [name for name, array in snapshot.items() if name != "samples" and not np.isfinite(array).all()]:
+            raise UsageError(f"saved state is of no use: '{bad[0]}' is not finite")
         self.samples_seen, self._filled = seen, seen % self._hop
-        self._warm_at, self.diverged_steps = int(snapshot["warm_at"]), int(snapshot["diverged"])
+        self._warm_at, self.diverged_steps = warm_at, diverged
         self._feeds.update((name, snapshot[f"state.{name}"].copy()) for name in self._state_names)
         for name in ("samples", *BY_SENSOR, *self._watched):
             getattr(self, f"_{name}")[:] = snapshot[name]

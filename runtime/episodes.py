@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgekd.runtime.detector import Verdict
+from edgekd.runtime.detector import LARGEST_SCORE, Verdict
 
 COOLDOWN_HOPS = 6
 """What a device is cool for after an end where nobody says otherwise, and what budgets of false alarms count with."""
@@ -97,5 +97,5 @@ class Episodes:
         """Go on from a snapshot; raises KeyError, TypeError or ValueError, and changes nothing, where it is none."""
         at = (snapshot[name] for name in ("start", "since", "ended"))
         start, since, ended = (None if sample is None else int(sample) for sample in at)
-        self.peak = float(snapshot["peak"])
+        self.peak = min(LARGEST_SCORE, max(-LARGEST_SCORE, float(snapshot["peak"])))
         self.start, self._since, self._ended = start, since, ended

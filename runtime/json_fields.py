@@ -10,7 +10,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, get_type_hints
 
 from edgekd.runtime.errors import ModelRefused
@@ -37,12 +37,9 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
         raise ModelRefused(f"manifest holds {name}, which is no number")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            names = [key for key, _ in pairs]
-            twice = next(key for key in names if names.count(key) > 1)
+        if (twice := repeated(key for key, _ in pairs)) is not None:
             raise ModelRefused(f"manifest gives '{shown(twice)}' twice")
-        return found
+        return dict(pairs)
 
     try:
         text = text if isinstance(text, str) else text.decode()  # json itself would take UTF-16 too
@@ -52,6 +49,12 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelRefused("manifest is not a JSON object")
     return value
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The first name that was there before, if there is one."""
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
 
 
 def record(value: Any, where: str, kind: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 from edgekd.runtime.detector import Detector, SensorChange, StuckChange, Verdict, severity_of
 from edgekd.runtime.duration import duration
 from edgekd.runtime.episodes import COOLDOWN_HOPS, End, Episodes, Onset
-from edgekd.runtime.errors import InputLost, UsageError
+from edgekd.runtime.errors import InputLost, ModelRefused, UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sinks import json_score, json_time, rounded, wall_time
 from edgekd.runtime.sources import TICK_S, InputEvent, Items, Row, Source
@@ -89,7 +89,7 @@ class Loop:
                         break
                     if not items:
                         self.source.wait(TICK_S)
-        except InputLost:
+        except (InputLost, ModelRefused):  # of an engine that fails: what is saved is not what it fails with
             self.end()
             raise
         self.end()
@@ -152,6 +152,9 @@ class Loop:
             self._sensor(change, row)
         for stuck in self.detector.stuck_changes():
             self._stuck(stuck, row)
+        for sample, reason in self.detector.state_resets():
+            self.emit({"event": "state_reset", "sample": sample, "time": self.time_of(row), "reason": reason})
+            self.say(f"the model's state is lost: {reason}; verdicts come again after the warm-up")
         if verdict is not None:
             self.verdicts += 1
             self.last = verdict

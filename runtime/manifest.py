@@ -65,12 +65,9 @@ class SensorSpec:
 
     name: Annotated[str, read.text, 200, 1]
     unit: Annotated[str, read.text, 40]
-    low: Value
-    """Smallest training value, raw units."""
-    high: Value
-    """Largest training value, raw units."""
-    fill: Value
-    """Training median: what stands in for a sensor that was never seen."""
+    low: Value  # smallest training value, raw units
+    high: Value  # largest training value, raw units
+    fill: Value  # training median: what stands in for a sensor that was never seen
     longest_still_s: Annotated[float, read.number, 0, LARGEST, read.OPTIONAL] = 0.0
     """A sensor that says the same for longer is stuck; 0: it is not watched, as in files of earlier versions."""
 
@@ -89,10 +86,8 @@ class AlarmRate:
     """Alarms per day on a normal part that set no threshold."""
 
     measured: Annotated[float, read.number, 0, 1e9]
-    upper95: Annotated[float, read.number, 0, 1e9]
-    """Upper end of the 95 % interval."""
-    days: Annotated[float, read.number, 0, 1e6]
-    """Length of that normal part."""
+    upper95: Annotated[float, read.number, 0, 1e9]  # upper end of the 95 % interval
+    days: Annotated[float, read.number, 0, 1e6]  # length of that normal part
 
 
 def threshold_at(points: tuple[Point, ...], per_day: float) -> float:
@@ -145,8 +140,7 @@ class SelfTestSpec:
     seed: Annotated[int, read.integer, 0, 2**63 - 1]
     steps: Annotated[int, read.integer, 1, MAX_SELF_TEST_STEPS]
     scores: Annotated[tuple[float, ...], read.items, 1, MAX_SELF_TEST_STEPS, read.number]
-    tolerance: Annotated[float, read.number, 0, 1]
-    """Relative; the reader caps it."""
+    tolerance: Annotated[float, read.number, 0, 1]  # relative; the reader caps it
 
 
 @dataclass(frozen=True)
@@ -155,8 +149,7 @@ class DigestSpec:
 
     student: Digest = ""
     data: Digest = ""
-    file: Digest = ""
-    """Of the file's bytes without the manifest; `embed` fills it in."""
+    file: Digest = ""  # of the file's bytes without the manifest; `embed` fills it in
 
 
 @dataclass(frozen=True)
@@ -169,8 +162,7 @@ class Manifest:
     preset: Annotated[str, read.text, 80]
     sensors: Annotated[tuple[SensorSpec, ...], read.items, 1, MAX_SENSORS, read.record, SensorSpec]
     period_s: Annotated[float, read.number, 1e-6, 1e8]
-    hop: Annotated[int, read.integer, 1, MAX_HOP]
-    """Samples from one step to the next."""
+    hop: Annotated[int, read.integer, 1, MAX_HOP]  # samples from one step to the next
     warmup_samples: Annotated[int, read.integer, 0, MAX_WARMUP]
     """The first verdict comes at the first hop end at which this many samples have been seen."""
     max_hold_s: Annotated[float, read.number, 0, 1e9]
@@ -183,8 +175,7 @@ class Manifest:
     score: ScoreSpec = ScoreSpec()
     quantization: QuantizationSpec = QuantizationSpec()
     digests: DigestSpec = DigestSpec()
-    system: Text = ""
-    """The published system that this is or descends from, in one line."""
+    system: Text = ""  # the published system that this is or descends from, in one line
     dropped: Annotated[tuple[str, ...], read.items, 0, MAX_SENSORS, read.text, 200, read.OPTIONAL] = ()
     """Sensors that were constant in training: columns of the samples, but without a part in the score."""
     layout: Annotated[Layout | None, read.or_null, read.record, Layout, read.OPTIONAL] = None
@@ -192,13 +183,16 @@ class Manifest:
     parity: Annotated[dict[str, Any], read.free, read.OPTIONAL] = field(default_factory=dict)
     metrics: Annotated[dict[str, Any], read.free, read.OPTIONAL] = field(default_factory=dict)
     cost: Annotated[dict[str, Any], read.free, read.OPTIONAL] = field(default_factory=dict)
-    edgekd: Annotated[str, read.text, 40] = ""
-    """Version that wrote the file."""
+    edgekd: Annotated[str, read.text, 40] = ""  # version that wrote the file
 
     @property
     def names(self) -> tuple[str, ...]:
         """Sensor names in column order."""
         return tuple(sensor.name for sensor in self.sensors)
+
+    def cold_state(self) -> dict[str, np.ndarray]:
+        """The state tensors by name, zeros."""
+        return {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self.state}
 
     @property
     def max_hold_samples(self) -> int:
@@ -226,12 +220,11 @@ def _check_together(manifest: Manifest) -> None:
         raise ModelRefused("manifest: threshold.points are not of falling rates above 0 and rising thresholds")
     names, states, dropped = manifest.names, [spec.name for spec in manifest.state], manifest.dropped
     for given, what in ((names, "sensor"), (states, "state tensor")):
-        if len(set(given)) != len(given):
-            twice = next(name for name in given if given.count(name) > 1)
+        if (twice := read.repeated(given)) is not None:
             raise ModelRefused(f"manifest: {what} '{twice}' is given twice")
     known = set(names)
     unknown = [name for name in dropped if name not in known]
-    if unknown or len(set(dropped)) != len(dropped):
+    if unknown or read.repeated(dropped) is not None:
         what = f"'{unknown[0]}', which is no sensor" if unknown else "a sensor twice"
         raise ModelRefused(f"manifest: dropped names {what}")
     if manifest.hop * len(names) > MAX_STEP_VALUES:

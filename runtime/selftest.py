@@ -1,22 +1,14 @@
 """The self-test: samples from a documented generator, scores that the workstation expects of them.
 
-The generator, for any language. For value number k = 0, 1, 2 … (unsigned 64-bit arithmetic, wrapping):
-
-    z = seed + k + 0x9E3779B97F4A7C15
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB
-    z = z ^ (z >> 31)                             # splitmix64 (Steele, Lea, Flood, OOPSLA 2014)
-    u = (z >> 40) / 2^24                          # the top 24 bits: a float in [0, 1)
-
-Values run over sensors first, then samples, then steps: k = (step * hop + row) * n + column. A sample is
-`low + u * (high - low)` of its sensor's training range, computed in double precision and rounded to float32. Every
-sensor is valid, the state starts cold (zeros), and the score of every step counts, those in warm-up too.
+The generator is splitmix64 (Steele, Lea, Flood, OOPSLA 2014), a float of the top 24 bits, within each sensor's training
+range; docs/file-format.md has it for any language. Every sensor is valid, the state starts cold (zeros), and the score
+of every step counts, those in warm-up too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,16 +23,13 @@ MAX_TOLERANCE_FLOAT = 0.01
 MAX_TOLERANCE_INT8 = 0.05
 
 
-@dataclass(frozen=True)
-class SelfTestResult:
-    """Outcome of a replay."""
+class SelfTestResult(NamedTuple):
+    """Outcome of a replay: the largest |score - expected| / max(|expected|, threshold), and what was allowed."""
 
     passed: bool
     worst_error: float
-    """Largest |score - expected| / max(|expected|, threshold)."""
     worst_step: int
     tolerance: float
-    """The relative error that was allowed: the file's, capped by the reader."""
     steps: int
 
 
@@ -52,12 +41,10 @@ def splitmix64(first: int, count: int) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
-def self_test_samples(
-    sensors: Sequence[SensorSpec], hop: int, steps: int, seed: int, first_step: int = 0
-) -> np.ndarray:
-    """Samples of steps first_step … first_step + steps - 1: float32 (steps, hop, n), raw units."""
+def self_test_samples(sensors: Sequence[SensorSpec], hop: int, steps: int, seed: int, first: int = 0) -> np.ndarray:
+    """Samples of steps first … first + steps - 1: float32 (steps, hop, n), raw units."""
     n = len(sensors)
-    bits = splitmix64(seed + first_step * hop * n, steps * hop * n)
+    bits = splitmix64(seed + first * hop * n, steps * hop * n)
     u = (bits >> np.uint64(40)).astype(np.float64) / 2**24
     low, high = np.array([(sensor.low, sensor.high) for sensor in sensors], np.float64).T  # (n,) each
     return (low + u.reshape(steps, hop, n) * (high - low)).astype(np.float32)
@@ -65,8 +52,7 @@ def self_test_samples(
 
 def self_test_scores(engine: Engine, manifest: Manifest, seed: int, steps: int) -> list[float]:
     """The engine's scores over the generator's samples, from cold state: what the exporter writes into the manifest."""
-    feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in manifest.state}
-    feeds["valid"] = np.ones(len(manifest.sensors), np.float32)
+    feeds = manifest.cold_state() | {"valid": np.ones(len(manifest.sensors), np.float32)}
     scores = []
     for step in range(steps):
         feeds["samples"] = self_test_samples(manifest.sensors, manifest.hop, 1, seed, step)[0]  # (hop, n)
@@ -102,9 +88,7 @@ def check_self_test(engine: Engine, manifest: Manifest) -> SelfTestResult:
     if not result.passed:
         # tflite-runtime's kernels for dynamic int8 are silently wrong for weights quantized per channel
         other = "with --target tflite-runtime" if engine.name.startswith("tflite-runtime") else "without --int8"
-        raise GateFailed(
-            f"self-test: {engine.name} scores step {result.worst_step} off by {result.worst_error:.2g} of its scale,"
-            f" allowed is {result.tolerance:g}; this engine does not compute what was trained: try"
-            f" another version of it, or export {other}"
-        )
+        off = f"step {result.worst_step} off by {result.worst_error:.2g} of its scale, allowed is {result.tolerance:g}"
+        why = f"this engine does not compute what was trained: try another version of it, or export {other}"
+        raise GateFailed(f"self-test: {engine.name} scores {off}; {why}")
     return result

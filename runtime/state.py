@@ -5,10 +5,7 @@ whole, and the newest whole one counts. The file gets its full size, and every b
 (beside its name, then renamed onto it); a later save needs no new space, so that a disk that has filled up since does
 not stop it, and changes neither size nor name, so that `fdatasync` writes the slot and no journal.
 
-A slot, little-endian, padded to blocks of 4 KiB so that no block belongs to both: magic (8 bytes), format version u32,
-CRC-32 u32 of all that follows, SHA-256 of the model file without its manifest (32 bytes), generation u64, length of the
-payload u64, payload: an npz archive of the detector's arrays and one of JSON (`meta`). Format 1, a single file that was
-renamed over the old one, is put aside.
+docs/file-format.md has every byte. Format 1, a single file that was renamed over the old one, is put aside.
 """
 
 from __future__ import annotations
@@ -155,14 +152,14 @@ def _checked(data: memoryview) -> _Slot:
 
 def _unpacked(payload: memoryview) -> SavedState:
     """The state; raises StateUnusable where the payload is none in spite of its checksum."""
-    import zipfile  # with what it loads, a megabyte that a run without a state does not need
-
     try:
         with np.load(io.BytesIO(payload), allow_pickle=False) as archive:
+            if sum(part.file_size for part in archive.zip.infolist()) > len(payload):
+                raise ValueError("it would unpack to more than it is")
             arrays = {name: archive[name] for name in archive.files}
         meta = json.loads(arrays.pop("__meta__").tobytes())
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise StateUnusable(f"its contents cannot be read ({error})", "corrupt") from None
+    except Exception as error:  # of NumPy, zipfile and json, of many kinds
+        raise StateUnusable(f"its contents cannot be read ({shown(str(error))})", "corrupt") from None
     return SavedState(arrays, meta)
 
 

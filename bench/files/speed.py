@@ -85,7 +85,7 @@ def bare(detector: Detector, blocks: np.ndarray) -> Callable[[], None]:
     """The session alone over hops (k, hop, n), its state handed back."""
     turn = itertools.cycle(blocks)
     names = [spec.name for spec in detector.manifest.state]
-    feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in detector.manifest.state}
+    feeds = detector.manifest.cold_state()
     feeds["valid"] = np.ones(blocks.shape[-1], np.float32)
 
     def run() -> None:

@@ -173,7 +173,7 @@ class ExportedSubject(_Fed):
 
     def _reset(self) -> None:
         self._states = [spec.name for spec in self._manifest.state]
-        self._feeds = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self._manifest.state}
+        self._feeds = self._manifest.cold_state()
         self._feeds["valid"] = np.ones(len(self.sensors), np.float32)
 
 

@@ -5,7 +5,7 @@ No package of onnx or TensorFlow is needed: `protobuf` and `flatbuffer` read the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgekd.runtime.errors import ModelRefused
 
@@ -20,14 +20,14 @@ DATA = 0  # of Buffer
 NAME, BUFFER = 0, 1  # of Metadata
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One manifest found in a file."""
+class Entry(NamedTuple):
+    """One manifest found in a file: JSON, UTF-8, and the span of bytes that the file's digest leaves out.
+
+    The span ends with the JSON; in ONNX it is the whole entry with its tag, in TFLite the JSON alone.
+    """
 
     span: Span
-    """The bytes that the file's digest leaves out: in ONNX the whole entry with its tag, in TFLite the JSON alone."""
-    value: bytes
-    """The manifest's JSON, UTF-8; the last bytes of the span."""
+    value: memoryview
 
 
 def format_of(data: bytes) -> str:
@@ -49,13 +49,13 @@ def entries(data: bytes) -> list[Entry]:
 
 def _onnx_entries(data: bytes) -> list[Entry]:
     """The `metadata_props` whose key is "edgekd"."""
-    from edgekd.runtime.container.protobuf import fields
+    from edgekd.runtime.container.protobuf import MAX_PARTS, fields
 
-    found = []
-    for tag, _, span, (start, end) in fields(data, 0, len(data)):
+    found, view, parts = [], memoryview(data), Parts(MAX_PARTS)
+    for tag, _, span, inside in fields(data, 0, len(data), parts):
         if tag != _PROPERTY:
             continue
-        pairs = [(tag, data[slice(*value)]) for tag, _, _, value in fields(data, start, end) if tag in (_KEY, _VALUE)]
+        pairs = [(tag, view[slice(*at)]) for tag, _, _, at in fields(data, *inside, parts) if tag in (_KEY, _VALUE)]
         if (_KEY, KEY) in pairs:
             if sorted(tag for tag, _ in pairs) != [_KEY, _VALUE]:
                 raise ModelRefused("the manifest's entry in the file is not one key and one value; export it again")
@@ -68,16 +68,12 @@ def _tflite_entries(data: bytes) -> list[Entry]:
     from edgekd.runtime.container.flatbuffer import Flatbuffer
 
     model = Flatbuffer(data).root()
-    named = [entry for entry in model.tables(METADATA) if entry.text(NAME) == KEY]
-    buffers = list(model.tables(BUFFERS)) if named else []
-    found = []
-    for entry in named:
-        index = entry.number(BUFFER, "I")
-        span = buffers[index].blob(DATA) if index < len(buffers) else (0, 0)
-        if span[0] == span[1]:
-            raise ModelRefused("the manifest's entry in the file leads nowhere; export it again")
-        found.append(Entry(span, data[slice(*span)]))
-    return found
+    named = [entry.number(BUFFER, "I") for entry in model.tables(METADATA) if entry.text(NAME, len(KEY) + 1) == KEY]
+    buffers = [buffer.blob(DATA) for buffer in model.tables(BUFFERS)] if named else []
+    spans = [buffers[index] if index < len(buffers) else (0, 0) for index in named]
+    if any(start == end for start, end in spans):
+        raise ModelRefused("the manifest's entry in the file leads nowhere; export it again")
+    return [Entry(span, memoryview(data)[slice(*span)]) for span in spans]
 
 
 def cut(data: bytes, entries: list[Entry]) -> list[memoryview]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgekd.runtime.container import Parts, Span, damaged
 
-MAX_ITEMS = 1_000_000  # of all vectors that are looked at; no model for a device comes near this many
+MAX_ITEMS = 100_000  # of all vectors that are looked at; no model for a device comes near this many
 
 
 class Flatbuffer:
@@ -39,6 +39,8 @@ class Flatbuffer:
 
 class Table:
     """One table of a flatbuffer. Fields go by their number in the schema; an absent one has its default."""
+
+    __slots__ = ("_slots", "at", "fields", "file")
 
     def __init__(self, file: Flatbuffer, at: int) -> None:
         self.file = file
@@ -74,9 +76,10 @@ class Table:
         start, count = self.vector(field, 1)
         return start, start + count
 
-    def text(self, field: int) -> bytes:
-        """The bytes of a string."""
-        return self.file.data[slice(*self.blob(field))]
+    def text(self, field: int, most: int) -> bytes:
+        """The first bytes of a string; many may share a long one."""
+        start, end = self.blob(field)
+        return self.file.data[start : min(end, start + most)]
 
     def integers(self, field: int) -> tuple[int, ...]:
         """A vector of int32."""

@@ -35,7 +35,7 @@ class Reader:
     def message(self, message: str, start: int, end: int) -> dict[str, Any]:
         """The message in data[start:end]: field name -> value, or the list of values of a repeated field."""
         found: dict[str, Any] = {}
-        for tag, number, _, (begin, stop) in fields(self.data, start, end):
+        for tag, number, _, (begin, stop) in fields(self.data, start, end, self._parts):
             words, wire = self._table[message].get(tag >> 3, ""), tag & 7
             if words.startswith("!"):
                 raise foreign(words[1:])
@@ -52,7 +52,6 @@ class Reader:
                 values = [self.data[begin:stop]]
             elif kind in self._table:
                 values = [self.message(kind, begin, stop)]
-            self._parts.spend(1)
             if repeated:
                 found.setdefault(name, []).extend(values)
             elif name in found:
@@ -68,13 +67,14 @@ class Reader:
             yield _signed(value)
 
 
-def fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, Span, Span]]:
+def fields(data: bytes, start: int, end: int, parts: Parts) -> Iterator[tuple[int, int, Span, Span]]:
     """The protobuf fields in data[start:end]: tag, number of a varint, span with the tag, span of what else it holds.
 
     Raises ModelRefused at the first byte that is not wire format or runs past `end`.
     """
     at = start
     while at < end:
+        parts.spend(1)
         began, number = at, 0
         tag, at = read_varint(data, at, end)
         wire = tag & 7

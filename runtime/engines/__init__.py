@@ -20,8 +20,7 @@ Signature = dict[str, tuple[str, tuple[int, ...]]]
 class Engine(Protocol):
     """One loaded step graph. It holds no state, so many streams can share it, from several threads too."""
 
-    name: str
-    """Engine and version, for people."""
+    name: str  # engine and version, for people
 
     def run(self, feeds: Feeds) -> Sequence[np.ndarray]:
         """One step.
@@ -33,10 +32,7 @@ class Engine(Protocol):
 
 
 def load_engine(model: bytes, manifest: Manifest) -> Engine:
-    """The engine for a model file's bytes.
-
-    Raises ModelRefused where graph and manifest disagree, MissingExtra or UsageError for the engine itself.
-    """
+    """For a model file's bytes; raises ModelRefused where graph and manifest disagree, UsageError for the engine."""
     if format_of(model) == "onnx":
         from edgekd.runtime.engines.onnx import OnnxEngine
 

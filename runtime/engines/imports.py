@@ -27,14 +27,12 @@ _NUMPY_WORDS = ("multiarray failed to import", "_ARRAY_API not found", "using Nu
 class Package:
     """A package that can run one kind of file."""
 
-    name: str
-    """As pip knows it."""
-    module: str
-    """What is imported."""
-    needs: str
-    """What the module must hold."""
-    pin: str
-    """What pip should be given to install it anew."""
+    name: str  # as pip knows it
+    module: str  # what is imported
+    needs: str  # what the module must hold
+    pin: str  # what pip should be given to install it anew
+    bad: tuple[str, ...] = ()  # versions that are known to do harm, by how they begin
+    better: str = ""  # what pip should be given instead of those
 
     @property
     def version(self) -> str:
@@ -62,41 +60,39 @@ class Package:
         return f"{self.name} {self.version}".rstrip()
 
 
-ONNXRUNTIME = Package("onnxruntime", "onnxruntime", "InferenceSession", "'edgekd[onnx]'")
+# 1.21.0 dies of SIGILL on a Raspberry Pi 4; from 1.24 until 1.27 convolutions leak on ARM, and results can depend on an
+# earlier session.
+_BAD = ("1.21.0.", "1.24.", "1.25.", "1.26."), "'onnxruntime>=1.27'"
+ONNXRUNTIME = Package("onnxruntime", "onnxruntime", "InferenceSession", "'edgekd[onnx]'", *_BAD)
 LITERT = Package("ai-edge-litert", "ai_edge_litert.interpreter", "Interpreter", "'edgekd[tflite]'")
-TFLITE_RUNTIME = Package(
-    "tflite-runtime", "tflite_runtime.interpreter", "Interpreter", "'tflite-runtime==2.14.0' 'numpy<2'"
-)
+_PIN = "'tflite-runtime==2.14.0' 'numpy<2'"
+TFLITE_RUNTIME = Package("tflite-runtime", "tflite_runtime.interpreter", "Interpreter", _PIN)
 PACKAGES = {"onnx": (ONNXRUNTIME,), "tflite": (LITERT, TFLITE_RUNTIME)}
 """Kind of file -> packages that run it, the preferred one first."""
 
 
 def load_engine_package(kind: str) -> tuple[Package, Any]:
-    """The first installed package for a kind of file, and its module.
-
-    Raises MissingExtra where none is installed, UsageError where it is broken or there is none for this board.
-    """
+    """The first installed package for a kind of file, and its module; raises UsageError where there is no good one."""
     for package in PACKAGES[kind]:
         if (module := load_package(package)) is not None:
             return package, module
     # a 64-bit kernel under a 32-bit system calls itself aarch64, and wheels go by the system
     if sys.maxsize > 2**32 or not platform.machine().startswith(("arm", "aarch64")):
         raise MissingExtra(PACKAGES[kind][0].name, kind)
+    file = "a file from edgekd export --format tflite --target tflite-runtime"
     if PYTHON > (3, 11):  # the last one with a wheel of tflite-runtime
-        raise UsageError(
-            f"no engine has a wheel for 32-bit ARM and Python {PYTHON[0]}.{PYTHON[1]}: take a 64-bit system, or Python"
-            " 3.11 (Debian bookworm) and a file from edgekd export --format tflite --target tflite-runtime"
-        )
+        none = f"no engine has a wheel for 32-bit ARM and Python {PYTHON[0]}.{PYTHON[1]}: take a 64-bit system"
+        raise UsageError(f"{none}, or Python 3.11 (Debian bookworm) and {file}")
     if kind == "onnx":
-        raise UsageError(
-            "onnxruntime has no wheel for 32-bit ARM: take a 64-bit system, or a file from edgekd export --format"
-            f" tflite --target tflite-runtime and pip install {TFLITE_RUNTIME.pin}"
-        )
+        none = "onnxruntime has no wheel for 32-bit ARM: take a 64-bit system"
+        raise UsageError(f"{none}, or {file} and pip install {TFLITE_RUNTIME.pin}")
     raise UsageError(f"no TFLite engine is installed; pip install {TFLITE_RUNTIME.pin} brings it")
 
 
 def load_package(package: Package) -> Any:
-    """The package's module, or None where it is not installed; raises UsageError where it does not start."""
+    """The package's module, or None where it is not installed; raises UsageError where it is no good."""
+    if f"{package.version}.".startswith(package.bad):
+        raise UsageError(f"{package} is known to crash, leak or miscompute; pip install {package.better} mends it")
     try:
         with hushed():
             module = importlib.import_module(package.module)
@@ -119,10 +115,8 @@ def numpy_mismatch(package: Package, error: BaseException | None) -> UsageError 
     for _ in range(8):
         if any(words in str(error) for words in _NUMPY_WORDS):
             newer = f", or pip install -U {package.name}" if package is not TFLITE_RUNTIME else ""
-            return UsageError(
-                f"{package} was built for NumPy 1 and does not start under NumPy {np.__version__};"
-                f" pip install 'numpy<2' mends it{newer}"
-            )
+            older = f"{package} was built for NumPy 1 and does not start under NumPy {np.__version__}"
+            return UsageError(f"{older}; pip install 'numpy<2' mends it{newer}")
         error = error and (error.__cause__ or error.__context__)
     return None
 
@@ -132,10 +126,7 @@ _HUSH = threading.Lock()
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Nothing reaches standard error: TFLite greets there with no way to stop it, NumPy explains itself at length.
-
-    Whatever goes wrong is raised as well, and then told in one line.
-    """
+    """Nothing reaches standard error, where TFLite greets and NumPy explains itself; what goes wrong is raised too."""
     with _HUSH, contextlib.redirect_stderr(io.StringIO()), contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):  # a daemon may have closed it
             kept = os.dup(2)

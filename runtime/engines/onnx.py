@@ -36,10 +36,9 @@ class OnnxEngine:
             # without the fallback it tries only once, and prints nothing between the events on standard output
             session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=False)
         except Exception as error:  # the engine's own exception types differ from version to version
-            raise numpy_mismatch(package, error) or ModelRefused(
-                f"{self.name} cannot load the graph ({shown(str(error), 200)}); update onnxruntime"
-                " (pip install -U 'edgekd[onnx]') or export again with a lower opset"
-            ) from None
+            mend = "update onnxruntime (pip install -U 'edgekd[onnx]') or export again with a lower opset"
+            found = f"{self.name} cannot load the graph ({shown(str(error), 200)}); {mend}"
+            raise numpy_mismatch(package, error) or ModelRefused(found) from None
         self._outputs = check_signature(manifest, _signature(session.get_inputs()), _signature(session.get_outputs()))
         self._run = session.run
 

@@ -40,9 +40,8 @@ class TfliteEngine:
                     interpreter.allocate_tensors()
         except Exception as error:  # RuntimeError, ValueError and more, by version
             mend = "--target tflite-runtime" if package is TFLITE_RUNTIME else "this EdgeKD"
-            raise numpy_mismatch(package, error) or ModelRefused(
-                f"{package} cannot load the graph ({shown(str(error), 200)}); export it again with {mend}"
-            ) from None
+            found = f"{package} cannot load the graph ({shown(str(error), 200)}); export it again with {mend}"
+            raise numpy_mismatch(package, error) or ModelRefused(found) from None
         if signatures != [SIGNATURE]:
             found = shown(", ".join(signatures) or "none")
             raise ModelRefused(f"the graph should have one signature, '{SIGNATURE}', it has {found}; export it again")

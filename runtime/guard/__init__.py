@@ -14,31 +14,21 @@ MAX_FILE_BYTES = 512 * 2**20  # a gateway has about this much memory in all
 
 
 def admit(
-    source: str | Path | bytes, signed_by: str | Path | None = None, try_first: bool | None = None
+    source: str | Path | bytes, signed_by: str | Path | None = None, try_first: bool | None = None, again: bool = False
 ) -> tuple[Manifest, bytes]:
     """The manifest and the bytes of a model file that is good to run, given as a path or as those bytes.
 
     signed_by: public key that must have signed the file; its signature is beside it.
-    try_first: run a file that is new on this machine in a child process first, which may die of it. None: only TFLite,
-    of which engines check little; False: none, for whoever only reads.
-    Raises ModelRefused for a file that cannot be read, is too large, damaged, not signed, holds what no exporter
-    writes, or is not what its manifest says; UsageError where the engine dies of it.
+    try_first: read and run a file that is new on this machine in a child process first, which may die of it. None: only
+    TFLite, of which engines check little; False: none, for whoever only reads. again: also a known one.
+    Raises ModelRefused for a file that is damaged, not signed, or not what its manifest says; UsageError where the
+    engine dies of it.
     """
     if isinstance(source, bytes):
         if signed_by is not None:
             raise UsageError("a signature lies beside a file; give the file's path, not its bytes")
-        manifest, data = read_checked(source), source
-    else:
-        manifest, data = _from_file(Path(source), signed_by)
-    if format_of(data) == "tflite" if try_first is None else try_first:
-        from edgekd.runtime.guard.tried_models import ensure_tried
-
-        ensure_tried(data)
-    return manifest, data
-
-
-def _from_file(path: Path, signed_by: str | Path | None) -> tuple[Manifest, bytes]:
-    name = shown(str(path), 300)
+        return _checked(source, try_first, again), source
+    path, name = Path(source), shown(str(source), 300)
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -49,22 +39,31 @@ def _from_file(path: Path, signed_by: str | Path | None) -> tuple[Manifest, byte
         if signed_by is not None:
             from edgekd.runtime.guard.signature import verify
 
-            verify(data, path, Path(signed_by))
-        return read_checked(data), data
+            verify(data, path, Path(signed_by))  # here: what a child says that has read a stranger's file is no proof
+        return _checked(data, try_first, again), data
     except ModelRefused as error:
         raise ModelRefused(f"{name}: {error}") from None
 
 
-def read_checked(data: bytes) -> Manifest:
-    """The one manifest of a file that is what it says and holds nothing that no exporter writes; else ModelRefused."""
+def _checked(data: bytes, try_first: bool | None, again: bool) -> Manifest:
+    """The manifest; see `admit`. This process reads the file when a child has, or nobody asked for one."""
     if len(data) > MAX_FILE_BYTES:
         raise ModelRefused(f"file is larger than {MAX_FILE_BYTES // 2**20} MiB, no model for a device")
+    if format_of(data) == "tflite" if try_first is None else try_first:
+        from edgekd.runtime.guard.tried_models import ensure_tried
+
+        ensure_tried(data, again)
+    return read_checked(data)
+
+
+def read_checked(data: bytes) -> Manifest:
+    """The one manifest of a file that is what it says and holds nothing that no exporter writes; else ModelRefused."""
     found = entries(data)
     if not found:
         raise ModelRefused("there is no manifest in this file; write it with edgekd export")
     if len(found) > 1:
         raise ModelRefused(f"there are {len(found)} manifests in this file, one is meant; export it again")
-    manifest = Manifest.from_json(found[0].value)
+    manifest = Manifest.from_json(bytes(found[0].value))
     digest, stated = sha256(*cut(data, found)), manifest.digests.file
     if stated != digest:
         raise ModelRefused(

@@ -1,8 +1,5 @@
 """Trying a model in a process of its own: some wheels kill the process that imports them, some files the one that loads
-them, and neither says anything.
-
-onnxruntime 1.21.0 died of an illegal instruction on every Raspberry Pi 4; tflite-runtime's kernels for some int8 graphs
-do on ARM; and what a hostile file can do to an engine, it does to a process that may die.
+them, and neither says anything. What a hostile file can do to a reader or an engine, it does to a process that may die.
 
 Safe in a program with threads: the child is a Python of its own, started as any command is, and shares nothing with it.
 """
@@ -12,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 import signal
 import subprocess
@@ -25,25 +23,24 @@ from edgekd.runtime.errors import EdgeKDError, ModelRefused, UsageError
 from edgekd.runtime.json_fields import shown
 
 TIMEOUT_S = 300.0  # an emulated or very busy board is slow, and it may still be right
-MAX_BYTES = 256 * 2**20  # address space for loading and running; the published student takes 10 MiB of it ...
+MAX_BYTES = 88 * 2**20  # address space for reading, then for running; the published student takes 10 MiB of it ...
 COPIES = 3  # ... and beside it so many times the file: an engine reads it, makes tensors of it, and packs those anew
-_REASONS = {
-    signal.SIGILL: ": it uses instructions that this processor lacks",
-    signal.SIGKILL: ": memory may be too short",
-}
+MAX_OPEN = 64  # files; an engine opens its own one after the other
+KEPT = ("LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME")  # of the environment, where passwords may be: what Python needs
+_REASONS = {4: ": it uses instructions that this processor lacks", 9: ": memory may be too short"}  # SIGILL, SIGKILL
 
 
 def probe(model: bytes) -> bool:
-    """Import the engine for a model file, load the file and replay its self-test, all in a child process.
+    """Read a model file, import its engine, load the file and replay its self-test, all in a child process.
 
-    Returns whether the self-test passed there; where the engine does not start, or the self-test fails, the caller will
-    meet it too. Raises UsageError where the child dies of a signal or hangs, ModelRefused where the engine does not
-    take the file or cannot run it.
+    Returns whether the self-test passed; where the engine does not start, or it fails, the caller will meet it too.
+    Raises UsageError where the child dies of a signal or hangs, ModelRefused where file or graph are not good.
     """
     if getattr(sys, "frozen", False) or not Path(sys.executable or "").name.lower().startswith(("python", "pypy")):
         return False  # Python inside another program, which another start of that would only be another one of
-    command = [sys.executable, "-P", "-c", "from edgekd.runtime.guard.child_process import main; main()"]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(p).absolute()) for p in sys.path)}
+    command = [sys.executable, "-PB", "-c", "from edgekd.runtime.guard.child_process import main; main()"]
+    env = {name: os.environ[name] for name in KEPT if name in os.environ}
+    env["PYTHONPATH"] = os.pathsep.join(str(Path(p).absolute()) for p in sys.path)
     try:
         done = subprocess.run(command, input=model, env=env, capture_output=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:
@@ -58,18 +55,19 @@ def probe(model: bytes) -> bool:
         raise ModelRefused(shown(told["refused"], 2000))
     if "passed" in told:
         return bool(told["passed"])
+    if done.returncode == -signal.SIGXCPU:
+        raise ModelRefused(f"it takes more than {TIMEOUT_S:g} s of processor time to try, no model for a device")
     if done.returncode < 0 and told:
-        died = signal.Signals(-done.returncode)
-        raise UsageError(
-            f"{told['package']} dies of {died.name} {told['stage']}{_REASONS.get(died, '')}; {told['mend']}"
-        )
+        died, why = signal.Signals(-done.returncode).name, _REASONS.get(-done.returncode, "")
+        raise UsageError(f"{told['package']} dies of {died} {told['stage']}{why}; {told['mend']}")
     said = done.stderr.decode(errors="replace").strip().splitlines()
     raise UsageError(f"cannot try the model in a process of its own ({shown(said[-1] if said else 'no reason', 200)})")
 
 
 def main() -> None:
     """The child: model on standard input; standard output is one JSON object, a line of it whenever there is news."""
-    _limit("RLIMIT_CORE", 0)
+    for name, most in ("CORE", 0), ("FSIZE", 0), ("NOFILE", MAX_OPEN), ("CPU", math.ceil(TIMEOUT_S)):
+        _limit(name, most)
     parent = os.fdopen(os.dup(1), "w")  # what an engine prints, it may quote from the file, is no word of ours
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     from edgekd.runtime.engines import load_engine
@@ -81,13 +79,15 @@ def main() -> None:
 
     try:
         model = sys.stdin.buffer.read()
-        manifest = read_checked(model)
         most = MAX_BYTES + COPIES * len(model)
+        _limit("AS", most, lasts=False)
+        manifest = read_checked(model)
+        _limit("AS", 2**40, lasts=False)  # for an engine's own code and tables
         for package in PACKAGES[format_of(model)]:
             tell(package=str(package), mend=package.another, stage="when it is imported")
             if load_package(package) is not None:
                 break
-        _limit("RLIMIT_AS", most)
+        _limit("AS", most)
         tell(stage="while it loads this model")
         engine = load_engine(model, manifest)
         tell(stage="while it runs this model")
@@ -106,11 +106,12 @@ def _told(output: bytes) -> dict[str, Any]:
     return {key: value for line in output.split(b"\n")[:-1] for key, value in json.loads(line).items()}
 
 
-def _limit(name: str, more: int) -> None:
-    """No more of something than there is now and `more`; where the system has no such limit, there is none."""
+def _limit(name: str, most: int, lasts: bool = True) -> None:
+    """No more than this, of address space beside what there is, if the system can; `lasts`: nor can it be raised."""
     with contextlib.suppress(ImportError, AttributeError, ValueError, OSError, OverflowError):
         import resource
 
-        pages = int(Path("/proc/self/statm").read_text().split()[0]) if name == "RLIMIT_AS" else 0
-        most = pages * os.sysconf("SC_PAGE_SIZE") + more
-        resource.setrlimit(getattr(resource, name), (most, most))
+        kind = getattr(resource, f"RLIMIT_{name}")
+        if name == "AS":
+            most += int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(kind, (most, most if lasts else resource.getrlimit(kind)[1]))

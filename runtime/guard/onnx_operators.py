@@ -38,8 +38,7 @@ DOMAINS = frozenset(
     b" com.microsoft.experimental com.microsoft.nchwc org.pytorch.aten".split(b" ")
 )
 ITEMS = {  # TensorProto.DataType -> bytes of one number, and the field that holds them where they are not raw
-    1: (4, "float_data"), 2: (1, "int32_data"), 3: (1, "int32_data"), 6: (4, "int32_data"), 7: (8, "int64_data"),
-    9: (1, "int32_data"),
+    1: (4, "float_data"), 7: (8, "int64_data"), 6: (4, "int32_data"), **dict.fromkeys((2, 3, 9), (1, "int32_data")),
 }  # fmt: skip
 MAX_RANK = 8
 MAX_TENSOR_BYTES = 64 * 2**20  # of an input or output; a constant is as large as its bytes in the file
@@ -96,28 +95,40 @@ def check_graph(data: bytes) -> None:
             _check_value(value)
             if side == "input" and value.get("name", b"") in constants:
                 raise foreign(f"a constant '{_text(value['name'])}' that is an input too")
+    kinds = {value.get("name", b""): value["type"]["tensor_type"]["elem_type"] for value in graph.get("input", ())}
+    kinds |= {b"": 0, **{name: tensor["data_type"] for name, tensor in constants.items()}}
     for node in graph.get("node", ()):
-        _check_node(node, constants, data)
+        _check_node(node, constants, kinds, data)
 
 
-def _check_node(node: dict[str, Any], constants: dict[bytes, dict[str, Any]], data: bytes) -> None:
-    operator, domain = node.get("op_type", b""), node.get("domain", b"")
+def _check_node(node: dict[str, Any], constants: dict[bytes, Any], kinds: dict[bytes, int], data: bytes) -> None:
+    """kinds: of each tensor so far, which this adds its outputs to; 1 is a float."""
+    operator, domain, inputs, outputs = (node.get(key, b"") for key in ("op_type", "domain", "input", "output"))
     if operator not in OPERATORS or domain:
         raise foreign(f"the operator {_text(domain + b'.' + operator if domain else operator)}")
-    for name in filter(None, node.get("input", ())[1:] if operator in SHAPED else ()):
+    if unknown := [name for name in inputs if name not in kinds]:
+        raise foreign(f"a {_text(operator)} of '{_text(unknown[0])}' before that is computed")
+    for name in filter(None, inputs[1:] if operator in SHAPED else ()):
         if name not in constants:
             raise foreign(f"a {_text(operator)} whose shape depends on '{_text(name)}'")
-        if operator in ENLARGING and _product(constants[name], data) > MAX_ENLARGED:
+        if operator in ENLARGING and math.prod(max(1, abs(n)) for n in _numbers(constants[name], data)) > MAX_ENLARGED:
             raise foreign(f"a {_text(operator)} to the size of '{_text(name)}'")
-    outputs = len(node.get("output", ()))
+    kind = kinds[inputs[operator == b"Where"]] if len(inputs) > (operator == b"Where") else 0
+    divides = operator in (b"Div", b"Mod") and kind != 1
+    if divides and min(_numbers(constants.get(inputs[-1] if inputs else b"", {}), data), default=0) <= 0:
+        raise foreign(f"a {_text(operator)} of whole numbers by what may be 0")  # some engines die of it
+    kind = {b"ArgMax": 7, b"DequantizeLinear": 1, b"Cast": 0}.get(operator, kind)
     for attribute in node.get("attribute", ()):
-        if attribute.get("name") == b"num_outputs" and attribute.get("i") != outputs:  # onnxruntime 1.31.1 dies of it
-            raise foreign(f"a {_text(operator)} into {attribute.get('i')} with {outputs} outputs")
+        if attribute.get("name") == b"num_outputs" and attribute.get("i") != len(outputs):  # onnxruntime 1.31.1 dies
+            raise foreign(f"a {_text(operator)} into {attribute.get('i')} with {len(outputs)} outputs")
+        if attribute.get("name") == b"to":
+            kind = attribute.get("i", 0)
         if "t" in attribute:
             _check_tensor(attribute["t"])
         for value in (attribute.get("i", 0), *attribute.get("ints", ())):
             if abs(value) > MAX_ATTRIBUTE:
                 raise foreign(f"a {_text(operator)} with {_text(attribute.get('name', b''))} {value}")
+    kinds.update(dict.fromkeys(outputs, kind) | dict.fromkeys(outputs[1:] if operator == b"TopK" else (), 7))
 
 
 def _check_tensor(tensor: dict[str, Any]) -> None:
@@ -134,19 +145,17 @@ def _check_tensor(tensor: dict[str, Any]) -> None:
     numbers = sum((end - start) / 4 for start, end in typed) if field == "float_data" else len(typed)
     held = (end - start) / size + numbers
     if given or (end > start and typed) or held != math.prod(dims):
-        raise ModelRefused(
-            f"constant '{name}' of shape {shown(dims)} has data of {held:g} numbers; copy or export it again"
-        )
+        what = f"constant '{name}' of shape {shown(dims)} has data of {held:g} numbers"
+        raise ModelRefused(f"{what}; copy or export it again")
 
 
-def _product(tensor: dict[str, Any], data: bytes) -> float:
-    """Product of a constant's numbers as far as they enlarge something; more than any bound where it is unreadable."""
-    start, end = tensor.get("raw_data", (0, 0))
-    kind = {1: "f", 7: "q"}.get(tensor["data_type"])
-    if kind is None or "float_data" in tensor or end - start > 64 * MAX_RANK:
-        return math.inf
-    numbers = struct.unpack(f"<{(end - start) // struct.calcsize(kind)}{kind}", data[start:end])
-    return math.prod(max(1.0, abs(number)) for number in (*numbers, *tensor.get("int64_data", ())))
+def _numbers(tensor: dict[str, Any], data: bytes) -> tuple[float, ...]:
+    """A small constant's numbers; -inf in their place for what is computed, or no such constant."""
+    (start, end), typed = tensor.get("raw_data", (0, 0)), tensor.get("int64_data", ())
+    kind = {1: "f", 6: "i", 7: "q"}.get(tensor.get("data_type", 0))
+    if kind is None or "float_data" in tensor or end - start + len(typed) > 64 * MAX_RANK:
+        return (-math.inf,)
+    return (*struct.unpack(f"<{(end - start) // struct.calcsize(kind)}{kind}", data[start:end]), *typed)
 
 
 def _check_value(value: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from edgekd.runtime.json_fields import shown
 
 MAX_RANK = 8  # what the kernels take
 MAX_TENSOR_BYTES = 64 * 2**20
+MAX_FIELDS = 64  # of a table; many may share one description of 30,000
 MAX_OPTION = 2**20  # a kernel may span a window, and nothing in a graph is longer
 
 # Fewest and most inputs, which of them are no data but say what shape comes out; BuiltinOperator, name, BuiltinOptions.
@@ -61,10 +62,9 @@ def check_graph(data: bytes) -> None:
     held = []
     for buffer in model.tables(4):
         if buffer.number(1, "Q") > 1 or buffer.number(2, "Q") > 1:  # 1 is a writer's placeholder
-            raise ModelRefused(
-                "the file keeps weights outside its flatbuffer, where a copy loses them; export it again"
-            )
-        held.append(buffer.vector(0, 1)[1])
+            lost = "outside its flatbuffer, where a copy loses them"
+            raise ModelRefused(f"the file keeps weights {lost}; export it again")
+        held.append(buffer.vector(0, 1))
     _only(model, (0, 1, 2, 3, 4, 5, 6, 7), "weights outside its flatbuffer")
     codes = []
     for code in model.tables(1):
@@ -95,20 +95,22 @@ def check_graph(data: bytes) -> None:
 class _Tensor:
     """One tensor, and what becomes of it while the operators are gone through in their order."""
 
-    def __init__(self, table: Table, held: list[int]) -> None:
-        """held: bytes in each of the model's buffers."""
+    def __init__(self, table: Table, held: list[tuple[int, int]]) -> None:
+        """held: start and number of the bytes in each of the model's buffers."""
         _only(table, (0, 1, 2, 3, 4, 7, 8), "a tensor that is sparse, or keeps a state of its own")
         self._table = table
         self.computed = self._read = False
         shape, kind, buffer = table.integers(0), table.number(1, "B"), table.number(2, "I")
         if len(shape) > MAX_RANK:
-            raise ModelRefused(
-                f"tensor '{self.name}' has {len(shape)} dimensions, at most {MAX_RANK} can be; export it again"
-            )
+            found = f"tensor '{self.name}' has {len(shape)} dimensions"
+            raise ModelRefused(f"{found}, at most {MAX_RANK} can be; export it again")
+        self._item_bytes = 0 if kind == 0 else ITEM_BITS.get(kind, 0) // 8
         self._bytes = (math.prod(shape) * ITEM_BITS.get(kind, 0) + 7) // 8
         if kind not in ITEM_BITS or min(shape, default=1) < 0 or self._bytes > MAX_TENSOR_BYTES:
             raise foreign(f"a tensor '{self.name}' of type {kind} and shape {shown(shape)}")
-        self._held = held[buffer] if buffer < len(held) else 0
+        span = held[buffer] if buffer < len(held) else (0, 0)
+        self._start: int = span[0]
+        self._held: int = span[1]
         if quantization := table.table(4):
             _only(quantization, (0, 1, 2, 3, 6), "a quantization of its own")
             (_, scales), (_, zeros) = quantization.vector(2, 4), quantization.vector(3, 8)
@@ -120,7 +122,14 @@ class _Tensor:
     @property
     def name(self) -> str:
         """For people."""
-        return shown(self._table.text(3)[:60].decode("ascii", "backslashreplace"))
+        return shown(self._table.text(3, 60).decode("ascii", "backslashreplace"))
+
+    @property
+    def may_be_zero(self) -> bool:
+        """Of whole numbers, and not a few constants above 0."""
+        size, data = self._item_bytes, self._table.file.data[self._start : self._start + self._held]
+        numbers = (int.from_bytes(data[i : i + size], "little", signed=True) for i in range(0, len(data), size or 1))
+        return size > 0 and (not 0 < self._held <= 512 or min(numbers) <= 0)
 
     def write(self) -> None:
         """By an operator, or by whoever feeds the graph: never into a constant, never twice."""
@@ -132,10 +141,8 @@ class _Tensor:
         """What something has computed, or a buffer holds; of anything else, an engine takes whatever is in memory."""
         self._read = True
         if not self.computed and self._held != self._bytes:  # a writer that drops buffers leaves just that
-            raise ModelRefused(
-                f"constant '{self.name}' has {self._held} bytes in the file instead of {self._bytes}: its data was"
-                " dropped; export it again"
-            )
+            found = f"constant '{self.name}' has {self._held} bytes in the file instead of {self._bytes}"
+            raise ModelRefused(f"{found}: its data was dropped; export it again")
 
 
 def _check_operator(operator: Table, codes: list[int], tensors: list[_Tensor]) -> None:
@@ -154,6 +161,8 @@ def _check_operator(operator: Table, codes: list[int], tensors: list[_Tensor]) -
             continue
         tensor = _at(tensors, index)
         tensor.read()
+        if slot == 1 and name in ("DIV", "FLOOR_MOD") and tensor.may_be_zero:  # some engines die of it
+            raise foreign(f"a {name} of whole numbers by what may be 0")
         if slot in shapes and tensor.computed:
             raise foreign(f"a {name} whose shape depends on what it computes")
     if table := operator.table(4):
@@ -172,5 +181,5 @@ def _at(tensors: list[_Tensor], index: int) -> _Tensor:
 
 def _only(table: Table, known: tuple[int, ...], other: str) -> None:
     """known: fields that may be there. other: what another one would be."""
-    if any(table.place(field) for field in range(table.fields) if field not in known):
+    if table.fields > MAX_FIELDS or any(table.place(field) for field in range(table.fields) if field not in known):
         raise foreign(other)

@@ -19,21 +19,18 @@ KEPT = 64  # models; a gateway has a few
 MAX_BYTES = 16_384
 
 
-def ensure_tried(model: bytes) -> None:
-    """Try a verified model file in a child process, unless this engine has run these very bytes here before.
-
-    Raises what `probe` raises.
-    """
+def ensure_tried(model: bytes, again: bool = False) -> None:
+    """Try a model file by `probe`, unless this engine has run these very bytes before; `again`: always, unnoted."""
     folder = state_folder()
     path = folder and folder / NAME
     # the engine is the package that would be taken: the first one that is installed
     engine = next((str(package) for package in PACKAGES[format_of(model)] if package.version), "no engine")
     line, known = f"{sha256(model)} {engine}", _known(path) if path else []
-    if line in known:
+    if line in known and not again:
         return
     from edgekd.runtime.guard.child_process import probe
 
-    if probe(model) and path is not None:
+    if probe(model) and path is not None and not again:
         with contextlib.suppress(OSError):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with atomic(path, 0o600) as file:

@@ -223,10 +223,11 @@ class StateKeeper(Watcher):
         try:
             if not _STREAM_ID.fullmatch(saved.meta["stream_id"]):
                 raise ValueError("its stream has no name")
+            float(saved.meta.get("boot_clock_s", 0.0))
             for name, part in self._parts.items():
                 part.restore(saved.meta.get(name))
             self._detector.restore(saved.arrays)
-        except (UsageError, KeyError, TypeError, ValueError) as error:
+        except (UsageError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             for part, snapshot in before:
                 part.restore(snapshot)
             raise StateUnusable(shown(str(error)), "corrupt") from None

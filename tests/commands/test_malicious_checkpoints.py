@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import pytest
@@ -108,6 +110,89 @@ def test_no_command_runs_what_is_in_a_checkpoint(
     assert last.startswith("edgekd: ") and last.isprintable()
     assert all(line.startswith("note: ") for line in before)
     assert not (folder / "owned").exists()
+
+
+def stretched(tensor: torch.Tensor) -> torch.Tensor:
+    """One row of it, ten billion times."""
+    return tensor[:1].expand(10**10, *tensor.shape[1:])
+
+
+def nested(depth: int) -> list[object]:
+    """Two to the power of so many values, in as many lists."""
+    inner: list[object] = [0]
+    for _ in range(depth):
+        inner = [inner, inner]
+    return inner
+
+
+class Allocates:
+    """Unpickled, a terabyte."""
+
+    def __reduce__(self) -> tuple[type, tuple[int]]:
+        return bytearray, (10**12,)
+
+
+BOMBS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "replay": (lambda c: c.update(replay_samples=stretched(c["replay_samples"])), "larger than its data"),
+    "scores": (lambda c: c.update(normal_scores=stretched(c["normal_scores"])), "larger than its data"),
+    "weights": (lambda c: c["weights"].update({k: stretched(w) for k, w in c["weights"].items() if w.dim()}), "larger"),
+    "overlap": (lambda c: c.update(normal_scores=torch.zeros(9).as_strided((9, 10**10), (1, 0))), "larger than its"),
+    "elsewhere": (lambda c: c.update(histories={"a": [torch.zeros(1).expand(10**10)]}), "larger than its data"),
+    "shared": (lambda c: c.update(histories=dict.fromkeys(map(str, range(99)), torch.zeros(10**4))), "larger than its"),
+    "sparse": (
+        lambda c: c["weights"].update(a=torch.zeros(9).to_sparse()), "it holds torch._utils _rebuild_sparse_tensor",
+    ),
+    "a number": (lambda c: c.update(metrics={"a": Allocates()}), "it holds __builtin__ bytearray"),
+    "nested": (lambda c: c.update(metrics={"a": nested(60)}), "more than 1000000 values"),
+    "itself": (lambda c: (found := c["metrics"]).update(a=found), "more than 1000000 values"),
+    "surrogates": (lambda c: c["sensors"][0].update(name="\ud800"), "surrogates not allowed"),
+    "channels": (lambda c: c["config"].update(channels=1024), "do not belong together"),
+    "settings": (lambda c: c["config"].update(judged=["a"] * 10**5), "'config' is missing or wrong"),
+    "sensors": (lambda c: c.update(sensors=c["sensors"] * 5000), "'sensors' is missing or wrong"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_what_would_take_more_memory_than_the_file_is_refused(folder: Path, tmp_path: Path, bomb: str) -> None:
+    """Without its checks this would take 40 GB and more, or no end."""
+    from edgekd.checkpoint import Checkpoint
+    from edgekd.runtime.errors import ModelRefused
+
+    spoil, says = BOMBS[bomb]
+    whole = torch.load(folder / "good.pt", weights_only=True)
+    spoil(whole)
+    torch.save(whole, tmp_path / "bomb.pt")
+    with pytest.raises(ModelRefused) as refused:
+        Checkpoint.load(tmp_path / "bomb.pt").step()
+    assert says in str(refused.value) and str(refused.value).isprintable()
+
+
+def test_an_archive_that_unpacks_to_more_than_it_is(folder: Path, tmp_path: Path) -> None:
+    from edgekd.torch_file import load_safely
+
+    with ZipFile(folder / "good.pt") as old, ZipFile(tmp_path / "x.pt", "w", ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(ValueError, match="compressed"):
+        load_safely(tmp_path / "x.pt")
+
+
+def test_mutated_checkpoints_are_refused_or_whole(folder: Path, tmp_path: Path) -> None:
+    """Few of those that `python -m bench.promises.hostile_models` tries."""
+    from bench.promises.hostile import other_mutants
+    from edgekd.checkpoint import Checkpoint
+    from edgekd.runtime.errors import ModelRefused
+
+    outcomes = []
+    for mutant in other_mutants({"checkpoint.pt": (folder / "good.pt").read_bytes()}, 80, seed=1):
+        (tmp_path / "x.pt").write_bytes(mutant.data)
+        try:
+            Checkpoint.load(tmp_path / "x.pt").step()
+            outcomes.append("whole")
+        except ModelRefused as refused:
+            assert str(refused).isprintable()
+            outcomes.append("refused")
+    assert {"whole", "refused"} == {*outcomes}
 
 
 def test_the_payload_is_a_real_one(folder: Path, tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_splitmix64_is_the_published_one() -> None:
     sensors = step_manifest(2, 3).sensors
     whole = self_test_samples(sensors, 3, 5, seed=2**63 - 1)
     assert whole.shape == (5, 3, 2) and whole.dtype == np.float32
-    assert np.array_equal(whole[2:], self_test_samples(sensors, 3, 3, seed=2**63 - 1, first_step=2))
+    assert np.array_equal(whole[2:], self_test_samples(sensors, 3, 3, seed=2**63 - 1, first=2))
 
 
 def test_an_engine_that_computes_something_else_fails_the_self_test(tmp_path: Path) -> None:

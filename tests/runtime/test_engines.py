@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device import events_of, run, write_csv
+from device import ROOT, events_of, run, write_csv
 from step_models import step_file, step_samples, with_manifest
 from step_tflite import step_tflite
 
@@ -83,7 +83,7 @@ def test_streams_share_an_engine_from_several_threads(folder: Path) -> None:
     assert [found[i] for i in range(4)] == alone
 
 
-def fake(folder: Path, package: str, code: str, version: str = "1.21.0") -> dict[str, str]:
+def fake(folder: Path, package: str, code: str, version: str = "1.22.0") -> dict[str, str]:
     """A package that is found before the real one, with metadata of its own; the environment that finds it."""
     module = folder / package / "__init__.py"
     module.parent.mkdir(parents=True)
@@ -122,10 +122,10 @@ sys.modules['ai_edge_litert.interpreter'].Interpreter = Interpreter
             "onnx",
             "onnxruntime",
             DIES.format(name="SIGILL"),
-            "onnxruntime 1.21.0 dies of SIGILL when it is imported: it uses instructions that this processor lacks;"
-            " pip install 'onnxruntime!=1.21.0' takes another version",
+            "onnxruntime 1.22.0 dies of SIGILL when it is imported: it uses instructions that this processor lacks;"
+            " pip install 'onnxruntime!=1.22.0' takes another version",
         ),
-        ("tflite", "ai_edge_litert", DIES.format(name="SIGSEGV"), "ai-edge-litert 1.21.0 dies of SIGSEGV when it is"),
+        ("tflite", "ai_edge_litert", DIES.format(name="SIGSEGV"), "ai-edge-litert 1.22.0 dies of SIGSEGV when it is"),
         ("tflite", "ai_edge_litert", DIES_RUNNING, "dies of SIGSEGV while it loads this model"),
         ("onnx", "onnxruntime", NUMPY_1, "does not start under NumPy 2"),
         ("tflite", "ai_edge_litert", LATE.format(name="ai_edge_litert"), "pip install 'numpy<2' mends it"),
@@ -142,6 +142,30 @@ def test_a_broken_engine_is_told_in_one_line(
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert says in line and ("pip install" in line or "export again" in line)
+
+
+@pytest.mark.parametrize("version", ["1.21.0", "1.24.1", "1.25.0", "1.26.0"])
+def test_a_version_that_is_known_to_be_bad_is_refused_by_name(folder: Path, tmp_path: Path, version: str) -> None:
+    """Before it is imported, here or in a child."""
+    done = run("--model", folder / "m.onnx", "--check", env=fake(tmp_path, "onnxruntime", "1 / 0", version))
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert f"onnxruntime {version} is known to" in line and "pip install 'onnxruntime>=1.27'" in line
+
+
+def test_the_extras_leave_out_what_is_refused() -> None:
+    from configparser import ConfigParser
+
+    from packaging.requirements import Requirement
+
+    extras = ConfigParser()
+    extras.read(ROOT / "setup.cfg")
+    for extra in ("onnx", "workstation"):
+        lines = extras["options.extras_require"][extra].splitlines()
+        (wanted,) = (Requirement(line) for line in lines if line.startswith("onnxruntime"))
+        for bad in imports.ONNXRUNTIME.bad:
+            assert not wanted.specifier.contains(f"{bad}1".replace("1.21.0.1", "1.21.0"))
+        assert all(wanted.specifier.contains(good) for good in ("1.21.1", "1.23.2", "1.27.0", "1.31.1"))
 
 
 def test_check_tells_machines_of_a_deadly_engine(folder: Path, tmp_path: Path) -> None:

@@ -102,6 +102,30 @@ def a_split_that_miscounts(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("Split", ["ema"], ["a", "b", "c"], num_outputs=2))
 
 
+def divided_by_what_is_computed(model: onnx.ModelProto) -> None:
+    """Older engines die of an integer 0, whenever it comes."""
+    model.graph.node.append(helper.make_node("Cast", ["next_ema"], ["whole"], to=TensorProto.INT64))
+    model.graph.node.append(helper.make_node("Div", ["whole", "whole"], ["parts_of"]))
+
+
+def divided_by_a_zero(model: onnx.ModelProto) -> None:
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 0, 1]), "zero"))
+    model.graph.node.append(helper.make_node("Cast", ["next_ema"], ["whole"], to=TensorProto.INT64))
+    model.graph.node.append(helper.make_node("Mod", ["whole", "zero"], ["parts_of"]))
+
+
+def divided_out_of_order(model: onnx.ModelProto) -> None:
+    """Engines sort nodes; whoever goes through them in the file's order would take these for floats."""
+    model.graph.node.insert(0, helper.make_node("Div", ["whole", "whole"], ["parts_of"]))
+    model.graph.node.append(helper.make_node("Cast", ["next_ema"], ["whole"], to=TensorProto.INT64))
+
+
+def many_paddings_by_one_large_constant(model: onnx.ModelProto) -> None:
+    """A reader that multiplied its numbers for each node would take minutes."""
+    model.graph.initializer.append(helper.make_tensor("pads", TensorProto.INT64, [60_000], [1] * 60_000))
+    model.graph.node.extend(helper.make_node("Pad", ["ema", "pads"], [f"padded{i}"]) for i in range(20_000))
+
+
 def more_than_its_bytes(model: onnx.ModelProto) -> None:
     tensor(model, "W").dims[0] = 2**40
 
@@ -148,6 +172,13 @@ def over_a_constant(tree: schema.ModelT, graph: Any) -> None:
 
 def too_few_inputs(tree: schema.ModelT, graph: Any) -> None:
     graph.operators[1].inputs = graph.operators[1].inputs[:1]
+
+
+def whole_numbers_divided(tree: schema.ModelT, graph: Any) -> None:
+    divided = next(o for o in graph.operators if tree.operatorCodes[o.opcodeIndex].builtinCode == 42)
+    divided.inputs = [divided.inputs[0]] * 2
+    for index in (*divided.inputs, *divided.outputs):
+        graph.tensors[index].type = schema.TensorType.INT32
 
 
 def too_many_scales(tree: schema.ModelT, graph: Any) -> None:
@@ -199,6 +230,11 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
     "expansion": (lambda: onnx_file(an_expansion), "Expand to the size of 'size'"),
     "padding": (lambda: onnx_file(a_large_padding), "Conv with pads 1073741824"),
     "miscounted split": (lambda: onnx_file(a_split_that_miscounts), "Split into 2 with 3 outputs"),
+    "computed divisor": (lambda: onnx_file(divided_by_what_is_computed), "a Div of whole numbers by what may be 0"),
+    "divisor of zero": (lambda: onnx_file(divided_by_a_zero), "a Mod of whole numbers by what may be 0"),
+    "divisor out of order": (lambda: onnx_file(divided_out_of_order), "a Div of 'whole' before that is computed"),
+    "many paddings": (lambda: onnx_file(many_paddings_by_one_large_constant), "Pad to the size of 'pads'"),
+    "many properties": (lambda: with_manifest(GRAPH.SerializeToString(), N, HOP) + b"\x72\0" * 10**6, "250000 parts"),
     "more than its bytes": (lambda: onnx_file(more_than_its_bytes), "has data of 9 numbers"),
     "negative sizes": (lambda: onnx_file(negative_sizes), "shape [-3, -3]"),
     "data given twice": (lambda: onnx_file(data_given_twice), "constant 'fill' of shape [3]"),
@@ -206,6 +242,7 @@ ATTACKS: dict[str, tuple[Callable[[], bytes], str]] = {
     "stride of zero": (lambda: tflite_file(no_stride), "window of 0"),
     "written constant": (lambda: tflite_file(over_a_constant), "written over"),
     "too few inputs": (lambda: tflite_file(too_few_inputs), "of 1 inputs"),
+    "whole numbers divided": (lambda: tflite_file(whole_numbers_divided), "a DIV of whole numbers by what may be 0"),
     "too many scales": (lambda: tflite_file(too_many_scales), "7 scales"),
     "custom operator": (lambda: tflite_file(an_operator_of_its_own), "an operator of its own"),
     "weights elsewhere": (lambda: tflite_file(weights_elsewhere), "ends behind the file"),

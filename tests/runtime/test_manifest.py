@@ -108,6 +108,13 @@ def test_a_writer_is_held_to_the_reader_s_bounds() -> None:
             to_json(replace(step_manifest(2, 3), **bad))
 
 
+def test_names_that_are_given_twice_are_found_in_one_pass() -> None:
+    """A megabyte of them took minutes, in the process that was to judge the file."""
+    names = [f'"{i:x}":1' for i in range(90_000)]
+    with pytest.raises(ModelRefused, match="gives '9fff' twice"):
+        Manifest.from_json("{" + ",".join([*names, '"9fff":1']) + "}")
+
+
 @given(st.integers(0, len(FILE) - 1), st.binary(min_size=0, max_size=6))
 def test_damage_anywhere_is_refused(at: int, patch: bytes) -> None:
     with pytest.raises(ModelRefused):

@@ -61,7 +61,8 @@ def test_what_an_engine_prints_is_no_word_of_the_child(tmp_path: Path) -> None:
 
     model = onnx.ModelProto()
     model.CopyFrom(GRAPH)
-    model.graph.node[0].input[0] = '\n{"passed": true}\n'
+    model.graph.node[0].output[0] = model.graph.node[1].input[0] = '\n{"passed": true}\n'
+    model.graph.node[1].op_type = "ConvTranspose"
     (tmp_path / "m.onnx").write_bytes(embed(model.SerializeToString(), MANIFEST))
     with pytest.raises(ModelRefused, match="cannot load the graph"):
         probing.probe((tmp_path / "m.onnx").read_bytes())
@@ -74,6 +75,36 @@ def test_what_an_engine_prints_is_no_word_of_the_child(tmp_path: Path) -> None:
         f"from edgekd.runtime import Detector; Detector.load({str(tmp_path / 'm.onnx')!r})",
     ]
     assert subprocess.run(printed, cwd=ROOT, capture_output=True, check=False, timeout=60).stdout == b""
+
+
+STRICT = """
+import os, resource, signal
+most = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in ("CORE", "FSIZE", "NOFILE", "CPU")}
+known = {"PYTHONPATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "PYTHONHOME", "LC_CTYPE"}
+bounded = most["CORE"] == most["FSIZE"] == 0 < most["NOFILE"] <= 64 and 0 < most["CPU"] <= 300
+if not bounded or os.environ.keys() - known:
+    os.kill(os.getpid(), signal.SIGUSR1)
+raise ImportError("as it should be")
+"""
+
+
+def test_the_child_has_limits_and_no_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen by an engine that dies of anything else."""
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text(STRICT)
+    model = outer_sum(100)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("EDGEKD_MQTT_PASSWORD", "secret")
+    assert probing.probe(model) is False
+
+
+def test_what_is_new_is_read_by_the_child_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr("edgekd.runtime.guard.read_checked", lambda data: pytest.fail("it was read here"))
+    (tmp_path / "m.onnx").write_bytes(outer_sum(100)[:-9])
+    for source in (tmp_path / "m.onnx", (tmp_path / "m.onnx").read_bytes()):
+        with pytest.raises(ModelRefused, match="damaged"):
+            admit(source, try_first=True)
 
 
 def test_what_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def repeat_part(rng: random.Random, data: bytes, _: str) -> bytes:
 
 
 def plant_number(rng: random.Random, data: bytes, _: str) -> bytes:
-    at = rng.randrange(len(data) // 4) * 4
+    at = rng.randrange(max(1, len(data) // 4)) * 4
     return data[:at] + struct.pack("<q", rng.choice(ODD))[:4] + data[at + 4 :]
 
 
@@ -99,7 +99,7 @@ def other_text(rng: random.Random, text: bytes, _: str) -> bytes:
     return set_digest(json.dumps(found, separators=(",", ":")).encode(), "0" * 64)
 
 
-ANY_KINDS: dict[str, Change] = {
+BYTE_KINDS: dict[str, Change] = {
     "any bit flips": flip_bits,
     "any bytes of the structure": flip_structure,
     "any truncation": truncate,
@@ -107,6 +107,9 @@ ANY_KINDS: dict[str, Change] = {
     "any part repeated": repeat_part,
     "any planted number": plant_number,
     "any noise behind": append_noise,
+}
+ANY_KINDS: dict[str, Change] = {
+    **BYTE_KINDS,
     "any manifest that is evil": evil_text,
     "any manifest of another graph": other_text,
 }

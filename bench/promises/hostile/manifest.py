@@ -12,7 +12,7 @@ from edgekd.runtime.files import sha256
 def taken_apart(data: bytes) -> tuple[bytes, bytes]:
     """An exported file without its manifest, and the manifest's JSON."""
     (entry,) = entries(data)
-    return bare(data), entry.value
+    return bare(data), bytes(entry.value)
 
 
 def with_manifest(alone: bytes, text: bytes) -> bytes:

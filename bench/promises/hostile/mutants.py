@@ -10,10 +10,14 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-from bench.promises.hostile.any_file import ANY_KINDS, Change
+from bench.promises.hostile.any_file import ANY_KINDS, BYTE_KINDS, Change
+from bench.promises.hostile.checkpoint_file import CHECKPOINT_KINDS
 from bench.promises.hostile.manifest import digest_with, set_digest, taken_apart, with_manifest
 from bench.promises.hostile.onnx_file import ONNX_KINDS
+from bench.promises.hostile.outbox_folder import OUTBOX_KINDS, Folder, any_bytes
+from bench.promises.hostile.state_file import STATE_KINDS
 from bench.promises.hostile.tflite_file import TFLITE_KINDS
 from edgekd.runtime.container import format_of
 from edgekd.runtime.guard import admit
@@ -28,7 +32,8 @@ class Mutant:
     name: str
     kind: str
     redigested: bool
-    data: bytes
+    data: Any
+    """Bytes; of an outbox, those of its files by name."""
 
 
 def mutants(bases: dict[str, bytes], count: int, canary: str, seed: int = 0) -> Iterator[Mutant]:
@@ -67,6 +72,24 @@ def mutants(bases: dict[str, bytes], count: int, canary: str, seed: int = 0) -> 
         if data == whole:  # a change that changes nothing
             continue
         made += 1
+        yield Mutant(f"{made:04d}-{name}", kind, redigested, data)
+
+
+def other_mutants(bases: dict[str, Any], count: int, seed: int = 0) -> Iterator[Mutant]:
+    """The same of `checkpoint.pt`, `state` and `outbox`, whichever are given, by name."""
+    rng = random.Random(seed)
+    changed = {"checkpoint.pt": CHECKPOINT_KINDS, "state": STATE_KINDS}
+    for made in range(count):
+        name = list(bases)[made // 2 % len(bases)]
+        base, redigested = bases[name], made % 2 == 1
+        data = base
+        while data == base:
+            if isinstance(base, dict):
+                kind, on_folder = rng.choice(list(OUTBOX_KINDS.items())) if redigested else ("any bytes", any_bytes)
+                data = on_folder(rng, Folder(base))
+            else:
+                kind, change = rng.choice(list((changed[name] if redigested else BYTE_KINDS).items()))
+                data = change(rng, base, "")
         yield Mutant(f"{made:04d}-{name}", kind, redigested, data)
 
 

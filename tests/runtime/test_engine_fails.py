@@ -1,0 +1,171 @@
+"""An engine that fails while it runs, and a state that becomes infinite: told, warm again, never a crash loop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from device import events_of, run, write_csv
+from onnx import TensorProto, helper, numpy_helper
+from step_models import ranges
+
+from edgekd.export.embed import embed
+from edgekd.runtime import Detector, ModelRefused, StateReset, UsageError
+from edgekd.runtime.detector import MAX_FAILURES
+from edgekd.runtime.engines import load_engine
+from edgekd.runtime.manifest import Manifest, SelfTestSpec, SensorSpec, StateSpec, ThresholdSpec
+from edgekd.runtime.selftest import self_test_scores
+
+N, FUSE, WARMUP = 3, 50, 4
+
+
+def value(name: str, shape: list[int], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def model(path: Path, state: StateSpec, nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> Path:
+    """A detector whose score is the mean of its samples, and `more`; nodes make that, and the next state."""
+    kind = TensorProto.INT64 if state.dtype == "int64" else TensorProto.FLOAT
+    base = [
+        helper.make_node("ReduceMean", ["samples"], ["mean"], axes=[0], keepdims=0),
+        helper.make_node("Mul", ["mean", "valid"], ["contributions"]),
+        helper.make_node("ReduceSum", ["contributions"], ["sum"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        [*base, *nodes, helper.make_node("Add", ["sum", "more"], ["score"])],
+        "bomb",
+        [value("samples", [1, N]), value("valid", [N]), value(state.name, [*state.shape], kind)],
+        [
+            value("score", []), value("contributions", [N]),
+            value(f"next_{state.name}", [*state.shape], kind),
+        ],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )  # fmt: skip
+    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
+    low, high, fill = (map(float, column) for column in ranges(N))
+    manifest = Manifest(
+        method="test", preset="bomb", period_s=1.0, hop=1, warmup_samples=WARMUP, max_hold_s=3.0, state=(state,),
+        sensors=tuple(SensorSpec(f"s{i}", "u", *of) for i, of in enumerate(zip(low, high, fill))),
+        threshold=ThresholdSpec(1e9), self_test=SelfTestSpec(7, 1, (0.0,), 1e-4),
+    )  # fmt: skip
+    scores = self_test_scores(load_engine(content, manifest), manifest, 7, 5)
+    path.write_bytes(embed(content, replace(manifest, self_test=SelfTestSpec(7, 5, tuple(scores), 1e-4))))
+    return path
+
+
+@pytest.fixture
+def counting(tmp_path: Path) -> Path:
+    """Counts its steps in its state, and looks up a number by that; there are FUSE + 1 of them."""
+    nodes = [
+        helper.make_node("Add", ["count", "one"], ["next_count"]),
+        helper.make_node("Gather", ["table", "count"], ["found"], axis=0),
+        helper.make_node("ReduceSum", ["found"], ["more"], keepdims=0),
+    ]
+    constants = {"one": np.array([1]), "table": np.zeros(FUSE + 1, np.float32)}
+    return model(tmp_path / "counting.onnx", StateSpec("count", (1,), "int64"), nodes, constants)
+
+
+@pytest.fixture
+def looking(tmp_path: Path) -> Path:
+    """Looks up a number by its first sample."""
+    nodes = [
+        helper.make_node("Identity", ["before"], ["next_before"]),
+        helper.make_node("Slice", ["mean", "first", "second"], ["at"]),
+        helper.make_node("Cast", ["at"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "index"], ["found"], axis=0),
+        helper.make_node("ReduceSum", ["found"], ["more"], keepdims=0),
+    ]
+    constants = {"first": np.array([0]), "second": np.array([1]), "table": np.zeros(FUSE + 1, np.float32)}
+    return model(tmp_path / "looking.onnx", StateSpec("before", (1,), "float32"), nodes, constants)
+
+
+@pytest.fixture
+def adding(tmp_path: Path) -> Path:
+    """Adds squares up in its state, which its score does not see."""
+    nodes = [
+        helper.make_node("Mul", ["mean", "mean"], ["squares"]),
+        helper.make_node("Add", ["squares", "total"], ["next_total"]),
+        helper.make_node("Mul", ["sum", "nothing"], ["more"]),
+    ]
+    constants = {"nothing": np.zeros((), np.float32)}
+    return model(tmp_path / "adding.onnx", StateSpec("total", (N,), "float32"), nodes, constants)
+
+
+def test_a_failed_step_is_told_and_costs_a_warm_up(counting: Path, tmp_path: Path) -> None:
+    """Also after a restart: the state that led there is not taken up again."""
+    csv = write_csv(tmp_path / "x.csv", np.full((120, N), 0.5, np.float32))
+    arguments = ("--model", counting, "--csv", csv, "--scores", "--state", tmp_path / "state", "--state-samples", 1)
+    done = run(*arguments)
+    assert done.returncode == 0 and "Traceback" not in done.stderr
+    resets = events_of(done.stdout, "state_reset")
+    assert [event["sample"] for event in resets] == [FUSE + 1, 2 * (FUSE + 1) + 1]
+    assert "failed" in resets[0]["reason"] and resets[0]["reason"].isprintable()
+    scored = {event["sample"] for event in events_of(done.stdout, "score")}
+    lost = {sample for at in (FUSE + 1, 2 * FUSE + 3) for sample in range(at, at + WARMUP)}
+    assert scored == set(range(WARMUP - 1, 120)) - lost
+    write_csv(csv, np.full((200, N), 0.5, np.float32))
+    again = run(*arguments)
+    assert again.returncode == 0 and events_of(again.stdout, "score")[-1]["sample"] == 199
+
+
+def test_too_many_failed_steps_end_the_run_in_one_line(looking: Path, tmp_path: Path) -> None:
+    """And a restart on another input goes on from what was saved at that end."""
+    good, bad = np.full((20, N), 1.0, np.float32), np.full((30, N), 1e6, np.float32)
+    csv = write_csv(tmp_path / "x.csv", np.vstack([good, bad]))
+    arguments = ("--model", looking, "--csv", csv, "--quiet", "--state", tmp_path / "state")
+    done = run(*arguments)
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert "failed" in line and f"in {MAX_FAILURES} steps in a row" in line and line.isprintable()
+    assert len(events_of(done.stdout, "state_reset")) == MAX_FAILURES - 1
+    write_csv(csv, np.vstack([good, bad[:MAX_FAILURES], good]))
+    again = run(*arguments, "--scores")
+    assert again.returncode == 0, again.stderr
+    assert events_of(again.stdout, "resumed") and len(events_of(again.stdout, "score")) > 10
+
+
+def test_a_failure_here_and_there_ends_nothing(looking: Path) -> None:
+    detector = Detector.load(looking, probe=False)
+    samples = np.full((40 * MAX_FAILURES, N), 1.0, np.float32)
+    samples[:: 2 * WARMUP] = 1e6
+    assert len(detector.update_block(samples)) == len(samples) // 2
+    assert len(detector.state_resets()) == len(samples) // (2 * WARMUP) and detector.state_resets() == []
+    with pytest.raises(ModelRefused, match="in a row"):
+        detector.update_block(np.full((MAX_FAILURES, N), 1e6, np.float32))
+
+
+def test_a_state_that_becomes_infinite_is_reset_and_told(adding: Path) -> None:
+    detector = Detector.load(adding, probe=False)
+    samples = np.full((20, N), 1.0, np.float32)
+    samples[10] = 2e19  # its square is beyond float32, its score is not
+    verdicts = {verdict.sample: verdict for verdict in detector.update_block(samples)}
+    assert detector.state_resets() == [StateReset(10, "it became infinite")]
+    assert verdicts[10].is_anomaly and [sample for sample in verdicts if sample > 10] == [*range(14, 20)]
+    assert detector.snapshot()["state.total"].tolist() == [9.0] * N
+
+
+def test_a_score_that_stays_infinite_costs_the_state_too(adding: Path) -> None:
+    """Maybe it comes of the state; an alarm is what is said of it until then."""
+    detector = Detector.load(adding, probe=False)
+    verdicts = detector.update_block(np.full((MAX_FAILURES + 1, N), 3e38, np.float32))
+    assert all(verdict.is_anomaly for verdict in verdicts)
+    (reset,) = detector.state_resets()
+    assert reset.sample == MAX_FAILURES - 1 and "no score was finite" in reset.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [("state.total", np.inf), ("state.total", np.nan), ("last", np.nan), ("seen", 2**62), ("seen", -1),
+     ("warm_at", 2**40), ("warm_at", -1), ("diverged", 2**63 - 1)],
+)  # fmt: skip
+def test_a_snapshot_that_would_blind_is_refused(adding: Path, name: str, bad: float) -> None:
+    detector = Detector.load(adding, probe=False)
+    detector.update_block(np.full((7, N), 1.0, np.float32))
+    snapshot = detector.snapshot()
+    snapshot[name] = np.full_like(snapshot[name], bad)
+    with pytest.raises(UsageError, match="saved state"):
+        detector.restore(snapshot)
+    assert detector.samples_seen == 7
