@@ -30,6 +30,8 @@ def admit(
         return _checked(source, try_first, again), source
     path, name = Path(source), shown(str(source), 300)
     try:
+        if path.exists() and not path.is_file():
+            raise ValueError("is no regular file")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
