@@ -94,6 +94,8 @@ class Checkpoint:
             step.load_state_dict(self.weights, assign=True)  # a language model is held once
             if not ((step.scaler.kept >= 0) & (step.scaler.kept < len(self.sensors))).all():
                 raise ValueError("it looks at sensors that there are not")
+            if step.hop > len(self.replay_samples):  # it could not be exported; and costs of a step are counted by one
+                raise ValueError("a hop is longer than all samples that it keeps")
         except (UsageError, RuntimeError, ValueError, TypeError) as error:
             raise ModelRefused(
                 f"the checkpoint's settings and weights do not belong together ({first_line(error)}); distill it again"
@@ -223,7 +225,11 @@ CHECKS: dict[str, Callable[[dict[str, Any]], bool]] = {
     ),
     "replay_starts": lambda c: _starts(c["replay_starts"], len(c["replay_samples"])),
     "threshold": lambda c: _threshold(c["threshold"]),
-    "normal_scores": lambda c: c["normal_scores"].dim() == 1 and bool(c["normal_scores"].isfinite().all()),
+    "normal_scores": lambda c: (
+        c["normal_scores"].is_floating_point()
+        and c["normal_scores"].dim() == 1
+        and bool(c["normal_scores"].isfinite().all())
+    ),
     "seed": lambda c: isinstance(c["seed"], int),
     "layout": lambda c: c.get("layout") is None or bool(record(c["layout"], "layout", Layout)),
     "held_samples": lambda c: type(found := c.get("held_samples", 0)) is int and 0 <= found <= MAX_HELD,

@@ -22,7 +22,8 @@ SAFE_TORCH = (2, 10)
 
 MAX_VALUES = 10**6  # in lists and dicts; a training's history is of some thousand
 TIMES = 4  # the values of all tensors are at most so many times the file: some are in it twice and stored once
-NAMES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch [A-Z]\w+Storage")
+KINDS = "Float|Double|Half|Long|Int|Short|Char|Byte|Bool"  # of numbers that NumPy has, too, and are real
+NAMES = re.compile(rf"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch ({KINDS})Storage")
 """What `save_atomically` names in a pickle: tensors. Other names that torch lets in allocate by a number."""
 
 

@@ -347,22 +347,25 @@ def judged(family: str, rows: list[dict[str, Any]], about: dict[str, Mutant]) ->
 @click.option("--files", default=5000, show_default=True)
 @click.option("--jobs", default=2, show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--only", type=click.Choice(list(SHARES)), help="One kind; of the others the last figures stay.")
 @click.option("--share", nargs=3, type=(str, int, int), hidden=True)
 @click.argument("folder", required=False)
-def main(files: int, jobs: int, seed: int, share: tuple[str, int, int] | None, folder: str | None) -> None:
+def main(
+    files: int, jobs: int, seed: int, only: str | None, share: tuple[str, int, int] | None, folder: str | None
+) -> None:
     """Measure and save."""
     if share is not None:
         assert folder is not None
         run_all(Path(folder), *share)
         return
-    from bench.results import save
+    from bench.results import kept, save
 
     with tempfile.TemporaryDirectory() as work:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
         about = prepare(Path(work), files, seed)
-        figures: dict[str, Any] = {
-            family: judged(family, run_family(Path(work), family, jobs), about[family]) for family in SHARES
-        }
+        figures: dict[str, Any] = kept("hostile_models") if only else {}
+        for family in [only] if only else SHARES:
+            figures[family] = judged(family, run_family(Path(work), family, jobs), about[family])
     broken = sum(len(figures[family]["promises_broken"]) for family in SHARES)
     published = published_file()
     figures["walk"] = {"published student, int8, bytes": len(published), "ms": walk_ms(published)}

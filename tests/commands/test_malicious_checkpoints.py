@@ -147,6 +147,9 @@ BOMBS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "itself": (lambda c: (found := c["metrics"]).update(a=found), "more than 1000000 values"),
     "surrogates": (lambda c: c["sensors"][0].update(name="\ud800"), "surrogates not allowed"),
     "channels": (lambda c: c["config"].update(channels=1024), "do not belong together"),
+    "hop": (lambda c: c["config"].update(lengths=[10, 30, 60], hop=100_000), "a hop is longer than all samples"),
+    "bfloat16": (lambda c: c.update(normal_scores=torch.zeros(9, dtype=torch.bfloat16)), "it holds torch BFloat16Stor"),
+    "complex": (lambda c: c["weights"].update(a=torch.zeros(9).cfloat()), "it holds torch ComplexFloatStorage"),
     "settings": (lambda c: c["config"].update(judged=["a"] * 10**5), "'config' is missing or wrong"),
     "sensors": (lambda c: c.update(sensors=c["sensors"] * 5000), "'sensors' is missing or wrong"),
 }  # fmt: skip
