@@ -34,9 +34,11 @@ from edgekd.runtime.gateway.segments import (
     MAX_EVENT_BYTES,
     Record,
     Segment,
+    keep_aside,
     line_of,
     load_all_acked,
     read_file,
+    read_whole,
     records_in,
     save_acked,
     scan,
@@ -229,7 +231,7 @@ class Outbox:
         while not self._fits(len(text)):
             self._on_disk = self._forget_oldest()
             self.dropped += self._on_disk > self._acknowledged()
-        self._newest += 1
+        self._newest = max([self._newest, *(cursor.acked for cursor in self._cursors)]) + 1
         self._memory.append(Record(self._newest, boot, text))
         self._memory_bytes += len(text)
 
@@ -269,6 +271,8 @@ class Outbox:
         self._lock = self._locked()
         anew = self._newest > 0
         if anew:  # others' events, which have their own numbers
+            for path in self._folder.glob("*.acked"):
+                path.unlink()
             for path in self._folder.glob("*.events"):
                 self._put_aside(path)
         segments, damaged = scan(self._folder)
@@ -280,13 +284,16 @@ class Outbox:
                 self._segments, self._newest, self._on_disk = segments, newest, newest
                 self._recall()
         self._ready = True
-        if damaged:
-            self.corrupt += damaged
-            words = f"the outbox {self._shown}: {damaged} damaged records were left out; whole lines are in *.corrupt"
-            self._tell("outbox_damaged", words, {"count": damaged})
+        self._damaged(damaged)
         if segments and segments[-1].size < self._segment_bytes:
             with contextlib.suppress(OSError):  # one that cannot be opened: the next event begins a new segment
                 self._continue(segments[-1], os.open(segments[-1].path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW))
+
+    def _damaged(self, count: int) -> None:
+        if count:
+            self.corrupt += count
+            words = f"the outbox {self._shown}: {count} damaged records were left out; they are kept in *.corrupt"
+            self._tell("outbox_damaged", words, {"count": count})
 
     def _recall(self) -> None:
         """Bring into memory what is on disk, the newest first."""
@@ -326,11 +333,13 @@ class Outbox:
         """Events that another outbox has left here become ours, unless they are: a folder may have come back."""
         for path in sorted(self._folder.glob(f"*{FOUND}")):
             try:
-                data = read_file(path)
+                good, bad = read_whole(path)
+                keep_aside(path, bad)
             except OSError:  # a dead sector, or what is no file: it stays there
                 continue
+            self._damaged(len(bad))
             known = {record.text for record in self._memory}
-            for record in (record for record, _ in records_in(data) if record and record.text not in known):
+            for record in (record for record, _ in good if record.text not in known):
                 if not self._fits(len(record.text)):
                     self._flush()
                 with self._changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -79,38 +80,52 @@ def read_file(path: Path, start: int = 0, size: int = -1) -> bytes:
         return file.read(size)
 
 
+def read_whole(path: Path) -> tuple[list[tuple[Record, int]], list[bytes]]:
+    """The records of a file, each with the offset of its end, and what is none: damaged lines, a tail without its end.
+    Raises OSError."""
+    data = read_file(path)
+    good, bad, start = [], [], 0
+    for record, end in records_in(data):
+        if record is None:
+            bad.append(data[start:end])
+        else:
+            good.append((record, end))
+        start = end
+    return good, [*bad, data[start:]] if data[start:] else bad
+
+
+def keep_aside(path: Path, lines: list[bytes]) -> None:
+    """Keep what cannot be read beside its segment, behind what is kept there already. Raises OSError."""
+    if not lines:
+        return
+    kept = path.with_name(f"{path.name.partition('.')[0]}.events.corrupt")
+    known = read_file(kept) if os.path.lexists(kept) else b""
+    if new := [line for line in lines if line not in known]:
+        with atomic(kept, 0o600) as file:
+            file.writelines([known, b"" if known[-1:] in (b"", b"\n") else b"\n", *new])
+
+
 def scan(folder: Path) -> tuple[list[Segment], int]:
     """The segments of a folder that hold something, in order, and how many of their records are damaged.
 
-    Damaged lines, which another version may have written, are kept in a file NAME.corrupt; a tail that was torn is not.
-    Raises OSError where the folder cannot be listed; a file that cannot be read counts as damaged, and stays.
+    What is no record, which another version may have written, is kept in a file NAME.corrupt. Raises OSError where the
+    folder cannot be listed; a file that cannot be read counts as damaged, and stays.
     """
     segments, damaged = [], 0
     for path in sorted(path for path in folder.iterdir() if path.match(f"{'[0-9]' * 16}.events")):
         try:
-            data = read_file(path)
+            good, bad = read_whole(path)
         except OSError:
             damaged += 1
             continue
-        good, bad, size, start = [], [], 0, 0
-        for record, end in records_in(data):
-            if record is None:
-                bad.append(data[start:end])
-            else:
-                good.append(record.seq)
-                size = end
-            start = end
-        damaged += len(bad) + (data[-1:] not in (b"", b"\n"))
-        kept = path.with_name(f"{path.name}.corrupt")
+        damaged += len(bad)
         if good:
-            segments.append(Segment(path, good[0], max(good), size))
-            if bad:
-                with atomic(kept, 0o600) as file:
-                    file.writelines(bad)
-        elif bad:
-            path.replace(kept)
-        else:
-            path.unlink()
+            numbers = [record.seq for record, _ in good]
+            segments.append(Segment(path, numbers[0], max(numbers), good[-1][1]))
+        with contextlib.suppress(OSError):  # a disk that takes nothing holds up no record that is good
+            keep_aside(path, bad)
+            if not good:
+                path.unlink()
     return sorted(segments, key=lambda segment: segment.first), damaged
 
 

@@ -153,7 +153,9 @@ def watch(
         from edgekd.runtime.gateway.mqtt.publish import address_of
 
         address = address_of(options.control, "control", stream.mqtt, options.publish)
-        control = Control(address, options.secrets, exchange.offers.post, mute.ask, fan_out.tell)
+        control = Control(
+            address, options.secrets, exchange.offers.post, mute.ask, fan_out.tell, place=place_of(stream)
+        )
         turning.append(control)
         loop.watchers.append(control)
     if options.heartbeat:
@@ -189,9 +191,14 @@ def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detect
         from edgekd.runtime.gateway.mqtt.connection import parse_url
         from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
 
-        address, place = parse_url(stream.mqtt, "mqtt"), str(Path(stream.model).absolute())
-        return MqttMessages(address, options.secrets, manifest, columns, layout, likely, place=place)
+        address = parse_url(stream.mqtt, "mqtt")
+        return MqttMessages(address, options.secrets, manifest, columns, layout, likely, place=place_of(stream))
     return assembly.open_source(stream, detector)
+
+
+def place_of(stream: StreamOptions) -> str:
+    """What tells this stream from another one of this machine, for a broker: the same at every start, whatever model."""
+    return str(Path(stream.state or stream.model).absolute())
 
 
 def deliver(options: GatewayOptions, stream: StreamOptions, fan_out: FanOut, writer: DiskWriter, patient: bool) -> None:

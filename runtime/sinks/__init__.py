@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import select
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -47,13 +48,12 @@ class StderrLines:
     """Lines for people on standard error."""
 
     def __init__(self, program: str, quiet: bool = False) -> None:
-        self._program = program
-        self._quiet = quiet
+        self._program, self._quiet = program, quiet
 
     def __call__(self, text: str) -> None:
-        """Say one line, unless quiet; a stderr that is gone is nobody's loss."""
-        if not self._quiet:
-            with contextlib.suppress(OSError, ValueError):
+        """Say one line, unless quiet; a stderr that is gone is nobody's loss, and one that stalls is not waited for."""
+        with contextlib.suppress(OSError, ValueError):
+            if not self._quiet and select.select([], [2], [], 0)[1]:
                 print(f"{self._program}: {text}", file=sys.stderr, flush=True)
 
 

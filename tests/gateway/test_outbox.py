@@ -22,6 +22,7 @@ from gateway_device import Gateway, run
 from edgekd.runtime import UsageError
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.gateway import outbox as outbox_module
+from edgekd.runtime.gateway import segments
 from edgekd.runtime.gateway.outbox import MIN_BYTES, Cursor, Outbox
 from edgekd.runtime.gateway.segments import Record, line_of, load_acked, save_acked
 from edgekd.runtime.sinks import encode
@@ -29,6 +30,13 @@ from edgekd.runtime.sinks import encode
 
 def event(number: int, size: int = 0) -> dict[str, Any]:
     return {"event": "test", "number": number, "fill": "x" * size}
+
+
+class Full:
+    """`atomic` on a disk that is full."""
+
+    def __init__(self, *_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Box:
@@ -53,6 +61,11 @@ class Box:
         self.outbox._check_due = 0.0
         self.outbox.tick()
         self.writer.flush()
+
+    def check_again(self) -> None:
+        """The same after a disk has failed."""
+        self.outbox._retry_due = 0.0
+        self.check()
 
     def close(self) -> None:
         self.outbox.close()
@@ -435,6 +448,87 @@ def test_events_of_another_version_are_kept(tmp_path: Path) -> None:
         box.close()
         assert (folder / f"{name}.corrupt").read_bytes() == theirs * lines.count(theirs)
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("data", [b"v3 without an end", bytes(range(11, 256)) * 9, b"v2 two\nv2 three\n"])
+def test_what_no_version_of_ours_has_written_is_kept_however_often_it_comes(tmp_path: Path, data: bytes) -> None:
+    segment = tmp_path / "0000000000000001.events"
+    for found in (b"v2 one\n", data):
+        segment.write_bytes(found)
+        Box(tmp_path).close()
+    box = Box(tmp_path)
+    box.put(0)
+    box.close()
+    ours = segment.read_bytes()
+    segment.write_bytes(b"x" + ours[1:-1] + b"\v")  # under a name that was there before
+    Box(tmp_path).close()
+    kept = (tmp_path / f"{segment.name}.corrupt").read_bytes()
+    assert kept.startswith(b"v2 one\n") and data in kept and ours[1:-1] in kept
+
+
+def test_events_of_another_version_in_the_place_of_ours_are_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "outbox"
+    box = Box(folder)
+    box.put(0, 1)
+    folder.rename(tmp_path / "away")
+    folder.mkdir()
+    (folder / "0000000000000001.events").write_bytes(b"v2 one\n")
+    box.check()
+    box.close()
+    assert (folder / "0000000000000001.events.corrupt").read_bytes() == b"v2 one\n" and "outbox_damaged" in box.told
+    assert kept(folder) == [0, 1]
+
+
+def test_another_outbox_in_the_place_of_ours_does_not_say_what_was_delivered(tmp_path: Path) -> None:
+    folder, other = tmp_path / "outbox", tmp_path / "other"
+    further = Box(other)
+    further.put(*range(10, 30))
+    further.sink.ack(20)
+    further.close()
+    box = Box(folder)
+    box.put(0, 1, 2)
+    folder.rename(tmp_path / "away")
+    other.rename(folder)
+    box.check()
+    box.close()
+    again = Box(folder)
+    assert {0, 1, 2} <= set(numbers(again.sink))
+    again.close()
+
+
+def test_a_disk_that_fails_at_the_start_hides_no_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = Box(tmp_path)
+    box.put(0, 1, 2)
+    box.sink.ack(3)
+    box.close()
+
+    def failing(folder: Path) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as disk:
+        disk.setattr(outbox_module, "scan", failing)
+        box = Box(tmp_path)
+        box.put(3, 4)
+        assert numbers(box.sink) == [3, 4]  # from memory, though three were acknowledged before
+    box.check_again()
+    box.close()
+    again = Box(tmp_path)
+    assert {3, 4} <= set(numbers(again.sink))
+    again.close()
+
+
+def test_a_disk_that_is_full_holds_up_no_good_event_beside_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = Box(tmp_path)
+    box.put(0, 1)
+    box.close()
+    (segment,) = tmp_path.glob("*.events")
+    segment.write_bytes(b"x" + segment.read_bytes()[1:])
+    monkeypatch.setattr(segments, "atomic", Full)
+    box = Box(tmp_path)
+    assert numbers(box.sink) == [1] and box.told == ["outbox_damaged"]
+    box.close()
 
 
 def test_links_and_pipes_in_the_folder_lead_nowhere(tmp_path: Path) -> None:

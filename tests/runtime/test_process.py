@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -44,6 +45,21 @@ def test_a_closed_standard_input_is_none(folder: Path, tmp_path: Path) -> None:
     done = run_closed("<&-", "--model", folder / "m.onnx", "--stdin", "--state", tmp_path / "state")
     assert done.returncode == 2 and done.stderr == "edgekd-run: --stdin: standard input is closed\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_a_reader_of_standard_error_that_stalls_holds_up_nothing(folder: Path) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    for size in (4096, 1):  # to the last byte
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(writing, b"x" * size)
+    os.set_blocking(writing, True)
+    command = [*COMMAND, "--model", str(folder / "m.onnx"), "--csv", str(folder / "x.csv"), "--scores"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=writing, text=True, timeout=PATIENCE_S)
+    os.close(writing)
+    os.close(reading)
+    assert done.returncode == 0 and events_of(done.stdout, "score")
 
 
 def test_a_hangup_during_the_start_ends_the_run_as_one_later_does(folder: Path, tmp_path: Path) -> None:

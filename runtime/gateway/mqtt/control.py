@@ -38,9 +38,13 @@ class Control(Watcher):
         model: Callable[[str, bytes], None],
         mute: Callable[[str], None],
         tell: Tell,
+        place: str = "",
     ) -> None:
-        """model, mute: take what comes, in the connection's thread; a model with the topic that it came by."""
-        name = f"{secrets.client_id}-control" if secrets.client_id else stable_client_id(str(address), "control")
+        """model, mute: take what comes, in the connection's thread; a model with the topic that it came by.
+
+        place: tells this gateway from another one on this machine.
+        """
+        name = f"{secrets.client_id}-control" if secrets.client_id else stable_client_id(str(address), place, "control")
         self._connection = Connection(address, secrets, name, self, message_bytes=LARGEST + 1024)
         self._shown = str(address)
         self._topic = address.topic
