@@ -7,7 +7,6 @@ is only read, again and again, so that a restart goes on with it and its removal
 
 from __future__ import annotations
 
-import contextlib
 import stat
 import time
 from collections import deque
@@ -136,13 +135,17 @@ class Mute(Watcher):
     def _look(self) -> None:
         """The writer's part: the file, where it has changed."""
         mark, found = None, (0.0, "")
-        with contextlib.suppress(OSError):
+        try:
             if self._path:
                 about = self._path.stat()
                 mark = about.st_ino, about.st_size, about.st_mtime_ns
                 if mark != self._mark:
                     short = stat.S_ISREG(about.st_mode) and about.st_size <= MAX_BYTES
                     found = end_of(self._path.read_bytes() if short else b"?", about.st_mtime, time.time())
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            mark, found = error.errno, (0.0, f"it cannot be read: {error.strerror}")
         if mark != self._mark:
             self._found.append(found)
         self._mark, self._looking = mark, False
@@ -163,7 +166,7 @@ def end_of(text: bytes, written: float, now: float) -> tuple[float, str]:
         if not span:  # it is just being written
             return 0.0, ""
         try:
-            end = written + seconds_in(span)
+            end = min(written, now) + seconds_in(span)  # written later than now: before a clock was set
         except UsageError:
             end = datetime.fromisoformat(span).timestamp()
     except (ValueError, OverflowError, OSError):

@@ -197,7 +197,7 @@ def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detect
 
 
 def place_of(stream: StreamOptions) -> str:
-    """What tells this stream from another one of this machine, for a broker: the same at every start, whatever model."""
+    """What tells this stream from another one of this machine, the same at every start."""
     return str(Path(stream.state or stream.model).absolute())
 
 

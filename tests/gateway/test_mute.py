@@ -123,6 +123,21 @@ def test_a_span_counts_from_when_it_was_written_and_has_a_bound(text: str, left_
     assert not problem and end - now == left_s
 
 
+def test_a_span_that_was_written_before_the_clock_was_set_is_no_longer_than_it_says() -> None:
+    assert end_of(b"2h", 2e9, 1e9) == (1e9 + 7200, "")
+
+
+def test_a_span_that_cannot_be_read_is_told_and_read_once_it_can(tmp_path: Path) -> None:
+    mute = tmp_path / "state.mute"
+    mute.symlink_to(mute)
+    with Line(tmp_path) as line:
+        assert line.wait_for("mute_refused")["reason"].startswith("it cannot be read: ")
+        mute.unlink()
+        mute.write_text("1h")
+        line.wait_for("mute_begin")
+        assert line.told("mute_refused") == ["mute_refused"]
+
+
 @pytest.mark.parametrize("text", ["", "soon", "-1h", "inf", "nan", "9" * 99, "2001-13-01T00:00", "1h1h"])
 def test_what_is_no_span_mutes_nothing(text: str) -> None:
     assert end_of(text.encode(), 1e9, 1e9)[1] or end_of(text.encode(), 1e9, 1e9)[0] <= 1e9 + LONGEST_S

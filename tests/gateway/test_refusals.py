@@ -206,14 +206,13 @@ def test_two_gateways_that_read_one_topic_with_one_model_do_not_throw_each_other
         url = f"mqtt://127.0.0.1:{broker.port}"
         keys = ("--model", folder / "m.onnx", "--mqtt", f"{url}/plant", "--control", f"{url}/control", "--scores")
         with Gateway(*keys, "--state", folder / "one") as one, Gateway(*keys, "--state", folder / "two") as two:
-            for device in (one, two):
-                eventually(lambda: {"input_open", "control_open"} <= {e["event"] for e in device.events}, "both topics")
+            kinds = lambda: [{event["event"] for event in device.events} for device in (one, two)]  # noqa: E731
+            eventually(lambda: all({"input_open", "control_open"} <= found for found in kinds()), "all subscriptions")
             time.sleep(1.0)
             for row in (folder / "x.csv").read_text().splitlines()[1:]:
                 consumer.publish("plant", row)
-            for device in (one, two):
-                eventually(lambda: len(device.scores()) == 60, "all scores")
-                assert not {"input_lost", "control_waiting"} & {event["event"] for event in device.events}
+            eventually(lambda: len(one.scores()) == len(two.scores()) == 60, "all scores")
+            assert not any({"input_lost", "control_waiting"} & found for found in kinds())
 
 
 def test_the_name_of_a_publisher_is_its_own_and_outlives_a_restart(tmp_path: Path) -> None:
