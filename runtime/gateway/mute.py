@@ -134,7 +134,8 @@ class Mute(Watcher):
 
     def _look(self) -> None:
         """The writer's part: the file, where it has changed."""
-        mark, found = None, (0.0, "")
+        mark: object = None
+        found = 0.0, ""
         try:
             if self._path:
                 about = self._path.stat()
