@@ -289,7 +289,7 @@ def test_samples_from_a_topic_give_the_scores_of_the_file(recording: Path, broke
             assert device.end(signal.SIGTERM) == 0
         for line in lines[100:200]:
             consumer.publish("plant", line)  # nobody is there: the broker keeps them
-        with Gateway(*arguments, "--state", recording / "state") as second:
+        with Gateway(*arguments, "--outbox", recording / "another") as second:
             second.wait_for("input_open")
             consumer.publish("plant", "\n".join(lines[200:]))
             second.wait_for(lambda event: event["event"] == "score" and event["sample"] == COUNT - 1 - 100)
