@@ -68,9 +68,10 @@ def check(
     reads = (("--model", options.model), ("--csv", options.csv), ("--serial", options.serial), ("--stdin", stdin))
     taken = {identity(path): name for name, path in reads if path}
     writes = (("--state", options.state), ("the lock of --state", lock), ("--record", options.record))
-    for name, path in writes:
+    for name, path in (("--layout", options.layout), ("--require-signed", options.require_signed), *writes):
         if path and os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 - neither raises
             raise UsageError(f"{name} {shown(path, 300)}: is no regular file; give another name")
+    for name, path in writes:
         if path and (other := taken.setdefault(identity(path), name)) != name:
             raise UsageError(f"{name} would write over the file of {other}; give one of them another name")
     if options.state:

@@ -96,6 +96,6 @@ class Episodes:
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Go on from a snapshot; raises KeyError, TypeError or ValueError, and changes nothing, where it is none."""
         at = (snapshot[name] for name in ("start", "since", "ended"))
-        start, since, ended = (None if sample is None else int(sample) for sample in at)
+        start, since, ended = (None if sample is None else int(min(max(0, sample), 2**63)) for sample in at)
         self.peak = min(LARGEST_SCORE, max(-LARGEST_SCORE, float(snapshot["peak"])))
         self.start, self._since, self._ended = start, since, ended

@@ -115,7 +115,7 @@ class Layout:
             layout: Layout = read.record(content, "", Layout)
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}; `edgekd look DATA --layout {path}` writes one") from None
-        except (ModelRefused, ValueError) as error:
+        except (ModelRefused, ValueError, RecursionError) as error:
             raise UsageError(f"{path}: no layout: {str(error).removeprefix('manifest: ')}") from None
         return layout
 

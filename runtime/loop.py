@@ -166,13 +166,10 @@ class Loop:
         """The verdict, and the episodes that it begins or ends."""
         frame = {} if row.frame is None else {"frame": row.frame}
         if self._scores:
-            score = {
-                "score": json_score(verdict.score),
-                "severity": rounded(verdict.severity),
-                "anomaly": verdict.is_anomaly,
-            }
+            score = {"score": json_score(verdict.score), "severity": rounded(verdict.severity)}
+            judged = {"anomaly": verdict.is_anomaly}
             slow = {"slow": json_score(verdict.slow.score)} if verdict.slow else {}
-            self.emit({"event": "score", "sample": verdict.sample, **score, **slow, **frame})
+            self.emit({"event": "score", "sample": verdict.sample, **score, **judged, **slow, **frame})
         if row.frame is None:
             self._turn(self.episodes.update(verdict), row, {})
         elif verdict.is_anomaly:  # images have nothing to do with one another: each is told

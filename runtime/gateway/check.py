@@ -185,7 +185,7 @@ def _files(stream: StreamOptions, detector: Detector | None) -> str:
         return f"{name} fits the model"
     try:
         if stream.csv:
-            Path(stream.csv).open("rb").close()
+            os.close(os.open(stream.csv, os.O_RDONLY | os.O_NONBLOCK))  # of a pipe nobody is waited for
         else:
             next(Path(stream.frames or "").iterdir(), None)
     except OSError as error:

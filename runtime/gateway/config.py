@@ -105,6 +105,8 @@ def _values(known: Mapping[str, click.Option], found: Mapping[str, Any]) -> dict
     for key, value in found.items():
         if key not in known:
             raise UsageError(_unknown(key, known))
+        if "\0" in str(value):  # no file and no address of the system's
+            raise UsageError(f"{key} holds a character that no name has, \\u0000")
         if wanted := _wanted(known[key], value):
             told = str(value).lower() if isinstance(value, bool) else repr(value)
             if wanted is TEXT and not isinstance(value, (bool, int, float)):

@@ -37,14 +37,11 @@ def verify(data: bytes, file: Path, public_key: Path) -> None:
         with path.open("rb") as signature:
             key.verify(signature.read(SIGNATURE_BYTES + 1), data)
     except OSError as error:
-        raise ModelRefused(
-            f"it has no signature ({shown(path.name, 100)}: {error.strerror}); edgekd sign makes one"
-        ) from None
+        why = f"it has no signature ({shown(path.name, 100)}: {error.strerror}); edgekd sign makes one"
+        raise ModelRefused(why) from None
     except InvalidSignature:
-        raise ModelRefused(
-            f"its signature is not by {shown(str(public_key), 200)} over these bytes: the file was changed, or signed"
-            " with another key"
-        ) from None
+        why = f"its signature is not by {shown(str(public_key), 200)} over these bytes"
+        raise ModelRefused(f"{why}: the file was changed, or signed with another key") from None
 
 
 def read_key(path: Path, load: Callable[[bytes], object], kind: type[Key], words: str) -> Key:

@@ -85,7 +85,7 @@ class FrameReader(Tally):
 
 
 class FrameFiles(Source):
-    """The images of a folder in the order of their names, once. UsageError where the first one does not fit."""
+    """The images of a folder in the order of their names, once. UsageError where none of the first fits."""
 
     live = False
 
@@ -100,10 +100,14 @@ class FrameFiles(Source):
             raise UsageError(f"{told}: {error.strerror}; give a folder of images") from None
         if not self._paths:
             raise UsageError(f"{told}: holds no images; {', '.join(SUFFIXES)} are read")
-        try:
-            self.rows.read(self._paths[0])
-        except NoSample as bad:
-            raise UsageError(f"{shown(self._paths[0].name, 300)} {bad}; resize or crop the images to it") from None
+        why = ""
+        for path in self._paths[:8]:  # the first may be damaged
+            try:
+                self.rows.read(path)
+                return
+            except NoSample as bad:
+                why = why or f"{shown(path.name, 300)} {bad}"
+        raise UsageError(f"{why}; resize or crop the images to it")
 
     def seek(self, sample: int) -> None:
         """Leave out the images before this sample; bad ones were no samples and are not counted."""
@@ -111,16 +115,14 @@ class FrameFiles(Source):
 
     def __iter__(self) -> Iterator[Items]:
         for path in self._paths:
-            items: list[Row] = []
             try:
-                image = self.rows.read(path)
-                if not self._skip:
-                    items.append(Row(image, frame=shown(path.name, 300)))
+                row = Row(self.rows.read(path), frame=shown(path.name, 300))
+                yield [row] * (not self._skip)
                 self._skip = max(0, self._skip - 1)
             except NoSample as bad:
                 if not self._skip:
                     self.rows.refuse(f"{shown(path.name, 100)} {bad}")
-            yield items
+                yield []
 
 
 def parse_raw(text: str, shape: tuple[int, int]) -> str:

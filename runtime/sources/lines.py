@@ -19,12 +19,12 @@ Knows = Callable[[dict[str, Any]], bool]
 """Whether names that were found are any that are wanted."""
 MAX_DEPTH = 8
 NOISE = re.compile(r"\x1b\[[0-9;?]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")  # ANSI colors, STX and ETX
-_PAIR = re.compile(r"([^\s,;=:][^,;=:]*?)\s*[=:]\s*(\"[^\"]*\"|[^\s,;=]*)(?:[\s,;]+|\Z)")
+_PAIR = re.compile(r"([^\s,;=:][^,;=:]*+)[=:]\s*(\"[^\"]*\"|[^\s,;=]*)(?:[\s,;]+|\Z)")
 _STAMP = re.compile(r"(\d[-\d/.:T ]*\d(?:[.,]\d+)?Z?)[\s,;]+(?:\[?(?:DEBUG|INFO|WARN|ERROR)\w*\]?:?\s+)?(?=[^\W\d])")
 _SDI_12 = re.compile(r"[0-9A-Za-z]?(?:[+-]\d+(?:\.\d*)?){2,}")
 _SIGNED = re.compile(r"[+-]\d+(?:\.\d*)?")
 _FIELD = re.compile(r"((?:\\.|[^,=\\])+)=(\"(?:\\.|[^\"\\])*\"|[^,]*)(?:,|\Z)")
-_UNESCAPED = re.compile(r"(?<!\\) +(?=(?:[^\"]*\"[^\"]*\")*[^\"]*\Z)")
+_PART = re.compile(r"(?:\\.|\"(?:\\.|[^\"\\])*+\"|[^ ])++")  # between blanks that are neither escaped nor quoted
 _CHECKED = re.compile(rb"(.+)\*([0-9a-fA-F]{2})", re.DOTALL)
 _ESCAPE = re.compile(r"\\([,= \\])")
 
@@ -91,7 +91,7 @@ def pairs(text: str) -> dict[str, Any]:
 
 def line_protocol(text: str) -> dict[str, Any] | None:
     """`measurement,tag=x a=1,b=2 1740981600000000000`: tags, fields, and `time`; None where it is no such line."""
-    parts = _UNESCAPED.split(text)
+    parts = _PART.findall(text)
     if not 2 <= len(parts) <= 3 or "=" not in parts[1] or (len(parts) == 3 and not parts[2].lstrip("-").isdigit()):
         return None
     _, _, tags = parts[0].partition(",")

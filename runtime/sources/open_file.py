@@ -40,7 +40,9 @@ def _texts(file: io.BufferedReader, name: str, encoding: str) -> Iterator[bytes]
             yield from _packed(file, name, encoding)
         else:
             yield from _text(file, head, name, encoding)
-    except (EOFError, zipfile.BadZipFile, gzip.BadGzipFile) as error:
+    except Exception as error:  # of zlib, lzma and zipfile, of many kinds
+        if isinstance(error, UsageError) or (isinstance(error, OSError) and error.errno):  # said already, or the disk's
+            raise
         raise UsageError(f"{name}: damaged ({error}); pack it again") from None
 
 
@@ -76,7 +78,7 @@ def _array(file: io.BufferedReader) -> Iterator[bytes]:
     content = file.read()
     try:
         items = json.loads(content.decode("utf-8-sig"))
-    except ValueError:
+    except (ValueError, RecursionError):
         items = None
     if isinstance(items, list) and items and all(isinstance(item, (dict, list)) for item in items):
         content = b"".join(json.dumps(item).encode() + b"\n" for item in items)

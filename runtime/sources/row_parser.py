@@ -91,9 +91,8 @@ class RowParser:
         self._places: Places | None = None  # by names, of a header or the layout's
         self._width = 0
         self._keys, self._at_keys = tuple[str, ...](), Places(())  # names in the newest message, and their places
-        self._before: tuple[Places | None, int] | None = (
-            None  # what a new header replaced, until a row fits the new one
-        )
+        # what a new header replaced, until a row fits the new one
+        self._before: tuple[Places | None, int] | None = None
         self._quick: tuple[str, Places] | None = None  # separator and places, while lines are plain numbers
         self._why = self._header_lacks = ""  # why the first line that was no row is none; a header, no sensors'
         if layout.names:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from edgekd.runtime.errors import InputLost
 from edgekd.runtime.sources import CHUNK_BYTES, Items, Source
 
 if TYPE_CHECKING:  # one of them is there already
@@ -32,9 +32,11 @@ class Stdin(Source):
         while True:
             data = b""
             if select.select([self._fd], [], [], 0)[0]:
-                with contextlib.suppress(BlockingIOError):  # the other end may have made the pipe non-blocking
-                    data = os.read(self._fd, CHUNK_BYTES)
-                    if not data:
+                try:
+                    if not (data := os.read(self._fd, CHUNK_BYTES)):
                         break
+                except OSError as error:
+                    if not isinstance(error, BlockingIOError):  # the other end may have made the pipe so
+                        raise InputLost(f"{self.name}: cannot be read ({error.strerror})") from None
             yield self.rows.feed(data)
         yield self.rows.end()

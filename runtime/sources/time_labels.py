@@ -11,7 +11,7 @@ from edgekd.runtime.errors import UsageError
 from edgekd.runtime.layout import Layout
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
-HOUR_S, DAY_S = 3600.0, 86400.0
+HOUR_S, DAY_S, FARTHEST_S = 3600.0, 86400.0, 1e12  # no clock says 30,000 years, and what is reckoned stays finite
 EPOCH = datetime(1970, 1, 1)
 EXCEL_EPOCH, MATLAB_EPOCH = 25569, 719529  # 1970-01-01 in days of each
 UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60.0, "h": HOUR_S, "d": DAY_S}
@@ -50,7 +50,7 @@ class TimeLabels:
                 at = self._of(moment) if isinstance(moment, datetime) else moment
             except (ValueError, OverflowError, OSError):  # `suppress` would take a third of the time
                 continue
-            if at is not None and math.isfinite(at):
+            if at is not None and -FARTHEST_S < at < FARTHEST_S:
                 first = read is self._readers[0]
                 if not (first or self._known):  # it is the other input, from now on
                     self._readers, self._elapsed = [read], False

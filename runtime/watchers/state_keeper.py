@@ -79,7 +79,7 @@ class StateKeeper(Watcher):
         if len(loop.detector.manifest.outputs) > 2:
             self._parts["slow"] = loop.slow
         self._shown = shown(path, 300)
-        self._file = StateFile(Path(path).resolve(), loop.detector.manifest.digests.file)
+        self._file = StateFile(Path(os.path.realpath(path)), loop.detector.manifest.digests.file)
         self._writer = writer
         self._every_s = every_s
         self._every_samples = every_samples

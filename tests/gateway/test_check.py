@@ -251,6 +251,15 @@ def test_a_secret_is_the_owner_s_alone(folder: Path, tmp_path: Path, password: P
     assert "No such file" in wrong(found(*given, "mqtt-password-file = 'gone'"))["mqtt-password-file"]
 
 
+def test_no_pipe_is_waited_for_and_no_endless_file_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    no_model = tmp_path / "none"
+    assert not found(tmp_path / "gateway.toml", no_model, f"csv = '{tmp_path / 'pipe'}'")["model"].ok
+    broker = "mqtt = 'mqtt://127.0.0.1:1/x'"
+    told = wrong(found(tmp_path / "gateway.toml", no_model, broker, "", "mqtt-password-file = '/dev/zero'"))
+    assert any("too long for a password" in words for words in told.values())
+
+
 def test_folders_have_to_be_there_and_writable(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     given = (tmp_path / "gateway.toml", folder, "stdin = true")

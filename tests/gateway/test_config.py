@@ -160,6 +160,8 @@ def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: s
         ("stream = [1]", "write [[stream]], with two brackets"),
         ("[[stream]]\nmodel = 'a'\nstdin = true\n[[stream]]\nmodel = 'b'\nstdin = true", "one [[stream]] for now"),
         ("[[stream]]\nstdin = true", "model is missing"),
+        *((f"[[stream]]\n{key} = 'a\\u0000'".replace("'", '"'), f"{key} holds a") for key in ("model", "csv", "state")),
+        ('outbox = "a\\u0000"', "outbox holds a character that no name has"),
         ("= 3", "not TOML"),
         ("a = 1\na = 2", "not TOML"),
         ("outbox-mb = " + "9" * 5000, "not TOML"),

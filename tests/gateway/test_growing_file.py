@@ -73,6 +73,20 @@ def test_it_goes_on_at_the_end_and_a_torn_line_waits_for_its_newline(tmp_path: P
     assert followed.events == ["input_open"] and followed.source.lag_s < time.monotonic() - before
 
 
+def test_a_pipe_or_folder_in_its_place_is_waited_out(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    append(log, "0\n")
+    followed = Followed(log)
+    assert followed.values(0) == []
+    log.unlink()
+    for make, remove in ((os.mkfifo, os.unlink), (os.mkdir, os.rmdir)):
+        make(log)
+        assert followed.values(0) == []
+        remove(log)
+    append(log, "1\n2\n")
+    assert followed.values(2) == [1.0, 2.0] and followed.events[-1] == "input_rotated"
+
+
 def test_a_file_that_is_not_there_yet_is_read_from_its_start(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     followed = Followed(path)

@@ -11,11 +11,13 @@ import pytest
 from device import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from step_models import step_file
+from step_models import step_file, step_manifest
 
 from bench.promises.damaged_lines import damaged
 from edgekd.runtime.layout import Layout
+from edgekd.runtime.sources import Row
 from edgekd.runtime.sources.row_parser import RowParser
+from edgekd.runtime.sources.row_reader import RowReader
 
 # in a process of its own: what other tests have left in this one's memory would be measured, too
 FUZZ = """
@@ -38,6 +40,18 @@ def test_damaged_lines_are_counted_and_whole_ones_scored(tmp_path: Path, count: 
     assert found["undamaged"] > count / 2 and found["counted as bad"] > count / 5
     assert found["scored"] == found["undamaged"] + found["damaged, still rows"]
     assert found["RSS growth MiB"] < 1.0
+
+
+@pytest.mark.parametrize("time_format", ["s", "elapsed"])
+@pytest.mark.parametrize("at", [0, 60])
+@pytest.mark.parametrize("resample", ["", "mean"])
+def test_times_beyond_all_clocks_cost_their_rows_at_most(time_format: str, at: int, resample: str) -> None:
+    times: list[object] = [60.0 * i for i in range(100)]
+    times[at : at + 2] = ["1e308", "-1.7e308"]
+    layout = Layout(names=("time", "s0"), time=("time",), time_format=time_format, gaps=True, resample=resample)
+    reader = RowReader(step_manifest(1, 1), {}, layout=layout, live=True)
+    items = reader.feed("".join(f"{time},1\n" for time in times).encode()) + reader.end()
+    assert sum(isinstance(item, Row) for item in items) >= 98
 
 
 valid = st.sampled_from(

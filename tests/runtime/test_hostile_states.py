@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from device import events_of, run, write_csv
+from device import DAY_S, events_of, run, write_csv
 from step_models import step_file, step_samples
 
 from bench.promises.hostile import other_mutants
 from bench.promises.hostile.state_file import state_change
+from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.state import StateFile, StateUnusable
 
 N, HOP = 3, 4
@@ -66,6 +68,12 @@ def test_a_state_whose_words_are_wrong_stops_nothing(folder: Path, tmp_path: Pat
     assert done.returncode == 0 and "Traceback" not in done.stderr
     assert all(line.isprintable() for line in done.stderr.splitlines())
     assert events_of(done.stdout) is not None
+
+
+def test_an_episode_that_began_after_all_samples_has_a_length() -> None:
+    episodes = Episodes()
+    episodes.restore({"start": 1e308, "since": None, "ended": None, "peak": 1.0})
+    assert episodes.start is not None and math.isfinite(episodes.start * DAY_S)
 
 
 def test_an_array_that_says_it_is_huge_takes_no_memory(folder: Path, tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ def test_garbage_alone_ends_with_4(tmp_path: Path) -> None:
     assert run(model, b"").returncode == 0
 
 
+def test_blanks_and_quotes_of_hostile_lines_take_no_time(tmp_path: Path) -> None:
+    """Each took half a minute."""
+    model = step_file(tmp_path / "m.onnx", 2, 2, warmup=2)
+    hostile = [b"a" * 500 + b" " * 3000 + b"b,x=", b"a=" + b" " * 3000 + b"b", b'm x="' + b'" "' * 1200]
+    assert run(model, b"1,2\n" * 4 + b"\n".join(hostile * 20) + b"\n1,2\n").returncode == 0
+
+
 def test_one_tag_a_message_is_merged_and_said_once(tmp_path: Path) -> None:
     model = step_file(tmp_path / "m.onnx", 3, 1, warmup=1)
     messages = "".join(f'{{"s0":{i}}}\n{{"s1":{i}}}\n{{"s2":{i}}}\n' for i in range(90))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import signal
 import sys
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 
@@ -85,6 +88,42 @@ def test_errors_are_one_line_with_a_way_out(
     assert ended.value.code == code
     assert says in last and last.isprintable()
     assert not usage or usage[0].startswith("Usage:")
+
+
+def test_a_file_that_cannot_be_unpacked_is_one_line(folder: Path, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("x.csv", "s0,s1,s2\n1,2,3\n")
+    whole, entry = packed.getvalue(), packed.getvalue().index(b"PK\x01\x02")
+    deflated = gzip.compress(b"s0,s1,s2\n1,2,3\n" * 999)
+    for content in (
+        _with(whole, {6: 1, entry + 8: 1}),  # encrypted
+        _with(whole, {8: 99, entry + 10: 99}),  # by a method of another program
+        deflated[:10] + b"\xff" * (len(deflated) - 10),
+        b"[" * 100_000,  # as JSON, deeper than Python reads
+    ):
+        (tmp_path / "x.csv").write_bytes(content)
+        done = run("--model", folder / "m.onnx", "--csv", tmp_path / "x.csv")
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+
+
+def _with(data: bytes, changes: dict[int, int]) -> bytes:
+    changed = bytearray(data)
+    for at, byte in changes.items():
+        changed[at] = byte
+    return bytes(changed)
+
+
+def test_standard_input_that_cannot_be_read_is_lost(folder: Path, tmp_path: Path) -> None:
+    with (tmp_path / "written").open("w") as file:
+        done = run("--model", folder / "m.onnx", "--stdin", stdin=file)
+    assert done.returncode == 4 and "standard input: cannot be read" in done.stderr
+
+
+def test_a_state_behind_links_that_go_round_stops_nothing(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to("round")
+    done = run("--model", folder / "m.onnx", "--csv", folder / "x.csv", "--state", tmp_path / "round" / "state")
+    assert done.returncode == 0 and events_of(done.stdout, "state_not_saved")
 
 
 def test_check_tells_people_and_machines(folder: Path) -> None:

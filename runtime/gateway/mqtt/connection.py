@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from edgekd.runtime.gateway.mqtt.client import BoundedClient as Client
 
 PASSWORD_VARIABLE = "EDGEKD_MQTT_PASSWORD"
+MAX_PASSWORD = 65_535  # characters; MQTT has no longer one
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 10.0  # a broker that is back has the events soon; a broker that is down is not flooded
 CONNECT_S = 10.0
@@ -74,9 +75,13 @@ class Secrets:
         if self.password_file is None:
             return os.environ.get(PASSWORD_VARIABLE)
         try:
-            return Path(self.password_file).read_text().rstrip("\r\n")
+            with Path(self.password_file).open() as file:
+                text = file.read(MAX_PASSWORD + 1)
+            if len(text) > MAX_PASSWORD:
+                raise ValueError
+            return text.rstrip("\r\n")
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            why = error.strerror if isinstance(error, OSError) else "it is no text, or too long for a password"
             raise UsageError(f"mqtt-password-file {shown(self.password_file, 200)}: {why}") from None
 
     def context(self) -> ssl.SSLContext:

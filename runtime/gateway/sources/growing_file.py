@@ -9,7 +9,9 @@ absence, what stands between them is not read.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,7 +115,7 @@ class GrowingFile(Source):
         """Open the file, at its end where it was there at the start; why it cannot be, or nothing."""
         try:
             if self._go_on_at is None or not self.seek_position(self._go_on_at):
-                fd = os.open(self._path, os.O_RDONLY)
+                fd = _opened(self._path)
                 self._begin(fd, 0 if self._from_start else _behind_last_line(fd))
         except OSError as error:
             self._from_start = True  # what appears later was written since
@@ -138,10 +140,10 @@ class GrowingFile(Source):
         if self._truncated():
             copied = self._go_on_in(self._offset, lambda fd: _before(fd, self._offset) == self._mark, torn=False)
             if not copied:  # else what was appended before the truncation is read in the copy first
-                yield self._rotated("truncated", os.open(self._path, os.O_RDONLY))
+                yield self._rotated("truncated", _opened(self._path))
             return
         try:
-            fd = os.open(self._path, os.O_RDONLY)
+            fd = _opened(self._path)
         except OSError as error:
             yield self._waiting(error.strerror or str(error))
             return
@@ -193,7 +195,7 @@ class GrowingFile(Source):
         """
         for path in [self._path, *_beside(self._path, "" if torn else self._path.name)]:
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe beside it must not hang us
+                fd = _opened(path)
             except OSError:
                 continue
             if os.fstat(fd).st_size >= offset and fits(fd):
@@ -211,6 +213,15 @@ class GrowingFile(Source):
 def _identity(fd: int) -> str:
     found = os.fstat(fd)
     return f"{found.st_dev}:{found.st_ino}"
+
+
+def _opened(path: Path) -> int:
+    """A descriptor of a regular file; raises OSError for any other: a pipe would be waited for."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "is no regular file")
+    return fd
 
 
 def _before(fd: int, offset: int) -> bytes:
