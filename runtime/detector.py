@@ -24,7 +24,8 @@ LARGEST_SCORE = float(np.finfo(np.float32).max)
 BY_SENSOR = ("valid", "last", "missing", "held")  # arrays of a snapshot, and attributes
 MAX_CHANGES = 4096  # sensor changes kept for a caller that never asks for them
 MAX_SEEN = 2**62  # samples, and counts do not overflow
-MAX_FAILURES = 10  # steps in a row without a result that is of use; whatever was in input and state is gone by then
+MAX_FAILURES = 10  # steps that the engine fails at, or in a row without a finite score
+FORGIVEN = 1e-3  # of one of the engine's, by each step that goes well: what comes again and again is not an accident
 
 
 def severity_of(score: float, threshold: float) -> float | None:
@@ -154,7 +155,8 @@ class Detector:
         self.samples_seen = 0  # samples since the cold start
         self.diverged_steps = 0
         """Steps whose score was not finite: their state was thrown away, their verdict an anomaly."""
-        self._failures = 0  # steps in a row that failed or diverged
+        self._failures = 0.0  # of the engine, those forgiven taken off
+        self._diverged = 0  # steps in a row
         self._filled = 0
         self._warm_at = self.manifest.warmup_samples
         self._valid[:] = 1.0
@@ -264,15 +266,15 @@ class Detector:
         except Exception as error:  # the engines' own, of many kinds
             self._failures += 1
             self._forget(reason := f"{self.engine.name} failed ({shown(str(error), 200)})")
-            if self._failures >= MAX_FAILURES:
-                raise ModelRefused(f"{reason} in {self._failures} steps in a row; export the model again") from None
+            if self._failures > MAX_FAILURES - 1:
+                raise ModelRefused(f"{reason}, as in {MAX_FAILURES - 1} steps before; export the model again") from None
             return None
         warm = self.samples_seen >= self._warm_at
         score, contributions, slow, threshold = float(found[0]), found[1], None, self.threshold
         is_anomaly = score > threshold
         of_slow = float(found[2]) if self._told > 2 else 0.0
         if (score - score) + (of_slow - of_slow) == 0.0:
-            self._failures = 0
+            self._failures, self._diverged = max(0.0, self._failures - FORGIVEN), 0
             # a product with zeros is no number where there is one that is infinite: faster than to look at each
             if all(np.vdot(found[i], zeros) == 0.0 for i, zeros in self._zeros):
                 self._feeds.update(zip(self._state_names, found[self._told :]))
@@ -281,9 +283,9 @@ class Detector:
             if self._told > 2:
                 slow = Verdict(self.samples_seen - 1, of_slow, 1.0, of_slow > 1.0, found[3], self._names)
         else:  # NaN or infinite, from values beyond what the graph can digest: its state would be poisoned for good
-            self.diverged_steps, self._failures = self.diverged_steps + 1, self._failures + 1
+            self.diverged_steps, self._diverged = self.diverged_steps + 1, self._diverged + 1
             score, is_anomaly, contributions = LARGEST_SCORE, True, np.zeros(self._n, np.float32)
-            if self._failures % MAX_FAILURES == 0:  # maybe it is the state that no score comes of
+            if self._diverged % MAX_FAILURES == 0:  # maybe it is the state that no score comes of
                 self._forget(f"no score was finite in {MAX_FAILURES} steps")
         verdict = Verdict(self.samples_seen - 1, score, threshold, is_anomaly, contributions, self._names, slow)
         return verdict if warm else None

@@ -14,7 +14,7 @@ from step_models import ranges
 
 from edgekd.export.embed import embed
 from edgekd.runtime import Detector, ModelRefused, StateReset, UsageError
-from edgekd.runtime.detector import MAX_FAILURES
+from edgekd.runtime.detector import FORGIVEN, MAX_FAILURES
 from edgekd.runtime.engines import load_engine
 from edgekd.runtime.manifest import Manifest, SelfTestSpec, SensorSpec, StateSpec, ThresholdSpec
 from edgekd.runtime.selftest import self_test_scores
@@ -111,6 +111,14 @@ def test_a_failed_step_is_told_and_costs_a_warm_up(counting: Path, tmp_path: Pat
     assert again.returncode == 0 and events_of(again.stdout, "score")[-1]["sample"] == 199
 
 
+def test_an_engine_that_fails_again_and_again_ends_the_run_though_steps_between_go_well(
+    counting: Path, tmp_path: Path
+) -> None:
+    csv = write_csv(tmp_path / "x.csv", np.full((1000, N), 0.5, np.float32))
+    done = run("--model", counting, "--csv", csv)
+    assert done.returncode == 3 and len(events_of(done.stdout, "state_reset")) == MAX_FAILURES - 1
+
+
 def test_too_many_failed_steps_end_the_run_in_one_line(looking: Path, tmp_path: Path) -> None:
     """And a restart on another input goes on from what was saved at that end."""
     good, bad = np.full((20, N), 1.0, np.float32), np.full((30, N), 1e6, np.float32)
@@ -119,7 +127,7 @@ def test_too_many_failed_steps_end_the_run_in_one_line(looking: Path, tmp_path: 
     done = run(*arguments)
     assert done.returncode == 3
     (line,) = done.stderr.splitlines()
-    assert "failed" in line and f"in {MAX_FAILURES} steps in a row" in line and line.isprintable()
+    assert "failed" in line and f"as in {MAX_FAILURES - 1} steps before" in line and line.isprintable()
     assert len(events_of(done.stdout, "state_reset")) == MAX_FAILURES - 1
     write_csv(csv, np.vstack([good, bad[:MAX_FAILURES], good]))
     again = run(*arguments, "--scores")
@@ -129,11 +137,12 @@ def test_too_many_failed_steps_end_the_run_in_one_line(looking: Path, tmp_path: 
 
 def test_a_failure_here_and_there_ends_nothing(looking: Path) -> None:
     detector = Detector.load(looking, probe=False)
-    samples = np.full((40 * MAX_FAILURES, N), 1.0, np.float32)
-    samples[:: 2 * WARMUP] = 1e6
-    assert len(detector.update_block(samples)) == len(samples) // 2
-    assert len(detector.state_resets()) == len(samples) // (2 * WARMUP) and detector.state_resets() == []
-    with pytest.raises(ModelRefused, match="in a row"):
+    rare = round(1 / FORGIVEN) + 1
+    samples = np.full((2 * MAX_FAILURES * rare, N), 1.0, np.float32)
+    samples[::rare] = 1e6
+    assert len(detector.update_block(samples)) == len(samples) - 2 * MAX_FAILURES * WARMUP
+    assert len(detector.state_resets()) == 2 * MAX_FAILURES and detector.state_resets() == []
+    with pytest.raises(ModelRefused, match="steps before"):
         detector.update_block(np.full((MAX_FAILURES, N), 1e6, np.float32))
 
 
