@@ -39,4 +39,5 @@ def test_an_outbox_takes_its_own_files_alone(tmp_path: Path) -> None:
     (tmp_path / "pump.events").write_text("no records\n")
     (tmp_path / "0000000000000001.events").write_text("torn by a power cut")
     assert scan(tmp_path) == ([], 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["pump.events"]
+    kept = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert kept == {"pump.events": "no records\n", "0000000000000001.events.corrupt": "torn by a power cut"}
