@@ -122,7 +122,7 @@ def _alarms(verdict: Verdict) -> bool:
 
 def _state_lost(detector: Detector) -> str:
     """Why the newest loss of its state since the last call was; empty where it has lost none."""
-    resets: list[Any] = getattr(detector, "state_resets", list)()
+    resets = detector.state_resets()
     return resets[-1].reason if resets else ""
 
 
