@@ -7,8 +7,11 @@ import json
 import os
 import platform
 import sys
+import time
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,6 +54,20 @@ def kept(name: str) -> Any:
     """The figures of bench/results/NAME.json, or nothing."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text())["figures"] if path.exists() else {}
+
+
+def in_turn(
+    name: str, parts: Mapping[str, Callable[[Path], dict[str, Any]]], wanted: Callable[[str], bool], **known: Any
+) -> None:
+    """Measure the wanted parts, each in an empty folder, print them, and save them beside those of before."""
+    figures = kept(name) | known
+    for part, measure in parts.items():
+        if wanted(part):
+            with TemporaryDirectory() as folder:
+                began = time.monotonic()
+                figures[part] = measure(Path(folder)) | {"took_s": round(time.monotonic() - began, 1)}
+            print(f"{part}: {figures[part]}", flush=True)
+            save(name, figures)
 
 
 def digest(about: Any) -> str:

@@ -15,7 +15,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from typing import Any
 import click
 import numpy as np
 
-from bench.results import kept, save
+from bench.results import in_turn
 from edgekd.runtime.cli import SWITCH_S
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.disk_writer import DiskWriter
@@ -61,7 +60,6 @@ BLOCKS, BLOCK = 6, 500  # 5 s of each condition in turn: what else the machine d
 @click.option("--minutes", default=3.0, show_default=True, help="How long the broker is away.")
 def main(only: tuple[str, ...], count: int, minutes: float) -> None:
     """Measure and keep the figures."""
-    figures = kept("delivery")
     parts: dict[str, Callable[[Path], dict[str, Any]]] = {
         "kills": lambda folder: killed_run(folder, 50_000, count, seed=2),
         "kills with a command": lambda folder: killed_run(folder, 5_000, count, seed=3, command=True),
@@ -69,14 +67,7 @@ def main(only: tuple[str, ...], count: int, minutes: float) -> None:
         "disturbed": disturbed,
         "latency": latency,
     }
-    for name, measure in parts.items():
-        if only and name not in only:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.monotonic()
-            figures[name] = measure(Path(folder)) | {"took_s": round(time.monotonic() - began, 1)}
-        click.echo(f"{name}: {figures[name]}")
-        save("delivery", figures)
+    in_turn("delivery", parts, lambda name: not only or name in only)
 
 
 def outage(folder: Path, seconds: float) -> dict[str, Any]:

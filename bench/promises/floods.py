@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import random
 import sys
-import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bench.results import kept, save
+from bench.results import in_turn
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "gateway"))
@@ -43,16 +41,7 @@ FLOODS: dict[str, Callable[[Path], dict[str, Any]]] = {
 @click.option("--only", help="Those whose name holds this.")
 def main(only: str | None) -> None:
     """Measure and keep the figures."""
-    figures = kept("floods")
-    figures["bound_mb"] = PEAK_MB
-    for name, flood in FLOODS.items():
-        if only and only not in name:
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            began = time.monotonic()
-            figures[name] = flood(Path(folder)) | {"took_s": round(time.monotonic() - began, 1)}
-        click.echo(f"{name}: {figures[name]}")
-        save("floods", figures)
+    in_turn("floods", FLOODS, lambda name: not only or only in name, bound_mb=PEAK_MB)
 
 
 if __name__ == "__main__":
