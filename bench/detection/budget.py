@@ -1,6 +1,6 @@
 """Whether a budget of false alarms keeps its word: one a day asked for, measured on normal data that set nothing.
 
-    python -m bench.detection.budget --data DIR [--preset NAME]
+    python -m bench.detection.budget --data DIR [--preset NAME | --method NAME]
 
 Servers (SMD, ASD): the test part, 60 samples around labels left out; simulated plants: 8,000 samples of another seed.
 Alarms are counted as the device tells them at its default cooldown. A machine keeps its word within a factor of 3 of
@@ -77,16 +77,18 @@ def summary(rows: dict[str, list[AtBudget]]) -> dict[str, Any]:
 
 @click.command()
 @click.option("--data", required=True, envvar="EDGEKD_DATA", type=click.Path(exists=True, path_type=Path))
-@click.option("--preset", default="innovations", show_default=True, help="A network is trained undistilled.")
-def main(data: Path, preset: str) -> None:
+@click.option("--preset", help="A network is trained undistilled.  [default: innovations]")
+@click.option("--method", help="Its default preset, as it is.")
+def main(data: Path, preset: str | None, method: str | None) -> None:
     """Measure, print and save; students that are trained are kept."""
+    method, preset, config = configure(method, preset or (None if method else "innovations"), {})
+    called = preset if method in ("linear", "lta") else method
+    settings = {"distill": False} if hasattr(config, "distill") else {}
     rows: dict[str, list[AtBudget]] = {}
     for name, (training, measured) in parts_of(data).items():
-        student = WORK / "budget" / f"{name.replace(' ', '-')}-{preset}.pt"
+        student = WORK / "budget" / f"{name.replace(' ', '-')}-{called}.pt"
         student.parent.mkdir(parents=True, exist_ok=True)
         if not student.exists():
-            method, _, config = configure(None, preset, {})
-            settings = {"distill": False} if hasattr(config, "distill") else {}
             distill(training, student, method=method, preset=preset, settings=settings)
         rows[name] = at_budgets(score_model(student, measured), margin=MARGIN)
         print(name, [(row.found, row.events, row.false_alarms_per_day) for row in rows[name]], flush=True)
@@ -99,7 +101,7 @@ def main(data: Path, preset: str) -> None:
     figures = [{"machines of": group, **summary(members)} for group, members in groups.items() if members]
     print(table(figures))
     machines = {name: [row.to_json() for row in machine] for name, machine in rows.items()}
-    result = "budget" if preset == "innovations" else f"budget_{preset}"
+    result = "budget" if called == "innovations" else f"budget_{called}"
     save(result, rounded({"groups": figures, "machines": machines}), preset=preset, margin=MARGIN, asked=ASKED)
 
 

@@ -16,8 +16,11 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from torch import nn
 
 from bench.results import kept, rounded, save, table
+from edgekd.blocks.forecast import Stretch
+from edgekd.blocks.innovations import AllLags
 from edgekd.data import Recording, load
 from edgekd.evaluation.events import point_scores
 from edgekd.evaluation.metrics import vus_pr
@@ -103,7 +106,9 @@ def measured(entity: Entity) -> dict[str, float]:
     found = {COMMITTEE: vus_of(test, *_scores(step, test), step.hop)}
     for name, letter in TERMS.items():
         if name in step.terms:
-            found[letter] = vus_of(test, *_term_scores(step, test, name), step.hop)
+            found[letter] = vus_of(test, *_term_scores(step, test, step.terms[name]), step.hop)
+    if "V" not in found:  # one sensor's neighbors are context to the committee, but the study measured them
+        found["V"] = vus_of(test, *_term_scores(step, test, _all_lags(step, entity.train)), step.hop)
     lengths = (5, 10, 20) if entity.hop == 5 else (10, 30, 60)
     plain = replace(PRESETS["ensemble"], lengths=lengths, judged=entity.judged)
     try:
@@ -119,14 +124,22 @@ def _scores(step: Any, test: Recording) -> tuple[np.ndarray, np.ndarray]:
     return found.samples, found.scores
 
 
+def _all_lags(step: InnovationsStep, train: Recording) -> AllLags:
+    """The term of all sensors' lags, fitted to what the committee was fitted to."""
+    term = AllLags(step.judged, step.m)
+    shown = [step.all_shown(torch.from_numpy(train.values[start:end])) for start, end in step.entities(train)]
+    term.fit([Stretch(samples.double(), torch.ones(len(samples), dtype=torch.bool)) for samples in shown])
+    return term
+
+
 @torch.inference_mode()
-def _term_scores(step: InnovationsStep, test: Recording, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _term_scores(step: InnovationsStep, test: Recording, term: nn.Module) -> tuple[np.ndarray, np.ndarray]:
     """Averaged log energy of one term at every verdict of a recording of one entity."""
     live = torch.ones(step.m)
     ends, energies = [], []
     for some, windows in step.windows(torch.from_numpy(test.values)):
         ends.append(some.numpy())
-        energies.append(step.terms[name](windows, live)[0].clamp_min(1e-12).log().numpy())
+        energies.append(term(windows, live)[0].clamp_min(1e-12).log().numpy())
     logs = np.concatenate(energies)
     return np.concatenate(ends) - 1, averaged(logs, float(logs[0]))
 
