@@ -75,10 +75,19 @@ def summary(rows: dict[str, list[AtBudget]]) -> dict[str, Any]:
     return found | {"events": sum(row.events for row in watched)}
 
 
+def _teacher(training: Recording, student: Path, method: str) -> Path | None:
+    """The committee, for a method that trains no teacher of its own."""
+    if method != "regression":
+        return None
+    teacher = student.with_name(f"{student.stem}-teacher.pt")
+    distill(training, teacher, preset="innovations", settings={"slow": False})
+    return teacher
+
+
 @click.command()
 @click.option("--data", required=True, envvar="EDGEKD_DATA", type=click.Path(exists=True, path_type=Path))
 @click.option("--preset", help="A network is trained undistilled.  [default: innovations]")
-@click.option("--method", help="Its default preset, as it is.")
+@click.option("--method", help="Its default preset; regression learns from the committee.")
 def main(data: Path, preset: str | None, method: str | None) -> None:
     """Measure, print and save; students that are trained are kept."""
     method, preset, config = configure(method, preset or (None if method else "innovations"), {})
@@ -89,7 +98,8 @@ def main(data: Path, preset: str | None, method: str | None) -> None:
         student = WORK / "budget" / f"{name.replace(' ', '-')}-{called}.pt"
         student.parent.mkdir(parents=True, exist_ok=True)
         if not student.exists():
-            distill(training, student, method=method, preset=preset, settings=settings)
+            teacher = _teacher(training, student, method)
+            distill(training, student, method=method, preset=preset, settings=settings, teacher=teacher)
         rows[name] = at_budgets(score_model(student, measured), margin=MARGIN)
         print(name, [(row.found, row.events, row.false_alarms_per_day) for row in rows[name]], flush=True)
     groups = {

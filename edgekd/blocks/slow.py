@@ -9,6 +9,10 @@ All look at averages over a hop of what separates a machine's sources: component
   are (`audit`), and components that wander by themselves.
 * coherence: where a component has a cycle, how alike it is to itself 1, 2 and 4 cycles ago; only a fall counts.
 
+A sensor that shifts alone shows in its neighbors' residuals, too, often larger than in its own. So the sensor behind a
+step or a mean is the one whose shift alone explains most of what all components say (reconstruction-based contribution,
+Alcala and Qin, 2009).
+
 A hop counts only where no fast score is high two hops around, and all sensors were there: other faults would stay in
 the averages for as long as they are long. So a verdict is for two hops ago.
 """
@@ -65,16 +69,20 @@ class SlowMonitors(nn.Module):
     """(6 m, 2 m): scaled samples at REGRESSION_LAGS to standardized components; the first m are SOBI's."""
     bias: Tensor
     """(2 m,)"""
-    loadings: Tensor
-    """(2 m, m): share of each sensor in a component; rows sum to 1."""
+    directions: Tensor
+    """(2 m, m): what a lasting shift of each sensor by 1 does to every component."""
     mean_scale: Tensor
     """(2, 2 m): 1 / (deviation x threshold) of a component's step and of its mean; 0 where it is not watched."""
+    sight: Tensor
+    """(2, m): 1 / squared length of what such a shift does to steps and to means, as they are scaled."""
     cyclic: Tensor
     """int64 (c,): components with a cycle, c = MOST_CYCLIC where there is one; those in excess have no scale."""
     likeness: Tensor
     """(3, c): normal coherence at CYCLES."""
     likeness_scale: Tensor
     """(c,): 1 / (deviation x threshold) of a component's fall."""
+    loadings: Tensor
+    """(c, m): share of each sensor in a component with a cycle; rows sum to 1."""
 
     def __init__(self, m: int, hop: int, cycle_hops: int = 0) -> None:
         super().__init__()
@@ -84,11 +92,13 @@ class SlowMonitors(nn.Module):
         self.memory_hops = BOX + max(CYCLES) * cycle_hops
         self.register_buffer("unmix", torch.zeros(len(REGRESSION_LAGS) * m, 2 * m))
         self.register_buffer("bias", torch.zeros(2 * m))
-        self.register_buffer("loadings", torch.ones(2 * m, m) / m)
+        self.register_buffer("directions", torch.zeros(2 * m, m))
         self.register_buffer("mean_scale", torch.zeros(2, 2 * m))
+        self.register_buffer("sight", torch.zeros(2, m))
         self.register_buffer("cyclic", torch.arange(n_cyclic))
         self.register_buffer("likeness", torch.zeros(len(CYCLES), n_cyclic))
         self.register_buffer("likeness_scale", torch.zeros(n_cyclic))
+        self.register_buffer("loadings", torch.ones(n_cyclic, m) / m)
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every state tensor, in the order of `forward`."""
@@ -123,17 +133,15 @@ class SlowMonitors(nn.Module):
     def verdict(self, hops: Tensor, *rest: Tensor) -> tuple[Tensor, Tensor]:
         """hops (B, 82, 2 m), [cyclic (B, h, c)], calm (B, H + 4) -> slow score (B,), contributions (B, m)."""
         weights = self.counted(rest[-1])
-        values = (self.means(hops, weights) * self.mean_scale).amax(1)  # (B, 2 m)
-        loadings = self.loadings
+        moved = self.means(hops, weights) * self.mean_scale  # (B, 2, 2 m)
+        values = moved.abs().amax(2)
+        shares = sharpened(((moved * self.mean_scale) @ self.directions).square() * self.sight, 4)  # (B, 2, m)
         if self.cycle_hops:
-            falls = self.falls(rest[0], weights) * self.likeness_scale
-            values = torch.cat([values, falls], 1)
-            loadings = torch.cat([loadings, loadings.index_select(0, self.cyclic)])
+            values = torch.cat([values, self.falls(rest[0], weights) * self.likeness_scale], 1)
+            shares = torch.cat([shares, self.loadings.expand(shares.shape[0], -1, -1)], 1)
+        weight = sharpened(values.clamp(min=0), 8)
         score = values.amax(1).clamp(min=0)
-        # the sharp share of each component: what is near the largest is told, the many small ones are not
-        sharp = (values.clamp(min=0) / (score[:, None] + 1e-9)) ** 8
-        shares = (sharp / (sharp.sum(1, keepdim=True) + 1e-9)) @ loadings
-        return score, score[:, None] * shares
+        return score, score[:, None] * (weight[:, :, None] * shares).sum(1)
 
     def counted(self, calm: Tensor) -> Tensor:
         """calm (B, H + 4) -> (B, H) 1 for each hop that is calm, as the two before and after it are."""
@@ -144,14 +152,14 @@ class SlowMonitors(nn.Module):
         return weights
 
     def means(self, hops: Tensor, weights: Tensor) -> Tensor:
-        """(B, 82, 2 m), (B, H) -> (B, 2, 2 m) size of each step and mean; a hop that does not count is 0."""
+        """(B, 82, 2 m), (B, H) -> (B, 2, 2 m) each step and mean; a hop that does not count is 0."""
         weights = weights[:, -BOX:, None]
         counted = hops[:, :BOX] * weights
         newest, before = counted[:, -STEP:].sum(1), counted[:, :-STEP].sum(1)
         of_newest, of_before = weights[:, -STEP:].sum(1), weights[:, :-STEP].sum(1)
         known = of_newest * of_before / (STEP * (BOX - STEP))
         step = known * (newest / of_newest.clamp_min(1.0) - before / of_before.clamp_min(1.0))
-        return torch.stack([step, (newest + before) / BOX], 1).abs()
+        return torch.stack([step, (newest + before) / BOX], 1)
 
     def coherence(self, cyclic: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """cyclic (B, h, c), weights (B, H) -> coherence (B, 3, c) in [-1, 1], share of the box counted (B, 3, 1)."""
@@ -196,6 +204,12 @@ class SlowMonitors(nn.Module):
         return torch.cat(scores), torch.cat(shares)
 
 
+def sharpened(sizes: Tensor, power: int) -> Tensor:
+    """(..., k) from 0 on -> shares of 1: what is near the largest is told, the many small ones are not."""
+    sharp = (sizes / (sizes.amax(-1, keepdim=True) + 1e-9)) ** power
+    return sharp / (sharp.sum(-1, keepdim=True) + 1e-9)
+
+
 def fit_slow(entities: Sequence[Entity], hop: int, audited: bool = True) -> SlowMonitors:
     """Fit the monitors on normal data; those that it is too short for are off.
 
@@ -213,14 +227,18 @@ def fit_slow(entities: Sequence[Entity], hop: int, audited: bool = True) -> Slow
     with torch.inference_mode():
         cycle, cyclic = _cycle(probe.averages(torch.from_numpy(longest)).numpy())
     slow = SlowMonitors(m, hop, cycle)
-    _set(slow, unmix=unmix, bias=bias, loadings=loadings)
+    directions = unmix.reshape(len(REGRESSION_LAGS), m, 2 * m).sum(0).T
+    _set(slow, unmix=unmix, bias=bias, directions=directions)
     if cycle:
         slow.cyclic[: len(cyclic)] = torch.from_numpy(cyclic)
+        slow.loadings[: len(cyclic)] = torch.from_numpy(loadings[cyclic])
         _calibrate_coherence(slow, entities, len(cyclic))
     _calibrate_means(slow, entities)
     if audited:
         shares, largest = map(torch.stack, zip(*(audit(entities, hop, later) for later in (True, False))))
         slow.mean_scale *= (shares.amax(0) < AUDIT_ALARMS) / largest.amax(0).clamp_min(1.0)
+    seen = slow.mean_scale.square() @ slow.directions.square()
+    slow.sight.copy_(torch.where(seen > 0, 1 / seen, 0.0))
     return slow
 
 
@@ -240,7 +258,7 @@ def audit(entities: Sequence[Entity], hop: int, later: bool) -> tuple[Tensor, Te
     first = fit_slow(known, hop, audited=False)
     with torch.inference_mode():
         rows = (row for x, high in rest for row in first.windows(torch.from_numpy(x), torch.from_numpy(high)))
-        scores = torch.cat([first.means(row[0], first.counted(row[-1])) * first.mean_scale for row in rows])
+        scores = torch.cat([first.means(row[0], first.counted(row[-1])).abs() * first.mean_scale for row in rows])
     alarms = scores >= AUDIT_LEVEL
     share, largest = alarms.float().mean(0), scores.amax(0)
     share[1] = alarms[:, 1].any(1).float().mean()
@@ -258,7 +276,8 @@ def _set(slow: SlowMonitors, **buffers: np.ndarray) -> None:
 
 
 def _components(entities: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scaled samples (T, m) of each entity -> unmix (6 m, 2 m), bias (2 m,), loadings (2 m, m) of SlowMonitors."""
+    """Scaled samples (T, m) of each entity -> unmix (6 m, 2 m), bias (2 m,), share of each sensor in
+    each component (2 m, m)."""
     m = entities[0].shape[1]
     every = np.vstack(entities)
     scale = np.tile(np.maximum(every.std(0), SMALLEST), len(REGRESSION_LAGS))
@@ -333,7 +352,7 @@ def _cycle(averages: np.ndarray) -> tuple[int, np.ndarray]:
 
 @torch.inference_mode()
 def _calibrate_means(slow: SlowMonitors, entities: Sequence[Entity]) -> None:
-    means = torch.cat([slow.means(rows[0], slow.counted(rows[-1])) for rows in _filled(slow, entities, BOX)])
+    means = torch.cat([slow.means(rows[0], slow.counted(rows[-1])).abs() for rows in _filled(slow, entities, BOX)])
     noise = torch.tensor([[STEP], [BOX]]).mul(slow.hop).rsqrt()  # what white noise averages to
     deviation = means.square().mean(0).sqrt().maximum(noise)  # (2, 2 m); a fast cycle averages to less, and may turn up
     steady = (deviation < STEADY * noise).float()
