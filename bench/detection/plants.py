@@ -27,7 +27,7 @@ import torch
 from bench.detection.slow import TRAIL_HOPS
 from bench.detection.stuck import told as stuck_told
 from bench.detection.stuck import watching
-from bench.results import rounded, save, table
+from bench.results import WORK, rounded, save, table
 from edgekd.blocks.step import Scores
 from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording
@@ -80,10 +80,14 @@ def main(preset: str, settings: tuple[str, ...], seeds: str, plants: tuple[str, 
     torch.set_num_threads(1)
     first, last = (int(seed) for seed in seeds.split("-"))
     chosen = {name: json.loads(value) for name, value in (setting.split("=") for setting in settings)}
-    rows = []
+    done = WORK / f"plants-{preset}-{seeds}.json"  # so far; a run that is cut off goes on from here
+    done.parent.mkdir(parents=True, exist_ok=True)
+    rows = json.loads(done.read_text()) if done.exists() else []
     for plant in plants or NAMES:
         for seed in range(first, last + 1):
-            rows.append({"plant": plant, "seed": seed, **measured(plant, seed, preset, chosen)})
+            if not any(row["plant"] == plant and row["seed"] == seed for row in rows):
+                rows.append({"plant": plant, "seed": seed, **measured(plant, seed, preset, chosen)})
+                done.write_text(json.dumps(rows))
         print(table(summary(rows)[-1:]), flush=True)
     everything = summary([{**row, "plant": "all"} for row in rows])
     print(table(summary(rows) + everything))
@@ -94,6 +98,7 @@ def main(preset: str, settings: tuple[str, ...], seeds: str, plants: tuple[str, 
         summary=rounded(summary(rows) + everything),
         seen_z=SEEN,
     )
+    done.unlink()
 
 
 def measured(plant: str, seed: int, preset: str, settings: dict[str, Any]) -> dict[str, Any]:
