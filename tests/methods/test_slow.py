@@ -107,6 +107,23 @@ def test_a_step_alarms_while_it_is_one_and_where_the_machine_stays_is_no_alarm()
     assert scores[200 + BOX + AROUND + STEP :].max() < 1
 
 
+def test_the_sensor_that_shifts_is_named_before_those_that_it_contradicts() -> None:
+    def machine(seed: int, samples: int) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        shown = np.array([[1, 0], [1, 0.3], [0.5, 1], [0, 1], [1, -1]]).T
+        noise = np.array([0.3, 0.1, 0.3, 0.1, 0.6]) * rng.normal(size=(samples, 5))
+        return (rng.normal(size=(samples, 2)) @ shown + noise).astype(np.float32)
+
+    normal = machine(0, 16_000)
+    slow = fit_slow([(normal, calm(normal).numpy())], HOP)
+    for sensor in range(5):
+        shifted = machine(1, 4000)
+        shifted[2000:, sensor] += 1
+        scores, shares = slow.batch(torch.from_numpy(shifted), calm(shifted))
+        first = int((scores >= 1).nonzero()[0])
+        assert shares[first].argmax() == sensor
+
+
 def test_what_a_fast_cycle_averages_out_may_wander_a_little() -> None:
     def machine(seed: int, offset: float) -> np.ndarray:
         noise = np.random.default_rng(seed).normal(size=(16_000, 2))
