@@ -105,7 +105,7 @@ def connection(door: Door, options: Options, detector: Detector) -> Source:
 
     manifest = detector.manifest
     rows = _lines(options, detector, "anything", door.name)
-    return ReadAhead(Reconnecting(door, rows, manifest), manifest, lambda: detector.samples_seen)
+    return ReadAhead(Reconnecting(door, rows, manifest), manifest)
 
 
 def _lines(options: Options, detector: Detector, first_line: FirstLine, name: str) -> RowReader:

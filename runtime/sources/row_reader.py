@@ -106,7 +106,9 @@ class RowReader(Tally):
     def rows_of(self, lines: list[bytes], whole: bool = True) -> list[Row]:
         """The rows in whole lines. whole: the last of them is ended by a newline."""
         parse = self.parser.parse
-        return [row for line in lines if (row := parse(line, whole)) is not None]
+        rows = [row for line in lines if (row := parse(line, whole)) is not None]
+        self.good += len(rows)
+        return rows
 
     def samples_of(self, rows: list[Row], ended: bool = False) -> list[Row | InputEvent]:
         """What becomes of rows: whole ones, in order and at the model's rate. ended: they are the last."""
