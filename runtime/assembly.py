@@ -219,8 +219,7 @@ def keeper_of(
     from edgekd.runtime.disk_writer import DiskWriter
     from edgekd.runtime.watchers.state_keeper import StateKeeper
 
-    saving = options.state_every, options.state_samples
-    return [StateKeeper(options.state, loop, writer or DiskWriter(), *saving, parts or {})]
+    return [StateKeeper(options.state, loop, writer or DiskWriter(), options.state_every, parts or {})]
 
 
 def _images(options: Options, detector: Detector) -> Source:

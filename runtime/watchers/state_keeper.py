@@ -61,13 +61,8 @@ class SavedThreshold:
 class StateKeeper(Watcher):
     """Saves detector, open episode and threshold to one file. A disk that fails is told once and stops nothing."""
 
-    def __init__(
-        self, path: str, loop: Loop, writer: DiskWriter, every_s: float, every_samples: int, parts: dict[str, Part]
-    ) -> None:
-        """every_s, every_samples: save at the latest after so many seconds, after so many samples (0: any number).
-
-        parts: what more is saved, by name; of what this site has learned ("threshold") it keeps what is saved.
-        """
+    def __init__(self, path: str, loop: Loop, writer: DiskWriter, every_s: float, parts: dict[str, Part]) -> None:
+        """parts: what more is saved, by name; of what this site has learned ("threshold") it keeps what is saved."""
         self.stream_id = os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
         """Tells the events of this stream of samples from those of every other, and what a live source sent before a
         restart from what it sent after; a file that is read on is the same stream."""
@@ -82,7 +77,6 @@ class StateKeeper(Watcher):
         self._file = StateFile(Path(os.path.realpath(path)), loop.detector.manifest.digests.file)
         self._writer = writer
         self._every_s = every_s
-        self._every_samples = every_samples
         self._saved_at_s = time.monotonic()
         self._due = self._saved_at_s + every_s
         self._handed_at_s: float | None = None  # a copy is on its way since
@@ -131,7 +125,7 @@ class StateKeeper(Watcher):
         if self._handed_at_s is not None:
             if now - self._handed_at_s > STUCK_S:
                 self._tell("the disk does not answer")
-        elif now >= self._due or 0 < self._every_samples <= self._detector.samples_seen - self._handed_at:
+        elif now >= self._due:
             self.save()
 
     def save(self) -> None:

@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from device import events_of, run, write_csv
 from step_models import step_graph, step_samples
 
 from edgekd.export.embed import embed
-from edgekd.runtime.cli import cli, main
-from edgekd.runtime.errors import UsageError
+from edgekd.runtime.cli import main
 from edgekd.runtime.guard import admit
 
 N = 3
@@ -154,42 +152,10 @@ def test_an_anomaly_reads_as_documented(folder: Path) -> None:
     assert higher.stdout == higher.stderr == ""
 
 
-LEFT = [
-    *("--mqtt", "--mqtt-password-file", "--mqtt-ca", "--mqtt-cert", "--mqtt-key", "--mqtt-client-id", "--publish"),
-    *("--tcp", "--follow", "--give-up-after", "--idle-timeout", "--exec", "--exec-timeout", "--exec-retry"),
-    *("--spool", "--spool-mb", "--events", "--events-mb", "--events-keep", "--metrics", "--reset-threshold"),
-    *("--adapt", "--adapt-band", "--calibrate-for", "--calibrate-band", "--config", "--print-config", "--print-unit"),
-]
-
-
-@pytest.mark.parametrize("name", LEFT)
-def test_an_option_that_left_is_refused_with_the_way_to_the_gateway(folder: Path, name: str) -> None:
-    variable = "EDGEKD_COMMAND" if name == "--exec" else f"EDGEKD_{name[2:].replace('-', '_').upper()}"
-    given = ["--model", str(folder / "m.onnx"), "--csv", str(folder / "x.csv")]
-    for arguments, variables, named in (
-        ([*given, name, "x"], {}, name),
-        ([f"{name}=x"], {}, name),
-        (given, {variable: "1"}, variable),
-        ([], {variable: "1"}, variable),  # as where --config gave all others
-    ):
-        done = CliRunner().invoke(cli, arguments, env=variables)
-        assert isinstance(done.exception, UsageError) and done.exception.exit_code == 2 and not done.output
-        assert str(done.exception).startswith(f"{named} belongs to edgekd-gateway now; edgekd-gateway init")
-
-
-def test_an_option_that_left_is_one_line_and_exit_code_2(folder: Path) -> None:
-    given = ["--model", folder / "m.onnx", "--csv", folder / "x.csv"]
-    for done in (run(*given, "--tcp", "x"), run(*given, env={**os.environ, "EDGEKD_TCP": "x"})):
-        (line,) = done.stderr.splitlines()
-        assert done.returncode == 2 and not done.stdout and "edgekd-gateway" in line
-    unknown = run(*given, "--tpc", "x")
-    assert unknown.returncode == 2 and "--tpc" in unknown.stderr and "edgekd-gateway" not in unknown.stderr
-
-
 def test_the_options_fit_on_a_page_under_headings() -> None:
     lines = run("--help").stdout.splitlines()
     options = [i for i, line in enumerate(lines) if line.startswith("  -")]
-    assert len(options) <= 29
+    assert len(options) <= 28
     headings = [line for line, first in pairwise(lines) if line.endswith(":") and first.startswith("  -")]
     assert len(headings) >= 6 and not any(heading.startswith(" ") for heading in headings)
     assert headings[:2] == ["Model:", "Input, one of these:"]
