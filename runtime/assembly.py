@@ -193,8 +193,11 @@ def watchers_of(options: Options, loop: Loop) -> list[Watcher]:
     """What looks on in every run, but for what keeps the state."""
     watchers: list[Watcher] = []
     rows = loop.source.rows
-    if isinstance(rows, RowReader) and not rows.resampler:  # else they need not come at the model's period
-        watchers.append(RateCheck(loop))
+    if isinstance(rows, RowReader):
+        if options.time:
+            rows.parser.ask_time()
+        if not rows.resampler:  # else they need not come at the model's period
+            watchers.append(RateCheck(loop))
     watchers.append(BadLines(loop))
     if options.record:
         from edgekd.runtime.watchers.record import Recorder

@@ -29,6 +29,12 @@ def folder(folder: Path) -> Path:
     """And what is wrong in one way or another."""
     write_csv(folder / "two.csv", step_samples(2, 8))
     (folder / "header.csv").write_text("s0,s1,s2\n")
+    (folder / "bare.csv").write_text("1,2,3\n" * 8)
+    objects = ['{"s0": 1, "s1": 2, "s2": 3}'] * 8
+    (folder / "x.jsonl").write_text("\n".join(objects))
+    (folder / "x.json").write_text(f"[{', '.join(objects)}]")
+    (folder / "group.toml").write_text("group = 'machine=A'\n")
+    (folder / "names.toml").write_text("names = ['s0', 's1', 's2']\n")
     (folder / "plain.onnx").write_bytes(step_graph(N, 4).SerializeToString())
     manifest, _ = admit(folder / "m.onnx", try_first=False)
     (folder / "wrong.onnx").write_bytes(embed(step_graph(N, 4, seed=1).SerializeToString(), manifest))
@@ -55,7 +61,16 @@ def folder(folder: Path) -> Path:
             2,
             "--map 't=s1' is not NAME=COLUMN with one of the model's sensors (s0, s1",
         ),
-        ("--model m.onnx --csv x.csv --map s1=zz", 2, "the header lacks 's1'"),
+        ("--model m.onnx --csv x.csv --map s1=zz", 2, "the header lacks 'zz'"),
+        *(
+            (f"--model m.onnx --csv {file} --time ts", 2, f"{file}: there is no 'ts', the column of --time")
+            for file in ("x.csv", "x.jsonl", "x.json", "bare.csv")
+        ),
+        ("--model m.onnx --csv bare.csv --layout names.toml --time ts", 2, "there is no 'ts', the column of --time"),
+        ("--model m.onnx --csv x.csv --sequence n", 2, "x.csv: there is no 'n', the column of --sequence"),
+        ("--model m.onnx --csv x.jsonl --sequence n", 2, "x.jsonl: there is no 'n', the column of --sequence"),
+        ("--model m.onnx --csv x.csv --checksum nmea", 2, "there is no checksum at its end"),
+        ("--model m.onnx --csv x.jsonl --layout group.toml", 2, "there is no 'machine', the column of group"),
         ("--model m.onnx --csv x.csv --threshold nan", 2, "finite"),
         ("--model m.onnx --csv x.csv --json", 2, "--check"),
         ("--model m.onnx --csv x.csv --record two.csv", 2, "two.csv: holds other columns"),
