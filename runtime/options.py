@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -32,16 +31,15 @@ def declare(group: str, help: str, *names: str, **about: Any) -> Any:
     return field(metadata={"group": group, "names": names, "about": {**about, "help": help}})
 
 
-def declared(options: type) -> dict[str, list[click.Option]]:
-    """Heading -> the click options that a class of such fields declares."""
-    groups: dict[str, list[click.Option]] = {}
-    for one in fields(options):
-        if one.metadata:
-            names = one.metadata["names"] or (f"--{one.name.replace('_', '-')}",)
-            groups.setdefault(one.metadata["group"], []).append(
-                click.Option([*names, one.name], **one.metadata["about"])
-            )
-    return groups
+def declared(options: type) -> list[click.Option]:
+    """The click options that a class of such fields declares."""
+    return [
+        click.Option(
+            [*(one.metadata["names"] or [f"--{one.name.replace('_', '-')}"]), one.name], **one.metadata["about"]
+        )
+        for one in fields(options)
+        if one.metadata
+    ]
 
 
 MODEL, SOURCE, LINES, ALARM = "Model", "Input, one of these", "What the input is like", "When to alarm"
@@ -96,18 +94,14 @@ class Options:
 
 
 class GroupedCommand(click.Command):
-    """A command whose help shows its options under headings."""
-
-    def __init__(
-        self, name: str, groups: dict[str, list[click.Option]], params: Sequence[click.Parameter], **about: Any
-    ) -> None:
-        super().__init__(name, params=[*(option for group in groups.values() for option in group), *params], **about)
-        self.groups = groups
+    """A command whose help shows the options of a run under their headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        shown = {id(option) for group in self.groups.values() for option in group}
-        rest = [param for param in self.get_params(ctx) if id(param) not in shown]
-        sections: dict[str, Sequence[click.Parameter]] = {**self.groups, "Other": rest}
-        for heading, group in sections.items():
+        headings = {one.name: one.metadata["group"] for one in fields(Options) if one.metadata}
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                sections.setdefault(headings.get(param.name or "", "Other"), []).append(record)
+        for heading, records in sections.items():
             with formatter.section(heading):
-                formatter.write_dl([record for option in group if (record := option.get_help_record(ctx))])
+                formatter.write_dl(records)

@@ -1,20 +1,17 @@
-"""Any file of a logger, opened as UTF-8 lines: compressed, in another encoding, a workbook, one JSON array."""
+"""Any file of a logger, opened as UTF-8 lines: compressed, in another encoding, one JSON array."""
 
 from __future__ import annotations
 
 import codecs
-import csv
 import gzip
 import io
 import json
 import re
 import zipfile
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from edgekd.runtime.errors import MissingExtra, UsageError
+from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources import CHUNK_BYTES
 
@@ -26,8 +23,7 @@ BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_
 
 
 def chunks(path: str | Path, encoding: str = "") -> Iterator[bytes]:
-    """The text of a file in UTF-8, piece by piece, whatever it is packed in. encoding: "" is UTF-8, or what its first
-    bytes say.
+    """The text of a file in UTF-8, piece by piece. encoding: "" is UTF-8, or what its first bytes say.
 
     Opens the file when the first piece is asked for. Raises OSError, and UsageError for what holds no text.
     """
@@ -54,7 +50,7 @@ def _packed(file: io.BufferedReader, name: str, encoding: str) -> Iterator[bytes
     with zipfile.ZipFile(file) as archive:
         members = [member for member in archive.namelist() if not member.endswith("/")]
         if WORKBOOK in members:
-            yield from _workbook(file, name)
+            raise UsageError(f"{name}: is a workbook; save its sheet as CSV")
         elif len(members) == 1:
             with archive.open(members[0]) as member:
                 yield from _texts(io.BufferedReader(member), name, encoding)  # type: ignore[arg-type]
@@ -108,28 +104,3 @@ def _samples(file: io.BufferedReader) -> Iterator[bytes]:
         while left:
             yield left.encode("utf-8", "replace")
             left = text.read(CHUNK_BYTES)
-
-
-def _workbook(file: io.BufferedReader, name: str) -> Iterator[bytes]:
-    """The first sheet that holds anything, as CSV."""
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise MissingExtra("openpyxl", "xlsx") from error
-    try:
-        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{name}: not a readable workbook ({shown(str(error))}); save it as CSV") from None
-    for sheet in book.worksheets:
-        told = False
-        for row in sheet.iter_rows(values_only=True):
-            line = io.StringIO()
-            csv.writer(line, lineterminator="\n").writerow([_cell(value) for value in row])
-            told = told or any(value is not None for value in row)
-            yield line.getvalue().encode()
-        if told:
-            return
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else value.isoformat(" ") if isinstance(value, datetime) else str(value)

@@ -1,8 +1,7 @@
 """An input that may be lost at any time and comes back: what a serial port and a TCP connection have in common.
 
 Whatever a read raises means the same here: close, wait, open again, and say so. The first line after every open is
-dropped, because reading may begin somewhere in the middle of it. It reads and waits where it is, for ever, so it
-belongs into a thread (`ReadAhead`).
+dropped, because reading may begin in the middle of it. It waits where it is, so it belongs into a thread (`ReadAhead`).
 """
 
 from __future__ import annotations

@@ -108,10 +108,7 @@ class RowParser:
             raise UsageError(f"{self._source}, the layout's names: {error}") from None
 
     def parse(self, line: bytes, whole: bool = True) -> Row | None:
-        """The row in a line; None for a header, an empty line, or one that is no row.
-
-        whole: it is not the last of a file, which may be torn.
-        """
+        """The row in a line; None where it is none. whole: it is not the last of a file, which may be torn."""
         bare = line.strip()
         if len(line) <= self.limit and (not bare or line.lstrip().startswith(self._comments)):
             return None

@@ -1,6 +1,4 @@
-"""A serial port. Its failures when it is unplugged are many (`reconnect.py` takes all of them alike): a read that is
-ready and returns nothing, EIO, ENXIO, ENODEV, pyserial's own exceptions.
-"""
+"""A serial port. Its failures when it is unplugged are many; `reconnect.py` takes all of them alike."""
 
 from __future__ import annotations
 

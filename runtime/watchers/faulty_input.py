@@ -42,10 +42,9 @@ class BadLines(Watcher):
 
 
 class RateCheck(Watcher):
-    """Compares the time between samples with the model's period, once, at the start of an input.
+    """Compares the time between samples with the model's period, once: at another one, scores are silently wrong.
 
-    A model of one-minute data that is fed once a second runs without an error and is silently wrong. Time labels count
-    where the input has them; else, of a live one, the moments at which samples come.
+    Time labels count where the input has them; else, of a live one, the moments at which samples come.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -58,10 +57,8 @@ class RateCheck(Watcher):
 
     def arrived(self, items: Items) -> None:
         """Take the time of what has come."""
-        if self._done:
-            return
         rows = 0
-        for item in items:
+        for item in () if self._done else items:
             if not isinstance(item, Row):
                 self._last = None  # the input was interrupted: the next interval says nothing
             elif (seconds := item.seconds) is None:
