@@ -105,7 +105,7 @@ def connection(door: Door, options: Options, detector: Detector) -> Source:
 
     manifest = detector.manifest
     rows = _lines(options, detector, "anything", door.name)
-    return ReadAhead(Reconnecting(door, rows, manifest), manifest, lambda: detector.samples_seen)
+    return ReadAhead(Reconnecting(door, rows, manifest), manifest)
 
 
 def _lines(options: Options, detector: Detector, first_line: FirstLine, name: str) -> RowReader:
@@ -116,15 +116,12 @@ def _lines(options: Options, detector: Detector, first_line: FirstLine, name: st
 
 
 def layout_of(options: Options, manifest: Manifest) -> Layout:
-    """What the lines carry: the layout given, else the training's, as far as options do not say otherwise.
-
-    `--sequence COLUMN:N` says where the count wraps. A live input is not written as a file was.
-    """
+    """What the lines carry: the layout given, else the training's, as far as options do not say otherwise."""
     if options.layout:
         layout = Layout.from_toml(options.layout)
     else:
         layout = manifest.layout or PLAIN
-        layout = layout if options.csv else layout.without_text()
+        layout = layout if options.csv else layout.without_text()  # a live input is not written as a file was
     if options.sequence:
         column, *wraps = re.split(r":(?=[0-9]{1,19}\Z)", options.sequence)
         if wraps and int(wraps[0]) < 2:
@@ -193,34 +190,29 @@ def watchers_of(options: Options, loop: Loop) -> list[Watcher]:
     """What looks on in every run, but for what keeps the state."""
     watchers: list[Watcher] = []
     rows = loop.source.rows
-    if isinstance(rows, RowReader) and not rows.resampler:  # else they need not come at the model's period
-        watchers.append(RateCheck(loop))
+    if isinstance(rows, RowReader):
+        if options.time:
+            rows.parser.ask_time()
+        if not rows.resampler:  # else they need not come at the model's period
+            watchers.append(RateCheck(loop))
     watchers.append(BadLines(loop))
     if options.record:
         from edgekd.runtime.watchers.record import Recorder
 
         watchers.append(Recorder(loop, options.record))
-    if loop.source.live:
-        from edgekd.runtime.watchers.clock import WallClock
-
-        watchers.append(WallClock(loop))
     return watchers
 
 
 def keeper_of(
     options: Options, loop: Loop, writer: DiskWriter | None = None, parts: dict[str, Part] | None = None
 ) -> list[StateKeeper]:
-    """What keeps the state, if it is to be kept. It comes behind all others: it has seen what they have.
-
-    parts: what a gateway saves more.
-    """
+    """What keeps the state, if it is to be kept; it comes behind all others. parts: what a gateway saves more."""
     if not options.state:
         return []
     from edgekd.runtime.disk_writer import DiskWriter
     from edgekd.runtime.watchers.state_keeper import StateKeeper
 
-    saving = options.state_every, options.state_samples
-    return [StateKeeper(options.state, loop, writer or DiskWriter(), *saving, parts or {})]
+    return [StateKeeper(options.state, loop, writer or DiskWriter(), options.state_every, parts or {})]
 
 
 def _images(options: Options, detector: Detector) -> Source:

@@ -25,10 +25,7 @@ self-test  {outcome}, {steps} steps, worst error {worst} of {tolerance:g} allowe
 
 
 def check_model(path: str | Path, signed_by: str | Path | None = None) -> dict[str, Any]:
-    """Load, verify and replay a model file: a JSON-able report with `ok`; a failed self-test is one.
-
-    Raises ModelRefused for the file, MissingExtra or UsageError for the engine, also where it would kill this process.
-    """
+    """Load, verify and replay a model file: a JSON-able report with `ok`. Raises as those that do it."""
     manifest, model = admit(path, signed_by, try_first=True, again=True)
     engine = load_engine(model, manifest)
     began = time.perf_counter()

@@ -32,7 +32,7 @@ Exit codes: 0 done or stopped, 1 the self-test failed, 2 usage, 3 model refused,
 4 the input failed for good, 130 interrupted."""
 
 
-@click.command(cls=GroupedCommand, context_settings=CONTEXT, epilog=EPILOG, groups=declared(Options))
+@click.command(cls=GroupedCommand, context_settings=CONTEXT, epilog=EPILOG, params=declared(Options))
 @click.option("--check", is_flag=True, help="Verify the model on this machine and end.")
 @click.option("--json", "as_json", is_flag=True, help="With --check: a JSON report.")
 @click.option("--quiet", is_flag=True, help="No words on standard error but errors.")

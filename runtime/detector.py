@@ -1,7 +1,6 @@
 """Samples in, verdicts out: the streaming detector around one step graph.
 
-The detector's whole state is data (`snapshot`, `restore`): the graph's state tensors, the hop that is being filled, and
-how long each sensor has been missing. The same samples give the same verdicts however they are cut into calls.
+Its whole state is data (`snapshot`, `restore`). The same samples give the same verdicts in whatever calls they come.
 """
 
 from __future__ import annotations
@@ -171,10 +170,7 @@ class Detector:
         self._resets: deque[StateReset] = deque(maxlen=MAX_CHANGES)
 
     def rewarm(self) -> None:
-        """After a gap of unknown length: keep the state, drop the open hop, and give no verdict for one warm-up.
-
-        What the graph holds of recent samples is no longer recent; after a warm-up it is again.
-        """
+        """After a gap of unknown length: keep the state, drop the open hop, and give no verdict for one warm-up."""
         self.samples_seen -= self._filled
         self._filled = 0
         self._warm_at = self.samples_seen + self.manifest.warmup_samples

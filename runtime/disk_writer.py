@@ -19,10 +19,7 @@ Job = Callable[[], None]
 
 
 class DiskWriter:
-    """Does jobs one after the other.
-
-    A job handles its own OSError; what else it raises is raised by the next `submit`, and ends the thread.
-    """
+    """A job handles its own OSError; what else it raises is raised by the next `submit`, and ends the thread."""
 
     def __init__(self) -> None:
         self._jobs: deque[Job] = deque()  # the first is in hand

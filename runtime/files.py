@@ -41,10 +41,9 @@ def sync(fd: int, how: Callable[[int], None]) -> None:
 
 @contextlib.contextmanager
 def atomic(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends well.
+    """A binary file that takes the place of `path` when the block ends well; else the old one stays, alone.
 
-    It is written beside `path` and renamed over it, so that a power cut leaves the old one or the new one, whole. If
-    the block raises, or the disk does not take it (OSError), the old one stays and nothing else is left behind.
+    It is written beside `path` and renamed over it, so that a power cut leaves the old one or the new one, whole.
     """
     partial = path.with_name(f".{path.name}.partial")  # one name, so that power cuts leave no litter
     try:
@@ -65,10 +64,7 @@ def atomic(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
 
 
 def sha256(*pieces: bytes | memoryview) -> str:
-    """Hexadecimal SHA-256 of all pieces, one behind the other.
-
-    Without OpenSSL: `hashlib` loads it, and 4 MB of memory are not spent for one digest a start.
-    """
+    """Hexadecimal SHA-256 of all pieces, one behind the other; without OpenSSL, which takes 4 MB of memory."""
     for name in ("_sha2", "_sha256", "hashlib"):  # the interpreter's own, from Python 3.12 on and before, if it has one
         with contextlib.suppress(ModuleNotFoundError, AttributeError):
             digest = importlib.import_module(name).sha256()

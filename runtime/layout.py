@@ -1,8 +1,7 @@
 """The layout: what a logger's lines look like, and what becomes of its columns before a detector sees them.
 
-`edgekd look` finds it once, on the workstation. It travels in the manifest, so that a device reads the same logger the
-same way; `--layout FILE.toml` gives another one, to any command. Raw bytes become samples by it in one place only,
-`edgekd.runtime.sources`, for training and on the device.
+`edgekd look` finds it; it travels in the manifest. Bytes become samples by it in `edgekd.runtime.sources` alone, for
+training and on the device.
 """
 
 from __future__ import annotations

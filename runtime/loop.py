@@ -47,10 +47,7 @@ class Watcher:
 
 
 class Loop:
-    """One stream from its source to its events. `run` drives it; so can others, by `begin`, `turn` and `end`.
-
-    No turn waits, so one thread can drive many.
-    """
+    """One stream from its source to its events. `run` drives it; so can others, by `begin`, `turn` and `end`."""
 
     def __init__(
         self, source: Source, detector: Detector, episodes: Episodes, emit: Emit, say: Say, scores: bool = False
@@ -97,7 +94,8 @@ class Loop:
         if self.source.live and rows.bad and not (self.samples or self.stopped):
             raise InputLost(f"{self.source.name}: none of its {rows.bad} {rows.unit} is a sample ({rows.last_bad})")
         if not (self.detector.samples_seen or self.source.live):
-            raise UsageError(f"{shown(self.source.name, 300)}: holds no samples")
+            reason = f" ({rows.last_bad})" if rows.bad else ""
+            raise UsageError(f"{shown(self.source.name, 300)}: holds no samples{reason}")
 
     def begin(self) -> None:
         """Before the first turn."""

@@ -1,8 +1,7 @@
 """The manifest: one JSON object inside the model file that says what the file is and how to run it.
 
-Its fields and their bounds. Everything in it is checked here, so that nobody else has to: a manifest that does not hold
-them, or is newer than this reader, is refused (`ModelRefused`) with what is wrong and what to do. `edgekd.export.embed`
-writes it, `edgekd.runtime.guard` reads it from a file.
+Its fields and their bounds: everything in it is checked here, so that nobody else has to. `edgekd.export.embed` writes
+it, `edgekd.runtime.guard` reads it from a file.
 """
 
 from __future__ import annotations

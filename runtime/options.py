@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -11,14 +9,6 @@ import click
 
 from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import UsageError
-
-MOVED = (
-    *("--mqtt", "--mqtt-password-file", "--mqtt-ca", "--mqtt-cert", "--mqtt-key", "--mqtt-client-id", "--publish"),
-    *("--tcp", "--follow", "--give-up-after", "--idle-timeout", "--exec", "--exec-timeout", "--exec-retry"),
-    *("--spool", "--spool-mb", "--events", "--events-mb", "--events-keep", "--metrics", "--reset-threshold"),
-    *("--adapt", "--adapt-band", "--calibrate-for", "--calibrate-band", "--config", "--print-config", "--print-unit"),
-)
-"""What `edgekd-run` took up to 0.1.0 and `edgekd-gateway` takes, or replaces, now."""
 
 
 class _Duration(click.ParamType):
@@ -41,16 +31,15 @@ def declare(group: str, help: str, *names: str, **about: Any) -> Any:
     return field(metadata={"group": group, "names": names, "about": {**about, "help": help}})
 
 
-def declared(options: type) -> dict[str, list[click.Option]]:
-    """Heading -> the click options that a class of such fields declares."""
-    groups: dict[str, list[click.Option]] = {}
-    for one in fields(options):
-        if one.metadata:
-            names = one.metadata["names"] or (f"--{one.name.replace('_', '-')}",)
-            groups.setdefault(one.metadata["group"], []).append(
-                click.Option([*names, one.name], **one.metadata["about"])
-            )
-    return groups
+def declared(options: type) -> list[click.Option]:
+    """The click options that a class of such fields declares."""
+    return [
+        click.Option(
+            [*(one.metadata["names"] or [f"--{one.name.replace('_', '-')}"]), one.name], **one.metadata["about"]
+        )
+        for one in fields(options)
+        if one.metadata
+    ]
 
 
 MODEL, SOURCE, LINES, ALARM = "Model", "Input, one of these", "What the input is like", "When to alarm"
@@ -100,43 +89,19 @@ class Options:
     )
     state: str | None = declare(MEMORY, "Save the state here and go on from it.", type=click.Path(dir_okay=False))
     state_every: float = declare(MEMORY, "Seconds, at most.", default=60.0, show_default=True, type=click.FloatRange(0))
-    state_samples: int = declare(MEMORY, "Save every N samples, too.", metavar="N", default=0, type=click.IntRange(0))
     record: str | None = declare(MEMORY, "Append what the sensors say to this CSV.", type=click.Path(dir_okay=False))
     scores: bool = declare(OUTPUT, "Also print every score, not only anomalies.", is_flag=True)
 
 
 class GroupedCommand(click.Command):
-    """A command whose help shows its options under headings, and that knows where an option has gone."""
-
-    def __init__(
-        self, name: str, groups: dict[str, list[click.Option]], params: Sequence[click.Parameter], **about: Any
-    ) -> None:
-        super().__init__(name, params=[*(option for group in groups.values() for option in group), *params], **about)
-        self.groups = groups
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        moved = next((name for name in map(variable_of, MOVED) if os.environ.get(name)), None)
-        try:
-            left = super().parse_args(ctx, args)
-        except click.UsageError as error:
-            name = getattr(error, "option_name", None)
-            moved = name if name in MOVED else moved
-            if moved is None:
-                raise
-        if moved is not None:
-            way_out = "edgekd-gateway init > gateway.toml begins a file for it"
-            raise UsageError(f"{moved} belongs to edgekd-gateway now; {way_out}")
-        return left
+    """A command whose help shows the options of a run under their headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        shown = {id(option) for group in self.groups.values() for option in group}
-        rest = [param for param in self.get_params(ctx) if id(param) not in shown]
-        sections: dict[str, Sequence[click.Parameter]] = {**self.groups, "Other": rest}
-        for heading, group in sections.items():
+        headings = {one.name: one.metadata["group"] for one in fields(Options) if one.metadata}
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if record := param.get_help_record(ctx):
+                sections.setdefault(headings.get(param.name or "", "Other"), []).append(record)
+        for heading, records in sections.items():
             with formatter.section(heading):
-                formatter.write_dl([record for option in group if (record := option.get_help_record(ctx))])
-
-
-def variable_of(name: str) -> str:
-    """The environment variable that an option could be given as."""
-    return "EDGEKD_COMMAND" if name == "--exec" else f"EDGEKD_{name[2:].replace('-', '_').upper()}"
+                formatter.write_dl(records)

@@ -1,8 +1,7 @@
 """The self-test: samples from a documented generator, scores that the workstation expects of them.
 
-The generator is splitmix64 (Steele, Lea, Flood, OOPSLA 2014), a float of the top 24 bits, within each sensor's training
-range; docs/file-format.md has it for any language. Every sensor is valid, the state starts cold (zeros), and the score
-of every step counts, those in warm-up too.
+The generator is splitmix64 (Steele, Lea, Flood, OOPSLA 2014); docs/file-format.md has it for any language. Every sensor
+is valid, the state starts cold (zeros), and the score of every step counts, those in warm-up too.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
 """The state file: what the detector knows, so that a restart goes on instead of beginning again; and its lock.
 
-Two slots of one size in one file, written in turn, in place: a power cut in the middle of a write leaves the other slot
-whole, and the newest whole one counts. The file gets its full size, and every block of it is written, when it is made
-(beside its name, then renamed onto it); a later save needs no new space, so that a disk that has filled up since does
-not stop it, and changes neither size nor name, so that `fdatasync` writes the slot and no journal.
-
-docs/file-format.md has every byte. Format 1, a single file that was renamed over the old one, is put aside.
+Two slots of one size in one file, written in turn, in place: a power cut leaves one of them whole, a full disk stops no
+save, and `fdatasync` writes no journal. docs/file-format.md has every byte.
 """
 
 from __future__ import annotations
@@ -16,6 +12,7 @@ import io
 import json
 import os
 import struct
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -74,10 +71,7 @@ class StateFile:
         """Slot to write, the one that does not hold the newest state; None: the file has to be made."""
 
     def load(self) -> SavedState | None:
-        """The newest whole state, None where there is no file yet.
-
-        Raises StateUnusable for a file that is damaged or another model's, OSError where it cannot be read.
-        """
+        """The newest whole state, None where there is no file yet. Raises StateUnusable, and OSError."""
         try:
             with self.path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
@@ -97,10 +91,7 @@ class StateFile:
         return saved
 
     def save(self, state: SavedState) -> None:
-        """Write the state so that a power cut at any moment leaves one; raises OSError where the disk does not take it.
-
-        Where that happens the newest state that is on disk stays there, and the next save tries the same slot.
-        """
+        """Write the state so that a power cut leaves one; raises OSError where the disk does not take it."""
         data = self._packed(state)
         if self._next is None or not self._overwrite(data, self._next):
             with atomic(self.path, 0o600) as file:
@@ -177,8 +168,7 @@ def require_state(path: str) -> None:
 def lock_state(path: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold `PATH.lock`, which stays there with our process id in it. Raises UsageError where another process holds it.
 
-    The system drops the lock with the process, however that ends. A disk that takes no lock file is told and stops
-    nothing, as with the state itself.
+    The system drops the lock with the process. A disk that takes no lock file is told and stops nothing.
     """
     lock = f"{os.path.realpath(path)}.lock"
     with contextlib.ExitStack() as held:
@@ -199,3 +189,16 @@ def lock_state(path: str, say: Callable[[str], None]) -> Iterator[None]:
         except OSError as error:  # no such folder; some network file systems
             say(f"cannot lock {shown(lock, 300)}: {error.strerror}; make sure that no other run uses this state")
         yield
+
+
+def boot_clock_s() -> float:
+    """Seconds since this boot, sleep included, the same for every process."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+def boot_id() -> str:
+    """What tells one boot of this machine from another; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

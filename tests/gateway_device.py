@@ -18,7 +18,6 @@ NUMBERS = (
     "threshold",
     "hysteresis",
     "state-every",
-    "state-samples",
     "baud",
     "exec-timeout",
     "outbox-mb",

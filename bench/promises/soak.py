@@ -5,7 +5,7 @@
 One simulated day at 100 Hz through `edgekd-run` with the file of preset `edge`, one simulated week with an engine that
 computes next to nothing, each as fast as it goes; then the processor time of a run that waits for a silent serial line.
 The samples are lines in a named pipe, which is a file to `edgekd-run`: what it does not take, it is not sent. State is
-saved once a simulated minute and every score is told. Weights are untrained, which costs the same.
+saved every second and every score is told. Weights are untrained, which costs the same.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BOUND_MIB = 1.0
 IDLE_S = 60.0
 IDLE_BOUND = 0.01
 PROTOCOL = (
-    "edgekd-run as a process of its own, --scores to /dev/null, --state saved once a simulated minute; RSS: VmRSS read"
+    "edgekd-run as a process of its own, --scores to /dev/null, --state saved every second; RSS: VmRSS read"
     f" {RSS_SAMPLES} times; drift: median of the last tenth less median of the tenth after the warm-up, which is the"
     " first tenth; idle: time on a processor of all its threads over a minute on an open, silent pty, after its start"
 )
@@ -75,11 +75,10 @@ def soak(
     command: Sequence[str], model: Path, data: bytes, samples: int, folder: Path, warm_up: float = WARM_UP,
     rate_hz: int = RATE_HZ,
 ) -> dict[str, Any]:  # fmt: skip
-    """Feed a run so many samples, `data` over and over, state saved once a minute of them; its memory and speed."""
+    """Feed a run so many samples, `data` over and over, state saved every second; its memory and speed."""
     pipe = folder / "samples.csv"
     os.mkfifo(pipe)
-    arguments = ["--model", model, "--csv", pipe, "--scores", "--state", folder / "state"]
-    arguments += ["--state-samples", 60 * rate_hz]
+    arguments = ["--model", model, "--csv", pipe, "--scores", "--state", folder / "state", "--state-every", 1]
     process = subprocess.Popen([*command, *map(str, arguments)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     rss: list[float] = []
     began = time.monotonic()

@@ -1,7 +1,4 @@
-"""Where a manifest sits inside a model file, whose format is told by its content, never by its name.
-
-No package of onnx or TensorFlow is needed: `protobuf` and `flatbuffer` read the two kinds of file.
-"""
+"""Where a manifest sits inside a model file, whose format is told by its content; `protobuf`, `flatbuffer` read it."""
 
 from __future__ import annotations
 

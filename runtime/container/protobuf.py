@@ -24,7 +24,6 @@ class Reader:
 
     Kinds: `int` (any varint), `float` and `span` (where their bytes are), `bytes`, or the name of another message; `*`
     behind it if the field may be given several times. `!` and words instead: a field that is refused, and what it is.
-    Raises ModelRefused for what the table does not know.
     """
 
     def __init__(self, data: bytes, table: dict[str, dict[int, str]]) -> None:
@@ -68,10 +67,7 @@ class Reader:
 
 
 def fields(data: bytes, start: int, end: int, parts: Parts) -> Iterator[tuple[int, int, Span, Span]]:
-    """The protobuf fields in data[start:end]: tag, number of a varint, span with the tag, span of what else it holds.
-
-    Raises ModelRefused at the first byte that is not wire format or runs past `end`.
-    """
+    """The fields in data[start:end]: tag, number of a varint, span with the tag, span of what else it holds."""
     at = start
     while at < end:
         parts.spend(1)

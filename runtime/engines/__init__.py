@@ -43,10 +43,7 @@ def load_engine(model: bytes, manifest: Manifest) -> Engine:
 
 
 def check_signature(manifest: Manifest, inputs: Signature, outputs: Signature) -> list[str]:
-    """The graph's outputs in the order in which `Engine.run` returns them.
-
-    Raises ModelRefused for a graph whose inputs or outputs are not those that the manifest implies.
-    """
+    """The graph's outputs in the order of `Engine.run`. Raises ModelRefused where they are not the manifest's."""
     n, state = len(manifest.sensors), {spec.name: (spec.dtype, spec.shape) for spec in manifest.state}
     fed: Signature = {"samples": ("float32", (manifest.hop, n)), "valid": ("float32", (n,)), **state}
     returned: Signature = {name: ("float32", () if name.endswith("score") else (n,)) for name in manifest.outputs}

@@ -20,9 +20,8 @@ SIGNATURE = "step"
 class TfliteEngine:
     """One interpreter for life on one thread; see `Engine`.
 
-    A step goes through `set_tensor`, `invoke`, `get_tensor`: a signature runner resizes and allocates all tensors
-    again at every call, which costs more than a small step itself (44 µs against 17). `get_tensor` copies, so results
-    are the caller's own. The interpreter's tensors are shared by all streams, hence the lock.
+    Not through a signature runner, which allocates all tensors at every call (44 µs a small step against 17). The
+    interpreter's tensors are shared by all streams, hence the lock; `get_tensor` copies.
     """
 
     def __init__(self, model: bytes, manifest: Manifest) -> None:

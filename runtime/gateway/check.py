@@ -182,6 +182,8 @@ def _files(stream: StreamOptions, detector: Detector | None) -> str:
         next(iter(source), None)
         if isinstance(source.rows, RowReader):
             source.rows.parser.require_rows()
+        elif source.rows.bad:
+            raise UsageError(f"{name}: {source.rows.last_bad}")
         return f"{name} fits the model"
     try:
         if stream.csv:

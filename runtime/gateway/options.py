@@ -127,7 +127,7 @@ def credential(name: str, file: str | None) -> str | None:
 
 def keys_of(options: type) -> dict[str, click.Option]:
     """Key of the file -> the click option that declares it."""
-    return {key_of(option): option for group in declared(options).values() for option in group}
+    return {key_of(option): option for option in declared(options)}
 
 
 def key_of(declared: click.Parameter) -> str:

@@ -45,7 +45,7 @@ from edgekd.runtime.gateway.segments import (
 )
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sinks import encode
-from edgekd.runtime.watchers.clock import boot_id
+from edgekd.runtime.state import boot_id
 
 MIN_BYTES = 2**20
 SEGMENTS = 8  # what is dropped at once when it is full is one of so many

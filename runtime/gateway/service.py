@@ -24,6 +24,7 @@ from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
 from edgekd.runtime.gateway.sinks.interface import Outlet, Turning
 from edgekd.runtime.gateway.sinks.spare import SpareStdout
+from edgekd.runtime.gateway.watchers.clock import WallClock
 from edgekd.runtime.gateway.watchers.heartbeat import Heartbeat
 from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold, ThresholdWatcher
 from edgekd.runtime.gateway.watchers.systemd import Systemd
@@ -148,6 +149,8 @@ def watch(
 
     loop.watchers = [Threads(loop, fan_out, writer, turning), *Systemd.watching(loop, turning, notes)]
     loop.watchers += [*assembly.watchers_of(stream, loop), mute, exchange, threshold]
+    if loop.source.live:
+        loop.watchers.append(WallClock(loop))
     if options.control:
         from edgekd.runtime.gateway.mqtt.control import Control
         from edgekd.runtime.gateway.mqtt.publish import address_of

@@ -1,7 +1,6 @@
 """Trying a model in a process of its own: some wheels kill the process that imports them, some files the one that loads
 them, and neither says anything. What a hostile file can do to a reader or an engine, it does to a process that may die.
-
-Safe in a program with threads: the child is a Python of its own, started as any command is, and shares nothing with it.
+The child is a Python of its own and shares nothing with this one, so a program may have threads.
 """
 
 from __future__ import annotations
@@ -31,9 +30,8 @@ _REASONS = {4: ": it uses instructions that this processor lacks", 9: ": memory 
 
 
 def probe(model: bytes) -> bool:
-    """Read a model file, import its engine, load the file and replay its self-test, all in a child process.
+    """Whether the self-test passes; where it fails, or the engine does not start, the caller will meet that too.
 
-    Returns whether the self-test passed; where the engine does not start, or it fails, the caller will meet it too.
     Raises UsageError where the child dies of a signal or hangs, ModelRefused where file or graph are not good.
     """
     if getattr(sys, "frozen", False) or not Path(sys.executable or "").name.lower().startswith(("python", "pypy")):

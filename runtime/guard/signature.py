@@ -1,7 +1,6 @@
 """Detached Ed25519 signatures (RFC 8032) of model files: the 64 raw bytes lie beside FILE, in FILE.sig.
 
-They are over all bytes of the file, manifest included: a threshold that somebody changed is seen too. Keys are PEM
-files, and OpenSSL understands both: `openssl pkeyutl -verify -pubin -inkey KEY -rawin -in FILE -sigfile FILE.sig`.
+They are over all bytes, manifest included. Keys are PEM files; docs/security.md verifies with OpenSSL alone.
 """
 
 from __future__ import annotations
@@ -24,10 +23,7 @@ def signature_path(file: Path) -> Path:
 
 
 def verify(data: bytes, file: Path, public_key: Path) -> None:
-    """Raise ModelRefused unless `data`, the bytes of `file`, were signed with the key that belongs to `public_key`.
-
-    Raises UsageError for what is no public key, MissingExtra without the cryptography package.
-    """
+    """Raise ModelRefused unless `data`, the bytes of `file`, were signed with the key that belongs to `public_key`."""
     ed25519, serialization = primitives()
     key = read_key(public_key, serialization.load_pem_public_key, ed25519.Ed25519PublicKey, "public")
     from cryptography.exceptions import InvalidSignature

@@ -1,7 +1,6 @@
-"""Which model files have been loaded and run well on this machine: a small file in the state folder.
+"""Which model files have run well on this machine: a small file in the state folder, `SHA-256 ENGINE VERSION` a line.
 
-One line for each, `SHA-256 ENGINE VERSION`, the newest last. Where the file cannot be kept, every start tries the model
-anew in a child process; nothing else changes.
+Where it cannot be kept, every start tries the model anew in a child process.
 """
 
 from __future__ import annotations

@@ -64,10 +64,14 @@ class Tally:
 
     unit = "lines"
     """What is counted, for people."""
+    good = 0
+    """How many held one so far, where `check` asks for it."""
     bad = 0
-    """How many so far."""
+    """How many held none."""
     last_bad = ""
-    """Why the newest of them was none."""
+    """Why the newest of them held none."""
+    check = ""
+    """What to look after where most hold none."""
 
     def refuse(self, reason: str) -> None:
         """Count one."""

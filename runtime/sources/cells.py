@@ -89,10 +89,7 @@ class Cells:
 
 
 class Condition:
-    """One comparison of a column, such as `pump > 0` or `state == RUN`: which rows are for the detector.
-
-    Raises UsageError for text that is no comparison.
-    """
+    """One comparison of a column, such as `pump > 0` or `state == RUN`: which rows are for the detector."""
 
     _cells = Cells(PLAIN)
 

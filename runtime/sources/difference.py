@@ -15,8 +15,8 @@ from edgekd.runtime.sources.cells import as_float
 class Difference:
     """Steps of some of n sensors, taken in float64: a large count has none left in float32.
 
-    of: NAME or NAME:MODULUS, where the count begins again at 0. Without a modulus a step back is a missing value. Names
-    that are no sensor's are left out. The first step, and the first after a gap, is the sensor's fill.
+    of: NAME or NAME:MODULUS, where the count begins again at 0; without one a step back is a missing value. Names of no
+    sensor are left out. The first step, and the first after a gap, is the sensor's fill.
     """
 
     def __init__(self, manifest: Manifest, of: Sequence[str]) -> None:

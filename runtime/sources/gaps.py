@@ -1,7 +1,6 @@
 """Rows that carry a count or a time: duplicates and stragglers are dropped, gaps found.
 
-A short gap is filled with missing samples, so that the detector's windows keep their length. After one longer than its
-window it warms up again but keeps what it has learned of slow drift (`Detector.rewarm`, not `reset`).
+A short gap is filled with missing samples; after one longer than the detector's window, it warms up again.
 """
 
 from __future__ import annotations
@@ -51,10 +50,7 @@ class Gaps:
         """Rows that are not given out yet, with their counts or seconds."""
 
     def judge(self, rows: Iterable[Row]) -> None:
-        """Believe the labels of a file from its first row on, where these rows of it come at the model's period.
-
-        As in training, what is missing for longer than it may be held is then not filled.
-        """
+        """Believe the labels of a file from its first row on, and fill as in training, where they come steadily."""
         steps = np.diff([row.seconds for row in rows if row.seconds is not None])
         if len(steps) and self._is_step(float(np.median(steps))):
             self._steady, self._longest = STEADY, min(self._hold, self._window)

@@ -1,7 +1,6 @@
 """Images for a model that judges each by itself: files of a folder, or raw bytes piped in.
 
-Files are `.npy` arrays, `.pgm` pictures (P5 or P2, at most 255 grey values), and `.raw` or `.bin` bytes without a
-header: uint8, or little-endian float32 where the file is four times as long. Values are raw units, as in training.
+`.npy`, `.pgm` (P5 or P2, at most 255 grey values), and `.raw` or `.bin`: uint8, or little-endian float32 by their size.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ class FrameReader(Tally):
 
 
 class FrameFiles(Source):
-    """The images of a folder in the order of their names, once. UsageError where none of the first fits."""
+    """The images of a folder in the order of their names, once. Raises UsageError where there are none."""
 
     live = False
 
@@ -100,14 +99,6 @@ class FrameFiles(Source):
             raise UsageError(f"{told}: {error.strerror}; give a folder of images") from None
         if not self._paths:
             raise UsageError(f"{told}: holds no images; {', '.join(SUFFIXES)} are read")
-        why = ""
-        for path in self._paths[:8]:  # the first may be damaged
-            try:
-                self.rows.read(path)
-                return
-            except NoSample as bad:
-                why = why or f"{shown(path.name, 300)} {bad}"
-        raise UsageError(f"{why}; resize or crop the images to it")
 
     def seek(self, sample: int) -> None:
         """Leave out the images before this sample; bad ones were no samples and are not counted."""

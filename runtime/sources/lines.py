@@ -30,10 +30,7 @@ _ESCAPE = re.compile(r"\\([,= \\])")
 
 
 def without_checksum(line: bytes) -> bytes:
-    """What stands between a leading $ and an NMEA checksum: * and the XOR of its bytes, two hexadecimal digits.
-
-    Raises NoSample where the checksum is missing or wrong.
-    """
+    """What stands between a leading $ and an NMEA checksum: * and the XOR of its bytes, two hexadecimal digits."""
     found = _CHECKED.fullmatch(line.removeprefix(b"$"))
     if found is None:
         raise NoSample("there is no checksum at its end, * and two hexadecimal digits")
@@ -46,7 +43,6 @@ def cells_of(text: str, layout: Layout, knows: Knows) -> Cells:
     """The cells of a line; which form it has, the layout says or else the line itself.
 
     A name is taken apart from its value (`a=1 b=2`, line protocol) only where `knows` says so, or the layout does.
-    Raises NoSample where the line has no such form.
     """
     text = NOISE.sub("", text).strip(" \r\n" if layout.separator else None)
     form = layout.form
@@ -116,10 +112,7 @@ def _json(text: str) -> Cells:
 
 
 def flat(value: dict[str, Any]) -> dict[str, Any]:
-    """Nested objects as one: `{"a": {"b": 1}}` has `a.b`, and `b` where no other ends so.
-
-    A list of `{"name": …, "value": …}` counts as an object of those.
-    """
+    """Nested objects, and lists of names and values, as one: `{"a": {"b": 1}}` has `a.b`, and `b` if none else does."""
     found: dict[str, Any] = {}
     _flatten(value, "", found, MAX_DEPTH)
     leaves = Counter(path.rpartition(".")[2] for path in found)

@@ -1,29 +1,29 @@
-"""Any file of a logger, opened as UTF-8 lines: compressed, in another encoding, a workbook, one JSON array."""
+"""Any file of a logger, opened as UTF-8 lines: compressed, in another encoding, one JSON array."""
 
 from __future__ import annotations
 
 import codecs
-import csv
 import gzip
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from edgekd.runtime.errors import MissingExtra, UsageError
+from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources import CHUNK_BYTES
 
 GZIP, ZIP, WORKBOOK = b"\x1f\x8b", b"PK\x03\x04", "xl/workbook.xml"
+MAX_ITEM = 2**20  # characters of one sample in a JSON array: 4096 sensors with long names
+_BETWEEN = re.compile(r"[\s,]*")
+_ARRAY = re.compile(rb"\[\s*[\[{]")
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def chunks(path: str | Path, encoding: str = "") -> Iterator[bytes]:
-    """The text of a file in UTF-8, piece by piece, whatever it is packed in. encoding: "" is UTF-8, or what its first
-    bytes say.
+    """The text of a file in UTF-8, piece by piece. encoding: "" is UTF-8, or what its first bytes say.
 
     Opens the file when the first piece is asked for. Raises OSError, and UsageError for what holds no text.
     """
@@ -50,7 +50,7 @@ def _packed(file: io.BufferedReader, name: str, encoding: str) -> Iterator[bytes
     with zipfile.ZipFile(file) as archive:
         members = [member for member in archive.namelist() if not member.endswith("/")]
         if WORKBOOK in members:
-            yield from _workbook(file, name)
+            raise UsageError(f"{name}: is a workbook; save its sheet as CSV")
         elif len(members) == 1:
             with archive.open(members[0]) as member:
                 yield from _texts(io.BufferedReader(member), name, encoding)  # type: ignore[arg-type]
@@ -62,8 +62,8 @@ def _text(file: io.BufferedReader, head: bytes, name: str, encoding: str) -> Ite
     found = next((kind for mark, kind in BOMS.items() if head.startswith(mark)), encoding or "utf-8")
     if not found.startswith("utf-16") and b"\0" in head:
         raise UsageError(f"{name}: is no text; export it as CSV")
-    if head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"[" and found.startswith("utf-8"):
-        yield from _array(file)
+    if found.startswith("utf-8") and _is_array(head.removeprefix(codecs.BOM_UTF8).lstrip()):
+        yield from _samples(file)
     elif found == "utf-8":
         while data := file.read1(CHUNK_BYTES):
             yield data
@@ -73,39 +73,34 @@ def _text(file: io.BufferedReader, head: bytes, name: str, encoding: str) -> Ite
                 yield part.encode("utf-8", "replace")
 
 
-def _array(file: io.BufferedReader) -> Iterator[bytes]:
-    """A JSON array of samples as a line each; lines of arrays, `[1, 2]`, as they are."""
-    content = file.read()
+def _is_array(head: bytes) -> bool:
+    """Whether a file that begins so is one JSON array of samples; lines of arrays are lines."""
+    line, _, more = head.partition(b"\n")
     try:
-        items = json.loads(content.decode("utf-8-sig"))
+        json.loads(line)
     except (ValueError, RecursionError):
-        items = None
-    if isinstance(items, list) and items and all(isinstance(item, (dict, list)) for item in items):
-        content = b"".join(json.dumps(item).encode() + b"\n" for item in items)
-    for at in range(0, len(content), CHUNK_BYTES):
-        yield content[at : at + CHUNK_BYTES]
+        more = b""
+    return not more.strip() and _ARRAY.match(head) is not None
 
 
-def _workbook(file: io.BufferedReader, name: str) -> Iterator[bytes]:
-    """The first sheet that holds anything, as CSV."""
-    try:
-        import openpyxl
-    except ImportError as error:
-        raise MissingExtra("openpyxl", "xlsx") from error
-    try:
-        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-    except (KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{name}: not a readable workbook ({shown(str(error))}); save it as CSV") from None
-    for sheet in book.worksheets:
-        told = False
-        for row in sheet.iter_rows(values_only=True):
-            line = io.StringIO()
-            csv.writer(line, lineterminator="\n").writerow([_cell(value) for value in row])
-            told = told or any(value is not None for value in row)
-            yield line.getvalue().encode()
-        if told:
-            return
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else value.isoformat(" ") if isinstance(value, datetime) else str(value)
+def _samples(file: io.BufferedReader) -> Iterator[bytes]:
+    """The samples of a JSON array as a line each; what comes behind it, or is none, as it is."""
+    decode = json.JSONDecoder().raw_decode
+    with io.TextIOWrapper(file, "utf-8-sig", errors="replace") as text:
+        left, at, lines = text.read(CHUNK_BYTES).lstrip(), 1, ""
+        while True:
+            try:
+                at = _BETWEEN.match(left, at).end()  # type: ignore[union-attr]
+                item, at = decode(left, at)
+                lines += f"{json.dumps(item)}\n"
+            except (ValueError, RecursionError):
+                if lines:
+                    yield lines.encode()
+                left, at, lines = left[at:], 0, ""
+                if len(left) > MAX_ITEM or not (more := text.read(CHUNK_BYTES)):
+                    break
+                left += more
+        left = left.removeprefix("]")
+        while left:
+            yield left.encode("utf-8", "replace")
+            left = text.read(CHUNK_BYTES)

@@ -1,7 +1,7 @@
 """A live input read in a thread of its own, so that the kernel's small buffer does not overflow while a step runs.
 
-What waits is bounded. An input that outruns the detector for so long that the bound is reached loses whole hops, the
-oldest first, and the detector is told of the gap: half a hop would shift every window after it.
+What waits is bounded. Where an input outruns the detector for so long that the bound is reached, all samples that wait
+are dropped, and the detector begins a hop and a warm-up after the gap.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
@@ -23,14 +23,9 @@ TELL_EVERY_S = 10.0
 
 
 class ReadAhead(Source):
-    """A live source whose iteration may wait, read ahead.
+    """A live source whose iteration may wait, read ahead."""
 
-    samples_seen: how many samples the detector has seen, which says where its hop stands.
-    """
-
-    def __init__(
-        self, source: Source, manifest: Manifest, samples_seen: Callable[[], int], limit_rows: int | None = None
-    ) -> None:
+    def __init__(self, source: Source, manifest: Manifest, limit_rows: int | None = None) -> None:
         self.name, self.rows, self.reconnects = source.name, source.rows, source.reconnects
         self.backlog: int = 0
         self.dropped: int = 0
@@ -39,12 +34,9 @@ class ReadAhead(Source):
         self.limit_rows = limit_rows or max(min(wanted, affordable), 4 * window_samples(manifest))
         """Samples that may wait; always so many that what is dropped is longer than the detector's window."""
         self._source = source
-        self._hop = manifest.hop
-        self._samples_seen = samples_seen
         self._changed = threading.Condition()
         self._waiting: deque[tuple[float, Items]] = deque()  # when they came
         self._in_hand_since: float | None = None
-        self._phase = 0  # samples in the open hop when the first that waits comes to the detector
         self._dropped_told = 0
         self._tell_due = 0.0
         self._ended = self._closing = False
@@ -61,7 +53,6 @@ class ReadAhead(Source):
             self._changed.wait_for(lambda: self._waiting or self._ended, seconds)
 
     def __iter__(self) -> Iterator[Items]:
-        self._phase = self._samples_seen() % self._hop
         reader = threading.Thread(target=self._read, name="input", daemon=True)
         reader.start()
         try:
@@ -80,7 +71,6 @@ class ReadAhead(Source):
             if self._waiting:
                 _, items = self._waiting.popleft()
                 self.backlog -= _samples(items)
-                self._phase = self._phase_after(self._samples_seen() % self._hop, items)
                 return items
             if not self._ended:
                 return ()
@@ -113,30 +103,11 @@ class ReadAhead(Source):
             self._changed.notify()
 
     def _drop(self) -> None:
-        """Leave out all whole hops that wait, but no event; the hop that is open in the detector is completed first."""
-        kept: list[Row | InputEvent] = []
-        waiting = deque(item for _, items in self._waiting for item in items)
-        phase = self._phase
-        while waiting and (phase or not isinstance(waiting[0], Row)):
-            kept.append(waiting.popleft())
-            phase = self._phase_after(phase, kept[-1:])
-        drop = _samples(waiting) // self._hop * self._hop
-        self.dropped += drop
-        for item in waiting:
-            if drop and isinstance(item, Row):
-                drop -= 1
-                if drop:
-                    continue
-                item = InputEvent("samples_dropped", "", rewarm=True, told=False)
-            kept.append(item)
-        self._waiting = deque([(time.monotonic(), kept)])
-        self.backlog = _samples(kept)
-
-    def _phase_after(self, phase: int, items: Items) -> int:
-        """Samples in the detector's open hop after these."""
-        for item in items:
-            phase = phase + 1 if isinstance(item, Row) else 0 if item.rewarm else phase
-        return phase % self._hop
+        """Leave out all samples that wait, but no event."""
+        events = [item for _, items in self._waiting for item in items if isinstance(item, InputEvent)]
+        gap = InputEvent("samples_dropped", "", rewarm=True, told=False)
+        self._waiting = deque([(time.monotonic(), [*events, gap])])
+        self.dropped, self.backlog = self.dropped + self.backlog, 0
 
     def _tell_dropped(self) -> InputEvent:
         count, self._dropped_told = self.dropped - self._dropped_told, self.dropped
@@ -145,5 +116,5 @@ class ReadAhead(Source):
         return InputEvent("samples_dropped", words, {"count": count, "total": self.dropped})
 
 
-def _samples(items: Iterable[Row | InputEvent]) -> int:
+def _samples(items: Items) -> int:
     return sum(isinstance(item, Row) for item in items)

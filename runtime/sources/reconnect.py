@@ -1,8 +1,7 @@
 """An input that may be lost at any time and comes back: what a serial port and a TCP connection have in common.
 
 Whatever a read raises means the same here: close, wait, open again, and say so. The first line after every open is
-dropped, because reading may begin somewhere in the middle of it. It reads and waits where it is, for ever, so it
-belongs into a thread (`ReadAhead`).
+dropped, because reading may begin in the middle of it. It waits where it is, so it belongs into a thread (`ReadAhead`).
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from edgekd.runtime.sources.row_reader import RowReader
 FIRST_WAIT_S = 0.2  # an adapter that is replugged is back within a second
 LONGEST_WAIT_S = 10.0  # after that nobody wants a busy loop, and ten seconds are soon enough
 ABSENT_WAIT_S = 0.5  # to see that a path is there costs nothing, and scoring goes on within a second of its return
-GARBLED_S = 10.0  # so long mostly bad lines are no accident
-GARBLED_LINES = 5  # of a slow line it takes longer to know
 
 
 class Door(Protocol):
@@ -57,6 +54,7 @@ class Reconnecting(Source):
     def __init__(self, door: Door, rows: RowReader, manifest: Manifest) -> None:
         self.name = door.name
         self.rows: RowReader = rows
+        self.rows.check = door.garbled
         self.reconnects: int = 0
         self._door = door
         self._shown = shown(door.name, 200)
@@ -103,7 +101,7 @@ class Reconnecting(Source):
 
     def _read(self) -> Generator[Items, None, str]:
         """Rows until the connection fails; returns why."""
-        first, garbled = True, _Garbled(self.rows)
+        first = True
         try:
             while True:
                 try:
@@ -114,38 +112,10 @@ class Reconnecting(Source):
                 if first and lines:
                     first = False
                     self.rows.parser.offer_header(lines.pop(0))  # of use even where its first character is missing
-                items = self.rows.samples_of(self.rows.rows_of(lines))
-                if garbled.observe():
-                    words = f"most of what {self._shown} says is no sample: {self._door.garbled}"
-                    items.append(self._event("input_garbled", words, check=self._door.garbled))
-                yield items
+                yield self.rows.samples_of(self.rows.rows_of(lines))
         finally:
             with contextlib.suppress(OSError):
                 self._door.close()
-
-
-class _Garbled:
-    """Notices an input of which most lines are no samples for a while; says so once, until it was well again."""
-
-    def __init__(self, rows: RowReader) -> None:
-        self._rows = rows
-        self._told = False
-        self._begin()
-
-    def observe(self) -> bool:
-        """Whether it is to be told now."""
-        lines = self._rows.parser.lines - self._lines
-        bad = self._rows.parser.unreadable - self._unreadable
-        endless = self._rows.splitter.skipping  # noise without a newline is one line for ever
-        if time.monotonic() < self._due or (lines < GARBLED_LINES and not endless):
-            return False
-        told, self._told = self._told, 2 * bad > lines or (endless and bad == lines)
-        self._begin()
-        return self._told and not told
-
-    def _begin(self) -> None:
-        self._due = time.monotonic() + GARBLED_S
-        self._lines, self._unreadable = self._rows.parser.lines, self._rows.parser.unreadable
 
 
 def reason_of(error: Exception) -> str:

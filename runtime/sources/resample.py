@@ -20,9 +20,8 @@ SET_BACK = 32  # values in a row that are all older than the open cell: not stra
 class Resampler:
     """Aligns rows to cells of one period by their time labels, a live source's without any by the monotonic clock.
 
-    A cell says the "mean" of a sensor's values in it, or the "last", as the layout's `resample` says; it has the label
-    of its newest row. After as many empty cells as the detector looks back, and where the clock was set back, the grid
-    starts anew and tells it. Raises UsageError where the rows of a recording have no time labels.
+    A cell says the "mean" of a sensor's values in it, or the "last"; it has the label of its newest row. After as many
+    empty cells as the detector looks back, and where the clock was set back, the grid starts anew and tells it.
 
     aligned: cells begin at whole periods of the clock, as 12:00 begins a minute: for many values to a cell. Else the
     first value lies in the middle of the first cell, so that one value to a cell may jitter by half a period.
@@ -68,8 +67,7 @@ class Resampler:
     def put(self, seconds: float, values: np.ndarray, off: bool = False) -> list[Row | InputEvent]:
         """The samples of the cells that are complete now, the oldest first; NaN where a cell says nothing of a sensor.
 
-        values: what was said at this time, (n,) raw units, not finite where nothing was said of a sensor.
-        off: it is not for the detector.
+        values: (n,) raw units, not finite where nothing was said of a sensor. off: they are not for the detector.
         """
         done = self.tick(seconds)
         behind = 0 if self._first_s is None else self._open - self._cell(seconds)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -95,18 +95,20 @@ class RowParser:
         self._before: tuple[Places | None, int] | None = None
         self._quick: tuple[str, Places] | None = None  # separator and places, while lines are plain numbers
         self._why = self._header_lacks = ""  # why the first line that was no row is none; a header, no sensors'
-        if layout.names:
-            try:
-                if not self._take_header(list(layout.names)) and not likely:
-                    raise NoSample(self._lacking(layout.names))
-            except NoSample as error:
-                raise UsageError(f"{source}, the layout's names: {error}") from None
+        self.ask_time(not likely)
+
+    def ask_time(self, asked: bool = True) -> None:
+        """Whether the layout's time has to be there. Raises UsageError where the layout's own names do not do."""
+        self.asks_time = asked
+        names = self.layout.names
+        try:
+            if names and not self._take_header(list(names)) and not self._likely:
+                raise NoSample(self._lacking(names))
+        except NoSample as error:
+            raise UsageError(f"{self._source}, the layout's names: {error}") from None
 
     def parse(self, line: bytes, whole: bool = True) -> Row | None:
-        """The row in a line; None for a header, an empty line, or one that is no row.
-
-        whole: it is not the last of a file, which may be torn.
-        """
+        """The row in a line; None where it is none. whole: it is not the last of a file, which may be torn."""
         bare = line.strip()
         if len(line) <= self.limit and (not bare or line.lstrip().startswith(self._comments)):
             return None
@@ -261,16 +263,23 @@ class RowParser:
     def _by_name(self, at: Mapping[str, Any]) -> Places:
         """Places of a line's names: what its source calls a cell -> where that is."""
         layout = self.layout
-        if lacking := [condition.name for condition in self._only if condition.name not in at]:
-            raise NoSample(f"it lacks '{shown(lacking[0], 40)}', by which rows are told apart")
+        asked = [("--sequence", layout.sequence), *(("only", condition.name) for condition in self._only)]
+        if not self._likely:
+            asked += [("group", self._group), ("tag", layout.tag), ("value", layout.value)]
+        if self.asks_time and (self._rule != "anything" or not self.lines):
+            asked += [("--time", name) for name in layout.time]
+        if lacking := [(option, name) for option, name in asked if name and name not in at]:
+            option, name = lacking[0]
+            self._header_lacks = f"there is no '{shown(name, 40)}', the column of {option}"
+            raise NoSample(self._header_lacks)
         time = [at[name] for name in layout.time if name in at]
-        if not time and (self._likely or not layout.time):
+        if not (time or (self.asks_time and layout.time)):
             usual = {name.lower(): place for name, place in at.items() if name not in self._wanted}
             time = [usual[name] for name in TIME_NAMES if name in usual][:1]
         return Places(
             [at.get(name, name) for name in self._columns],
             time,
-            at.get(layout.sequence, layout.sequence) if layout.sequence else None,
+            at.get(layout.sequence) if layout.sequence else None,
             at.get(self._group) if self._group else None,
             [at[condition.name] for condition in self._only],
             at.get(layout.tag) if layout.tag else None,
@@ -297,20 +306,20 @@ class RowParser:
         if not fits:
             what = " and a sequence" if layout.sequence else ""
             raise NoSample(f"{len(cells)} columns and no header, the model has {n} sensors{what}")
-        places = self._by_name({column: before + i for i, column in enumerate(self._columns)})
-        return places._replace(sequence=0) if layout.sequence else places._replace(time=range(before))
+        first = dict.fromkeys([layout.sequence] if layout.sequence else layout.time, 0) if before else {}
+        places = self._by_name(first | {column: before + i for i, column in enumerate(self._columns)})
+        return places._replace(time=() if layout.sequence else range(before))
 
     def _take_header(self, fields: list[str]) -> bool:
-        layout, needed = self.layout, self._needed(fields).values()
+        needed = self._needed(fields).values()
         if not set(fields).issuperset(needed):
             return False
         if any(fields.count(name) > 1 for name in needed):
             raise NoSample("the header names a sensor's column twice")
-        optional = [] if self._likely else [*(("--time", name) for name in layout.time), ("group", self._group)]
-        for option, column in [("--sequence", layout.sequence), *optional]:
-            if column and column not in fields:
-                raise NoSample(f"the header lacks '{shown(column, 40)}', the column of {option}")
-        places, before = self._by_name({name: i for i, name in enumerate(fields)}), (self._places, self._width)
+        try:
+            places, before = self._by_name({name: i for i, name in enumerate(fields)}), (self._places, self._width)
+        except NoSample as error:
+            self._refuse(str(error))
         if self._places and self._places.time and not places.time and len(fields) == self._width:
             raise NoSample("the header lacks the time's column, which it had before")
         self._before = before if self._places else None
@@ -325,20 +334,25 @@ class RowParser:
 
     def _lacking(self, fields: Sequence[str]) -> str:
         """What a header lacks, and what to do."""
-        lacking = [name for name, column in self._needed(fields).items() if column not in fields]
-        listed = ", ".join(f"'{shown(name, 40)}'" for name in lacking[:5])
+        lacking = [(name, column) for name, column in self._needed(fields).items() if column not in fields]
+        listed = ", ".join(f"'{shown(column, 40)}'" for _, column in lacking[:5])
         more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
-        hint = f"; name its column with --map '{lacking[0]}=COLUMN'" if lacking[0] in self._names else ""
+        name = lacking[0][0]
+        hint = f"; name its column with --map '{name}=COLUMN'" if name in self._names else ""
         return f"the header lacks {listed}{more}{hint}"
 
     def _refuse_header(self, fields: list[str]) -> None:
         """Raise where a line that lacks sensors is a header, for other columns."""
         textual = len(fields) >= max(self._n, 2) and not any(self.reads(field) for field in fields)
         if textual or not self._wanted.isdisjoint(fields):
-            self._header_lacks = self._lacking(fields)
-            if self.lines == 1 and self._rule == "header fits":
-                raise UsageError(f"{self._source}, line 1: {self._header_lacks}")
-            raise NoSample(self._header_lacks)
+            self._refuse(self._lacking(fields))
+
+    def _refuse(self, header_lacks: str) -> NoReturn:
+        """Raise for a header that does not do."""
+        self._header_lacks = header_lacks
+        if self.lines == 1 and self._rule == "header fits":
+            raise UsageError(f"{self._source}, line 1: {header_lacks}")
+        raise NoSample(header_lacks)
 
     def reads(self, field: str) -> bool:
         """Whether a cell is a value, or says that there is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import InputEvent, Row, Tally
@@ -106,12 +107,15 @@ class RowReader(Tally):
     def rows_of(self, lines: list[bytes], whole: bool = True) -> list[Row]:
         """The rows in whole lines. whole: the last of them is ended by a newline."""
         parse = self.parser.parse
-        return [row for line in lines if (row := parse(line, whole)) is not None]
+        rows = [row for line in lines if (row := parse(line, whole)) is not None]
+        self.good += len(rows)
+        return rows
 
     def samples_of(self, rows: list[Row], ended: bool = False) -> list[Row | InputEvent]:
         """What becomes of rows: whole ones, in order and at the model's rate. ended: they are the last."""
         if rows and not self._begun and self._live and rows[0].partial:
             self.merge(told=False)
+        told = [] if self._begun or not self._live else self._lacks_time(rows)
         items: list[Any] = [*rows]
         merges = self.resampler if self.resampler and self.resampler.aligns is not False else None
         if self.gaps:
@@ -120,7 +124,15 @@ class RowReader(Tally):
                 self.gaps.judge(rows)
             items = self.gaps.arrange(rows, ended)
         self._begun = self._begun or bool(rows)
-        return self._made(merges.resample(items) if merges else items)
+        return told + self._made(merges.resample(items) if merges else items)
+
+    def _lacks_time(self, rows: list[Row]) -> list[Row | InputEvent]:
+        """What is to be told where none of the first rows has the time that was asked for."""
+        column = " ".join(self.parser.layout.time)
+        if not (rows and column and self.parser.asks_time) or any(row.time is not None for row in rows):
+            return []
+        words = f"there is no '{shown(column, 40)}', the column of --time; gaps are not noticed"
+        return [InputEvent("time_unreadable", words, {"time": None})]
 
     def merge(self, told: bool) -> None:
         """Rows may be parts of samples from now on. told: they are."""

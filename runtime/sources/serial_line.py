@@ -1,6 +1,4 @@
-"""A serial port. Its failures when it is unplugged are many (`reconnect.py` takes all of them alike): a read that is
-ready and returns nothing, EIO, ENXIO, ENODEV, pyserial's own exceptions.
-"""
+"""A serial port. Its failures when it is unplugged are many; `reconnect.py` takes all of them alike."""
 
 from __future__ import annotations
 
@@ -15,7 +13,6 @@ from edgekd.runtime.sources import TICK_S
 from edgekd.runtime.sources.reconnect import Door
 
 BY_ID = Path("/dev/serial/by-id")
-MAX_LISTED = 8
 
 
 class SerialPort(Door):
@@ -59,16 +56,8 @@ class SerialPort(Door):
 
 
 def _ports_that_exist() -> str:
-    """The ports of this machine, under the names that outlive replugging where they have one."""
+    """The ports of this machine, those names first that outlive replugging."""
     from serial.tools import list_ports
 
-    lasting = {path.resolve(): str(path) for path in sorted(BY_ID.glob("*"))}
-    ports = []
-    for port in sorted(list_ports.comports()):
-        name = lasting.get(Path(port.device).resolve(), port.device)
-        known = [text for text in (port.device, port.description) if text not in (name, None, "", "n/a")]
-        ports.append(name + (f" ({', '.join(known)})" if known else ""))
-    if not ports:
-        return "; there is no serial port here"
-    more = f" and {len(ports) - MAX_LISTED} more" if len(ports) > MAX_LISTED else ""
-    return f"; ports here: {shown(', '.join(ports[:MAX_LISTED]), 1000)}{more}"
+    ports = [*map(str, sorted(BY_ID.glob("*"))), *sorted(port.device for port in list_ports.comports())]
+    return f"; ports here: {shown(', '.join(ports), 1000)}" if ports else "; there is no serial port here"

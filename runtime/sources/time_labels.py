@@ -24,8 +24,7 @@ class TimeLabels:
 
     Local time without a zone jumps back an hour when clocks are set back: what comes after counts on, as it does past
     midnight where labels have no date; unless the next goes on from before such a jump. likely: the layout may be
-    another input's, so usual labels are read as well.
-    Raises UsageError for a zone that this machine does not know.
+    another input's, so usual labels are read as well. UsageError for a zone that is not known here.
     """
 
     def __init__(self, layout: Layout, likely: bool = False) -> None:

@@ -19,7 +19,7 @@ class BadLines(Watcher):
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._told = 0
+        self._told = self._good = 0
         self._due = 0.0
 
     def tick(self) -> None:
@@ -30,19 +30,21 @@ class BadLines(Watcher):
     def end(self) -> None:
         """Tell what has not been told."""
         rows = self._loop.source.rows
-        total, reason = rows.bad, rows.last_bad
+        total, good, reason = rows.bad, rows.good, rows.last_bad
         count, self._told = total - self._told, total
         if count:
-            self._due = time.monotonic() + EVERY_S
-            self._loop.emit({"event": "bad_lines", "count": count, "total": total, "reason": reason})
-            self._loop.say(f"{count} {rows.unit} hold no sample, or no number where one should be ({reason})")
+            check = rows.check if count > good - self._good else ""
+            self._due, self._good = time.monotonic() + EVERY_S, good
+            told = {"event": "bad_lines", "count": count, "total": total, "reason": reason}
+            self._loop.emit({**told, "check": check} if check else told)
+            advice = f"; if it stays so, {check}" if check else ""
+            self._loop.say(f"{count} {rows.unit} hold no sample, or no number where one should be ({reason}){advice}")
 
 
 class RateCheck(Watcher):
-    """Compares the time between samples with the model's period, once, at the start of an input.
+    """Compares the time between samples with the model's period, once: at another one, scores are silently wrong.
 
-    A model of one-minute data that is fed once a second runs without an error and is silently wrong. Time labels count
-    where the input has them; else, of a live one, the moments at which samples come.
+    Time labels count where the input has them; else, of a live one, the moments at which samples come.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -55,10 +57,8 @@ class RateCheck(Watcher):
 
     def arrived(self, items: Items) -> None:
         """Take the time of what has come."""
-        if self._done:
-            return
         rows = 0
-        for item in items:
+        for item in () if self._done else items:
             if not isinstance(item, Row):
                 self._last = None  # the input was interrupted: the next interval says nothing
             elif (seconds := item.seconds) is None:

@@ -17,10 +17,7 @@ FLUSH_S = 1.0
 
 
 class Recorder(Watcher):
-    """Appends one row a sample; missing values stay empty. A disk that takes no more is told once and stops nothing.
-
-    Raises UsageError where the file holds something else.
-    """
+    """Appends one row a sample; missing values stay empty. A disk that takes no more is told once and stops nothing."""
 
     def __init__(self, loop: Loop, path: str | Path) -> None:
         self._loop = loop

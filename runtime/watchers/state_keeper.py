@@ -1,7 +1,7 @@
 """Keeping the state of a run: when it is saved, and how the next run goes on from it.
 
-The loop's thread copies the state; the writer's thread brings it to disk, after the events that were handed to it
-before. At most one copy is on its way, so a slow disk costs saves, not memory and not samples.
+The loop's thread copies the state, the writer's brings it to disk. One copy at most is on its way: a slow disk costs
+saves, not memory and not samples.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sources import Row
-from edgekd.runtime.state import SavedState, StateFile, StateUnusable
-from edgekd.runtime.watchers.clock import boot_clock_s, boot_id
+from edgekd.runtime.state import SavedState, StateFile, StateUnusable, boot_clock_s, boot_id
 
 RETRY_S = 10.0  # a disk that was full may have room again long before the next save is due
 STUCK_S = 60.0  # a card may take seconds for a write; a minute is a fault to be told
@@ -39,35 +38,11 @@ class Part(Protocol):
         """Raises KeyError, TypeError or ValueError, and changes nothing, where it is no snapshot."""
 
 
-class SavedThreshold:
-    """The threshold that `edgekd-gateway` has learned for this site: it stays in force, and in the state."""
-
-    def __init__(self, loop: Loop) -> None:
-        self._detector = loop.detector
-        self._trained = loop.detector.threshold
-        self._saved: Any = None
-
-    def snapshot(self) -> Any:
-        """As it was restored."""
-        return self._saved
-
-    def restore(self, snapshot: Any) -> None:
-        """Take over what was learned for this model's threshold; what was learned for another one is not."""
-        learned = snapshot is not None and snapshot["site"] is not None and float(snapshot["trained"]) == self._trained
-        self._detector.threshold = float(snapshot["site"]) if learned else self._trained
-        self._saved = snapshot
-
-
 class StateKeeper(Watcher):
     """Saves detector, open episode and threshold to one file. A disk that fails is told once and stops nothing."""
 
-    def __init__(
-        self, path: str, loop: Loop, writer: DiskWriter, every_s: float, every_samples: int, parts: dict[str, Part]
-    ) -> None:
-        """every_s, every_samples: save at the latest after so many seconds, after so many samples (0: any number).
-
-        parts: what more is saved, by name; of what this site has learned ("threshold") it keeps what is saved.
-        """
+    def __init__(self, path: str, loop: Loop, writer: DiskWriter, every_s: float, parts: dict[str, Part]) -> None:
+        """parts: what more is saved, by name. What others have saved stays in the file."""
         self.stream_id = os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
         """Tells the events of this stream of samples from those of every other, and what a live source sent before a
         restart from what it sent after; a file that is read on is the same stream."""
@@ -75,14 +50,14 @@ class StateKeeper(Watcher):
         """Saves of this run that the disk did not take."""
         self._loop = loop
         self._detector = loop.detector
-        self._parts: dict[str, Part] = {"episodes": loop.episodes, "threshold": SavedThreshold(loop), **parts}
+        self._parts: dict[str, Part] = {"episodes": loop.episodes, **parts}
         if len(loop.detector.manifest.outputs) > 2:
             self._parts["slow"] = loop.slow
+        self._kept: dict[str, Any] = {}  # what the file said at the start
         self._shown = shown(path, 300)
         self._file = StateFile(Path(os.path.realpath(path)), loop.detector.manifest.digests.file)
         self._writer = writer
         self._every_s = every_s
-        self._every_samples = every_samples
         self._saved_at_s = time.monotonic()
         self._due = self._saved_at_s + every_s
         self._handed_at_s: float | None = None  # a copy is on its way since
@@ -131,7 +106,7 @@ class StateKeeper(Watcher):
         if self._handed_at_s is not None:
             if now - self._handed_at_s > STUCK_S:
                 self._tell("the disk does not answer")
-        elif now >= self._due or 0 < self._every_samples <= self._detector.samples_seen - self._handed_at:
+        elif now >= self._due:
             self.save()
 
     def save(self) -> None:
@@ -139,6 +114,7 @@ class StateKeeper(Watcher):
         if self._handed_at_s is not None or (self._detector.samples_seen == self._handed_at and not self._failing):
             return
         meta = {
+            **self._kept,
             "stream_id": self.stream_id,
             **{name: part.snapshot() for name, part in self._parts.items()},
             "boot_id": boot_id(),
@@ -231,7 +207,7 @@ class StateKeeper(Watcher):
             for part, snapshot in before:
                 part.restore(snapshot)
             raise StateUnusable(shown(str(error)), "corrupt") from None
-        self.stream_id = saved.meta["stream_id"]
+        self.stream_id, self._kept = saved.meta["stream_id"], saved.meta
 
     def _goes_on(self, meta: dict[str, Any]) -> bool:
         """Whether the source goes on with the very next sample, because it is a file, or one that grows."""

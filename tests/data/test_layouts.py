@@ -16,8 +16,9 @@ from edgekd.data.reading import Reading
 from edgekd.data.save import toml_of
 from edgekd.data.table.clock import Clock
 from edgekd.data.table.times import formats_of
-from edgekd.runtime.errors import RecordingError
+from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.runtime.layout import PLAIN, Layout
+from edgekd.runtime.sources.open_file import chunks
 from edgekd.runtime.sources.time_labels import TimeLabels
 
 RNG = np.random.default_rng(0)
@@ -66,6 +67,20 @@ def test_labels_read_at_once_are_those_read_one_by_one(way: str) -> None:
     one_by_one = [slow.seconds(label) for label in labels]
     np.testing.assert_allclose(Clock(PLAIN, form, True).seconds(labels), one_by_one, atol=1e-6)
     assert np.isnan(Clock(PLAIN, form, True).seconds([*labels, "Total"])[-1])
+
+
+def test_a_workbook_reads_as_its_sheet_saved_as_csv(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    sheet = book.create_sheet()  # the first is empty
+    for row in (["time", "a", "b"], *([clock(i), *map(float, VALUES[i])] for i in range(300))):
+        sheet.append(row)
+    book.save(tmp_path / "x.xlsx")
+    found, plainly = read(tmp_path / "x.xlsx"), read(table(tmp_path / "x.csv", plain(300)))
+    np.testing.assert_array_equal(found.values, plainly.values)
+    assert found.layout == plainly.layout
+    with pytest.raises(UsageError, match="is a workbook; save its sheet as CSV"):
+        list(chunks(tmp_path / "x.xlsx"))
 
 
 def test_the_whole_file_overrules_its_beginning(tmp_path: Path) -> None:

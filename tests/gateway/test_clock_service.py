@@ -9,11 +9,14 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from device import DAY_S, PATIENCE_S, set_clock, write_csv
 from gateway_device import Gateway, events_of, run
 from step_models import step_file, step_samples
+
+from edgekd.runtime.gateway.watchers.clock import WallClock
 
 N, HOP, WARMUP, COUNT = 3, 4, 8, 480
 DEBOUNCED = ("--min-duration", "4s", "--cooldown", "30s", "--hysteresis", "0.8")
@@ -59,6 +62,14 @@ def test_the_watchdog_is_fed_whatever_the_clock_says(
         assert device.end(signal.SIGTERM) == 0
     manager.close()
     assert device.scores() == scores
+
+
+def test_a_clock_that_is_not_set_has_not_jumped() -> None:
+    told: list[object] = []
+    clock = WallClock(SimpleNamespace(emit=told.append, say=told.append))  # type: ignore[arg-type]
+    time.sleep(0.05)
+    clock.tick()
+    assert not told
 
 
 def fed_and_saved(manager: socket.socket, state: Path, before: bytes) -> None:

@@ -101,8 +101,8 @@ def test_secrets_come_from_systemd_s_credentials_before_the_files(
             for key in ("threshold", "false-alarms-per-day", "hysteresis", "state-every")
             for value in ("nan", "inf", "-inf", "9" * 400)
         ),
-        ("state-samples = nan", "state-samples must be a whole number, got nan"),
-        ("state-samples = -1", "state-samples: -1 is not in the range"),
+        ("baud = nan", "baud must be a whole number, got nan"),
+        ("state-every = -1", "state-every: -1.0 is not in the range"),
         ("calibrate-band = [0.5, nan]", "calibrate-band must be a list of 2 numbers, got [0.5, nan]"),
         ("min-duration = 'nan'", "is no length of time"),
         ("min-duration = '-1s'", "is no length of time"),

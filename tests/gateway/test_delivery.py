@@ -46,8 +46,8 @@ def killed_run(folder: Path, samples: int, kills: int, seed: int, command: bool 
             to = [
                 "--state",
                 place / "state",
-                "--state-samples",
-                80,
+                "--state-every",
+                0.05,
                 "--publish",
                 f"mqtt://127.0.0.1:{broker.port}/{topic}",
             ]

@@ -258,7 +258,7 @@ def test_a_model_that_alarms_on_probation_makes_room_again(tmp_path: Path) -> No
 def test_a_probation_outlives_a_restart(tmp_path: Path) -> None:
     old = step_file(tmp_path / "m.onnx", N, HOP, threshold=50.0).read_bytes()
     keys = ("--state", tmp_path / "state", "--probation-for", "24h")
-    with started(tmp_path, *keys, "--state-samples", HOP) as line:
+    with started(tmp_path, *keys, "--state-every", 0) as line:
         put(tmp_path / "m.onnx", lambda path: step_file(path, N, HOP, seed=1, threshold=0.5))
         line.look()
         line.until("model_swapped")

@@ -26,7 +26,7 @@ class Line(Gateway):
         if not (folder / "m.onnx").exists():
             step_file(folder / "m.onnx", N, HOP, threshold=0.5)
         keys = ("--model", folder / "m.onnx", "--stdin", "--scores", "--cooldown", "0s", "--state", folder / "state")
-        super().__init__(*keys, "--state-samples", HOP, *more, stdin=subprocess.PIPE)
+        super().__init__(*keys, "--state-every", 0, *more, stdin=subprocess.PIPE)
         self.sent = 0
 
     def feed(self, hops: int, high: bool) -> None:

@@ -45,7 +45,7 @@ def watched(ahead: ReadAhead) -> tuple[Progress, list[str]]:
 
 def test_an_input_is_tried_once_it_was_opened_or_could_not_be() -> None:
     source = Opening()
-    ahead = ReadAhead(source, step_manifest(1, 1), lambda: 0)
+    ahead = ReadAhead(source, step_manifest(1, 1))
     progress, told = watched(ahead)
     items = iter(ahead)
     for go, want in ((False, ["alive"]), (True, ["ready"])):
@@ -62,7 +62,7 @@ def test_one_that_takes_long_is_ready_and_one_that_hangs_starves_the_watchdog(mo
     monkeypatch.setattr(systemd, "TRIED_S", -1.0)
     monkeypatch.setattr(systemd, "HUNG_S", 0.0)
     source = Opening()
-    ahead = ReadAhead(source, step_manifest(1, 1), lambda: 0)
+    ahead = ReadAhead(source, step_manifest(1, 1))
     progress, told = watched(ahead)
     items = iter(ahead)
     progress.arrived(next(items))

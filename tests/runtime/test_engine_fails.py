@@ -97,7 +97,7 @@ def adding(tmp_path: Path) -> Path:
 def test_a_failed_step_is_told_and_costs_a_warm_up(counting: Path, tmp_path: Path) -> None:
     """Also after a restart: the state that led there is not taken up again."""
     csv = write_csv(tmp_path / "x.csv", np.full((120, N), 0.5, np.float32))
-    arguments = ("--model", counting, "--csv", csv, "--scores", "--state", tmp_path / "state", "--state-samples", 1)
+    arguments = ("--model", counting, "--csv", csv, "--scores", "--state", tmp_path / "state", "--state-every", 0)
     done = run(*arguments)
     assert done.returncode == 0 and "Traceback" not in done.stderr
     resets = events_of(done.stdout, "state_reset")

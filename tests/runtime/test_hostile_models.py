@@ -361,8 +361,9 @@ def students(everything: bool) -> Iterator[tuple[str, Any]]:
     from edgekd.data import Recording
     from edgekd.methods.anomalyllm import CONFIG as LLM
     from edgekd.methods.anomalyllm.distill import prepared as prepared_llm
-    from edgekd.methods.linear.config import PRESETS as LINEAR
-    from edgekd.methods.linear.fit import fit_linear
+    from edgekd.methods.interface import Training
+    from edgekd.methods.linear import PRESETS as LINEAR
+    from edgekd.methods.linear import train as train_linear
     from edgekd.methods.lta import PRESETS
     from edgekd.methods.lta.distill import prepared
     from edgekd.methods.regression.config import PRESETS as REGRESSION
@@ -378,8 +379,8 @@ def students(everything: bool) -> Iterator[tuple[str, Any]]:
     paper = {"lengths": (2, 4, 6), "hop": 2, "channels": 2}
     yield "edge rnn", prepared(series, replace(PRESETS["edge"], accumulator="rnn", **small))
     yield "image autoencoder", image_step(replace(REGRESSION["image"], student="autoencoder", rows=8), 12).eval()
-    linear = {"lengths": (4, 8, 16), "signature_components": 3, "sample_components": 2}
-    yield "linear", fit_linear(series, replace(LINEAR["ensemble"], **linear), 0)
+    linear: dict[str, Any] = {"lengths": (4, 8, 16), "signature_components": 3, "sample_components": 2}
+    yield "linear", train_linear(series, replace(LINEAR["ensemble"], **linear), Training()).step
     language = {"teacher_init": "small-from-scratch", "window": 16, "patch": 8, "student_width": 16, "pool": 4}
     yield "anomalyllm", prepared_llm(series, LLM.from_json(language)).eval()
     if not everything:
@@ -395,7 +396,8 @@ def students(everything: bool) -> Iterator[tuple[str, Any]]:
         settings = replace(REGRESSION["signature"], accumulator=kind, lengths=(4, 8, 16))
         yield f"signature {kind}", prepared_series(series, settings)
     for name, config in LINEAR.items():
-        yield f"linear {name}", fit_linear(series, replace(config, **linear), 0)
+        own = {"lengths": linear["lengths"]} if name == "innovations" else linear
+        yield f"linear {name}", train_linear(series, replace(config, **own), Training()).step
     for rung in LADDER:
         yield f"image {rung}", image_step(replace(REGRESSION["image"], student=rung, rows=8), 12).eval()
         for given in ("signature", "window"):

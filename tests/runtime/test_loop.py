@@ -197,7 +197,7 @@ class Silent(Source):
 def test_a_source_that_has_nothing_says_so_at_once(model: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     silent, (out, into) = Silent(), os.pipe()
     source: Any = {
-        "read ahead": lambda: ReadAhead(silent, step_manifest(N, HOP), lambda: 0),
+        "read ahead": lambda: ReadAhead(silent, step_manifest(N, HOP)),
         "pipe": lambda: Stdin(RowReader(step_manifest(N, HOP), {}), out),
         "images": lambda: Stdin(FrameReader((HOP, N)), out),
     }[kind]()

@@ -277,7 +277,7 @@ def wait_until(true: Any) -> None:
         time.sleep(0.01)
 
 
-NEVER = {"every_s": 60.0, "every_samples": 0, "parts": {}}
+NEVER = {"every_s": 60.0, "parts": {}}
 
 
 class Run:
@@ -323,15 +323,13 @@ def test_a_disk_that_hangs_holds_up_nothing(model: Path, tmp_path: Path, monkeyp
     assert saved_sample(tmp_path / "state", model) == 800
 
 
-def test_saves_come_by_time_and_by_samples(model: Path, tmp_path: Path) -> None:
-    one = Run(model, tmp_path / "state", every_s=1e6, every_samples=100)
-    first = (tmp_path / "state").read_bytes()  # at once: a cold start is saved
-    one.score(99)
-    one.writer.flush()
-    assert (tmp_path / "state").read_bytes() == first
-    one.score(1)
-    one.writer.flush()
-    assert saved_sample(tmp_path / "state", model) == 100
+def test_saves_come_at_the_start_and_when_it_is_time(model: Path, tmp_path: Path) -> None:
+    for every_s in (1e6, 0.0):
+        one = Run(model, tmp_path / f"state-{every_s:g}", every_s=every_s)
+        first = one.keeper._file.path.read_bytes()
+        one.score(100)
+        one.writer.flush()
+        assert (one.keeper._file.path.read_bytes() == first) == (every_s > 0)
 
 
 def test_a_stream_s_name_tells_its_events_from_all_others(model: Path, tmp_path: Path) -> None:

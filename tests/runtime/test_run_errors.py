@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from device import events_of, run, write_csv
 from step_models import step_graph, step_samples
 
 from edgekd.export.embed import embed
-from edgekd.runtime.cli import cli, main
-from edgekd.runtime.errors import UsageError
+from edgekd.runtime.cli import main
 from edgekd.runtime.guard import admit
 
 N = 3
@@ -31,6 +29,12 @@ def folder(folder: Path) -> Path:
     """And what is wrong in one way or another."""
     write_csv(folder / "two.csv", step_samples(2, 8))
     (folder / "header.csv").write_text("s0,s1,s2\n")
+    (folder / "bare.csv").write_text("1,2,3\n" * 8)
+    objects = ['{"s0": 1, "s1": 2, "s2": 3}'] * 8
+    (folder / "x.jsonl").write_text("\n".join(objects))
+    (folder / "x.json").write_text(f"[{', '.join(objects)}]")
+    (folder / "group.toml").write_text("group = 'machine=A'\n")
+    (folder / "names.toml").write_text("names = ['s0', 's1', 's2']\n")
     (folder / "plain.onnx").write_bytes(step_graph(N, 4).SerializeToString())
     manifest, _ = admit(folder / "m.onnx", try_first=False)
     (folder / "wrong.onnx").write_bytes(embed(step_graph(N, 4, seed=1).SerializeToString(), manifest))
@@ -57,7 +61,16 @@ def folder(folder: Path) -> Path:
             2,
             "--map 't=s1' is not NAME=COLUMN with one of the model's sensors (s0, s1",
         ),
-        ("--model m.onnx --csv x.csv --map s1=zz", 2, "the header lacks 's1'"),
+        ("--model m.onnx --csv x.csv --map s1=zz", 2, "the header lacks 'zz'"),
+        *(
+            (f"--model m.onnx --csv {file} --time ts", 2, f"{file}: there is no 'ts', the column of --time")
+            for file in ("x.csv", "x.jsonl", "x.json", "bare.csv")
+        ),
+        ("--model m.onnx --csv bare.csv --layout names.toml --time ts", 2, "there is no 'ts', the column of --time"),
+        ("--model m.onnx --csv x.csv --sequence n", 2, "x.csv: there is no 'n', the column of --sequence"),
+        ("--model m.onnx --csv x.jsonl --sequence n", 2, "x.jsonl: there is no 'n', the column of --sequence"),
+        ("--model m.onnx --csv x.csv --checksum nmea", 2, "there is no checksum at its end"),
+        ("--model m.onnx --csv x.jsonl --layout group.toml", 2, "there is no 'machine', the column of group"),
         ("--model m.onnx --csv x.csv --threshold nan", 2, "finite"),
         ("--model m.onnx --csv x.csv --json", 2, "--check"),
         ("--model m.onnx --csv x.csv --record two.csv", 2, "two.csv: holds other columns"),
@@ -154,42 +167,10 @@ def test_an_anomaly_reads_as_documented(folder: Path) -> None:
     assert higher.stdout == higher.stderr == ""
 
 
-LEFT = [
-    *("--mqtt", "--mqtt-password-file", "--mqtt-ca", "--mqtt-cert", "--mqtt-key", "--mqtt-client-id", "--publish"),
-    *("--tcp", "--follow", "--give-up-after", "--idle-timeout", "--exec", "--exec-timeout", "--exec-retry"),
-    *("--spool", "--spool-mb", "--events", "--events-mb", "--events-keep", "--metrics", "--reset-threshold"),
-    *("--adapt", "--adapt-band", "--calibrate-for", "--calibrate-band", "--config", "--print-config", "--print-unit"),
-]
-
-
-@pytest.mark.parametrize("name", LEFT)
-def test_an_option_that_left_is_refused_with_the_way_to_the_gateway(folder: Path, name: str) -> None:
-    variable = "EDGEKD_COMMAND" if name == "--exec" else f"EDGEKD_{name[2:].replace('-', '_').upper()}"
-    given = ["--model", str(folder / "m.onnx"), "--csv", str(folder / "x.csv")]
-    for arguments, variables, named in (
-        ([*given, name, "x"], {}, name),
-        ([f"{name}=x"], {}, name),
-        (given, {variable: "1"}, variable),
-        ([], {variable: "1"}, variable),  # as where --config gave all others
-    ):
-        done = CliRunner().invoke(cli, arguments, env=variables)
-        assert isinstance(done.exception, UsageError) and done.exception.exit_code == 2 and not done.output
-        assert str(done.exception).startswith(f"{named} belongs to edgekd-gateway now; edgekd-gateway init")
-
-
-def test_an_option_that_left_is_one_line_and_exit_code_2(folder: Path) -> None:
-    given = ["--model", folder / "m.onnx", "--csv", folder / "x.csv"]
-    for done in (run(*given, "--tcp", "x"), run(*given, env={**os.environ, "EDGEKD_TCP": "x"})):
-        (line,) = done.stderr.splitlines()
-        assert done.returncode == 2 and not done.stdout and "edgekd-gateway" in line
-    unknown = run(*given, "--tpc", "x")
-    assert unknown.returncode == 2 and "--tpc" in unknown.stderr and "edgekd-gateway" not in unknown.stderr
-
-
 def test_the_options_fit_on_a_page_under_headings() -> None:
     lines = run("--help").stdout.splitlines()
     options = [i for i, line in enumerate(lines) if line.startswith("  -")]
-    assert len(options) <= 29
+    assert len(options) <= 28
     headings = [line for line, first in pairwise(lines) if line.endswith(":") and first.startswith("  -")]
     assert len(headings) >= 6 and not any(heading.startswith(" ") for heading in headings)
     assert headings[:2] == ["Model:", "Input, one of these:"]

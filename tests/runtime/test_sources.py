@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +16,10 @@ from hypothesis import strategies as st
 from step_models import step_manifest
 
 from edgekd.runtime import UsageError
-from edgekd.runtime.layout import PLAIN
+from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.sources import Row
 from edgekd.runtime.sources.csv_file import CsvFile
+from edgekd.runtime.sources.open_file import chunks
 from edgekd.runtime.sources.row_parser import FirstLine, RowParser
 from edgekd.runtime.sources.row_reader import LineSplitter, RowReader
 from edgekd.runtime.sources.time_labels import TimeLabels
@@ -177,6 +179,39 @@ def test_a_file_without_a_last_newline_loses_nothing_and_seek_counts_samples(tmp
     sought = CsvFile(path, manifest, {})
     sought.seek(2)
     assert [row.values.tolist() for items in sought for row in items] == [[5, 6]]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_json_array_is_read_piece_by_piece(tmp_path: Path, indent: int | None) -> None:
+    samples = [{"a": i, "nested": {"text": "], {"}} for i in range(20_000)]
+    whole = json.dumps(samples, indent=indent)
+    path = tmp_path / "x.json"
+    for text in (whole, f"\ufeff\n{whole}\n"):
+        path.write_text(text)
+        tracemalloc.start()
+        found = [len(list(filter(None, piece.split(b"\n")))) for piece in chunks(path)]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert sum(found) == len(samples) and peak < len(whole) / 3
+    path.write_text(whole[: len(whole) // 2])  # a torn one is read up to there
+    read = b"".join(chunks(path)).splitlines()
+    assert [json.loads(line) for line in read[:9000]] == samples[:9000]
+
+
+@pytest.mark.parametrize("text", ["[1, 2]\n[3, 4]", '[{"name": "a", "value": 1}]\n[{"name": "a", "value": 2}]', "[]"])
+def test_lines_of_arrays_are_left_as_they_are(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    assert b"".join(chunks(tmp_path / "x.json")).decode() == text
+
+
+@pytest.mark.parametrize("lines", [b"s0,s1\n1,2\n3,4\n", b'{"s0": 1, "s1": 2, "time": 5}\n' * 2, b"1,2\n3,4\n"])
+def test_a_live_input_without_the_time_that_was_asked_for_is_told_once(lines: bytes) -> None:
+    reader = RowReader(step_manifest(2, 1), {}, layout=Layout(time=("ts",)), live=True, likely=True)
+    reader.parser.ask_time()
+    items = reader.feed(lines) + reader.feed(lines)
+    (told,) = [item for item in items if not isinstance(item, Row)]
+    assert told.event == "time_unreadable" and "'ts', the column of --time" in told.words
+    assert len(items) == 1 + 4
 
 
 def test_time_labels() -> None:

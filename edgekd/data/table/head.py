@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgekd.data.table import workbook
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.runtime.sources.open_file import chunks
 from edgekd.runtime.sources.row_reader import LineSplitter
@@ -39,7 +40,7 @@ def batches(path: Path, encoding: str) -> Iterator[tuple[list[bytes], bool]]:
     """
     splitter, batch, size = LineSplitter(LONGEST_LINE), [], 0
     try:
-        for piece in chunks(path, encoding):
+        for piece in workbook.lines(path) if workbook.is_workbook(path) else chunks(path, encoding):
             batch.append(piece)
             size += len(piece)
             if size >= BATCH_BYTES and not piece.endswith(b"\r"):

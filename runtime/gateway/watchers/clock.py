@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 from edgekd.runtime.duration import duration
 from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sinks import wall_time
+from edgekd.runtime.state import boot_clock_s
 
 LEAST_S = 5.0  # below, times in events are as good as before; a clock that is slewed never steps by as much
 
@@ -29,16 +29,3 @@ class WallClock(Watcher):
             self._loop.say(
                 f"the clock was set {way} by {duration(abs(by_s))}; detection does not go by it, times told do"
             )
-
-
-def boot_clock_s() -> float:
-    """Seconds since this boot, sleep included, the same for every process."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
-
-
-def boot_id() -> str:
-    """What tells one boot of this machine from another; empty where the system does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
