@@ -117,7 +117,7 @@ def _say(text: str) -> None:
 
 
 def _draw(path: Path, result: dict[str, Any]) -> None:
-    from edgekd.evaluation.plots import CostPoint, plot_quality_against_cost
+    from edgekd.evaluation.cost_plot import CostPoint, plot_quality_against_cost
 
     rows = [row for row in result["rows"] if row["quality"]["vus_pr"] is not None]
     points = [CostPoint(row["name"], row["us_per_sample"], row["quality"]["vus_pr"], row["kind"]) for row in rows]

@@ -129,7 +129,8 @@ def command(
 
         title = f"{found.name} on {found.recording.source}"
         verdicts = (found.recording, found.samples, found.scores, at, found.contributions)
-        plot_scores(plot, *verdicts, title, found.hop, found.slow)
+        missed = None if judged is None else judged.missed
+        plot_scores(plot, *verdicts, title, found.hop, found.slow, found.stuck, missed)
     if as_json:
         assert report is not None
         content = {"model": str(model), "detector": found.name, **report.to_json()}

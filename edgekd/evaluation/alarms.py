@@ -55,7 +55,8 @@ def alarms_told(found: ModelScores, threshold: float) -> list[Alarm]:
 def first_told(found: ModelScores, threshold: float) -> dict[str, np.ndarray]:
     """By kind, for each point the sample in which somebody is told of it, or the recording's length where nobody is.
 
-    int64 (T,) each: the verdict that speaks for the point, if it alarms; a stuck sensor where it is told.
+    int64 (T,) each: the verdict that speaks for the point, if it alarms. Stuck sensors and slow alarms count where they
+    are told alone: averages alarm on for hours after a fault, into the next one.
     """
     length = len(found.recording)
     owner = verdict_points(found.samples, found.hop, length, found.recording.starts)
@@ -67,8 +68,11 @@ def first_told(found: ModelScores, threshold: float) -> dict[str, np.ndarray]:
     stuck = np.full(length, length, np.int64)
     for change in found.stuck:
         stuck[change.sample] = change.sample
-    slow = np.zeros(len(found.samples), bool) if found.slow is None else found.slow > 1
-    return {SCORE: by(found.scores > threshold), STUCK: stuck, SLOW: by(slow)}
+    return {
+        SCORE: by(found.scores > threshold),
+        STUCK: stuck,
+        SLOW: by(np.isin(found.samples, list(_slow_told_at(found)))),
+    }
 
 
 def _slow_told_at(found: ModelScores) -> Iterator[int]:
