@@ -66,17 +66,19 @@ def command(
     if not as_json:
         _require_rich()
     from edgekd.compare.run import bench, parity_holds
+    from edgekd.progress import Progress
 
     recording = None if data is None else _load(data, files[0], plot is not None, reading)
-    result = bench(
-        list(dict.fromkeys(files)),
-        teacher=teacher,
-        recording=recording,
-        rounds=rounds,
-        starts=starts,
-        steps=steps,
-        say=_say,
-    )
+    with Progress() as progress:
+        result = bench(
+            list(dict.fromkeys(files)),
+            teacher=teacher,
+            recording=recording,
+            rounds=rounds,
+            starts=starts,
+            steps=steps,
+            say=progress.doing,
+        )
     if plot is not None:
         _draw(plot, result)
     if as_json:
@@ -109,11 +111,6 @@ def _load(data: str, model: Path, must_be_labeled: bool, reading: dict[str, Any]
     if must_be_labeled and (recording.labels is None or not recording.labels.any()):
         raise UsageError(f"{data}: has no labeled anomaly for --plot to draw; name its column with --label-column")
     return recording
-
-
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"{text} …", err=True)
 
 
 def _draw(path: Path, result: dict[str, Any]) -> None:

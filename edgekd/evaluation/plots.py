@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from os.path import commonprefix
 from pathlib import Path
 
 import numpy as np
@@ -261,7 +260,7 @@ def told_apart(names: list[str], limit: int) -> list[str]:
     """Names cut to so many characters, around what they do not share."""
     if len(names) == 1 or max(map(len, names)) <= limit:
         return [short(name, limit) for name in names]
-    alike, end = len(commonprefix(names)), len(commonprefix([name[::-1] for name in names]))
+    alike, end = _alike(names), _alike([name[::-1] for name in names])
     found = []
     for name in names:
         around = max(0, limit - 2 - (len(name) - alike - end))  # characters of what is shared
@@ -269,6 +268,11 @@ def told_apart(names: list[str], limit: int) -> list[str]:
         cut = f"…{name[start:]}" if start else name
         found.append(cut if len(cut) <= limit else f"{cut[: limit - 1]}…")
     return found
+
+
+def _alike(names: list[str]) -> int:
+    """Characters with which all of them begin."""
+    return next((i for i, letters in enumerate(zip(*names)) if len(set(letters)) > 1), min(map(len, names)))
 
 
 def _columns(
