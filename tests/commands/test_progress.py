@@ -26,9 +26,13 @@ def test_long_work_says_a_line_every_ten_seconds(capsys: pytest.CaptureFixture[s
         clock.now = float(second)
         progress.doing("scoring plant.csv", second / 100)
         progress.tell()  # what the ticker does
-    lines = capsys.readouterr().err.splitlines()
+    progress.doing("judging")
+    clock.now = 75.0
+    progress.tell()
+    *lines, last = capsys.readouterr().err.splitlines()
     assert len(lines) == 60 / EVERY_S
     assert lines[-1] == "scoring plant.csv  60%  40 seconds left"
+    assert last == "judging  for 15 seconds"
 
 
 def test_a_slow_moment_moves_the_time_left_little() -> None:
@@ -40,7 +44,7 @@ def test_a_slow_moment_moves_the_time_left_little() -> None:
         event = {"job": "student", "epoch": 1, "epochs": 1, "step": step, "steps": 400, "loss": 1.0, "steps_per_s": 1.0}
         progress(event)
         left.append(progress.left)
-    assert not left[0] and all(re.fullmatch(r"[\d.]+ (second|minute)s left", words) for words in left[4:])
+    assert not left[0] and all(re.fullmatch(r"[\d.]+ (second|minute)s? left", words) for words in left[4:])
     before, after = (float(words.split()[0]) for words in left[198:200])
     assert abs(after - before) <= 1  # minutes of 3: by the pace of the newest steps alone it would be 20 times as much
 
