@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.commands.files import File, check_files, data_path, open_text
-from edgekd.commands.options import json_option, recording_options
+from edgekd.commands.files import File, check_files, data_path, marks_path, open_text
+from edgekd.commands.options import json_option, marks_option, recording_options
 from edgekd.file_kinds import CHECKPOINTS, MODELS, PLOT, RECORDING, SCORES, SCORES_HEADER
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ PARTS = {"test": "test", "train": "train", "all": None}
     help="Let the state run on across the entities of DATA, as preset paper was trained, instead of clearing it.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the random scores that stand beside every figure.")
+@marks_option
 @recording_options
 @json_option
 def command(
@@ -71,6 +72,7 @@ def command(
     scores_csv: Path | None,
     one_stream: bool,
     seed: int,
+    marks: str | None,
     as_json: bool,
     **reading: Any,
 ) -> None:
@@ -79,7 +81,8 @@ def command(
     DATA is [FORMAT:]PATH[#ITEM]. Every figure stands beside what random scores get, and says which threshold it took:
     VUS-PR and AUC-PR rank; events found, delay and false alarms a day are at the threshold that the model carries,
     which no label has set. An exported file is run as on a device, each entity from the cold state. A DATA without
-    labels gives alarms a day. Images have no time: their figures are per image.
+    labels gives alarms a day; --marks makes labels of what people said of its alarms. Images have no time: their
+    figures are per image.
 
     \b
     Example:
@@ -93,14 +96,18 @@ def command(
         File("DATA", data_path(data), (RECORDING,), "the model comes first: edgekd evaluate MODEL DATA"),
         File("MODEL", model, MODELS),
         File("--teacher", teacher, CHECKPOINTS),
+        File("--marks", marks_path(marks)),
     ]
     check_files(reads, [File("--plot", plot, (PLOT,)), File("--scores", scores_csv, (SCORES,))])
     from edgekd.data import load
+    from edgekd.data.marks import labeled, read_marks
     from edgekd.evaluation.budget import at_budgets, in_words
     from edgekd.evaluation.score_model import reading_for, score_model
     from edgekd.evaluation.slow import slow_report
 
     recording = load(data, PARTS[part], **reading_for(model, reading))
+    if marks is not None:
+        recording = labeled(recording, read_marks(marks))
     with click.progressbar(
         length=len(recording), label=f"scoring {recording.source}", file=sys.stderr, hidden=not sys.stderr.isatty()
     ) as bar:

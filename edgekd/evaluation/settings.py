@@ -1,0 +1,165 @@
+"""What another threshold, minimum duration or cooldown would have told of one recording, counted as a device tells it.
+
+The report's page counts the same way as the slider moves (`edgekd/report/report.js`); a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from edgekd.evaluation.events import runs
+from edgekd.runtime.duration import UNITS
+from edgekd.runtime.episodes import COOLDOWN_HOPS
+
+DURATIONS = (0, 1, 2, 3, 5, 8, 12, 20)
+"""Minimum durations that are tried, in hops."""
+COOLDOWNS = (COOLDOWN_HOPS, 20, 60)
+"""Cooldowns that are tried, in hops."""
+LEVELS = 40
+"""Thresholds that are tried."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """When a device tells an alarm of the score."""
+
+    threshold: float
+    min_hops: int = 0
+    cooldown_hops: int = COOLDOWN_HOPS
+
+    def options(self, hop_s: float) -> dict[str, str]:
+        """By the names that `edgekd-run` and `edgekd-gateway` give them; what is at its default is left out."""
+        found = {"threshold": f"{self.threshold:.6g}"}
+        if self.min_hops:
+            found["min-duration"] = written(self.min_hops * hop_s)
+        if self.cooldown_hops != COOLDOWN_HOPS:
+            found["cooldown"] = written(self.cooldown_hops * hop_s)
+        return found
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a setting tells."""
+
+    alarms: int
+    false_alarms: int
+    """Of these, those of which no verdict up to the told one speaks for a labeled sample."""
+    told_at: np.ndarray
+    """int64 (m,): sample in which each fault is told, -1 where it is not."""
+
+    @property
+    def found(self) -> np.ndarray:
+        """bool (m,)"""
+        return self.told_at >= 0
+
+
+class Verdicts:
+    """The scores of one recording, and the faults that they speak for."""
+
+    def __init__(
+        self, samples: np.ndarray, scores: np.ndarray, hop: int, segments: np.ndarray, starts: tuple[int, ...]
+    ) -> None:
+        """samples: int64 (V,), newest of each verdict; segments: int64 (m, 2), [begin, end) of each labeled fault, none
+        across one of the entities' `starts`."""
+        self.samples, self.scores, self.hop = samples, scores, hop
+        self.segments = segments
+        entity = np.searchsorted(starts, samples, side="right")
+        cuts = (np.diff(samples, prepend=-hop) != hop) | (np.diff(entity, prepend=0) != 0)
+        self.stretches = np.union1d([0], np.flatnonzero(cuts))
+        """First verdict of each stretch in which they come a hop apart; nothing outlasts one."""
+        ends = np.append(starts, np.iinfo(np.int64).max)[np.searchsorted(starts, segments[:, 0], side="right")]
+        self.first = np.searchsorted(samples, segments[:, 0])
+        """(m,): the first verdict that speaks for each fault, and the last."""
+        self.last = np.searchsorted(samples, np.minimum(segments[:, 1] + hop - 1, ends)) - 1
+
+    def episodes(self, setting: Setting) -> np.ndarray:
+        """int64 (k, 3): first, told and last verdict of each alarm, as `edgekd.runtime.episodes.Episodes` tells it."""
+        positive = runs(self.scores > setting.threshold, self.stretches.tolist())
+        stretch = np.searchsorted(self.stretches, positive[:, 0], side="right")
+        found, quiet_until, where = [], 0, -1
+        for (begin, end), within in zip(positive.tolist(), stretch.tolist()):
+            if within != where:
+                quiet_until, where = 0, within
+            told = max(begin + setting.min_hops, quiet_until)
+            if told < end:
+                found.append((begin, told, end - 1))
+                quiet_until = end + setting.cooldown_hops
+        return np.array(found, np.int64).reshape(-1, 3)
+
+    def outcome(self, setting: Setting) -> Outcome:
+        """What is found of the faults, and what is false."""
+        first, told, last = self.episodes(setting).T
+        labeled = np.zeros(len(self.samples) + 1, np.int64)
+        told_at = np.full(len(self.segments), -1, np.int64)
+        for fault, (begin, end) in enumerate(zip(self.first.tolist(), self.last.tolist())):
+            labeled[begin + 1 : end + 2] = 1
+            at = int(np.searchsorted(last, begin))  # the first alarm that is not over by then
+            if begin <= end and at < len(last) and first[at] <= end:
+                told_at[fault] = self.samples[max(told[at], begin)]
+        before = np.cumsum(labeled)
+        return Outcome(len(told), int((before[told + 1] == before[first]).sum()), told_at)
+
+
+def best(verdicts: Verdicts, now: Setting) -> Setting | None:
+    """The setting that tells the fewest false alarms of those that still tell each fault that `now` tells; None where
+    none tells fewer, or nothing true is told.
+
+    Only what tells less than `now` is tried: of what it did not tell nobody has said whether it is true. Of settings
+    that are as good, the one that changes least and tells soonest; of thresholds, the middle of those that do.
+    """
+    before = verdicts.outcome(now)
+    if not before.found.any():
+        return None
+    tried = {}
+    for setting in _stricter(verdicts, now):
+        outcome = verdicts.outcome(setting)
+        if outcome.false_alarms < before.false_alarms and (outcome.found | ~before.found).all():
+            changes = (setting.min_hops != now.min_hops) + (setting.cooldown_hops != now.cooldown_hops)
+            tried[setting] = outcome.false_alarms, changes, int(outcome.told_at[before.found].sum())
+    if not tried:
+        return None
+    chosen = min(tried, key=tried.__getitem__)
+    alike = [
+        each.threshold
+        for each, (false_alarms, *_) in tried.items()
+        if replace(each, threshold=chosen.threshold) == chosen and false_alarms == tried[chosen][0]
+    ]
+    higher = verdicts.scores[verdicts.scores > max(alike)]  # none changes anything below the next score
+    middle = replace(chosen, threshold=_four_digits(_middle(min(alike), float(higher.min(initial=np.inf)))))
+    after = verdicts.outcome(middle)
+    fits = after.false_alarms <= tried[chosen][0] and (after.found | ~before.found).all()
+    return middle if fits else chosen
+
+
+def written(seconds: float) -> str:
+    """A length of time as options take it: "90s", "10min", "2h"."""
+    unit, size = next(
+        ((name, UNITS[name]) for name in ("d", "h", "min") if seconds >= UNITS[name] and seconds % UNITS[name] == 0),
+        ("s", 1.0),
+    )
+    return f"{seconds / size:.6g}{unit}"
+
+
+def _stricter(verdicts: Verdicts, now: Setting) -> Iterator[Setting]:
+    above = np.unique(verdicts.scores[verdicts.scores > now.threshold])
+    chosen = above[np.unique(np.linspace(0, len(above) - 1, LEVELS).astype(int))] if len(above) else above
+    thresholds = [now.threshold, *map(_four_digits, chosen.tolist())]
+    durations = [now.min_hops, *(hops for hops in DURATIONS if hops > now.min_hops)]
+    cooldowns = [now.cooldown_hops, *(hops for hops in COOLDOWNS if hops > now.cooldown_hops)]
+    for threshold, min_hops, cooldown_hops in product(dict.fromkeys(thresholds), durations, cooldowns):
+        yield Setting(threshold, min_hops, cooldown_hops)
+
+
+def _middle(low: float, high: float) -> float:
+    if np.isinf(high):
+        return low
+    return float(np.sqrt(low * high)) if low > 0 else (low + high) / 2
+
+
+def _four_digits(value: float) -> float:
+    """What a person types, so that it is what is counted."""
+    return float(f"{value:.4g}")
