@@ -11,13 +11,13 @@ from edgekd.blocks.step import StepModule
 from edgekd.blocks.threshold import CALIBRATE_SHARE
 from edgekd.checkpoint import Checkpoint
 from edgekd.data.request import shorten
-from edgekd.runtime.duration import duration, unit_of
+from edgekd.evaluation.words import MANY_A_DAY, count
+from edgekd.runtime.duration import duration, in_words
 
 DAY_S = 86_400.0
 LEAST_S = DAY_S  # nothing shorter shows a whole day ...
 GOOD_S = 14 * DAY_S  # ... or every weekday twice
 FEW_SCORES = 5  # the largest of fewer says little about the next one
-MANY_A_DAY = 10.0  # alarms that nobody looks into any more; a bound above it comes from too short a stretch
 
 
 def verdict(checkpoint: Checkpoint) -> list[str]:
@@ -28,12 +28,12 @@ def verdict(checkpoint: Checkpoint) -> list[str]:
         lines = [_enough(checkpoint, step.hop * checkpoint.period_s), _false_alarms(checkpoint)]
     if scores < FEW_SCORES:
         lines.insert(
-            1, f"The threshold is useless: only {_count(scores, 'score')} of normal data set it. Record longer."
+            1, f"The threshold is useless: only {count(scores, 'score')} of normal data set it. Record longer."
         )
     if checkpoint.config.get("slow"):
         lines.append(_slow(checkpoint, step))
     if dropped := checkpoint.dropped:
-        lines.append(f"Left out: {_count(len(dropped), 'sensor')} that never changed ({shorten(dropped)}).")
+        lines.append(f"Left out: {count(len(dropped), 'sensor')} that never changed ({shorten(dropped)}).")
     return lines
 
 
@@ -43,7 +43,7 @@ def _enough(checkpoint: Checkpoint, hop_s: float) -> str:
     good_s = max(GOOD_S, 2 * least_s)
     samples = checkpoint.data["samples"]
     length_s = samples * checkpoint.period_s
-    said = f"Data: {_time(length_s)} ({_count(samples, 'sample')})"
+    said = f"Data: {in_words(length_s)} ({count(samples, 'sample')})"
     if length_s < 0.95 * least_s:  # a day that lacks a few minutes is a day
         return f"{said}, too little to judge; {_are(least_s)} the least, {_are(good_s)} good."
     if length_s < 0.95 * good_s:
@@ -58,7 +58,7 @@ def _false_alarms(checkpoint: Checkpoint) -> str:
         return "False alarms: unknown, the recording is too short to keep a part of it aside to count them."
     alarms = round(rate["measured"] * rate["days"])
     most = _often(rate["upper95"])
-    said = f"False alarms: {alarms or 'none'} in the {_time(rate['days'] * DAY_S)} kept aside to count them"
+    said = f"False alarms: {alarms or 'none'} in the {in_words(rate['days'] * DAY_S)} kept aside to count them"
     if rate["measured"] >= MANY_A_DAY:
         return (
             f"{said}; that is {_often(rate['measured'])}, which makes the detector useless. See that the recording "
@@ -77,25 +77,13 @@ def _slow(checkpoint: Checkpoint, step: StepModule) -> str:
     cycle_s = checkpoint.config["cycle_hops"] * step.hop * checkpoint.period_s
     scales = dict(zip(("steps", "means"), step.get_buffer("slow.mean_scale")))
     watched = [name for name, scale in scales.items() if bool(scale.any())]
-    watched += [f"a cycle of {_time(cycle_s)}"] if cycle_s else []
+    watched += [f"a cycle of {in_words(cycle_s)}"] if cycle_s else []
     return f"Slow faults: {', '.join(watched)} watched."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _time(seconds: float) -> str:
-    """ "100 minutes", "2.5 days"."""
-    unit, size = unit_of(seconds)
-    amount = seconds / size
-    unit = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}.get(unit, unit)
-    return f"{amount:.2g} {unit}" if amount < 10 else f"{amount:,.0f} {unit}"
 
 
 def _are(seconds: float) -> str:
     """ "a day is", "two weeks are", "21 days are"."""
-    return {LEAST_S: "a day is", GOOD_S: "two weeks are"}.get(seconds) or f"{_time(seconds)} are"
+    return {LEAST_S: "a day is", GOOD_S: "two weeks are"}.get(seconds) or f"{in_words(seconds)} are"
 
 
 def _often(per_day: float) -> str:

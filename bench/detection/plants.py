@@ -25,7 +25,6 @@ import numpy as np
 import torch
 
 from bench.detection.slow import TRAIL_HOPS
-from bench.detection.stuck import told as stuck_told
 from bench.detection.stuck import watching
 from bench.results import rounded, save, table
 from edgekd.blocks.step import Scores
@@ -33,6 +32,7 @@ from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording
 from edgekd.distillation import distill
 from edgekd.evaluation.events import SECONDS_PER_DAY
+from edgekd.evaluation.stuck import stuck_sensors
 from edgekd.runtime.detector import Verdict
 from edgekd.runtime.episodes import COOLDOWN_HOPS, Episodes, Onset
 from edgekd.runtime.loop import SLOW_HYSTERESIS
@@ -132,7 +132,7 @@ def told(checkpoint: Checkpoint, training: Recording, simulation: Simulation) ->
     found = step.score(recording)
     threshold = float(checkpoint.threshold["value"])
     slow = found.slow or Scores(found.samples, np.zeros_like(found.scores), found.contributions)
-    stuck = [(start + change.sample, change.sensor) for start, change in stuck_told(watching(training), recording)]
+    stuck = [(change.sample, change.sensor) for change in stuck_sensors(watching(training), recording)]
     two = np.argsort(-slow.contributions, axis=1)[:, :2]
     return Told(
         found.samples[found.scores > threshold],

@@ -20,8 +20,9 @@ import numpy as np
 from bench.results import save, table
 from edgekd.blocks.stillness import longest_still_s
 from edgekd.data import Recording, load
-from edgekd.runtime.detector import Detector, StuckChange
-from edgekd.runtime.manifest import Manifest, SelfTestSpec, SensorSpec, ThresholdSpec
+from edgekd.evaluation import stuck
+from edgekd.runtime.detector import Detector
+from edgekd.runtime.manifest import SensorSpec
 from edgekd.simulation.simulate import simulate
 
 SEEDS, TRAIN, TEST = (1, 2, 3), 20_000, 8_000
@@ -30,46 +31,24 @@ AROUND = 60  # samples before an event in which a label excuses it
 STUCK = "stuck-sensor"
 
 
-class Nothing:
-    """An engine whose score is always 0."""
-
-    name = "nothing"
-
-    def __init__(self, sensors: int) -> None:
-        self._result = [np.zeros((), np.float32), np.zeros(sensors, np.float32)]
-
-    def run(self, feeds: object) -> list[np.ndarray]:
-        """See `Engine.run`."""
-        return self._result
-
-
 def watching(train: Recording) -> Detector:
     """A detector that knows what is normal in `train`, and only watches for stuck sensors."""
     still_s = longest_still_s(train)
     low, high, fill = train.values.min(0), train.values.max(0), np.median(train.values, axis=0)
-    sensors = tuple(
+    sensors = (
         SensorSpec(name, "", *map(float, numbers))
         for name, *numbers in zip(train.sensors, low, high, fill, still_s, strict=True)
     )
-    test = SelfTestSpec(1, 1, (0.0,), 0.0)
-    manifest = Manifest("", "", sensors, train.period_s, HOP, 0, 5 * train.period_s, (), ThresholdSpec(0.0), test)
-    return Detector(Nothing(train.n_sensors), manifest)
-
-
-def told(detector: Detector, test: Recording) -> Iterator[tuple[int, StuckChange]]:
-    """First sample of its entity, and what was told there that is stuck."""
-    for start, end in test.bounds:
-        detector.reset()
-        detector.update_block(test.values[start:end])
-        yield from ((start, change) for change in detector.stuck_changes() if change.stuck)
+    return stuck.watching(tuple(sensors), train.period_s, HOP)
 
 
 def on_real(train: Recording, test: Recording) -> dict[str, Any]:
     """False events a day of one recording."""
     assert test.labels is not None
     detector, false = watching(train), 0
-    for start, change in told(detector, test):
-        since, until = max(start + change.start - AROUND, start), start + change.sample + 1
+    for change in stuck.stuck_sensors(detector, test):
+        begin = max(start for start in test.starts if start <= change.start)
+        since, until = max(change.start - AROUND, begin), change.sample + 1
         false += not test.labels[since:until].any()
     watched = sum(sensor.longest_still_s > 0 for sensor in detector.manifest.sensors)
     days = float((~test.labels).sum() * test.period_s / 86_400)
@@ -87,7 +66,7 @@ def on_plant(seed: int) -> dict[str, Any]:
     train = simulate(TRAIN, seed=seed, faults=()).recording
     plant = simulate(TEST, seed=seed + 100)
     faults = [event for event in plant.events if event.kind == STUCK]
-    changes = [change for _, change in told(watching(train), plant.recording)]
+    changes = list(stuck.stuck_sensors(watching(train), plant.recording))
     delays = [
         change.sample - fault.start
         for fault in faults

@@ -71,23 +71,29 @@ def alarm_lengths(anomalous: np.ndarray, samples: np.ndarray, hop: int) -> np.nd
 
 
 def count_alarms(samples: np.ndarray, hop: int, starts: Sequence[int] = (0,)) -> int:
-    """Alarms that a device tells for anomalous verdicts at `samples` (A,), ascending, at its default cooldown.
+    """How many alarms a device tells; see `told_at`."""
+    return len(told_at(samples, hop, starts))
 
-    As `edgekd.runtime.episodes.Episodes` counts them; entities, which begin at `starts`, have nothing to do with each
-    other.
+
+def told_at(samples: np.ndarray, hop: int, starts: Sequence[int] = (0,)) -> list[int]:
+    """Samples at which a device tells an alarm for anomalous verdicts at `samples` (A,), ascending.
+
+    As `edgekd.runtime.episodes.Episodes` tells them at the default cooldown; entities, which begin at `starts`, have
+    nothing to do with each other.
     """
     if not len(samples):
-        return 0
+        return []
     entity = np.searchsorted(starts, samples, side="right")
     cuts = np.flatnonzero((np.diff(samples) != hop) | (np.diff(entity) != 0)) + 1
     first = np.concatenate([[0], cuts])
     last = np.concatenate([cuts, [len(samples)]]) - 1
-    told, quiet_until, where = 0, -1, -1
+    told: list[int] = []
+    quiet_until, where = -1, -1
     for begin, end, owner in zip(samples[first].tolist(), samples[last].tolist(), entity[first].tolist()):
         if owner != where:
             quiet_until, where = -1, owner
-        if max(begin, quiet_until) <= end:
-            told += 1
+        if (at := max(begin, quiet_until)) <= end:
+            told.append(at)
             quiet_until = end + hop + COOLDOWN_HOPS * hop
     return told
 

@@ -39,6 +39,7 @@ PARTS = {"test": "test", "train": "train", "all": None}
     help="Also say how faithful MODEL is to this checkpoint: rank correlation, distance between the scores.",
 )
 @click.option("--threshold", type=float, help="Alarm above this score, instead of above the model's own threshold.")
+@click.option("--metrics", is_flag=True, help="Also print the researcher's table, every figure beside random scores.")
 @click.option("--budget", is_flag=True, help="Events found, delay and false alarms at 0.1, 1 and 10 a day.")
 @click.option(
     "--plot",
@@ -67,6 +68,7 @@ def command(
     part: str,
     teacher: Path | None,
     threshold: float | None,
+    metrics: bool,
     budget: bool,
     plot: Path | None,
     scores_csv: Path | None,
@@ -78,18 +80,22 @@ def command(
 ) -> None:
     """Measure MODEL, a student (.pt) or an exported file (.onnx, .tflite), on DATA.
 
-    DATA is [FORMAT:]PATH[#ITEM]. Every figure stands beside what random scores get, and says which threshold it took:
-    VUS-PR and AUC-PR rank; events found, delay and false alarms a day are at the threshold that the model carries,
-    which no label has set. An exported file is run as on a device, each entity from the cold state. A DATA without
-    labels gives alarms a day; --marks makes labels of what people said of its alarms. Images have no time: their
-    figures are per image.
+    DATA is [FORMAT:]PATH[#ITEM]. Says how many of its faults are found, how late, at how many false alarms, counting
+    slow alarms and stuck sensors as a device tells them; then whether chance or a Mahalanobis distance does as well.
+    That one is fitted on the normal samples that a student carries, for an exported file on DATA before its first
+    fault, and gets the threshold at which it has as many false alarms. Without labels the alarms are listed; --marks
+    makes labels of what people said of them.
+
+    --metrics prints the figures that papers compare, at the threshold that the model carries or at every one. An
+    exported file is run as on a device, each entity from the cold state. Images have no time: their figures are per
+    image.
 
     \b
     Example:
         edgekd evaluate student.pt plant.csv --plot score.png
         edgekd evaluate student.onnx smd:ServerMachineDataset#machine-1-2 --scores scores.csv
         edgekd evaluate student.onnx plant.csv --threshold 3.5 --json
-        edgekd evaluate student.onnx plant.csv --budget
+        edgekd evaluate student.onnx plant.csv --metrics --budget
         edgekd evaluate student.pt fashion-mnist:DIR#0 --teacher student-teacher.pt
     """
     reads = [
@@ -102,8 +108,10 @@ def command(
     from edgekd.data import load
     from edgekd.data.marks import labeled, read_marks
     from edgekd.evaluation.budget import at_budgets, in_words
+    from edgekd.evaluation.judgement import judge
     from edgekd.evaluation.score_model import reading_for, score_model
     from edgekd.evaluation.slow import slow_report
+    from edgekd.evaluation.words import judged_in_words
 
     recording = load(data, PARTS[part], **reading_for(model, reading))
     if marks is not None:
@@ -116,7 +124,8 @@ def command(
         click.echo(f"note: {note}", err=True)
     at = found.threshold if threshold is None else threshold
     rule = found.threshold_rule if threshold is None else "given by hand"
-    report = _report(found, at, rule, seed)
+    judged = judge(found, at, model, seed) if recording.frame is None else None
+    report = _report(found, at, rule, seed) if metrics or as_json or judged is None else None
     faithful = None if teacher is None else _fidelity(teacher, recording, found, one_stream)
     budgets = at_budgets(found) if budget else []
     slow = slow_report(found, at)
@@ -129,7 +138,10 @@ def command(
         verdicts = (found.recording, found.samples, found.scores, at, found.contributions)
         plot_scores(plot, *verdicts, title, found.hop, found.slow)
     if as_json:
+        assert report is not None
         content = {"model": str(model), "detector": found.name, **report.to_json()}
+        if judged is not None:
+            content["judgement"] = judged.to_json() | {"words": judged_in_words(judged, found.recording)}
         if faithful is not None:
             content["fidelity"] = {"teacher": str(teacher), **faithful.to_json()}
         if slow is not None:
@@ -138,13 +150,12 @@ def command(
             content["budget"] = [row.to_json() for row in budgets]
         click.echo(json.dumps(content, allow_nan=False))
         return
-    _print(report, found.name, model)
-    if slow is not None:
-        click.echo(f"\n{slow.in_words()}")
-    if budget:
-        click.echo(f"\n{in_words(budgets)}")
-    if faithful is not None:
-        click.echo(f"\nagainst {teacher}: {faithful.in_words()}")
+    parts = [] if judged is None else ["\n".join(judged_in_words(judged, found.recording))]
+    if report is not None:
+        parts += [_table(report, found.name, model), *([slow.in_words()] if slow else [])]
+    parts += [in_words(budgets)] if budget else []
+    parts += [f"against {teacher}: {faithful.in_words()}"] if faithful else []
+    click.echo("\n\n".join(parts))
 
 
 def _report(found: ModelScores, threshold: float, rule: str, seed: int) -> Report | ImageReport:
@@ -158,8 +169,8 @@ def _report(found: ModelScores, threshold: float, rule: str, seed: int) -> Repor
     return evaluate_scores(*verdicts, found.hop, threshold_rule=rule, seed=seed)
 
 
-def _print(report: Report | ImageReport, detector: str, model: Path) -> None:
-    """The table, for people."""
+def _table(report: Report | ImageReport, detector: str, model: Path) -> str:
+    """The figures, for people who know them."""
     from rich.console import Console
     from rich.text import Text
 
@@ -168,7 +179,10 @@ def _print(report: Report | ImageReport, detector: str, model: Path) -> None:
 
     rendered = images.render(report) if isinstance(report, images.ImageReport) else table.render(report)
     heading = Text.assemble((shown(detector), "bold"), f", {shown(str(model), 300)}")
-    Console(highlight=False).print(heading, rendered, sep="\n")
+    console = Console(highlight=False)
+    with console.capture() as printed:
+        console.print(heading, rendered, sep="\n")
+    return printed.get().rstrip()
 
 
 def _fidelity(path: Path, recording: Recording, found: ModelScores, one_stream: bool) -> Fidelity:

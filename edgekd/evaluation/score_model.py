@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,13 @@ import numpy as np
 
 from edgekd.data.checks import require_length, require_same_sensors, same_period
 from edgekd.data.recording import Recording
+from edgekd.evaluation.stuck import stuck_sensors, told_here, watching
 from edgekd.file_kinds import is_checkpoint
-from edgekd.runtime.detector import Detector
+from edgekd.runtime.detector import Detector, StuckChange
 from edgekd.runtime.guard import admit
 from edgekd.runtime.json_fields import record, shown
 from edgekd.runtime.layout import PLAIN, Layout
-from edgekd.runtime.manifest import Point
+from edgekd.runtime.manifest import Point, SensorSpec
 
 BLOCK = 4096  # samples between two calls of `progress`
 
@@ -42,10 +43,12 @@ class ModelScores:
     hop: int
     slow: np.ndarray | None = None
     """float64 (V,): the slow scores, 1 = alarm, of a model that has them."""
+    stuck: tuple[StuckChange, ...] = ()
+    """Sensors that a device would tell to be stuck, samples in the whole recording."""
     points: tuple[Point, ...] = ()
     """False alarms a day and the threshold for them, where the model knows."""
     notes: tuple[str, ...] = ()
-    """What does not fit but does not forbid scoring, and sensors that got stuck on a device, one line each."""
+    """What does not fit but does not forbid scoring, and sensors that got stuck, one line each."""
 
     @property
     def alarms(self) -> np.ndarray:
@@ -106,6 +109,9 @@ def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> M
         )
     found = step.score(recording)
     progress(len(recording))
+    sensors = [SensorSpec(**sensor) for sensor in checkpoint.sensors]
+    watched = recording.frame is None and any(sensor.longest_still_s for sensor in sensors)
+    stuck = tuple(stuck_sensors(watching(sensors, checkpoint.period_s, step.hop), recording)) if watched else ()
     return ModelScores(
         name=f"{checkpoint.method}/{checkpoint.preset} {checkpoint.role}",
         recording=recording,
@@ -116,8 +122,9 @@ def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> M
         threshold_rule=str(checkpoint.threshold["rule"]),
         hop=step.hop,
         slow=None if found.slow is None else found.slow.scores.astype(np.float64),
+        stuck=stuck,
         points=tuple((rate, value) for rate, value, _ in checkpoint.threshold.get("points", ())),
-        notes=notes,
+        notes=notes + _stuck_in_words(stuck),
     )
 
 
@@ -130,7 +137,7 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
     scores: list[float] = []
     slow: list[float] = []
     contributions: list[np.ndarray] = []
-    stuck: dict[str, list[int]] = {}
+    stuck: list[StuckChange] = []
     for start, end in recording.bounds:
         detector.reset()
         for at in range(start, end, BLOCK):
@@ -142,9 +149,7 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
                 contributions.append(verdict.contributions)
             if progress is not None:
                 progress(len(block))
-        for change in detector.stuck_changes():
-            if change.stuck:
-                stuck.setdefault(shown(change.sensor), []).append(start + change.start)
+        stuck += told_here(detector, start)
     return ModelScores(
         name=f"{manifest.method}/{manifest.preset} {manifest.quantization.scheme.split(',')[0]}",
         recording=recording,
@@ -155,14 +160,20 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
         threshold_rule=manifest.threshold.rule,
         hop=manifest.hop,
         slow=np.array(slow, np.float64) if len(manifest.outputs) > 2 else None,
+        stuck=tuple(stuck),
         points=manifest.threshold.points,
-        notes=(
-            *_other_period(manifest.period_s, recording),
-            *(
-                f"sensor '{name}' is stuck from sample {at[0]} on, {len(at)} time{'s' * (len(at) > 1)} in all"
-                for name, at in stuck.items()
-            ),
-        ),
+        notes=_other_period(manifest.period_s, recording) + _stuck_in_words(stuck),
+    )
+
+
+def _stuck_in_words(stuck: Sequence[StuckChange]) -> tuple[str, ...]:
+    at: dict[str, list[int]] = {}
+    for change in stuck:
+        at.setdefault(shown(change.sensor), []).append(change.start)
+    return tuple(
+        f"sensor '{name}' is stuck from sample {starts[0]} on"
+        + (f", {len(starts)} times in all" if len(starts) > 1 else "")
+        for name, starts in at.items()
     )
 
 
