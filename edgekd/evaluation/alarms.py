@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekd.blocks.slow import AROUND, BOX
-from edgekd.blocks.threshold import told_at
+from edgekd.blocks.threshold import told_episodes
 from edgekd.evaluation.events import verdict_points
 from edgekd.evaluation.score_model import ModelScores
 from edgekd.runtime.detector import Verdict
@@ -31,7 +31,7 @@ class Alarm:
     sensor: str
     """That contributes most, or is stuck; "" of a slow one."""
     false: bool
-    """Nothing that it looks at is labeled: the hop of its verdict, the averages of a slow one, the standstill."""
+    """Nothing that it looks at is labeled: its verdicts up to then, the averages of a slow one, the standstill."""
 
 
 def alarms_told(found: ModelScores, threshold: float) -> list[Alarm]:
@@ -44,8 +44,8 @@ def alarms_told(found: ModelScores, threshold: float) -> list[Alarm]:
         return Alarm(sample, kind, sensor, not labels[max(0, since) : sample + 1].any())
 
     alarms = [
-        alarm(at, SCORE, names[int(found.contributions[index[at]].argmax())], at + 1 - hop)
-        for at in told_at(found.samples[found.scores > threshold], hop, recording.starts)
+        alarm(at, SCORE, names[int(found.contributions[index[at]].argmax())], first + 1 - hop)
+        for first, at, _ in told_episodes(found.samples[found.scores > threshold], hop, recording.starts)
     ]
     alarms += [alarm(at, SLOW, "", at + 1 - SLOW_TRAIL_HOPS * hop) for at in _slow_told_at(found)]
     alarms += [alarm(change.sample, STUCK, change.sensor, change.start) for change in found.stuck]
@@ -57,18 +57,18 @@ def first_told(found: ModelScores, threshold: float) -> dict[str, np.ndarray]:
 
     int64 (T,) each: the verdict that speaks for the point, if it alarms; a stuck sensor where it is told.
     """
-    length = len(found.recording)
-    owner = verdict_points(found.samples, found.hop, length, found.recording.starts)
-    samples = np.append(found.samples, length)
-
-    def by(positive: np.ndarray) -> np.ndarray:
-        return np.where(np.append(positive, False)[owner], samples[owner], length)
-
-    stuck = np.full(length, length, np.int64)
+    length, samples, starts = len(found.recording), found.samples, found.recording.starts
+    owner = verdict_points(samples, found.hop, length, starts)
+    fast, stuck = np.full(len(samples) + 1, length), np.full(length, length)
+    for first, at, last in told_episodes(samples[found.scores > threshold], found.hop, starts):
+        rows = slice(*np.searchsorted(samples, (first, last + 1)))
+        fast[rows] = np.maximum(samples[rows], at)
     for change in found.stuck:
         stuck[change.sample] = change.sample
-    slow = np.zeros(len(found.samples), bool) if found.slow is None else found.slow > 1
-    return {SCORE: by(found.scores > threshold), STUCK: stuck, SLOW: by(slow)}
+    slow = np.full(len(samples) + 1, length)
+    if found.slow is not None:
+        slow[:-1] = np.where(found.slow > 1, samples, length)
+    return {SCORE: fast[owner], STUCK: stuck, SLOW: slow[owner]}
 
 
 def _slow_told_at(found: ModelScores) -> Iterator[int]:

@@ -5,13 +5,13 @@ The report's page counts the same way as the slider moves (`edgekd/report/report
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
-from edgekd.evaluation.events import runs
+from edgekd.blocks.threshold import told_episodes
 from edgekd.runtime.duration import UNITS
 from edgekd.runtime.episodes import COOLDOWN_HOPS
 
@@ -61,47 +61,30 @@ class Verdicts:
     """The scores of one recording, and the faults that they speak for."""
 
     def __init__(
-        self, samples: np.ndarray, scores: np.ndarray, hop: int, segments: np.ndarray, starts: tuple[int, ...]
+        self, samples: np.ndarray, scores: np.ndarray, hop: int, segments: np.ndarray, starts: Sequence[int] = (0,)
     ) -> None:
         """samples: int64 (V,), newest of each verdict; segments: int64 (m, 2), [begin, end) of each labeled fault, none
         across one of the entities' `starts`."""
-        self.samples, self.scores, self.hop = samples, scores, hop
-        self.segments = segments
-        entity = np.searchsorted(starts, samples, side="right")
-        cuts = (np.diff(samples, prepend=-hop) != hop) | (np.diff(entity, prepend=0) != 0)
-        self.stretches = np.union1d([0], np.flatnonzero(cuts))
-        """First verdict of each stretch in which they come a hop apart; nothing outlasts one."""
+        self.samples, self.scores, self.hop, self.starts = samples, scores, hop, starts
         ends = np.append(starts, np.iinfo(np.int64).max)[np.searchsorted(starts, segments[:, 0], side="right")]
         self.first = np.searchsorted(samples, segments[:, 0])
-        """(m,): the first verdict that speaks for each fault, and the last."""
-        self.last = np.searchsorted(samples, np.minimum(segments[:, 1] + hop - 1, ends)) - 1
-
-    def episodes(self, setting: Setting) -> np.ndarray:
-        """int64 (k, 3): first, told and last verdict of each alarm, as `edgekd.runtime.episodes.Episodes` tells it."""
-        positive = runs(self.scores > setting.threshold, self.stretches.tolist())
-        stretch = np.searchsorted(self.stretches, positive[:, 0], side="right")
-        found, quiet_until, where = [], 0, -1
-        for (begin, end), within in zip(positive.tolist(), stretch.tolist()):
-            if within != where:
-                quiet_until, where = 0, within
-            told = max(begin + setting.min_hops, quiet_until)
-            if told < end:
-                found.append((begin, told, end - 1))
-                quiet_until = end + setting.cooldown_hops
-        return np.array(found, np.int64).reshape(-1, 3)
+        """(m,): the first verdict that speaks for each fault, and the one after the last."""
+        self.end = np.searchsorted(samples, np.minimum(segments[:, 1] + hop - 1, ends))
 
     def outcome(self, setting: Setting) -> Outcome:
         """What is found of the faults, and what is false."""
-        first, told, last = self.episodes(setting).T
+        positive = self.samples[self.scores > setting.threshold]
+        told = told_episodes(positive, self.hop, self.starts, setting.min_hops, setting.cooldown_hops)
+        first, at, last = np.searchsorted(self.samples, np.array(told, np.int64).reshape(-1, 3)).T
         labeled = np.zeros(len(self.samples) + 1, np.int64)
-        told_at = np.full(len(self.segments), -1, np.int64)
-        for fault, (begin, end) in enumerate(zip(self.first.tolist(), self.last.tolist())):
-            labeled[begin + 1 : end + 2] = 1
-            at = int(np.searchsorted(last, begin))  # the first alarm that is not over by then
-            if begin <= end and at < len(last) and first[at] <= end:
-                told_at[fault] = self.samples[max(told[at], begin)]
+        told_at = np.full(len(self.first), -1, np.int64)
+        for fault, (begin, end) in enumerate(zip(self.first.tolist(), self.end.tolist())):
+            labeled[begin + 1 : end + 1] = 1
+            which = int(np.searchsorted(last, begin))  # the first alarm that is not over by then
+            if begin < end and which < len(last) and first[which] < end:
+                told_at[fault] = self.samples[max(at[which], begin)]
         before = np.cumsum(labeled)
-        return Outcome(len(told), int((before[told + 1] == before[first]).sum()), told_at)
+        return Outcome(len(told), int((before[at + 1] == before[first]).sum()), told_at)
 
 
 def best(verdicts: Verdicts, now: Setting) -> Setting | None:

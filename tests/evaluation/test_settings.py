@@ -8,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgekd.blocks.threshold import told_episodes
 from edgekd.evaluation.settings import Setting, Verdicts, best, written
 from edgekd.runtime.detector import Verdict
 from edgekd.runtime.duration import seconds_in
@@ -25,21 +26,22 @@ def verdicts(scores: list[float], faults: Sequence[tuple[int, int]] = (), starts
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=120), st.integers(0, 9), st.integers(0, 4), st.integers(0, 8))
 def test_alarms_are_those_of_a_device(scores: list[int], threshold: int, min_hops: int, cooldown_hops: int) -> None:
-    found = verdicts([*map(float, scores)])
+    samples = HOP * np.arange(1, len(scores) + 1) - 1
     device = Episodes(min_hops * HOP, cooldown_hops * HOP)
     turns = [
         device.update(Verdict(sample, score, threshold, score > threshold, NOBODY, ()))
-        for sample, score in zip(found.samples.tolist(), scores)
+        for sample, score in zip(samples.tolist(), scores)
     ]
     told = [(turn.start, turn.verdict.sample) for turn in turns if isinstance(turn, Onset)]
-    episodes = found.episodes(Setting(threshold, min_hops, cooldown_hops))
-    assert [(found.samples[first], found.samples[at]) for first, at, _ in episodes.tolist()] == told
+    positive = samples[np.array(scores) > threshold]
+    episodes = told_episodes(positive, HOP, min_hops=min_hops, cooldown_hops=cooldown_hops)
+    assert [(first, at) for first, at, _ in episodes] == told
 
 
 def test_nothing_outlasts_an_entity() -> None:
-    scores, second = [0.0, 9, 9, 9, 9, 0], (0, 3 * HOP)
-    assert verdicts(scores).episodes(Setting(1)).tolist() == [[1, 1, 4]]
-    assert verdicts(scores, starts=second).episodes(Setting(1)).tolist() == [[1, 1, 2], [3, 3, 4]]
+    scores = [0.0, 9, 9, 9, 9, 0]
+    assert verdicts(scores).outcome(Setting(1)).alarms == 1
+    assert verdicts(scores, starts=(0, 3 * HOP)).outcome(Setting(1)).alarms == 2
 
 
 def test_faults_are_found_in_time_or_late_and_the_rest_is_false() -> None:
