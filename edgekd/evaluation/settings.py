@@ -65,7 +65,7 @@ class Verdicts:
     ) -> None:
         """samples: int64 (V,), newest of each verdict; segments: int64 (m, 2), [begin, end) of each labeled fault, none
         across one of the entities' `starts`."""
-        self.samples, self.scores, self.hop, self.starts = samples, scores, hop, starts
+        self.samples, self.scores, self.hop, self.segments, self.starts = samples, scores, hop, segments, starts
         ends = np.append(starts, np.iinfo(np.int64).max)[np.searchsorted(starts, segments[:, 0], side="right")]
         self.first = np.searchsorted(samples, segments[:, 0])
         """(m,): the first verdict that speaks for each fault, and the one after the last."""
@@ -111,6 +111,8 @@ def best(verdicts: Verdicts, now: Setting) -> Setting | None:
         for each, (false_alarms, *_) in tried.items()
         if replace(each, threshold=chosen.threshold) == chosen and false_alarms == tried[chosen][0]
     ]
+    if now.threshold in alike:
+        return replace(chosen, threshold=now.threshold)
     higher = verdicts.scores[verdicts.scores > max(alike)]  # none changes anything below the next score
     middle = replace(chosen, threshold=_four_digits(_middle(min(alike), float(higher.min(initial=np.inf)))))
     after = verdicts.outcome(middle)
