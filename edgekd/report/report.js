@@ -177,8 +177,8 @@ function byChance(told) {
 
 const RIGHT = 12, NARROW = 56;
 const left = () => innerWidth < 700 || "print" in document.documentElement.dataset ? 72 : 132;  // so that names fit and all times align
-const plots = [];  // those over the whole width share their time
-const small = [];
+const plots = [], small = [];  // those that stay, and the curves of a selection
+const moving = [];  // those that show the setting
 const state = {view: [from, to], span: null, setting: {...counting.now}, outcome: null, chosen: null, allSensors: false};
 
 function axes(size, more = {}) {
@@ -209,6 +209,7 @@ function timePlot(target, height, options, columns) {
     scales: {x: fullTime(), ...options.scales},
     hooks: {...options.hooks, setSelect: [(u) => u.select.width > 2 && selected(u)]},
   }, columns, target);
+  plot.sharesTime = true;
   plots.push(plot);
   return plot;
 }
@@ -532,7 +533,7 @@ function update() {
   at("gateway").hidden = !given.length;
   at("toml").textContent = given.map(([name, value]) => name === "threshold" ? `${name} = ${value}` : `${name} = "${value}"`).join("\n");
   settingsRow.replaceChildren(...cells("the slider", state.setting, found));
-  for (const plot of plots) plot.redraw(false, false);
+  for (const plot of moving) plot.redraw(false, false);
   clearTimeout(update.later);  // the list is long, and nobody reads it while the slider moves
   update.later = setTimeout(listAlarms, 120);
 }
@@ -609,7 +610,7 @@ function drawCost() {
   cost = new uPlot({
     width: width(at("cost")), height: 230, padding: [8, 8, 0, 0], legend: {show: false},
     cursor: {drag: {x: false, y: false}, points: {show: false}},
-    scales: {x: {time: false, ...(ratio ? {distr: 3} : {})}, y: {range: (u, low, high) => [0, high * 1.05 || 1]}, faults: {range: () => [0, faults.length * 1.05 || 1]}},
+    scales: {x: {time: false, range: () => [counting.lowest, top], ...(ratio ? {distr: 3} : {})}, y: {range: (u, low, high) => [0, high * 1.05 || 1]}, faults: {range: () => [0, faults.length * 1.05 || 1]}},
     axes: faults.length ? [{...x, label: "threshold", labelSize: 16, labelFont: "12px system-ui", values: (u, ticks) => ticks.map((v) => v === null ? "" : number(v))}, y, right] : [x, y],
     series: [{}, {stroke: () => color("alarm"), width: 1.5, points: {show: false}}, {scale: "faults", stroke: () => color("found"), width: 1.5, points: {show: false}}],
     hooks: {draw: [(u) => clipped(u, () => {
@@ -620,6 +621,7 @@ function drawCost() {
   }, costColumns(), at("cost"));
   cost.over.onclick = () => set({threshold: Number(cost.posToVal(cost.cursor.left, "x").toPrecision(4))});
   plots.push(cost);
+  moving.push(cost);
 }
 
 // --- another model, the device, the data, the model --------------------------------------------------------------------
@@ -644,7 +646,7 @@ function drawAgainst() {
     axes: axes(left, {x: timeAxis, y: {values: (u, ticks) => ticks.map((v) => v === null ? "" : number(v))}}),
     series: [{}, {stroke: () => color("score"), width: 1, points: {show: false}}, {stroke: () => color("other"), width: 1, points: {show: false}}],
     hooks: {drawClear: [paintFaults], draw: [(u) => clipped(u, () => line(u, 1, "alarm"))]},
-  }, columns(0, n, lifted(mine), lifted(theirs))).sharesTime = true;
+  }, columns(0, n, lifted(mine), lifted(theirs)));
   const rows = other.rows, line2 = (name, say) => [name, ...rows.map(say)];
   table(at("both"), ["", ...other.names], [
     line2("in words", (_, i) => (i ? other.words : data.words).join(" ")),
@@ -697,10 +699,8 @@ at("title").textContent = data.title;
 at("made").textContent = data.made;
 at("words").replaceChildren(...data.words.map((text) => element("p", text, text.startsWith("Judgement") ? {class: "judgement"} : {})));
 state.outcome = outcome(state.setting);
-drawScore().sharesTime = true;
-rows(at("lanes"), 20 * lanes.length + 8, () => lanes.map((lane) => lane.name), paintLanes).sharesTime = true;
+moving.push(drawScore(), rows(at("lanes"), 20 * lanes.length + 8, () => lanes.map((lane) => lane.name), paintLanes));
 const heat = rows(at("heat"), heatHeight(), () => heatRows().map((s) => sensors[s].name), paintHeat);
-heat.sharesTime = true;
 drawSettings();
 drawCost();
 drawAgainst();
