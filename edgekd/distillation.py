@@ -100,11 +100,13 @@ def distill(
         teachers=given, teacher_scores=scores, scorers=tuple(scorers), outliers=outliers, keep_teacher=keep_teacher,
         report=report,
     )  # fmt: skip
+    report({"doing": f"fitting {method}/{preset}"})
     try:
         trained = method_named(method).train(recording, config, how)
     finally:
         with contextlib.suppress(OSError):
             workdir.rmdir()  # where nothing is kept in it
+    report({"doing": "setting the threshold"})
     checkpoint = package(
         trained.step, recording, method=method, role="student", preset=preset, seed=seed, histories=trained.histories,
         normal=trained.normal, false_alarms_per_day=false_alarms_per_day,

@@ -161,7 +161,6 @@ def _train(job: Job, number: int, epochs: int, report: Callable[[dict[str, Any]]
                 "steps": steps,
                 "loss": sum(losses[-50:]) / len(losses[-50:]),
                 "steps_per_s": done / spent,
-                "left_s": spent / done * (steps * (epochs - number) - done),
             }
         )
     return sum(losses) / max(1, len(losses))

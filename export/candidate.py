@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -75,25 +76,30 @@ class Workshop:
         labeled: Recording | None = None,
         steps: int = STEPS,
         reference: Reference | None = None,
+        doing: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """reference: what torch computes, where the workshop of another format knows it already."""
+        """reference: what torch computes, where the workshop of another format knows it already. doing: called with
+        what is being done."""
         self.step, self.replay, self.labeled = checkpoint.step(), checkpoint.replay(), labeled
         self._room, self._target = room(format), target
         known: dict[str, Scheme] = self._room.schemes(target)
         alone = bool(self.step.matrix_weights)
         self.schemes = {name: scheme for name, scheme in known.items() if scheme.weights_alone or not alone}
         self._manifest = describe.described(checkpoint, self.step)
-        self._steps, self._reference = steps, reference
+        self._steps, self._reference, self._doing = steps, reference, doing
 
     @cached_property
     def reference(self) -> Reference:
         """What torch computes over the replay stretch."""
+        self._doing(f"torch goes through {self._steps:,} steps")
         return self._reference or Reference(self.step, self.replay, self._manifest.threshold.value, self._steps)
 
     @cached_property
     def float(self) -> Candidate:
         """The float file."""
-        parity = prove(self.reference, self._float_engine)
+        engine, reference = self._float_engine, self.reference
+        self._doing(f"the float file goes through {self._steps:,} steps")
+        parity = prove(reference, engine)
         found = self._float_detection
         us, ratio = step_times(self._float_engine, None, self._manifest, self.replay.values)
         return self._packed(
@@ -111,6 +117,7 @@ class Workshop:
             return None
         manifest = describe.quantized(self._manifest, scheme)
         engine = load_engine(embed(model, manifest), manifest)
+        self._doing(f"the int8 file by '{scheme.name}' goes through {self._steps:,} steps")
         parity = prove(self.reference, engine, int8=True)
         manifest = describe.refitted(manifest, parity)
         detection = of_float = None
@@ -125,6 +132,7 @@ class Workshop:
 
     @cached_property
     def _float_model(self) -> bytes:
+        self._doing("converting the student")
         return self._room.float_model(self.step, self._target)
 
     @cached_property
@@ -135,9 +143,11 @@ class Workshop:
     def _float_detection(self) -> tuple[Detection, ModelScores] | None:
         if self.labeled is None:
             return None
+        self._doing(f"scoring {self.labeled.source}")
         return detect(Detector(self._float_engine, self._manifest), self.labeled)
 
     def _quantized(self, scheme: Scheme) -> bytes:
+        self._doing(f"quantizing by '{scheme.name}'")
         try:
             return scheme.quantize(self._float_model, self.step, self.step.calibration(self.replay))
         except (EdgeKDError, MemoryError):

@@ -57,6 +57,7 @@ def export(
     force: bool = False,
     steps: int = STEPS,
     say: Say = lambda line: None,
+    doing: Say = lambda text: None,
 ) -> Exported:
     """Write `output`; raises GateFailed, and leaves no file, where it is not what was trained (`force` writes it).
 
@@ -65,11 +66,11 @@ def export(
     target: the engine that a TFLite file is meant for.
     labeled: a recording on which the gate compares what int8 and float detect.
     steps: length of the closed-loop proof.
-    say: called with one line for each int8 file that was tried.
+    say: called with one line for each int8 file that was tried; doing: with what is being done, in a few words.
     """
     if target is not None and format == "onnx":
         raise UsageError(f"--target {target}: an ONNX file has one engine, ONNX Runtime; leave --target out")
-    workshop = Workshop(checkpoint, format, target, labeled=labeled, steps=steps)
+    workshop = Workshop(checkpoint, format, target, labeled=labeled, steps=steps, doing=doing)
     if workshop.float.misses and not force:  # an int8 file of a wrong graph would be wrong as well
         raise GateFailed(
             f"parity: {workshop.float.misses}; this is a bug of the export, --force writes the file for a look at it"

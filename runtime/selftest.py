@@ -7,7 +7,8 @@ of every step counts, those in warm-up too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -67,12 +68,8 @@ def run_self_test(engine: Engine, manifest: Manifest) -> SelfTestResult:
     test = manifest.self_test
     int8 = manifest.quantization.scheme.startswith("int8")
     tolerance = min(test.tolerance, MAX_TOLERANCE_INT8 if int8 else MAX_TOLERANCE_FLOAT)
-    try:
+    with cannot_run(engine):
         scores = np.array(self_test_scores(engine, manifest, test.seed, test.steps))
-    except (EdgeKDError, MemoryError):
-        raise
-    except Exception as error:  # the engines' own, of many kinds
-        raise ModelRefused(f"{engine.name} cannot run the graph ({shown(str(error), 200)}); export it again") from None
     expected = np.array(test.scores)
     scale = np.maximum(np.abs(expected), abs(manifest.threshold.value))
     difference = np.abs(scores - expected)
@@ -80,6 +77,17 @@ def run_self_test(engine: Engine, manifest: Manifest) -> SelfTestResult:
     errors[~np.isfinite(scores)] = np.inf
     worst = int(errors.argmax())
     return SelfTestResult(bool(errors[worst] <= tolerance), float(errors[worst]), worst, tolerance, test.steps)
+
+
+@contextmanager
+def cannot_run(engine: Engine) -> Iterator[None]:
+    """Make what an engine raises, of many kinds, a ModelRefused."""
+    try:
+        yield
+    except (EdgeKDError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelRefused(f"{engine.name} cannot run the graph ({shown(str(error), 200)}); export it again") from None
 
 
 def check_self_test(engine: Engine, manifest: Manifest) -> SelfTestResult:

@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.results import save, table
 from edgekd.checkpoint import Checkpoint
-from edgekd.compare.fresh import peak_bytes, start
+from edgekd.compare.fresh import start
 from edgekd.data import Recording
 from edgekd.distillation import distill
 from edgekd.export.candidate import Workshop

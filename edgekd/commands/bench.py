@@ -66,17 +66,19 @@ def command(
     if not as_json:
         _require_rich()
     from edgekd.compare.run import bench, parity_holds
+    from edgekd.progress import Progress
 
     recording = None if data is None else _load(data, files[0], plot is not None, reading)
-    result = bench(
-        list(dict.fromkeys(files)),
-        teacher=teacher,
-        recording=recording,
-        rounds=rounds,
-        starts=starts,
-        steps=steps,
-        say=_say,
-    )
+    with Progress() as progress:
+        result = bench(
+            list(dict.fromkeys(files)),
+            teacher=teacher,
+            recording=recording,
+            rounds=rounds,
+            starts=starts,
+            steps=steps,
+            say=progress.doing,
+        )
     if plot is not None:
         _draw(plot, result)
     if as_json:
@@ -111,13 +113,8 @@ def _load(data: str, model: Path, must_be_labeled: bool, reading: dict[str, Any]
     return recording
 
 
-def _say(text: str) -> None:
-    if sys.stderr.isatty():
-        click.echo(f"{text} …", err=True)
-
-
 def _draw(path: Path, result: dict[str, Any]) -> None:
-    from edgekd.evaluation.plots import CostPoint, plot_quality_against_cost
+    from edgekd.evaluation.cost_plot import CostPoint, plot_quality_against_cost
 
     rows = [row for row in result["rows"] if row["quality"]["vus_pr"] is not None]
     points = [CostPoint(row["name"], row["us_per_sample"], row["quality"]["vus_pr"], row["kind"]) for row in rows]

@@ -135,16 +135,16 @@ def command(
         notes.append(f"{recording.labels.sum():,} samples are labeled anomalous; they train as if they were normal")
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    with TrainingProgress(quiet=as_json) as progress:
-        try:
+    try:
+        with TrainingProgress(quiet=as_json) as progress:
             checkpoint = distill(
                 recording, output, method=method, preset=preset, settings=values, teacher=teachers,
                 teacher_scores=teacher_scores, outliers=foreign, false_alarms_per_day=false_alarms_per_day,
                 seed=seed, resume=resume, device=device, report=progress,
             )  # fmt: skip
-        except KeyboardInterrupt:
-            click.echo("the same command with --resume goes on after the last whole epoch", err=True)
-            raise
+    except KeyboardInterrupt:
+        click.echo("\nthe same command with --resume goes on after the last whole epoch", err=True)
+        raise
     if as_json:
         click.echo(json.dumps({"student": str(output), **checkpoint.summary(), "verdict": verdict(checkpoint)}))
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,20 +111,28 @@ def command(
     from edgekd.evaluation.score_model import reading_for, score_model
     from edgekd.evaluation.slow import slow_report
     from edgekd.evaluation.words import judged_in_words
+    from edgekd.progress import Progress
 
     recording = load(data, PARTS[part], **reading_for(model, reading))
     if marks is not None:
         recording = labeled(recording, read_marks(marks))
-    with click.progressbar(
-        length=len(recording), label=f"scoring {recording.source}", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
-        found = score_model(model, recording, bar.update, one_stream=one_stream)
+    at_end = 0
+
+    def scored(samples: int) -> None:
+        nonlocal at_end
+        at_end += samples
+        progress.doing(f"scoring {recording.source}", at_end / len(recording))
+
+    with Progress(quiet=as_json) as progress:
+        scored(0)
+        found = score_model(model, recording, scored, one_stream=one_stream)
+        progress.doing("judging")
+        at = found.threshold if threshold is None else threshold
+        rule = found.threshold_rule if threshold is None else "given by hand"
+        judged = judge(found, at, model, seed) if recording.frame is None else None
+        report = _report(found, at, rule, seed) if metrics or as_json or judged is None else None
     for note in (*found.recording.notes, *found.notes):
         click.echo(f"note: {note}", err=True)
-    at = found.threshold if threshold is None else threshold
-    rule = found.threshold_rule if threshold is None else "given by hand"
-    judged = judge(found, at, model, seed) if recording.frame is None else None
-    report = _report(found, at, rule, seed) if metrics or as_json or judged is None else None
     faithful = None if teacher is None else _fidelity(teacher, recording, found, one_stream)
     budgets = at_budgets(found) if budget else []
     slow = slow_report(found, at)
@@ -136,7 +143,8 @@ def command(
 
         title = f"{found.name} on {found.recording.source}"
         verdicts = (found.recording, found.samples, found.scores, at, found.contributions)
-        plot_scores(plot, *verdicts, title, found.hop, found.slow)
+        missed = None if judged is None else judged.missed
+        plot_scores(plot, *verdicts, title, found.hop, found.slow, found.stuck, missed)
     if as_json:
         assert report is not None
         content = {"model": str(model), "detector": found.name, **report.to_json()}

@@ -109,20 +109,24 @@ def command(
     check_files(reads, [File("-o", output, (EXPORTED,))])
     from edgekd.checkpoint import Checkpoint
     from edgekd.export import export
+    from edgekd.progress import Progress
 
     checkpoint = Checkpoint.load(student)
     if false_alarms_per_day is not None:
         checkpoint.set_budget(false_alarms_per_day)
-    done = export(
-        checkpoint,
-        output,
-        format=kind,
-        int8=int8,
-        target=target,
-        labeled=None if data is None else _labeled(data, student, reading),
-        force=force,
-        say=lambda line: click.echo(line, err=True),
-    )
+    labeled = None if data is None else _labeled(data, student, reading)
+    with Progress() as progress:
+        done = export(
+            checkpoint,
+            output,
+            format=kind,
+            int8=int8,
+            target=target,
+            labeled=labeled,
+            force=force,
+            say=progress.say,
+            doing=progress.doing,
+        )
     if as_json:
         click.echo(json.dumps(_as_json(done, kind)))
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +62,7 @@ def command(
     ]
     check_files(reads, [File("-o", output, (PAGE,))])
     from edgekd.data.marks import read_marks
+    from edgekd.progress import Progress
     from edgekd.report.content import content
     from edgekd.report.device import read_events
     from edgekd.report.gather import gather, read
@@ -70,14 +70,20 @@ def command(
 
     told, said = ([] if events is None else read_events(events)), ([] if marks is None else read_marks(marks))
     found = read(model, data, PARTS[part], reading)
-    models = 1 + (against is not None)
-    with click.progressbar(
-        length=models * len(found.recording), label="scoring", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
-        report = gather(model, found, against, told, said, bar.update)
+    samples, scored = len(found.recording) * (1 + (against is not None)), 0
+
+    def scoring(more: int) -> None:
+        nonlocal scored
+        scored += more
+        progress.doing("scoring", scored / samples)
+
+    with Progress(quiet=as_json) as progress:
+        scoring(0)
+        report = gather(model, found, against, told, said, scoring)
+        progress.doing("writing")
+        write(page(content(report)), output)
     for note in (*report.model.found.recording.notes, *report.model.found.notes):
         click.echo(f"note: {note}", err=True)
-    write(page(content(report)), output)
     if as_json:
         click.echo(json.dumps(_to_json(report, output), allow_nan=False))
         return

@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from edgekd.runtime.errors import GateFailed
+from edgekd.runtime.step_cost import peak_bytes
 
 STEPS = 20
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -38,22 +39,6 @@ def start(path: Path) -> tuple[float, int]:
             said = words.read().strip().splitlines()
             raise GateFailed(f"{path}: a process of its own could not score it ({said[-1] if said else 'no words'})")
     return seconds, int(rest)
-
-
-def peak_bytes() -> int:
-    """Peak resident memory of this process.
-
-    Linux keeps `ru_maxrss` over exec, so that a child would report its parent's peak: VmHWM is its own.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
 def _steps(path: Path, count: int) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgekd.compare.machine import in_words
+from edgekd.runtime.step_cost import microseconds
 
 Row = dict[str, Any]
 Column = tuple[str, Callable[[Row], str]]
@@ -42,10 +43,6 @@ def _count(key: str) -> Callable[[Row], str]:
 
 def _bytes(row: Row) -> str:
     return f"{row['weights_bytes'] or row['file_bytes']:,}"
-
-
-def _us(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _ratio(row: Row) -> str:
@@ -95,9 +92,9 @@ SIZE: tuple[Column, ...] = (
     ("peak memory", _memory),
 )
 SPEED: tuple[Column, ...] = (
-    ("step µs", lambda row: _us(row["step_us"]["p50"])),
-    ("p99", lambda row: _us(row["step_us"]["p99"])),
-    ("µs a sample", lambda row: _us(row["us_per_sample"])),
+    ("step µs", lambda row: microseconds(row["step_us"]["p50"])),
+    ("p99", lambda row: microseconds(row["step_us"]["p99"])),
+    ("µs a sample", lambda row: microseconds(row["us_per_sample"])),
     ("of the teacher", _ratio),
     ("worst error", _proof("max_score_error", ".1e")),
     ("rank corr.", _proof("rank_correlation", ".5f")),

@@ -1,7 +1,7 @@
 """What a detector is worth on a recording: faults found, false alarms, and whether chance or a yardstick does as well.
 
-A fault, a labeled segment, is found where a verdict above the threshold or a slow one speaks for a sample of it, or a
-sensor is told during it to be stuck.
+A fault, a labeled segment, is found where a verdict above the threshold speaks for a sample of it, or a slow alarm or
+a stuck sensor is told during it.
 
 Chance is the detector's own alarms, as many and as long, against the faults laid out anew at random times.
 

@@ -1,4 +1,4 @@
-"""Pictures of a detector at work: the score over time, and quality against cost.
+"""The picture of a detector at work: score, alarms, labels and the sensors behind them over time.
 
 Drawn for files (Agg), legible at any length: what falls into one column of pixels is drawn by its largest value, and a
 labeled segment is never thinner than a line.
@@ -7,7 +7,6 @@ labeled segment is never thinner than a line.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -22,15 +22,18 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from edgekd.data.recording import Recording
 from edgekd.evaluation.events import Events, check_verdicts, find_events, runs, verdict_points
+from edgekd.runtime.detector import StuckChange
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import atomic
 
-COLUMNS = 1400  # time bins, about one for each pixel of the plotted width
-TOP_SENSORS = 6  # rows of the strip, as many as a glance takes in
+COLUMNS = 1200  # time bins, about one for each pixel of the plotted width
+TOP_SENSORS = 6  # rows of the strip for alarms, as many as a glance takes in; as many more for missed faults
+ROW = 0.25  # inches
 LOG_ABOVE = 30.0  # a peak this many times the median would flatten everything else on a linear axis
 NAMED_ENTITIES = 16  # more names than this would overlap
 THINNEST = 1 / 700  # of the width: two pixels
-TITLE = 62  # characters, as many as fit beside the legend
+TITLE = 125  # characters, as many as fit
+NAME = 26  # characters of a sensor's name
 CLOCK_STEPS_S = (
     *(unit * count for unit in (1, 60) for count in (1, 2, 5, 10, 15, 30)),
     *(3600 * hours for hours in (1, 2, 3, 6, 12, 24, 48, 168)),
@@ -51,12 +54,15 @@ def plot_scores(
     title: str = "",
     hop: int | None = None,
     slow: np.ndarray | None = None,
+    stuck: Sequence[StuckChange] = (),
+    missed: Sequence[tuple[int, int]] | None = None,
 ) -> None:
     """Draw a detector's score over a recording, its alarms, the labels and the sensors behind them.
 
     verdict_samples: int (V,); scores: float (V,); contributions: float (V, n) or None; hop: samples that a verdict
-    speaks for, by default the usual step between verdicts; slow: float (V,), slow scores, which alarm above 1, or None.
-    An event is found by either. The suffix of `path` chooses the format (.png, .svg, .pdf).
+    speaks for, by default the usual step between verdicts; slow: float (V,), slow scores, which alarm above 1, or None;
+    stuck: sensors that are told to be; missed: [begin, end) of the labeled segments that are not found, by default
+    those without a verdict above either threshold. The suffix of `path` chooses the format (.png, .svg, .pdf).
     Raises UsageError where verdicts and recording do not fit.
     """
     samples, scores = check_verdicts(verdict_samples, scores, len(recording))
@@ -66,19 +72,59 @@ def plot_scores(
         )
     hop = hop or (int(np.median(np.diff(samples))) if len(samples) > 1 else 1)
     lanes = {"alarms": scores > threshold} | ({} if slow is None else {"slow alarms": slow > 1})
-    positive = np.logical_or.reduce(list(lanes.values()))
-    events = (
-        None if recording.labels is None else find_events(recording.labels, samples, positive, hop, recording.starts)
-    )
+    events = None if recording.labels is None else _events(recording, samples, lanes, hop, missed)
+    owner = verdict_points(samples, hop, len(recording), recording.starts)
+    points = {lane: (owner >= 0) & positive[owner] for lane, positive in lanes.items()}
+    if stuck:
+        points["stuck sensors"] = _standing(stuck, len(recording))
+    high = scores > threshold if np.any(scores > threshold) else scores >= np.quantile(scores, 0.99)
+    rows = [] if contributions is None else _rows(contributions, high, owner, events)
 
-    figure, axes = _panels([3.4, 0.3 * len(lanes)] + ([1.5] if contributions is not None else []))
+    figure, axes = _panels([3.4, 0.3 * len(points)] + ([ROW * max(len(rows), 2)] if rows else []))
     _draw_score(axes[0], recording, samples, scores, threshold, events)
-    _draw_alarms(axes[1], recording, samples, lanes, hop, events)
+    _draw_alarms(axes[1], recording, points, owner, events)
     if contributions is not None:
-        _draw_contributions(axes[2], recording, samples, scores, contributions, threshold)
+        _draw_contributions(axes[2], recording, samples, contributions, rows, threshold)
     _time_axis(axes[0], axes[-1], recording)
-    axes[0].set_title(short(title, TITLE), loc="left", fontsize=12, color=INK, y=1.0, pad=24)
+    axes[0].set_title(short(title, TITLE), loc="left", fontsize=12, color=INK, y=1.0, pad=48)
     write(figure, path)
+
+
+def _events(
+    recording: Recording,
+    samples: np.ndarray,
+    lanes: dict[str, np.ndarray],
+    hop: int,
+    missed: Sequence[tuple[int, int]] | None,
+) -> Events:
+    """The labeled segments, and which of them are found."""
+    assert recording.labels is not None
+    positive = np.logical_or.reduce(list(lanes.values()))
+    events = find_events(recording.labels, samples, positive, hop, recording.starts)
+    if missed is None:
+        return events
+    return Events(events.segments, np.where(np.isin(events.segments[:, 0], [begin for begin, _ in missed]), -1, 0))
+
+
+def _standing(stuck: Sequence[StuckChange], length: int) -> np.ndarray:
+    """bool (T,): where a sensor stands still that is told to, until it is."""
+    standing = np.zeros(length, bool)
+    for change in stuck:
+        standing[change.start : change.sample + 1] = True
+    return standing
+
+
+def _rows(contributions: np.ndarray, high: np.ndarray, owner: np.ndarray, events: Events | None) -> list[int]:
+    """Sensors worth a row: those that contribute most to the `high` verdicts, bool (V,), and the one that rises most in
+    each missed fault. owner: int (T,), the verdict of each point."""
+    order = np.argsort(-contributions[high].mean(axis=0), kind="stable")
+    chosen = order[:TOP_SENSORS].tolist()
+    usual, more = contributions.mean(axis=0), []
+    for begin, end in [] if events is None else events.segments[~events.detected]:
+        verdicts = np.unique(owner[begin:end])
+        if len(verdicts := verdicts[verdicts >= 0]):
+            more.append(int((contributions[verdicts].mean(axis=0) - usual).argmax()))
+    return chosen + [sensor for sensor in dict.fromkeys(more) if sensor not in chosen][:TOP_SENSORS]
 
 
 def _panels(heights: list[float]) -> tuple[Figure, np.ndarray]:
@@ -86,7 +132,7 @@ def _panels(heights: list[float]) -> tuple[Figure, np.ndarray]:
 
     The margins are fixed: they fit the longest names that are drawn, and the panels of two plots then line up.
     """
-    width, left, right, top, bottom, gap = 14.0, 1.55, 0.85, 0.7, 0.6, 0.13
+    width, left, right, top, bottom, gap = 14.0, 1.95, 1.0, 0.95, 0.6, 0.13
     total = top + sum(heights) + gap * (len(heights) - 1) + bottom
     figure = Figure(figsize=(width, total), dpi=110)
     axes = figure.subplots(
@@ -102,10 +148,9 @@ def _panels(heights: list[float]) -> tuple[Figure, np.ndarray]:
 def _draw_score(
     ax: Axes, recording: Recording, samples: np.ndarray, scores: np.ndarray, threshold: float, events: Events | None
 ) -> None:
-    x, top, low = _columns(samples, scores, recording)
-    if low is not None:
-        ax.fill_between(x, low, top, color=SCORE, alpha=0.25, linewidth=0)
-    ax.plot(x, top, color=SCORE, linewidth=0.8)
+    x, low, middle, top = _columns(samples, scores, recording)
+    ax.fill_between(x, low, top, color=SCORE, alpha=0.35, linewidth=0.3)
+    ax.plot(x, middle, color=SCORE, linewidth=0.8)
     ax.axhline(threshold, color=RED, linewidth=1.1, linestyle=(0, (5, 2)))
     median, peak = float(np.median(scores)), max(float(scores.max()), threshold)
     if median > 0 and peak > LOG_ABOVE * median:
@@ -130,7 +175,9 @@ def _draw_score(
             Line2D([], [], marker="v", linestyle="", color=GREEN, label=f"found ({found})"),
             Line2D([], [], marker="x", linestyle="", color=RED, label=f"missed ({len(events.segments) - found})"),
         ]
-    ax.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.0, 1.055), ncols=5, frameon=False, fontsize=9)
+    ax.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.07), borderpad=0, ncols=5, frameon=False, fontsize=9
+    )
 
 
 def _top(ax: Axes, chosen: np.ndarray) -> np.ndarray:
@@ -153,20 +200,16 @@ def _bars(segments: np.ndarray, length: int) -> list[tuple[float, float]]:
 
 
 def _draw_alarms(
-    ax: Axes, recording: Recording, samples: np.ndarray, lanes: dict[str, np.ndarray], hop: int, events: Events | None
+    ax: Axes, recording: Recording, lanes: dict[str, np.ndarray], owner: np.ndarray, events: Events | None
 ) -> None:
-    """A lane for each kind of alarm, with every run of its positive verdicts, bool (V,): green where they speak for
-    labeled points, red elsewhere."""
-    owner = verdict_points(samples, hop, len(recording), recording.starts)
-    touching = np.zeros(len(samples) + 1, bool)  # the last one stands for "no verdict"
+    """A lane for each kind of alarm, with every run of its points, bool (T,): green in labels, and where a verdict
+    speaks for a labeled point too, red elsewhere. owner: int (T,), the verdict of each point."""
+    labeled = np.zeros(len(recording), bool)
     if events is not None and recording.labels is not None:
         _shade(ax, events.segments, len(recording))
-        touching[owner[recording.labels]] = True
-    for lane, positive in enumerate(lanes.values()):
-        alarmed = (owner >= 0) & positive[owner]
-        shades = {SCORE: alarmed}
-        if events is not None:
-            shades = {RED: alarmed & ~touching[owner], GREEN: alarmed & touching[owner]}
+        labeled = recording.labels | np.isin(owner, owner[recording.labels & (owner >= 0)])
+    for lane, alarmed in enumerate(lanes.values()):
+        shades = {SCORE: alarmed} if events is None else {RED: alarmed & ~labeled, GREEN: alarmed & labeled}
         for color, mask in shades.items():
             bars = _bars(runs(mask, recording.starts), len(recording))
             ax.broken_barh(bars, (lane + 0.2, 0.6), color=color, linewidth=0)
@@ -176,20 +219,13 @@ def _draw_alarms(
 
 
 def _draw_contributions(
-    ax: Axes,
-    recording: Recording,
-    samples: np.ndarray,
-    scores: np.ndarray,
-    contributions: np.ndarray,
-    threshold: float,
+    ax: Axes, recording: Recording, samples: np.ndarray, contributions: np.ndarray, rows: list[int], threshold: float
 ) -> None:
-    """A strip with a row for each of the sensors that contribute most where the score is highest."""
-    high = scores > threshold if np.any(scores > threshold) else scores >= np.quantile(scores, 0.99)
-    order = np.argsort(-contributions[high].mean(axis=0), kind="stable")[: min(TOP_SENSORS, recording.n_sensors)]
+    """A strip for each sensor of `rows`; the colors end at the threshold, so that those of two plots mean the same."""
     n_columns = min(COLUMNS, len(samples))
     column = samples * n_columns // len(recording)
-    strip = np.full((len(order), n_columns), np.nan)
-    for row, sensor in enumerate(order):
+    strip = np.full((len(rows), n_columns), np.nan)
+    for row, sensor in enumerate(rows):
         np.fmax.at(strip[row], column, contributions[:, sensor])
     if threshold > 0:
         strip /= threshold
@@ -199,38 +235,63 @@ def _draw_contributions(
         aspect="auto",
         interpolation="nearest",
         cmap="Blues",
-        vmin=0,
-        vmax=min(1.0, largest) if threshold > 0 and largest > 0 else None,
-        extent=(0, len(recording), len(order) - 0.5, -0.5),
+        norm=PowerNorm(0.7, 0, 1.0 if threshold > 0 else max(1.0, largest), clip=True),
+        extent=(0, len(recording), len(rows) - 0.5, -0.5),
     )
-    ax.set_yticks(range(len(order)), [short(recording.sensors[i]) for i in order], fontsize=8, color=INK)
+    names = told_apart([recording.sensors[i] for i in rows], NAME)
+    names[TOP_SENSORS:] = [f"× {name}" for name in names[TOP_SENSORS:]]  # of missed faults
+    ax.set_yticks(range(len(rows)), names, fontsize=8, color=INK)
     ax.tick_params(axis="y", length=0)
-    bar = ax.figure.colorbar(image, cax=ax.inset_axes((1.008, 0, 0.009, 1)), extend="max" if largest > 1 else "neither")
+    bar = ax.figure.colorbar(
+        image, cax=ax.inset_axes((1.008, 0, 0.009, 1)), extend="max" if threshold > 0 and largest > 1 else "neither"
+    )
     bar.set_label("contribution /\nthreshold" if threshold > 0 else "contribution", fontsize=8, color=INK)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)  # type: ignore[operator]
 
 
-def short(name: str, limit: int = 20) -> str:
-    """A name cut to so many characters."""
-    return name if len(name) <= limit else f"{name[: limit - 1]}…"
+def short(name: str, limit: int) -> str:
+    """A name cut to so many characters in its middle: names of one plant differ at their ends."""
+    head = (limit - 1) // 3
+    return name if len(name) <= limit else f"{name[:head]}…{name[head + 1 - limit :]}"
+
+
+def told_apart(names: list[str], limit: int) -> list[str]:
+    """Names cut to so many characters, around what they do not share."""
+    if len(names) == 1 or max(map(len, names)) <= limit:
+        return [short(name, limit) for name in names]
+    alike, end = _alike(names), _alike([name[::-1] for name in names])
+    found = []
+    for name in names:
+        around = max(0, limit - 2 - (len(name) - alike - end))  # characters of what is shared
+        start = max(0, min(alike - around // 2, len(name) - limit + 1))
+        cut = f"…{name[start:]}" if start else name
+        found.append(cut if len(cut) <= limit else f"{cut[: limit - 1]}…")
+    return found
+
+
+def _alike(names: list[str]) -> int:
+    """Characters with which all of them begin."""
+    return next((i for i, letters in enumerate(zip(*names)) if len(set(letters)) > 1), min(map(len, names)))
 
 
 def _columns(
     samples: np.ndarray, scores: np.ndarray, recording: Recording
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """x, largest and smallest score of each column of pixels; the verdicts themselves (no smallest) where they are few.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """x, smallest, median and largest score of each column of pixels; of the verdicts themselves where they are few.
 
     NaN stands where nothing was scored and between two entities, so that no line joins what is unrelated.
     """
-    if len(samples) <= 4 * COLUMNS:
+    if len(samples) <= COLUMNS:
         cut = np.flatnonzero(np.diff(np.searchsorted(recording.starts, samples, side="right"))) + 1
-        return np.insert(samples.astype(float), cut, np.nan), np.insert(scores, cut, np.nan), None
+        drawn = np.insert(scores, cut, np.nan)
+        return np.insert(samples.astype(float), cut, np.nan), drawn, drawn, drawn
     column = samples * COLUMNS // len(recording)
-    top, low = np.full(COLUMNS, np.nan), np.full(COLUMNS, np.nan)
-    np.fmax.at(top, column, scores)
-    np.fmin.at(low, column, scores)
-    return (np.arange(COLUMNS) + 0.5) * len(recording) / COLUMNS, top, low
+    order = np.lexsort((scores, column))
+    filled, first, count = np.unique(column, return_index=True, return_counts=True)
+    found = np.full((3, COLUMNS), np.nan)
+    found[:, filled] = scores[order[[first, first + count // 2, first + count - 1]]]
+    return (np.arange(COLUMNS) + 0.5) * len(recording) / COLUMNS, *found
 
 
 def _time_axis(upper: Axes, lower: Axes, recording: Recording) -> None:
@@ -293,84 +354,3 @@ def write(figure: Figure, path: Path | str) -> None:
             figure.savefig(file, format=Path(path).suffix[1:])
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot write the plot ({error}); give --plot another name or place") from None
-
-
-@dataclass(frozen=True)
-class CostPoint:
-    """One detector in the picture of quality against cost."""
-
-    name: str
-    us_per_sample: float
-    """Microseconds of one core for one input sample."""
-    vus_pr: float
-    kind: str = ""
-    """Family, one color each: "teacher", "student", "int8", "linear" ..."""
-
-
-def plot_quality_against_cost(
-    path: Path | str, rows: Sequence[CostPoint], random_vus_pr: float | None = None, title: str = ""
-) -> None:
-    """Draw VUS-PR against microseconds for a sample (log axis); up and to the left is better.
-
-    random_vus_pr: what random scores get, drawn as a line. Raises UsageError without rows.
-    """
-    if not rows:
-        raise UsageError("nothing to draw: no detector was measured")
-    figure = Figure(figsize=(8, 5), dpi=130, layout="constrained")
-    ax = figure.subplots()
-    kinds = list(dict.fromkeys(row.kind for row in rows))
-    palette = [SCORE, "#d9822b", GREEN, "#7d4fa3", RED, "#5c6b73"]
-    cost = np.array([row.us_per_sample for row in rows])
-    for kind in kinds:
-        mine = [row for row in rows if row.kind == kind]
-        color = palette[kinds.index(kind) % len(palette)]
-        ax.scatter([r.us_per_sample for r in mine], [r.vus_pr for r in mine], s=64, color=color, zorder=3)
-    ax.set_xscale("log")
-    ax.set_xlim(cost.min() / 2.5, cost.max() * 4)
-    values = [row.vus_pr for row in rows] + ([random_vus_pr] if random_vus_pr is not None else [])
-    ax.set_ylim(0, min(1.0, max(values) * 1.2) or 1.0)
-    if random_vus_pr is not None:
-        ax.axhline(random_vus_pr, color=FAINT, linestyle=(0, (4, 3)), linewidth=1)
-        ax.annotate(
-            "random scores", (1, random_vus_pr), xycoords=("axes fraction", "data"), xytext=(-4, 4),
-            textcoords="offset points", ha="right", fontsize=8, color="#777777",
-        )  # fmt: skip
-    _label_points(ax, rows)
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
-    ax.set_xlabel("microseconds per sample (log scale, one core)", color=INK)
-    ax.set_ylabel("VUS-PR", color=INK)
-    ax.set_title(title, loc="left", fontsize=11, color=INK)
-    ax.grid(color=FAINT, linewidth=0.5, alpha=0.6)
-    ax.tick_params(colors=INK)
-    for side, spine in ax.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(FAINT)
-    write(figure, path)
-
-
-def _label_points(ax: Axes, rows: Sequence[CostPoint]) -> None:
-    """Names beside their points, at the first place around each where they cover neither a point nor a name."""
-    canvas = FigureCanvasAgg(ax.get_figure(root=True))
-    canvas.draw()
-    edge, scale = ax.get_window_extent().x0, 72 / canvas.figure.dpi
-    points = ax.transData.transform([(row.us_per_sample, row.vus_pr) for row in rows])  # (rows, 2) pixels
-    taken = [(x - 8, x + 8, y - 8, y + 8) for x, y in points]  # left, right, bottom, top
-    for row, (x, y) in zip(rows, points):
-        name = ax.annotate(
-            row.name, (row.us_per_sample, row.vus_pr), xytext=(0, 0), textcoords="offset points",
-            va="center", fontsize=9, color=INK,
-        )  # fmt: skip
-        width = name.get_window_extent(canvas.get_renderer()).width
-        places = [(x + 12, y), (x - 12 - width, y), (x - width / 2, y + 20), (x - width / 2, y - 20)]
-        places += [(x + 12, y + side * step) for step in (20, 36, 52) for side in (-1, 1)]
-        for left, middle in places:
-            box = (left, left + width, middle - 8, middle + 8)
-            if left > edge and not any(_overlap(box, other) for other in taken):
-                break
-        taken.append(box)
-        name.set_position(((left - x) * scale, (middle - y) * scale))
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    """Whether two boxes (left, right, bottom, top) share a pixel."""
-    return a[0] < b[1] and b[0] < a[1] and a[2] < b[3] and b[2] < a[3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from matplotlib.patches import Patch
 from edgekd.data.gaps import true_runs
 from edgekd.data.reading import Reading
 from edgekd.data.suspects import Suspect
-from edgekd.evaluation.plots import FAINT, INK, LABEL, RED, SCORE, clock_ticks, short, write
+from edgekd.evaluation.plots import FAINT, INK, LABEL, RED, SCORE, clock_ticks, short, told_apart, write
 
 BINS = 1000
 """Steps in time that are drawn, about one for each pixel of a panel's width."""
@@ -39,19 +40,21 @@ def plot_sensors(path: Path | str, reading: Reading, found: Sequence[Suspect]) -
     axes = figure.subplots(
         down, across, squeeze=False,
         gridspec_kw={
-            "left": 0.05, "right": 0.985, "top": 1 - top / total, "bottom": bottom / total, "hspace": gap / height,
+            "left": 0.05, "right": 0.97, "top": 1 - top / total, "bottom": bottom / total, "hspace": gap / height,
             "wspace": 0.12,
         },
     )  # fmt: skip
     over_time = _TimeAxis(reading)
     panels = axes.T.ravel()  # down the first column, then the second
-    for ax, column, values in zip(panels, reading.columns, reading.values.T):
+    names = told_apart([column.name for column in reading.columns], 40)
+    for ax, column, name, values in zip(panels, reading.columns, names, reading.values.T):
         wrong = [s for s in found if s.sensor == column.name]
         _draw(ax, over_time, values, column.every, wrong, reading.labels)
-        name = short(column.name, 40) + (f" [{short(column.unit, 12)}]" if column.unit else "")
+        name += f" [{short(column.unit, 12)}]" if column.unit else ""
         ax.set_title(name, loc="left", fontsize=8, color=INK, pad=3)
         words = "; ".join(f"{s.kind}: {s.detail}" for s in wrong)
-        ax.set_title(short(words, 160 if across == 1 else 75), loc="right", fontsize=7.5, color=RED, pad=3)
+        words = shorten(words, (190 if across == 1 else 100) - len(name), placeholder=" …")
+        ax.set_title(words, loc="right", fontsize=7.5, color=RED, pad=3)
     for ax in panels[sensors:]:
         ax.set_visible(False)
     over_time.label(panels[:sensors], down)
@@ -150,9 +153,10 @@ def _draw(
 
 
 def _heading(figure: Figure, reading: Reading, found: Sequence[Suspect], at: float) -> None:
-    title = f"{short(reading.source, 60)}: {len(reading.values):,} samples of {len(reading.columns)} sensors"
+    sensors = f"{len(reading.columns)} sensor{'s' * (len(reading.columns) > 1)}"
+    title = f"{short(reading.source, 60)}: {len(reading.values):,} samples of {sensors}"
     figure.text(0.05, at, title, fontsize=11, color=INK, va="center")
-    handles = [Patch(color=GRAY, label="no data")]
+    handles = [Patch(color=GRAY, label="no data")] if reading.gaps or np.isnan(reading.values).any() else []
     if reading.labels is not None and reading.labels.any():
         handles.append(Patch(color=LABEL, label="labeled anomaly"))
     if any(s.ranges for s in found):

@@ -87,22 +87,24 @@ class Verdicts:
         return Outcome(len(told), int((before[at + 1] == before[first]).sum()), told_at)
 
 
-def best(verdicts: Verdicts, now: Setting) -> Setting | None:
+def best(verdicts: Verdicts, now: Setting, anyway: np.ndarray | None = None) -> Setting | None:
     """The setting that tells the fewest false alarms of those that still tell each fault that `now` tells; None where
     none tells fewer, or nothing true is told.
 
+    anyway: bool (m,), the faults that a slow alarm or a stuck sensor tells, whatever the setting is.
     Only what tells less than `now` is tried: of what it did not tell nobody has said whether it is true. Of settings
     that are as good, the one that changes least and tells soonest; of thresholds, the middle of those that do.
     """
     before = verdicts.outcome(now)
     if not before.found.any():
         return None
+    needed = before.found if anyway is None or not (before.found & ~anyway).any() else before.found & ~anyway
     tried = {}
     for setting in _stricter(verdicts, now):
         outcome = verdicts.outcome(setting)
-        if outcome.false_alarms < before.false_alarms and (outcome.found | ~before.found).all():
+        if outcome.false_alarms < before.false_alarms and (outcome.found | ~needed).all():
             changes = (setting.min_hops != now.min_hops) + (setting.cooldown_hops != now.cooldown_hops)
-            tried[setting] = outcome.false_alarms, changes, int(outcome.told_at[before.found].sum())
+            tried[setting] = outcome.false_alarms, changes, int(outcome.told_at[needed].sum())
     if not tried:
         return None
     chosen = min(tried, key=tried.__getitem__)
@@ -116,7 +118,7 @@ def best(verdicts: Verdicts, now: Setting) -> Setting | None:
     higher = verdicts.scores[verdicts.scores > max(alike)]  # none changes anything below the next score
     middle = replace(chosen, threshold=_four_digits(_middle(min(alike), float(higher.min(initial=np.inf)))))
     after = verdicts.outcome(middle)
-    fits = after.false_alarms <= tried[chosen][0] and (after.found | ~before.found).all()
+    fits = after.false_alarms <= tried[chosen][0] and (after.found | ~needed).all()
     return middle if fits else chosen
 
 

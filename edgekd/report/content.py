@@ -9,14 +9,13 @@ import numpy as np
 
 from edgekd import __version__
 from edgekd.blocks.threshold import MOST_ANOMALOUS
-from edgekd.evaluation.alarms import SCORE, SLOW, STUCK, Alarm, alarms_told, first_told
+from edgekd.evaluation.alarms import SCORE, SLOW, STUCK, alarms_told, first_told
 from edgekd.evaluation.events import runs, verdict_points
 from edgekd.evaluation.score_model import ModelScores
 from edgekd.evaluation.settings import COOLDOWNS, DURATIONS
 from edgekd.inspection import rows
 from edgekd.report.envelopes import base64_of, bin_starts, contributions, curves, lowest_highest
 from edgekd.report.gather import Judged, Report
-from edgekd.runtime.loop import SLOW_HYSTERESIS
 from edgekd.runtime.manifest import threshold_at
 
 STRANGE = 0.02
@@ -146,7 +145,7 @@ def _counting(report: Report) -> dict[str, Any]:
     lowest = min(setting.threshold, float(np.quantile(found.scores, 1 - MOST_ANOMALOUS)))
     kept = found.scores > lowest
     told, length = first_told(found, setting.threshold), len(found.recording)
-    others = np.minimum(told[SLOW], told[STUCK])  # (T,)
+    others = np.minimum(told[SLOW], told[STUCK])  # (T,), whatever the threshold is
     return {
         "lowest": lowest,
         "highest": max(float(found.scores.max()), setting.threshold),
@@ -163,7 +162,7 @@ def _counting(report: Report) -> dict[str, Any]:
             for rows, (begin, end) in zip(zip(verdicts.first, verdicts.end), verdicts.segments.tolist())
         ],
         "labeled": found.recording.labels is not None,
-        "others": [_other(found, alarm) for alarm in alarms_told(found, setting.threshold) if alarm.kind != SCORE],
+        "others": [vars(alarm) for alarm in alarms_told(found, setting.threshold) if alarm.kind != SCORE],
         "others_tell": runs(others < length).tolist(),
         "days": report.model.judgement.normal_days,
         "now": vars(setting),
@@ -180,27 +179,6 @@ def _counting(report: Report) -> dict[str, Any]:
 def _earliest(told: np.ndarray, length: int) -> int | None:
     first = int(told.min(initial=length))
     return first if first < length else None
-
-
-def _other(found: ModelScores, alarm: Alarm) -> dict[str, Any]:
-    """A slow alarm, or a stuck sensor: it does not depend on the threshold."""
-    recording = found.recording
-    end = next((stop for start, stop in recording.bounds if start <= alarm.sample < stop), len(recording))
-    if alarm.kind == STUCK:
-        column = recording.values[alarm.sample : end, recording.sensors.index(alarm.sensor)]
-        over = np.flatnonzero(column != column[0])
-        first = next(change.start for change in found.stuck if (change.sample, change.sensor) == _key(alarm))
-    else:
-        assert found.slow is not None
-        row = int(np.searchsorted(found.samples, alarm.sample))
-        calm = found.samples[row:][found.slow[row:] <= SLOW_HYSTERESIS]
-        over, first = calm[calm < end] - alarm.sample, alarm.sample
-    last = alarm.sample + int(over[0]) - 1 if len(over) else end - 1
-    return {**vars(alarm), "first": first, "last": last}
-
-
-def _key(alarm: Alarm) -> tuple[int, str]:
-    return alarm.sample, alarm.sensor
 
 
 def _against(report: Report, other: Judged, bins: np.ndarray) -> dict[str, Any]:

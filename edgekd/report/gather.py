@@ -16,6 +16,7 @@ from edgekd.data.marks import Mark, labeled
 from edgekd.data.reading import TimeGap
 from edgekd.data.recording import Recording
 from edgekd.data.suspects import recording_of
+from edgekd.evaluation.alarms import SLOW, STUCK, first_told
 from edgekd.evaluation.events import runs
 from edgekd.evaluation.judgement import Judgement, judge
 from edgekd.evaluation.score_model import ModelScores, Progress, reading_for, score_model
@@ -113,7 +114,15 @@ def gather(
     segments = runs(labels, recording.starts)
     verdicts = Verdicts(found.samples, found.scores, found.hop, segments, recording.starts)
     told = alarms_of(events, found.recording) if events else None
-    return Report(read, first, other, verdicts, best(verdicts, first.setting), told, marks)
+    anyway = told_anyway(found, segments)
+    return Report(read, first, other, verdicts, best(verdicts, first.setting, anyway), told, marks)
+
+
+def told_anyway(found: ModelScores, segments: np.ndarray) -> np.ndarray:
+    """bool (m,): which faults, [begin, end), a slow alarm or a stuck sensor tells."""
+    by = first_told(found, np.inf)
+    told = np.minimum(by[SLOW], by[STUCK]) < len(found.recording)
+    return np.array([told[begin:end].any() for begin, end in segments], bool)
 
 
 def _judged(path: Path, recording: Recording, threshold: float | None, progress: Progress | None) -> Judged:

@@ -33,6 +33,7 @@ from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import threshold_at
 from edgekd.runtime.sources.reconnect import Door, reason_of
 from edgekd.runtime.sources.row_reader import RowReader
+from edgekd.runtime.step_cost import microseconds
 
 if TYPE_CHECKING:  # most files name no broker
     from paho.mqtt.client import Client
@@ -133,7 +134,7 @@ def _model(stream: StreamOptions) -> str:
     signed = f", signed with {shown(stream.require_signed, 200)}" if stream.require_signed else ""
     return (
         f"{name}: {report['method']}, {len(report['sensors'])} sensors ({names}),"
-        f" self-test passed, {report['step_us']:g} µs a step{signed}"
+        f" self-test passed, {microseconds(report['step_us'])} µs a step{signed}"
     )
 
 

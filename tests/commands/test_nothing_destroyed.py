@@ -222,7 +222,7 @@ def test_scores_may_go_into_a_pipe_and_a_plot_needs_a_suffix(here: Path) -> None
 
 def test_an_interrupted_training_leaves_student_and_teacher(here: Path, tiny_recording: Recording) -> None:
     def interrupt(event: dict[str, Any]) -> None:
-        if event["job"] == "student":
+        if event.get("job") == "student":
             raise KeyboardInterrupt
 
     settings = {"epochs": 1, "teacher_epochs": 1, "teacher_hop": 60, "teacher_batch": 8, "channels": 4}
