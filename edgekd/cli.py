@@ -15,6 +15,7 @@ VERBS = {
     "look": "Say what is read of a file, and what is wrong with it.",
     "distill": "Train a teacher and distill it into a small student.",
     "evaluate": "Measure a student or an exported file on a labeled recording.",
+    "report": "Write a page that shows a model at work on a recording.",
     "export": "Turn a student into one self-describing file.",
     "sign": "Sign exported files, so that a device can tell whose they are.",
     "inspect": "Say what is in a student or an exported file.",

@@ -11,7 +11,7 @@ from edgekd.runtime.errors import ModelRefused
 # in the words of messages
 STUDENT, TEACHER, CHECKPOINT = "a student", "a teacher", "a checkpoint"  # the last of neither role, or damaged
 EXPORTED, SIGNATURE = "an exported detector", "a signature"
-RECORDING, SCORES, PLOT = "a recording", "a file of scores", "a plot"
+RECORDING, SCORES, PLOT, PAGE = "a recording", "a file of scores", "a plot", "a page"
 WORK, FOLDER = "the folder of an unfinished training", "a folder"
 STREAM = "a device or a pipe"
 MISSING, EMPTY, UNKNOWN = "no file", "an empty file", "an unknown kind of file"
@@ -83,6 +83,8 @@ def _kind_of_bytes(head: bytes) -> str:
         return CHECKPOINT if role is None else STUDENT if role[1] == b"student" else TEACHER
     if head.startswith((ZIP, GZIP, PARQUET)):  # a spreadsheet, or packed tables or arrays
         return RECORDING
+    if head.lstrip()[:14].lower() == b"<!doctype html":
+        return PAGE
     if head.startswith(PICTURES) or (head.startswith(b"<?xml") and b"<svg" in head):
         return PLOT
     if head.split(b"\n")[0].strip() == SCORES_HEADER:

@@ -123,7 +123,7 @@ def _with_bytes(state: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def render(about: dict[str, Any]) -> str:
     """The description for people, below the path at most 100 columns wide; made without the packages for tables."""
     lines = [shown(about["file"], 300)]
-    for name, texts in _rows(about):
+    for name, texts in rows(about):
         for i, text in enumerate(texts):
             label = name if i == 0 else ""
             lines += textwrap.wrap(
@@ -136,7 +136,7 @@ def render(about: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _rows(about: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+def rows(about: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Label and lines of each row; what is unknown is left out."""
     yield "file", [f"{KINDS[about['kind']]}, {CONTAINERS[about['container']]}, {about['file_bytes']:,} bytes"]
     yield "method", [f"{about['method']}, preset {about['preset'] or '-'}, written by EdgeKD {about['edgekd'] or '-'}"]

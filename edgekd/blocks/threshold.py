@@ -71,15 +71,22 @@ def alarm_lengths(anomalous: np.ndarray, samples: np.ndarray, hop: int) -> np.nd
 
 
 def count_alarms(samples: np.ndarray, hop: int, starts: Sequence[int] = (0,)) -> int:
-    """How many alarms a device tells; see `told_at`."""
-    return len(told_at(samples, hop, starts))
+    """How many alarms a device tells at its defaults; see `told_episodes`."""
+    return len(told_episodes(samples, hop, starts))
 
 
-def told_at(samples: np.ndarray, hop: int, starts: Sequence[int] = (0,)) -> list[int]:
-    """Samples at which a device tells an alarm for anomalous verdicts at `samples` (A,), ascending.
+def told_episodes(
+    samples: np.ndarray,
+    hop: int,
+    starts: Sequence[int] = (0,),
+    min_hops: int = 0,
+    cooldown_hops: int = COOLDOWN_HOPS,
+) -> list[tuple[int, int, int]]:
+    """The alarms that a device tells for anomalous verdicts at `samples` (A,), ascending: of each the samples of its
+    first verdict, of the one with which it is told and of its last.
 
-    As `edgekd.runtime.episodes.Episodes` tells them at the default cooldown; entities, which begin at `starts`, have
-    nothing to do with each other.
+    As `edgekd.runtime.episodes.Episodes` tells them; entities, which begin at `starts`, have nothing to do with each
+    other.
     """
     if not len(samples):
         return []
@@ -87,14 +94,14 @@ def told_at(samples: np.ndarray, hop: int, starts: Sequence[int] = (0,)) -> list
     cuts = np.flatnonzero((np.diff(samples) != hop) | (np.diff(entity) != 0)) + 1
     first = np.concatenate([[0], cuts])
     last = np.concatenate([cuts, [len(samples)]]) - 1
-    told: list[int] = []
+    told: list[tuple[int, int, int]] = []
     quiet_until, where = -1, -1
     for begin, end, owner in zip(samples[first].tolist(), samples[last].tolist(), entity[first].tolist()):
         if owner != where:
             quiet_until, where = -1, owner
-        if (at := max(begin, quiet_until)) <= end:
-            told.append(at)
-            quiet_until = end + hop + COOLDOWN_HOPS * hop
+        if (at := max(begin + min_hops * hop, quiet_until)) <= end:
+            told.append((begin, at, end))
+            quiet_until = end + hop + cooldown_hops * hop
     return told
 
 

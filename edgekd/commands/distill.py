@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.commands.files import File, check_files, data_path
-from edgekd.commands.options import json_option, recording_options
+from edgekd.commands.files import File, check_files, data_path, marks_path
+from edgekd.commands.options import json_option, marks_option, recording_options
 from edgekd.file_kinds import CHECKPOINTS, RECORDING, STUDENT, TEACHER, WORK
 from edgekd.methods import METHODS
 from edgekd.runtime.errors import UsageError
@@ -80,17 +80,20 @@ if TYPE_CHECKING:
     default="auto",
     help="Where networks train; auto is the GPU where torch finds one.",
 )
+@marks_option
 @recording_options
 @json_option
 def command(
     data: str, output: Path, method: str | None, preset: str | None, settings: tuple[str, ...],
     teachers: tuple[Path, ...], teacher_scores: Path | None, outliers: str | None, student: str | None,
-    co_learning: bool, false_alarms_per_day: float, resume: bool, seed: int, device: str, as_json: bool, **reading: Any,
+    co_learning: bool, false_alarms_per_day: float, resume: bool, seed: int, device: str, marks: str | None,
+    as_json: bool, **reading: Any,
 ) -> None:  # fmt: skip
     """Train a teacher on DATA and distill it into a small student.
 
     DATA is [FORMAT:]PATH[#ITEM]: a CSV or Parquet file, or one machine, channel or series of a collection. Its
-    training part must be normal. The teacher is kept beside the student and can be given to the next run.
+    training part must be normal; --marks leaves out what people marked as true. The teacher is kept beside the student
+    and can be given to the next run.
 
     \b
     Example:
@@ -102,6 +105,7 @@ def command(
         edgekd distill fashion-mnist:DIR#0 --method regression --student our-S3 --co-learning --outliers mnist:DIR
     """
     from edgekd.data import constant_sensors, load
+    from edgekd.data.marks import read_marks, without_faults
     from edgekd.data.request import shorten
     from edgekd.distillation import distill, teacher_path, work_path
     from edgekd.progress import TrainingProgress
@@ -112,6 +116,7 @@ def command(
         File("--outliers", data_path(outliers), (RECORDING,)),
         File("--teacher-scores", teacher_scores),
         *(File("--teacher", teacher, CHECKPOINTS) for teacher in teachers),
+        File("--marks", marks_path(marks)),
     ]
     beside = None if teachers else teacher_path(output)  # one that is trained on the way
     check_files(
@@ -119,6 +124,8 @@ def command(
     )
     values = _sugar(_parse(settings), student=student, co_learning=co_learning or None)
     recording = load(data, "train", **reading)
+    if marks is not None:
+        recording = without_faults(recording, read_marks(marks))
     foreign = None if outliers is None else load(outliers, "train")
     notes = list(recording.notes)
     constant = constant_sensors(recording)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgekd.commands.files import File, check_files, data_path, open_text
-from edgekd.commands.options import json_option, recording_options
+from edgekd.commands.files import File, check_files, data_path, marks_path, open_text
+from edgekd.commands.options import json_option, marks_option, recording_options
 from edgekd.file_kinds import CHECKPOINTS, MODELS, PLOT, RECORDING, SCORES, SCORES_HEADER
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ PARTS = {"test": "test", "train": "train", "all": None}
     help="Let the state run on across the entities of DATA, as preset paper was trained, instead of clearing it.",
 )
 @click.option("--seed", default=0, show_default=True, help="Seed of the random scores that stand beside every figure.")
+@marks_option
 @recording_options
 @json_option
 def command(
@@ -72,6 +73,7 @@ def command(
     scores_csv: Path | None,
     one_stream: bool,
     seed: int,
+    marks: str | None,
     as_json: bool,
     **reading: Any,
 ) -> None:
@@ -80,7 +82,8 @@ def command(
     DATA is [FORMAT:]PATH[#ITEM]. Says how many of its faults are found, how late, at how many false alarms, counting
     slow alarms and stuck sensors as a device tells them; then whether chance or a Mahalanobis distance does as well.
     That one is fitted on the normal samples that a student carries, for an exported file on DATA before its first
-    fault, and gets the threshold at which it has as many false alarms. Without labels the alarms are listed.
+    fault, and gets the threshold at which it has as many false alarms. Without labels the alarms are listed; --marks
+    makes labels of what people said of them.
 
     --metrics prints the figures that papers compare, at the threshold that the model carries or at every one. An
     exported file is run as on a device, each entity from the cold state. Images have no time: their figures are per
@@ -98,9 +101,11 @@ def command(
         File("DATA", data_path(data), (RECORDING,), "the model comes first: edgekd evaluate MODEL DATA"),
         File("MODEL", model, MODELS),
         File("--teacher", teacher, CHECKPOINTS),
+        File("--marks", marks_path(marks)),
     ]
     check_files(reads, [File("--plot", plot, (PLOT,)), File("--scores", scores_csv, (SCORES,))])
     from edgekd.data import load
+    from edgekd.data.marks import labeled, read_marks
     from edgekd.evaluation.budget import at_budgets, in_words
     from edgekd.evaluation.judgement import judge
     from edgekd.evaluation.score_model import reading_for, score_model
@@ -109,6 +114,8 @@ def command(
     from edgekd.progress import Progress
 
     recording = load(data, PARTS[part], **reading_for(model, reading))
+    if marks is not None:
+        recording = labeled(recording, read_marks(marks))
     at_end = 0
 
     def scored(samples: int) -> None:

@@ -64,6 +64,15 @@ def data_path(data: str | None) -> Path | None:
     return split_spec(data)[1]
 
 
+def marks_path(marks: str | None) -> Path | None:
+    """The file that --marks, `PATH[#STREAM]`, names."""
+    if marks is None:
+        return None
+    from edgekd.data.marks import split_stream
+
+    return split_stream(marks)[0]
+
+
 def open_text(path: Path) -> AbstractContextManager[BinaryIO]:
     """A file to write text to: whole or not there, see `atomic`; or a stream as it is, standard output or a pipe."""
     if identity(path) == identity(STDOUT):

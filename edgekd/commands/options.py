@@ -77,5 +77,10 @@ layout_option = click.option(
     metavar="FILE",
     help="Read DATA by this layout, from `edgekd look DATA --layout FILE`.",
 )
+marks_option = click.option(
+    "--marks",
+    metavar="FILE[#STREAM]",
+    help="What people said of a device's alarms: a CSV from the gateway's page, stream,start,end,mark,note.",
+)
 format_option = click.option("--format", metavar="NAME", help="Format of DATA, where it is not to be detected.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")

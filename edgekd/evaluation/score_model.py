@@ -43,6 +43,8 @@ class ModelScores:
     hop: int
     slow: np.ndarray | None = None
     """float64 (V,): the slow scores, 1 = alarm, of a model that has them."""
+    slow_contributions: np.ndarray | None = None
+    """float32 (V, n): theirs."""
     stuck: tuple[StuckChange, ...] = ()
     """Sensors that a device would tell to be stuck, samples in the whole recording."""
     points: tuple[Point, ...] = ()
@@ -122,6 +124,7 @@ def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> M
         threshold_rule=str(checkpoint.threshold["rule"]),
         hop=step.hop,
         slow=None if found.slow is None else found.slow.scores.astype(np.float64),
+        slow_contributions=None if found.slow is None else found.slow.contributions,
         stuck=stuck,
         points=tuple((rate, value) for rate, value, _ in checkpoint.threshold.get("points", ())),
         notes=notes + _stuck_in_words(stuck),
@@ -137,6 +140,8 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
     scores: list[float] = []
     slow: list[float] = []
     contributions: list[np.ndarray] = []
+    slow_contributions: list[np.ndarray] = []
+    nothing, has_slow = np.zeros(recording.n_sensors, np.float32), len(manifest.outputs) > 2
     stuck: list[StuckChange] = []
     for start, end in recording.bounds:
         detector.reset()
@@ -147,6 +152,7 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
                 scores.append(verdict.score)
                 slow.append(verdict.slow.score if verdict.slow else 0.0)
                 contributions.append(verdict.contributions)
+                slow_contributions.append(verdict.slow.contributions if verdict.slow else nothing)
             if progress is not None:
                 progress(len(block))
         stuck += told_here(detector, start)
@@ -159,7 +165,8 @@ def score_detector(detector: Detector, recording: Recording, progress: Progress 
         threshold=detector.threshold,
         threshold_rule=manifest.threshold.rule,
         hop=manifest.hop,
-        slow=np.array(slow, np.float64) if len(manifest.outputs) > 2 else None,
+        slow=np.array(slow, np.float64) if has_slow else None,
+        slow_contributions=np.array(slow_contributions, np.float32) if has_slow else None,
         stuck=tuple(stuck),
         points=manifest.threshold.points,
         notes=_other_period(manifest.period_s, recording) + _stuck_in_words(stuck),

@@ -1,0 +1,98 @@
+"""The report of a long recording: how long it takes to make, how large it is, how fast it is in a browser.
+
+    python -m bench.promises.report [--samples 100000] [--sensors 50]
+
+A simulated plant with faults, scored by its `innovations` student, trained on 20,000 samples. The page is opened from a
+file in Debian's Chromium (Selenium drives it); its slider is moved 50 times. Needs chromium and chromedriver.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+
+from bench.results import rounded, save
+from edgekd.data import save as save_recording
+from edgekd.distillation import distill
+from edgekd.evaluation.score_model import score_model
+from edgekd.report.content import content
+from edgekd.report.gather import gather, read
+from edgekd.report.page import page, write
+from edgekd.simulation.simulate import simulate
+
+TRAINING = 20_000
+MOVES = 50
+PAINTED = "return performance.getEntriesByName('first-contentful-paint')[0].startTime"
+DRAWN = "return performance.timing.loadEventEnd - performance.timing.navigationStart"
+MOVE = """
+const [step, done] = arguments, slider = document.getElementById("slider"), began = performance.now();
+slider.value = step;
+slider.dispatchEvent(new Event("input"));
+const handled = performance.now() - began;
+requestAnimationFrame(() => setTimeout(() => done([handled, performance.now() - began])));
+"""
+
+
+@click.command()
+@click.option("--samples", default=100_000, show_default=True)
+@click.option("--sensors", default=50, show_default=True)
+def main(samples: int, sensors: int) -> None:
+    """Measure, print and save."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        student, data, out = folder / "student.pt", folder / "plant.csv", folder / "report.html"
+        distill(simulate(TRAINING, sensors, seed=1, faults=()).recording, student, preset="innovations")
+        save_recording(simulate(samples, sensors, seed=2).recording, data)
+        figures = {"samples": samples, "sensors": sensors, **making(student, data, out), **showing(out)}
+    for what, value in figures.items():
+        print(f"{what:<28}{value:>12,.4g}")
+    save("report", rounded(figures))
+
+
+def making(student: Path, data: Path, out: Path) -> dict[str, float]:
+    """Seconds of wall clock and of one core; the score is computed once more than a report does, to be taken off."""
+    began, began_cpu = time.perf_counter(), time.process_time()
+    found = read(student, str(data), None, {})
+    read_s = time.perf_counter() - began
+    scoring, scoring_cpu = time.perf_counter(), time.process_time()
+    score_model(student, found.recording)
+    scored_s, scored_cpu_s = time.perf_counter() - scoring, time.process_time() - scoring_cpu
+    write(page(content(gather(student, found))), out)
+    all_s, all_cpu_s = time.perf_counter() - began, time.process_time() - began_cpu
+    return {
+        "reading s": read_s,
+        "scoring s": scored_s,
+        "making beyond scoring s": all_s - 2 * scored_s,
+        "of that, CPU s": all_cpu_s - 2 * scored_cpu_s,
+        "MB": out.stat().st_size / 1e6,
+    }
+
+
+def showing(out: Path) -> dict[str, float]:
+    """Milliseconds in the browser."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+    from browser import chromium
+
+    with chromium() as browser:
+        browser.open(out)
+        painted, drawn = browser.driver.execute_script(PAINTED), browser.driver.execute_script(DRAWN)
+        moves: list[Any] = [browser.driver.execute_async_script(MOVE, 1000 * i // MOVES) for i in range(MOVES)]
+        assert not browser.console()
+    handled, framed = (sorted(times) for times in zip(*moves))
+    return {
+        "first paint ms": painted,
+        "all drawn ms": drawn,
+        "slider median ms": handled[MOVES // 2],
+        "slider worst ms": handled[-1],
+        "slider to frame median ms": framed[MOVES // 2],
+        "slider to frame worst ms": framed[-1],
+    }
+
+
+if __name__ == "__main__":
+    main()
