@@ -259,7 +259,9 @@ def _visit(address: Address, options: GatewayOptions, subscribe: bool) -> str:
     connection.stop(1.0)
     if wrong:
         raise UsageError(f"{address}: {wrong}")
-    return f"{address}: connected{' and subscribed' if subscribe else ''}"
+    if subscribe:
+        return f"{address}: connected and subscribed"
+    return "; ".join([f"{address}: connected", *connection.limits.lacks(bool(options.receipts))])
 
 
 def _command(command: str) -> str:

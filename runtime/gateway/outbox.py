@@ -46,6 +46,7 @@ from edgekd.runtime.gateway.segments import (
     save_acked,
     scan,
 )
+from edgekd.runtime.gateway.shorten import shorten
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sinks import encode
 from edgekd.runtime.watchers.clock import boot_id
@@ -179,11 +180,8 @@ class Outbox:
 
         A score may wait for others: it is not urgent, and there may be a hundred a second.
         """
-        text = encode(event)
+        text = shorten(encode(event), MAX_EVENT_BYTES)
         with self._changed:
-            if len(text) > MAX_EVENT_BYTES:
-                self.dropped += 1
-                return
             while not self._fits(len(text)) and self._patient and not self.problem:
                 self._schedule()
                 self._changed.wait(RETRY_S)
