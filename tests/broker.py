@@ -89,25 +89,25 @@ class Consumer:
 
         self.messages: list[tuple[str, bytes]] = []
         self._ready = threading.Event()
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, **session)
-        self._client.on_connect = lambda client, *_: client.subscribe(topic, 1)
-        self._client.on_subscribe = lambda *_: self._ready.set()
-        self._client.on_message = lambda _, __, message: self.messages.append((message.topic, message.payload))
-        self._client.reconnect_delay_set(0.1, 0.2)
-        self._client.connect("127.0.0.1", port, 600)
-        self._client.loop_start()
+        self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, **session)
+        self.client.on_connect = lambda client, *_: client.subscribe(topic, 1)
+        self.client.on_subscribe = lambda *_: self._ready.set()
+        self.client.on_message = lambda _, __, message: self.messages.append((message.topic, message.payload))
+        self.client.reconnect_delay_set(0.1, 0.2)
+        self.client.connect("127.0.0.1", port, 600)
+        self.client.loop_start()
         assert self._ready.wait(PATIENCE_S)
 
     def __enter__(self) -> Consumer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        self.client.disconnect()
+        self.client.loop_stop()
 
     def publish(self, topic: str, payload: str | bytes, retain: bool = False) -> None:
         """Until the broker has it."""
-        self._client.publish(topic, payload, 1, retain).wait_for_publish(PATIENCE_S)
+        self.client.publish(topic, payload, 1, retain).wait_for_publish(PATIENCE_S)
 
     def events(self, topic: str = "alerts") -> list[dict[str, Any]]:
         """What came under a topic, as JSON."""

@@ -262,7 +262,9 @@ def _visit(address: Address, options: GatewayOptions, subscribe: bool) -> str:
     connection.stop(1.0)
     if wrong:
         raise UsageError(f"{address}: {wrong}")
-    return f"{address}: connected{' and subscribed' if subscribe else ''}"
+    if subscribe:
+        return f"{address}: connected and subscribed"
+    return "; ".join([f"{address}: connected", *connection.limits.lacks(bool(options.receipts))])
 
 
 def _command(command: str) -> str:
@@ -290,7 +292,9 @@ def _outbox(options: GatewayOptions, stream: StreamOptions) -> str:
     if given is None:
         raise UsageError("there is no folder to keep events in; name one with outbox")
     folder = Path(given)
-    there = next((place for place in (folder, *folder.parents) if place.exists()), folder)
+    there = next((place for place in (folder, *folder.parents) if os.path.lexists(place)), folder)
+    if not there.is_dir():
+        raise UsageError(f"{shown(str(there), 300)}: it is no folder; move it away, or name another one with outbox")
     return f"{shown(str(folder), 300)}: {_room(there)}"
 
 

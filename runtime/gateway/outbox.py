@@ -10,12 +10,14 @@ segment first.
 
 The newest events that are not acknowledged are in memory, too. A disk that takes nothing is said once: events are then
 offered from there, and come to disk when it takes them again. A folder that was removed or replaced is made anew from
-there. What another outbox has left in its place gets numbers behind ours, and is delivered as well.
+there, and what stands in its way is put aside. What another outbox has left in its place gets numbers behind ours, and
+is delivered as well. Now and then the disk is compared with memory, and mended.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
@@ -40,9 +42,11 @@ from edgekd.runtime.gateway.segments import (
     read_file,
     read_whole,
     records_in,
+    repair,
     save_acked,
     scan,
 )
+from edgekd.runtime.gateway.shorten import shorten
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sinks import encode
 from edgekd.runtime.state import boot_id
@@ -54,9 +58,10 @@ MEMORY_BYTES = 2**22  # of events in memory: a card may take a second for a writ
 LINGER_S = 1.0  # scores come to disk, and to the sinks, a second's worth at a time; all other events at once
 HURRY_AT = 1000  # or so many at a time
 PATIENCE_S = 5.0  # a disk that has not answered for so long is taken for one that takes nothing
-RETRY_S = 1.0
-CHECK_S = 5.0  # events that nobody takes, in a folder that is gone, are written anew so soon
-FOUND = ".found"  # the end of the name of a segment that another outbox has left here
+RETRY_S = 1.0  # a disk that took nothing is tried again, and a folder that is gone is missed, so soon
+REPAIR_S = 10.0  # what a card has forgotten is written again so soon, while this process lives
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES)  # where it was is something else, or nobody gets there
+FOUND = ".found"  # the end of the name of what lay in our place
 TELL_EVERY_S = 60.0
 
 Tell = Callable[[str, str, dict[str, Any]], None]
@@ -96,11 +101,12 @@ class Outbox:
         self._waiting_since: float | None = None  # something is to be written since
         self.problem = ""
         """Why the disk takes nothing, empty where it does."""
-        self._retry_due = self._check_due = 0.0
+        self._check_due = self._repair_due = 0.0
         self._drops_told = 0
         self._drops_due = 0.0
         self._fd: int | None = None  # the newest segment, where it can be appended to
         self._ready = self._closed = False
+        self._had_folder = False
         self._lock: int | None = None
         try:
             self._open()
@@ -174,11 +180,8 @@ class Outbox:
 
         A score may wait for others: it is not urgent, and there may be a hundred a second.
         """
-        text = encode(event)
+        text = shorten(encode(event), MAX_EVENT_BYTES)
         with self._changed:
-            if len(text) > MAX_EVENT_BYTES:
-                self.dropped += 1
-                return
             while not self._fits(len(text)) and self._patient and not self.problem:
                 self._schedule()
                 self._changed.wait(RETRY_S)
@@ -194,9 +197,12 @@ class Outbox:
     def tick(self) -> None:
         """Call this now and then: a disk that took nothing is tried again, and losses are told."""
         now = time.monotonic()
-        if now >= (self._retry_due if self._newest > self._on_disk else self._check_due):
-            self._retry_due, self._check_due = now + RETRY_S, now + CHECK_S
+        if now >= self._check_due:
+            self._check_due = now + RETRY_S
             self._schedule()
+        if now >= self._repair_due:
+            self._repair_due = now + REPAIR_S
+            self._writer.submit(self._repair)
         if self.dropped > self._drops_told and now >= self._drops_due:
             count, self._drops_told = self.dropped - self._drops_told, self.dropped
             self._drops_due = now + TELL_EVERY_S
@@ -258,7 +264,9 @@ class Outbox:
             if not os.path.samestat(self._folder.stat(), os.fstat(self._lock)):
                 return False
             found = [segment.path.stat() for segment in segments]
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
             return False
         ours = self._fd is None or os.path.samestat(found[-1], os.fstat(self._fd))
         return ours and all(about.st_size >= segment.size for about, segment in zip(found, segments))
@@ -267,7 +275,14 @@ class Outbox:
         """Lock the folder and find out what is in it."""
         self._ready = False
         self._close_files()
-        self._lock = self._locked()
+        aside = self._clear_place() if self._had_folder else ""
+        try:
+            self._lock = self._locked()
+        except UsageError:
+            if not (self._had_folder and self._folder.is_symlink()):
+                raise
+            aside = self._put_aside(self._folder)  # a link to the outbox of another one, which keeps it
+            self._lock = self._locked()
         anew = self._newest > 0
         if anew:  # others' events, which have their own numbers
             for path in self._folder.glob("*.acked"):
@@ -277,12 +292,12 @@ class Outbox:
         segments, damaged = scan(self._folder)
         newest = max([self._newest, *load_all_acked(self._folder).values(), *(segment.last for segment in segments)])
         if anew:
-            self._make_anew()
+            self._make_anew(aside)
         else:
             with self._changed:
                 self._segments, self._newest, self._on_disk = segments, newest, newest
                 self._recall()
-        self._ready = True
+        self._ready = self._had_folder = True
         self._damaged(damaged)
         if segments and segments[-1].size < self._segment_bytes:
             with contextlib.suppress(OSError):  # one that cannot be opened: the next event begins a new segment
@@ -305,7 +320,20 @@ class Outbox:
                     self._memory.appendleft(record)
                     self._memory_bytes += len(record.text)
 
-    def _make_anew(self) -> None:
+    def _clear_place(self) -> str:
+        """Put aside what stands where the folder was: what is none, or one that takes nothing of ours any more and
+        holds nothing that is not in memory. Its new name, empty where the place is free. Raises OSError."""
+        for place in (*reversed(self._folder.parents), self._folder):
+            if os.path.lexists(place) and not place.is_dir():
+                return self._put_aside(place)
+        may = os.access(self._folder, os.R_OK | os.W_OK | os.X_OK, effective_ids=True)
+        if may or not self._folder.exists():
+            return ""
+        with self._changed:
+            in_memory = (self._memory[0].seq if self._memory else self._newest + 1) <= self._acknowledged() + 1
+        return self._put_aside(self._folder) if in_memory else ""
+
+    def _make_anew(self, aside: str) -> None:
         """All that is in memory is to be written again, into a folder that holds nothing of ours."""
         with self._changed:
             self._forget_acknowledged()
@@ -320,13 +348,14 @@ class Outbox:
             count = len(self._memory)
             self.dropped += lost
             self._drops_told += lost
-        if segments:
+        if segments or aside:
             words = f"the outbox {self._shown} was removed or replaced: {count} events are written anew, {lost} lost"
-            self._tell("outbox_made_anew", words, {"count": count, "lost": lost})
+            words += f"; what lay there is {shown(aside, 300)} now" if aside else ""
+            self._tell("outbox_made_anew", words, {"count": count, "lost": lost} | ({"aside": aside} if aside else {}))
 
-    def _put_aside(self, path: Path) -> None:
-        """A segment that is none of ours, for `_take_in`."""
-        path.rename(path.with_name(f"{path.name}.{os.urandom(4).hex()}{FOUND}"))
+    def _put_aside(self, path: Path) -> str:
+        """What is none of ours, under a new name; segments are for `_take_in`."""
+        return str(path.rename(path.with_name(f"{path.name}.{os.urandom(4).hex()}{FOUND}")))
 
     def _take_in(self) -> None:
         """Events that another outbox has left here become ours, unless they are: a folder may have come back."""
@@ -348,7 +377,10 @@ class Outbox:
 
     def _locked(self) -> int:
         """The folder, open and locked; raises UsageError where another process has it."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, "it is no folder") from None
         fd = os.open(self._folder, os.O_RDONLY)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -396,6 +428,8 @@ class Outbox:
             self._flush()
             self._take_in()
         except (UsageError, OSError) as error:
+            if isinstance(error, PermissionError):
+                self._ready = False  # the folder is another's now
             self._failed(error)
         else:
             with self._changed:
@@ -444,6 +478,19 @@ class Outbox:
             self._on_disk = max(self._on_disk, segment.last)
             self._changed.notify_all()
 
+    def _repair(self) -> None:
+        """The writer's part: segments that do not hold what is in memory are mended from there."""
+        with contextlib.suppress(OSError):  # told where events cannot be written
+            if self._closed or not self._in_place():
+                return
+            with self._changed:
+                kept = [record for record in self._memory if record.seq <= self._on_disk]
+                segments = [segment for segment in self._segments if kept and segment.last >= kept[0].seq]
+            count = sum(repair(s, [record for record in kept if s.first <= record.seq <= s.last]) for s in segments)
+            if count:
+                words = f"the outbox {self._shown}: {count} events were damaged on the disk, and are written again"
+                self._tell("outbox_repaired", words, {"count": count})
+
     def _begin(self, seq: int) -> None:
         """A new segment."""
         if self._fd is not None:
@@ -487,7 +534,7 @@ class Outbox:
         with self._changed:
             told, self.problem = self.problem, getattr(error, "strerror", None) or str(error)
             self._changed.notify_all()
-        self._retry_due = time.monotonic() + RETRY_S
+        self._check_due = time.monotonic() + RETRY_S
         if not told:
             words = f"events cannot be kept in {self._shown}: {self.problem}; they are sent from memory meanwhile"
             self._tell("outbox_failed", words, {"reason": self.problem})

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgekd.runtime.files import atomic
+from edgekd.runtime.files import atomic, sync
 
 MAX_EVENT_BYTES = 32 * 1024  # far above any event; whole segments of the smallest outbox hold several
 _ACKED = b"%08x %020d\n"
@@ -127,6 +127,28 @@ def scan(folder: Path) -> tuple[list[Segment], int]:
             if not good:
                 path.unlink()
     return sorted(segments, key=lambda segment: segment.first), damaged
+
+
+def repair(segment: Segment, records: list[Record]) -> int:
+    """Write again what the disk no longer holds of the last records of a segment; how many of them. Raises OSError."""
+    lines = [line_of(record) for record in records]
+    at = segment.size - sum(map(len, lines))
+    if at < 0 or not records or records[0].seq != segment.last - len(records) + 1:  # some were damaged at the start
+        return 0
+    fd = os.open(segment.path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # ask the disk, not the memory of what was written
+        count = 0
+        for line in lines:
+            if os.pread(fd, len(line), at) != line:
+                os.pwrite(fd, line, at)
+                count += 1
+            at += len(line)
+        if count:
+            sync(fd, os.fsync)
+        return count
+    finally:
+        os.close(fd)
 
 
 def save_acked(path: Path, seq: int) -> None:

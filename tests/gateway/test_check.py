@@ -266,7 +266,10 @@ def test_folders_have_to_be_there_and_writable(folder: Path, tmp_path: Path) -> 
     told = wrong(found(*given, f"state = '{tmp_path}/my place/state'"))
     assert f"mkdir -p '{tmp_path}/my place'" in told["state"]
     told = wrong(found(*given, f"record = '{tmp_path}/file/r.csv'", f"exec = 'cat'\noutbox = '{tmp_path}/file/o/x'"))
-    assert "Not a directory" in told["record"] and "Not a directory" in told["outbox"]
+    assert "Not a directory" in told["record"] and f"{tmp_path}/file: it is no folder" in told["outbox"]
+    (tmp_path / "link").symlink_to("nothing")
+    told = wrong(found(*given, top=f"exec = 'cat'\noutbox = '{tmp_path}/link'"))
+    assert f"{tmp_path}/link: it is no folder; move it away" in told["outbox"]
     if os.geteuid():
         (tmp_path / "file").chmod(0o400)
         tmp_path.chmod(0o500)

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def event(number: int, size: int = 0) -> dict[str, Any]:
 class Full:
     """`atomic` on a disk that is full."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -63,9 +64,9 @@ class Box:
         self.outbox.tick()
         self.writer.flush()
 
-    def check_again(self) -> None:
-        """The same after a disk has failed."""
-        self.outbox._retry_due = 0.0
+    def repair(self) -> None:
+        """What is done now and then, less often."""
+        self.outbox._repair_due = 0.0
         self.check()
 
     def close(self) -> None:
@@ -404,6 +405,154 @@ def test_a_folder_that_is_gone_is_made_anew(tmp_path: Path, harm: Callable[[Path
     assert kept(folder)[: 11 + 2] == [*range(2, 12), *([100, 101] if harm is put_another_in_its_place else []), 12]
 
 
+def file(place: Path) -> None:
+    place.write_text("precious")
+
+
+def link_to_nothing(place: Path) -> None:
+    place.symlink_to("nothing")
+
+
+def link_to_itself(place: Path) -> None:
+    place.symlink_to(place)
+
+
+@pytest.mark.parametrize("put", [file, link_to_nothing, link_to_itself, os.mkfifo])
+@pytest.mark.parametrize("above", [False, True])
+def test_what_stands_in_the_way_of_the_folder_is_put_aside(
+    tmp_path: Path, put: Callable[[Path], None], above: bool
+) -> None:
+    folder = tmp_path / "above" / "outbox"
+    box = Box(folder)
+    box.put(0)
+    for number in (1, 2):
+        place = folder.parent if above else folder
+        shutil.rmtree(place)
+        put(place)
+        box.check()
+        assert box.told == ["outbox_made_anew"] * number
+        box.put(number)
+        assert kept(shutil.copytree(folder, tmp_path / f"killed-{number}")) == list(range(number + 1))
+    aside = [path for path in place.parent.iterdir() if path.suffix == ".found"]
+    assert len(aside) == 2 and (put is not file or {path.read_text() for path in aside} == {"precious"})
+    box.close()
+
+
+def test_a_link_to_an_outbox_that_is_in_use_is_put_aside_and_a_folder_is_not(tmp_path: Path, impatient: None) -> None:
+    folder, other = tmp_path / "outbox", tmp_path / "other"
+    theirs, box = Box(other), Box(folder)
+    theirs.put(10)
+    box.put(0)
+    move_away(folder)
+    folder.symlink_to(other)
+    box.put(1)
+    assert box.told == ["outbox_made_anew"] and not folder.is_symlink()
+    move_away(folder.parent / "away")
+    intruder = Box(tmp_path / "third")
+    (tmp_path / "outbox").rename(tmp_path / "away-2")
+    (tmp_path / "third").rename(folder)
+    box.put(2)
+    assert box.told[1:] == ["outbox_failed"] and numbers(box.sink) == [0, 1, 2]
+    intruder.close()
+    box.check()
+    assert box.told[2:] == ["outbox_made_anew", "outbox_back"]
+    box.close()
+    assert kept(folder) == [0, 1, 2]
+    assert numbers(theirs.sink) == [10] and theirs.told == []
+    theirs.close()
+
+
+@pytest.fixture
+def foreign_folder() -> Iterator[Path]:
+    """A folder of an ordinary user, who this is for as long."""
+    folder = Path(tempfile.mkdtemp(prefix="edgekd-"))
+    root = os.geteuid() == 0
+    if root:
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+    yield folder
+    if root:
+        os.seteuid(0)
+    for path in folder.iterdir():
+        path.chmod(0o700)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500])
+def test_a_folder_that_takes_nothing_of_ours_any_more_is_put_aside(foreign_folder: Path, mode: int) -> None:
+    folder = foreign_folder / "outbox"
+    box = Box(folder)
+    box.put(*range(6), size=30_000)  # four a segment
+    folder.chmod(mode)
+    for number in range(6, 12):
+        box.put(number, size=30_000)
+        box.check()
+    assert "outbox_made_anew" in box.told and box.outbox.problem == ""
+    assert kept(shutil.copytree(folder, foreign_folder / "killed")) == list(range(12))
+    box.close()
+
+
+def test_where_nothing_can_be_put_aside_events_go_out_from_memory(foreign_folder: Path, impatient: None) -> None:
+    folder = foreign_folder / "outbox"
+    box = Box(folder)
+    box.put(0, 1)
+    move_away(folder)
+    folder.write_text("precious")
+    foreign_folder.chmod(0o500)
+    box.put(2)
+    assert box.told == ["outbox_failed"] and numbers(box.sink) == [0, 1, 2]
+    foreign_folder.chmod(0o700)
+    box.put(3)
+    box.check()
+    assert box.told[1:] == ["outbox_made_anew", "outbox_back"]
+    box.close()
+    assert kept(folder) == [0, 1, 2, 3]
+
+
+def test_what_stands_there_at_the_start_is_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "outbox"
+    folder.write_text("precious")
+    box = Box(folder)
+    box.put(0)
+    box.check()
+    assert box.told == ["outbox_failed"] and "no folder" in box.outbox.problem and numbers(box.sink) == [0]
+    assert folder.read_text() == "precious"
+    box.close()
+
+
+def test_what_a_card_forgets_is_written_again(tmp_path: Path) -> None:
+    folder = tmp_path / "outbox"
+    box = Box(folder)
+    box.put(*range(10), size=30_000)  # four a segment
+    box.sink.ack(5)
+    box.writer.flush()
+    for path in sorted(folder.glob("*.events")):
+        data = bytearray(path.read_bytes())
+        for at in range(999, len(data), 29_000):
+            data[at] ^= 1
+        path.write_bytes(data)
+    box.repair()
+    assert box.told == ["outbox_repaired"]
+    box.repair()
+    box.put(10)
+    box.close()
+    assert box.told == ["outbox_repaired"] and kept(folder)[-6:] == list(range(5, 11))
+
+
+def test_what_was_damaged_before_the_start_is_no_reason_to_write(tmp_path: Path) -> None:
+    box = Box(tmp_path)
+    box.put(*range(5))
+    box.close()
+    (segment,) = tmp_path.glob("*.events")
+    data = segment.read_bytes()
+    for at in range(20, len(data) - 80, 50):
+        segment.write_bytes(damaged := data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        box = Box(tmp_path)
+        box.repair()
+        assert segment.read_bytes() == damaged and box.told == ["outbox_damaged"]
+        box.close()
+
+
 def test_what_is_lost_with_a_folder_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox_module, "MEMORY_BYTES", 5 * 31_000)
     box = Box(tmp_path / "outbox")
@@ -417,15 +566,17 @@ def test_what_is_lost_with_a_folder_is_told(tmp_path: Path, monkeypatch: pytest.
     box.close()
 
 
-def test_a_folder_that_comes_back_is_not_delivered_twice(tmp_path: Path, impatient: None) -> None:
+def test_a_folder_that_comes_back_is_not_delivered_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
     folder = tmp_path / "outbox"
     box = Box(folder)
     box.put(0, 1)
-    move_away(folder)
-    folder.write_text("")  # nothing can be made there
-    box.put(2)
-    assert numbers(box.sink) == [0, 1, 2] and box.told == ["outbox_failed"]
-    folder.unlink()
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "mkdir", Full)
+        move_away(folder)
+        box.put(2)
+        assert numbers(box.sink) == [0, 1, 2] and box.told == ["outbox_failed"]
     (tmp_path / "away").rename(folder)
     box.put(3)
     box.check()
@@ -511,7 +662,7 @@ def test_a_disk_that_fails_at_the_start_hides_no_event(tmp_path: Path, monkeypat
         box = Box(tmp_path)
         box.put(3, 4)
         assert numbers(box.sink) == [3, 4]  # from memory, though three were acknowledged before
-    box.check_again()
+    box.check()
     box.close()
     again = Box(tmp_path)
     assert {3, 4} <= set(numbers(again.sink))

@@ -215,6 +215,23 @@ def test_two_gateways_that_read_one_topic_with_one_model_do_not_throw_each_other
             assert not any({"input_lost", "control_waiting"} & found for found in kinds())
 
 
+@needs_broker
+def test_two_machines_with_one_name_are_told_of_each_other_and_lose_nothing(tmp_path: Path) -> None:
+    """A card was cloned."""
+    with Broker(tmp_path) as broker, Consumer(broker.port) as consumer:
+        url, same = f"mqtt://127.0.0.1:{broker.port}/alerts", Secrets(client_id="line-7")
+        with Sender(tmp_path / "one", url, same) as one, Sender(tmp_path / "two", url, same) as two:
+            for _ in range(20):
+                one.put(1)
+                two.put(1)
+                time.sleep(0.02)
+            for out in (one, two):
+                assert "another client calls itself line-7-out" in out.wait_for("sink_waiting")["reason"]
+            eventually(lambda: one.outbox.depth == two.outbox.depth == 0, "delivery")
+        came = Counter(event["id"] for event in consumer.events())
+        assert came.keys() == set(range(1, 21)) and min(came.values()) >= 2
+
+
 def test_the_name_of_a_publisher_is_its_own_and_outlives_a_restart(tmp_path: Path) -> None:
     address = parse_url("mqtt://h/alerts", "publish")
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import paho.mqtt.client as paho
 
 KEPT_BYTES = 2**18  # of one that is cut off: its topic and properties, so that it can be acknowledged
 CHUNK_BYTES = 65536
+TOO_LARGE, UNSPECIFIED = 0x95, 0x80  # reasons
+PUBACK_REASONS = (0, 0x10, UNSPECIFIED, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99)
 
 
 class BoundedClient(paho.Client):
@@ -13,11 +17,18 @@ class BoundedClient(paho.Client):
 
     message_bytes = 0
     """What is larger is cut off."""
+    refused_size = False
+    """Whether the broker has refused the message in question for its size."""
 
     @property
     def too_large(self) -> bool:
         """Whether the message in hand was cut off."""
         return self._in_packet["remaining_length"] > self.message_bytes
+
+    @property
+    def five(self) -> bool:
+        """Whether MQTT 5 is spoken."""
+        return self._protocol == paho.MQTTv5
 
     def pause(self) -> None:
         """Nothing is read for now, so no answer to a ping can be missed."""
@@ -27,6 +38,14 @@ class BoundedClient(paho.Client):
         """Send no more at once than the broker's Receive Maximum."""
         if most is not None:
             self._max_inflight_messages = min(self._max_inflight_messages, most)
+
+    def _handle_pubackcomp(self, cmd: Any) -> paho.MQTTErrorCode:
+        packet = self._in_packet["packet"]
+        reason = packet[2] if self.five and len(packet) > 2 else 0
+        self.refused_size = reason == TOO_LARGE
+        if reason not in PUBACK_REASONS:  # mosquitto 2.0 says TOO_LARGE, which is none of them, and paho would hang up
+            self._in_packet["packet"] = packet[:2] + bytes([UNSPECIFIED]) + packet[3:]
+        return super()._handle_pubackcomp(cmd)
 
     def _handle_connack(self) -> paho.MQTTErrorCode:
         if self._protocol == paho.MQTTv5 and self._in_packet["packet"] in (b"\0\0", b"\1\0"):

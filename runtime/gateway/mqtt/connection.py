@@ -25,6 +25,7 @@ from urllib.parse import unquote
 from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import MissingExtra, UsageError
 from edgekd.runtime.files import sha256
+from edgekd.runtime.gateway.mqtt.limits import Limits
 from edgekd.runtime.json_fields import shown
 
 if TYPE_CHECKING:
@@ -207,7 +208,10 @@ class Connection:
         """What the client has said went wrong."""
         self.turned_s = time.monotonic()
         """When its thread last came round; ahead of now while it may wait."""
+        self.limits = Limits()
+        """What the broker has said last; the last will has to keep to it, too."""
         self._refused = ""
+        self._lowered = False
         self._up = self._answered = self._old = False
         self._hung_up = 0  # times in a row that the broker closed the connection instead of answering
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
@@ -257,12 +261,15 @@ class Connection:
     def _attempt(self) -> str:
         """Connect and stay connected as long as it lasts; why it ended. The broker may be newer than the last time."""
         reason = self._connect(self._paho.MQTTv5)
+        while self._lowered:
+            reason = self._connect(self._paho.MQTTv5)
         if self._old or self._hung_up >= OLD_AFTER:
             reason = self._connect(self._paho.MQTTv311)
         return reason
 
     def _connect(self, protocol: Any) -> str:
-        self._up, self._answered, self._old, self._refused, self.last_words = False, False, False, "", ""
+        self._up = self._answered = self._old = self._lowered = False
+        self._refused = self.last_words = ""
         self.turned_s = time.monotonic() + self._keepalive_s  # so long a TLS handshake may take
         client = self._client(protocol)
         five: dict[str, Any] = {}
@@ -350,9 +357,12 @@ class Connection:
         self._answered = True
         if reason.is_failure:
             self._old = str(reason) == "Unsupported protocol version"
+            before, self.limits = self.limits, self.limits.lowered(str(reason))
+            self._lowered = self.limits != before
             self._refused = self._explain_refusal(str(reason))
         else:
             self._up = True
+            self.limits = Limits.told(client.five, properties)
             client.limit_in_flight(getattr(properties, "ReceiveMaximum", None))
             self._handler.up(client, flags.session_present)
 

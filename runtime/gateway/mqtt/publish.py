@@ -25,9 +25,12 @@ from edgekd.runtime.gateway.mqtt.connection import (
     parse_url,
     stable_client_id,
 )
+from edgekd.runtime.gateway.mqtt.limits import MAX_PACKET_BYTES
 from edgekd.runtime.gateway.outbox import Outbox, Tell
+from edgekd.runtime.gateway.shorten import shorten
 from edgekd.runtime.gateway.sinks.interface import DeliveryProblem
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.sinks import encode
 
 if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage
@@ -39,6 +42,7 @@ WAITING_BYTES = 2**18  # of events that were sent and not confirmed: about a tho
 RECEIPT_S = 10.0  # so long a consumer may take to confirm an event before it is sent again, and so long at most
 LONGEST_RECEIPT_S = 300.0
 RECEIPT_BYTES = 2**18  # of one message of receipts
+SHORTEST_BYTES = 256  # an event that is refused for its size is not cut to less
 
 
 @dataclass(eq=False)
@@ -48,6 +52,7 @@ class _Sent:
     payload: bytes
     receipt: str  # what confirms it; empty where the broker's word is enough
     due: float = math.inf  # when to send it again
+    most_bytes: int = MAX_PACKET_BYTES  # what the broker's answer leaves it
     refused: bool = False
     late: bool = False  # it had to be sent again for want of a receipt
     refusals: Backoff = field(default_factory=lambda: Backoff(FIRST_WAIT_S, LONGEST_WAIT_S))
@@ -57,9 +62,9 @@ class _Sent:
 class Publisher:
     """Publishes each event of the outbox with QoS 1; the broker's PUBACK is the acknowledgement.
 
-    An event that the broker refuses is sent again after a growing wait, and those behind it are not held up by it. With
-    `receipts`, a topic, an event that is no score has arrived when a consumer has published its id there, and is sent
-    again until then.
+    An event that the broker refuses is sent again after a growing wait, and those behind it are not held up by it; one
+    that is too large is shortened. A broker that takes QoS 0 alone gets that, which is told. With `receipts`, a topic,
+    an event that is no score has arrived when a consumer has published its id there, and is sent again until then.
 
     TOPIC/status holds {"status": "online"} with what `beat` counts, or "offline", retained; the broker says "offline"
     where this end cannot.
@@ -83,11 +88,13 @@ class Publisher:
         name = f"{secrets.client_id}-out" if secrets.client_id else stable_client_id(str(address), place, "out")
         self._connection = Connection(address, secrets, name, self, True, keepalive_s, RECEIPT_BYTES)
         self.delivered = 0
+        self._to = str(address)
         self._topic = address.topic
+        self._status_topic = f"{address.topic}/status"
         self._receipts = receipts
         self._outbox = outbox
         self._tell = tell
-        self._problem = DeliveryProblem("mqtt", str(address), tell)
+        self._problem = DeliveryProblem("mqtt", self._to, tell)
         self._waiting: dict[int, _Sent] = {}  # by sequence number, in its order
         self._under_way: dict[int, int] = {}  # message id -> sequence number; the broker has not answered yet
         self._newest = 0  # sequence number of what was sent
@@ -96,8 +103,10 @@ class Publisher:
         self._counts: Mapping[str, Any] = {}
         self._beat = False
         self._status_refused = False
-        self._farewell: int | None = None
-        self._farewell_acked = False
+        self._lacks: list[str] = []  # of the broker, as it was told
+        self._shortened: set[int] = set()  # what was told to be too large
+        self._status_mid: int | None = None  # of the status that the broker has not answered yet
+        self._farewell = False
 
     @property
     def turned_s(self) -> float:
@@ -125,14 +134,18 @@ class Publisher:
         client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
-        client.will_set(f"{self._topic}/status", _status("offline", reason="connection lost"), 1, retain=True)
+        limits = self._connection.limits
+        offline = _status("offline", reason="connection lost")
+        client.will_set(self._status_topic, offline, limits.qos, retain=limits.retain)
 
     def up(self, client: Client, resumed: bool) -> None:
         """Send again what was not acknowledged."""
         self._works()
+        self._tell_lacks()
+        self._shortened = {seq for seq in self._shortened if seq > self._cursor.acked}
         self._waiting.clear()
         self._under_way.clear()
-        self._farewell, self._farewell_acked, self._beat = None, False, True
+        self._status_mid, self._farewell, self._beat = None, False, True
         self._subscribe_due = 0.0 if self._receipts else math.inf
         self._cursor.rewind()
 
@@ -145,11 +158,10 @@ class Publisher:
         if self._beat:
             self._beat = False
             told = datetime.now(UTC).isoformat(timespec="seconds")
-            status = _status("online", time=told, version=__version__, **self._counts)
-            client.publish(f"{self._topic}/status", status, 1, retain=True)
+            self._send_status(client, _status("online", time=told, version=__version__, **self._counts))
         while self._waiting and next(iter(self._waiting)) <= self._cursor.acked:  # the outbox was full: dropped
             del self._waiting[next(iter(self._waiting))]
-        for seq, sent in self._waiting.items():
+        for seq, sent in list(self._waiting.items()):
             if sent.due <= now and len(self._under_way) < IN_FLIGHT:
                 if not sent.refused:
                     sent.late = True
@@ -170,7 +182,37 @@ class Publisher:
 
     def _send(self, client: Client, seq: int, sent: _Sent) -> None:
         sent.due = math.inf
-        self._under_way[client.publish(self._topic, sent.payload, 1).mid] = seq
+        limits = self._connection.limits
+        most_bytes = min(sent.most_bytes, limits.payload_bytes(self._topic))
+        payload = shorten(sent.payload, most_bytes)
+        if len(payload) > most_bytes:
+            self._refuse(sent, f"{len(payload)} bytes are too many")
+            return
+        if len(payload) < len(sent.payload) and seq not in self._shortened:
+            self._shortened.add(seq)
+            words = f"event {seq} of {len(sent.payload)} bytes is too large for the broker, and is sent shortened"
+            self._tell("event_too_large", words, {"sink": "mqtt", "seq": seq, "bytes": len(sent.payload)})
+        info = client.publish(self._topic, payload, limits.qos)
+        if limits.qos == 0 and info.rc == 0 and info.is_published():  # there is no answer to wait for
+            self._taken(seq, sent)
+        else:
+            self._under_way[info.mid] = seq
+
+    def _send_status(self, client: Client, status: bytes) -> None:
+        limits = self._connection.limits
+        status = shorten(status, most_bytes := limits.payload_bytes(self._status_topic))
+        if len(status) > most_bytes:
+            self._on_status(f"{len(status)} bytes are too many")
+            self._status_mid = None
+        else:
+            self._status_mid = client.publish(self._status_topic, status, limits.qos, retain=limits.retain).mid
+
+    def _tell_lacks(self) -> None:
+        """Once, and again where the broker is another one."""
+        before, self._lacks = self._lacks, self._connection.limits.lacks(bool(self._receipts))
+        for reason in self._lacks:
+            if reason not in before:
+                self._tell("broker_lacks", f"{self._to}: {reason}", {"sink": "mqtt", "to": self._to, "reason": reason})
 
     def down(self, reason: str, was_up: bool) -> None:
         """Say so."""
@@ -178,34 +220,42 @@ class Publisher:
 
     def leave(self, client: Client) -> bool:
         """Say offline, after all that is under way."""
-        if self._farewell is None:
+        if not self._farewell:
+            self._farewell = True
             time_ = datetime.now(UTC).isoformat(timespec="seconds")
-            self._farewell = client.publish(
-                f"{self._topic}/status", _status("offline", reason="stopped", time=time_), 1, retain=True
-            ).mid
-        return self._farewell_acked
+            self._send_status(client, _status("offline", reason="stopped", time=time_))
+        return self._status_mid is None or not self._connection.limits.qos
 
     def _on_publish(self, client: Any, data: Any, mid: int, reason: Any, properties: Any) -> None:
-        self._farewell_acked |= mid == self._farewell
         seq = self._under_way.pop(mid, None)
-        if seq is None:
-            self._on_status(reason)
-        elif (sent := self._waiting.get(seq)) is None:  # dropped, or confirmed already
+        if mid == self._status_mid:
+            self._status_mid = None
+            self._on_status(_refusal(reason, self._status_topic) if reason.is_failure else "")
+        elif seq is None or (sent := self._waiting.get(seq)) is None:  # dropped, or confirmed already
             return
         elif reason.is_failure:
-            sent.refused, sent.due = True, time.monotonic() + sent.refusals.wait_s()
-            self._problem.waiting(f"the broker refuses events: {_refusal(reason, self._topic)}")
-        elif sent.receipt:
+            if client.refused_size:
+                sent.most_bytes = max(SHORTEST_BYTES, min(sent.most_bytes, len(sent.payload)) // 2)
+            self._refuse(sent, "too large" if client.refused_size else _refusal(reason, self._topic))
+        else:
+            self._taken(seq, sent)
+
+    def _refuse(self, sent: _Sent, why: str) -> None:
+        sent.refused, sent.due = True, time.monotonic() + sent.refusals.wait_s()
+        self._problem.waiting(f"the broker refuses events: {why}")
+
+    def _taken(self, seq: int, sent: _Sent) -> None:
+        """The broker has it."""
+        if sent.receipt:
             sent.refused, sent.due = False, time.monotonic() + sent.silences.wait_s()
         else:
             self._arrived(seq)
 
-    def _on_status(self, reason: Any) -> None:
-        """The broker's answer to one."""
-        refused, self._status_refused = self._status_refused, reason.is_failure
-        if reason.is_failure and not refused:
-            topic = f"{self._topic}/status"
-            why = _refusal(reason, topic)
+    def _on_status(self, why: str) -> None:
+        """Why the broker does not take one; empty where it does."""
+        refused, self._status_refused = self._status_refused, bool(why)
+        if why and not refused:
+            topic = self._status_topic
             words = f"the broker refuses the status: {why}"
             self._tell("status_refused", words, {"sink": "mqtt", "topic": topic, "reason": why})
 
@@ -233,8 +283,8 @@ class Publisher:
             self._problem.works()
 
 
-def _status(status: str, **more: Any) -> str:
-    return json.dumps({"status": status, **more})
+def _status(status: str, **more: Any) -> bytes:
+    return encode({"status": status, **more})
 
 
 def _refusal(reason: Any, topic: str | None) -> str:
