@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ import pytest
 from edgekd.data import Recording
 
 if TYPE_CHECKING:
+    from browser import Browser
+
     from edgekd.export.parity import Reference
 
 # test files run side by side, one a core: more threads, in child processes too, would only get in the way
@@ -104,6 +107,15 @@ def reference(tiny_student: Path) -> Reference:
     from quick_export import short_reference
 
     return short_reference(tiny_student)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium without a window, see `browser.Browser`."""
+    from browser import chromium
+
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
