@@ -7,8 +7,8 @@ import csv
 import http.client
 import io
 import json
-import os
 import socket
+import sqlite3
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +16,14 @@ from typing import Any
 
 import pytest
 from device import PATIENCE_S, eventually
-from gateway_device import run
+from gateway_device import gateway_toml
 from page_device import BEGIN, FAULTS, HOSTILE, NAME, SAMPLES, PageGateway, hostile_model, lines
+
+from edgekd.runtime.errors import UsageError
+from edgekd.runtime.gateway.check import check_all
+from edgekd.runtime.gateway.config import read_config
+from edgekd.runtime.gateway.page.handler import token_of
+from edgekd.runtime.gateway.unit import unit_of
 
 SPAN = {"from": BEGIN, "to": BEGIN + SAMPLES}
 
@@ -205,25 +211,53 @@ def test_another_address_wants_the_user_s_token_and_answers_by_any_name(model: P
 
 
 @pytest.mark.parametrize(
-    ("arguments", "token", "says"),
+    ("keys", "token", "says"),
     [
-        (("--page", "0.0.0.0:0", "--state", "state"), None, "is open to the network; give page-token-file"),
-        (("--page", "0.0.0.0:0", "--state", "state"), "short", "give 16 or more characters"),
-        (("--page", ":0", "--state", "state", "--page-token-file", "nowhere"), None, "page-token-file nowhere"),
-        (("--page", "8420x", "--state", "state"), None, "write :8420"),
-        (("--page", ":0"), None, "page needs history"),
-        (("--page", ":0", "--history", "m.onnx"), None, "history would be what model names"),
-        (("--page", ":0", "--history", "notes.txt"), None, "is another program's file"),
+        ({"page": "0.0.0.0:0"}, None, "is open to the network; give page-token-file"),
+        ({"page": "[::]:0"}, "short", "give 16 or more characters"),
+        ({"page": "0.0.0.0:0"}, "sixteen or more…", "of ASCII"),
+        ({"page": ":0", "page-token-file": "nowhere"}, None, "page-token-file nowhere: No such file"),
+        ({"page": "8420x"}, None, "write :8420"),
+        ({"page": ":0", "state": ""}, None, "page needs history"),
+        ({"page": ":0", "history": "m.onnx"}, None, "history would be what model names"),
+        ({"page": ":0", "history": "notes.txt"}, None, "history notes.txt: is another program's file"),
+        ({"page": ":0", "history": "other.db"}, None, "is another program's file"),
+        ({"page": ":0", "state": "folder/state", "history": "folder"}, None, "folder"),
     ],
 )
 def test_a_page_that_cannot_be_served_is_one_line(
-    model: Path, tmp_path: Path, arguments: tuple[str, ...], token: str | None, says: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: dict[str, str], token: str | None, says: str
 ) -> None:
-    (tmp_path / "m.onnx").write_bytes(model.read_bytes())
-    (tmp_path / "notes.txt").write_text("buy milk\n" * 20)
-    files = ("state", "m.onnx", "notes.txt")
-    arguments = tuple(str(tmp_path / each) if each in files else each for each in arguments)
-    environment = {**os.environ, **({"EDGEKD_PAGE_TOKEN": token} if token else {})}
-    done = run("--model", tmp_path / "m.onnx", "--stdin", *arguments, env=environment, input="")
-    assert done.returncode == 2 and says in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
-    assert (tmp_path / "notes.txt").read_text().startswith("buy milk")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EDGEKD_PAGE_TOKEN", raising=False)
+    if token:
+        monkeypatch.setenv("EDGEKD_PAGE_TOKEN", token)
+    for name in ("m.onnx", "notes.txt"):
+        Path(name).write_text("buy milk\n" * 20)
+    Path("folder").mkdir()
+    with contextlib.closing(sqlite3.connect("other.db")) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    options = {"model": "m.onnx", "state": "state", "stdin": "", **keys}
+    words = [word for key, value in options.items() if value or key == "stdin" for word in (f"--{key}", value) if word]
+    Path("gateway.toml").write_text(gateway_toml(*words))
+    with pytest.raises(UsageError) as refused:
+        token_of(read_config("gateway.toml"))
+    assert says in str(refused.value) and str(refused.value).isprintable()
+
+
+def test_check_and_unit_know_the_page(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("correct horse battery staple\n")
+    (tmp_path / "token").chmod(0o600)
+    file = tmp_path / "gateway.toml"
+    state, token = tmp_path / "state", tmp_path / "token"
+    words = ("--model", model, "--stdin", "--state", state, "--page", "0.0.0.0:0", "--page-token-file", token)
+    file.write_text(gateway_toml(*words))
+    found = {finding.what: finding for finding in check_all(str(file))}
+    assert found["page"].ok and found["history"].ok and found["page-token-file"].ok, found
+    assert f"{tmp_path}/state.history: " in found["history"].words
+    token.chmod(0o644)
+    token.write_text("short\n")
+    found = {finding.what: finding for finding in check_all(str(file))}
+    assert "chmod 600" in found["page-token-file"].words and "16 or more" in found["page"].words
+    text = unit_of(str(file), read_config(str(file)))
+    assert f"\nLoadCredential=page-token:{tmp_path}/token\n" in text and "AF_INET " in text

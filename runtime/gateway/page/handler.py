@@ -8,6 +8,7 @@ itself by our address (DNS rebinding) has neither: with our own token, only loop
 from __future__ import annotations
 
 import base64
+import contextlib
 import gzip
 import hmac
 import io
@@ -212,20 +213,19 @@ class Handler(BaseHTTPRequestHandler):
         self._send(200, FILES[name], self.site.packed[name], packed=True)
 
     def _streams(self) -> None:
-        found = []
-        with self.site.history.read() as db:
-            for stream in self.site.streams.values():
-                summary = stream.summary()
-                summary["counts"] = queries.counts(db, stream.name, stream.sampler.now - DAY_S)
-                found.append(summary)
+        found = [{**stream.summary(), "counts": self._counts(stream)} for stream in self.site.streams.values()]
         self._json({"streams": found, "problem": self.site.history.problem})
 
     def _stream(self) -> None:
         stream = self._asked_stream()
-        history = self.site.history
-        with history.read() as db:
-            counts = queries.counts(db, stream.name, stream.sampler.now - DAY_S)
-        self._json({**stream.details(), "counts": counts, "changes": history.changes, "problem": history.problem})
+        history = {"changes": self.site.history.changes, "problem": self.site.history.problem}
+        self._json({**stream.details(), "counts": self._counts(stream), **history})
+
+    def _counts(self, stream: Stream) -> dict[str, int]:
+        """Events of a day; none where they cannot be read."""
+        with contextlib.suppress(Unkept), self.site.history.read() as db:
+            return queries.counts(db, stream.name, stream.sampler.now - DAY_S)
+        return {}
 
     def _curves(self) -> None:
         given = self.asked.get("size", [""])[0]

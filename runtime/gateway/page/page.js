@@ -7,7 +7,7 @@ const QUIET_EVENTS = new Set(["anomaly", "anomaly_end"]);
 const $ = (id) => document.getElementById(id);
 const brought = document.querySelector("meta[name=token]").content;
 const view = { stream: null, seconds: 21_600, from: 0, to: 0, sensors: [], changes: -1, curves: null, loadedAt: 0 };
-let facts = null, charts = [], timer = 0, loading = 0;
+let facts = null, charts = [], timer = 0, turns = 0, loading = 0, tables = 0;
 
 // --- the gateway ---
 
@@ -79,15 +79,17 @@ function trouble(words) {
 function say(words) { $("said").textContent = words; }
 
 async function turn() {
+  const mine = ++turns, over = () => mine !== turns;  // another one has begun, of another view or span
   clearTimeout(timer);
   try {
-    if (!document.hidden) await (view.stream == null ? showList() : showStream());
+    if (!document.hidden) await (view.stream == null ? showList(over) : showStream(over));
   } catch (error) {
+    if (over()) return;
     if (!(error instanceof Wrong)) trouble(error.message);
     else if (brought) return setTimeout(() => location.reload(), POLL_MS);  // the gateway has started anew
     else return login();
   }
-  timer = setTimeout(turn, POLL_MS);
+  if (!over()) timer = setTimeout(turn, POLL_MS);
 }
 
 function login() {
@@ -100,7 +102,7 @@ function login() {
 
 function route() {
   const name = new URLSearchParams(location.hash.slice(1)).get("stream");
-  Object.assign(view, { stream: name, sensors: [], changes: -1, curves: null });
+  Object.assign(view, { stream: name, sensors: [], changes: -1, curves: null, alarms: null });
   facts = null;
   $("back").hidden = view.stream == null;
   $("title").textContent = view.stream ?? "EdgeKD";
@@ -112,8 +114,9 @@ function route() {
 
 // --- the list ---
 
-async function showList() {
+async function showList(over) {
   const found = await read("api/streams", {});
+  if (over()) return;
   trouble(found.problem && `History is not kept: ${found.problem}`);
   const focused = document.activeElement?.hash;
   $("cards").replaceChildren(...found.streams.map((of) => element("li", { className: "card" },
@@ -129,9 +132,9 @@ async function showList() {
 
 // --- one stream ---
 
-async function showStream() {
-  const of = view.stream, told = await read("api/stream", { stream: of });
-  if (of !== view.stream) return;
+async function showStream(over) {
+  const told = await read("api/stream", { stream: view.stream });
+  if (over()) return;
   const first = facts === null;
   facts = told;
   trouble(facts.problem && `History is not kept: ${facts.problem}`);
@@ -143,10 +146,10 @@ async function showStream() {
     show("stream");
     if (view.seconds) follow(view.seconds);
   }
-  const now = Date.now(), last = view.curves?.size ?? 0;
-  if (!view.curves || (view.seconds && now - view.loadedAt > RERANK_MS)) await load();
-  else if (view.changes !== facts.changes) await loadTables();
-  if (view.seconds && now - view.grownAt >= Math.max(POLL_MS, last * 500)) await grow();
+  const now = Date.now();
+  if (!view.curves || (view.seconds && now - view.loadedAt > RERANK_MS)) return load();
+  if (view.changes !== facts.changes) await loadTables().then(redraw);
+  if (!over() && view.seconds && now - view.grownAt >= Math.max(POLL_MS, view.curves.size * 500)) await grow();
 }
 
 function follow(seconds) {
@@ -163,7 +166,7 @@ async function load() {
   const mine = ++loading;
   const query = new URLSearchParams(span());
   for (const name of view.sensors) query.append("sensor", name);
-  const curves = await read("api/curves", query);
+  const [curves] = await Promise.all([read("api/curves", query), loadTables()]);
   if (mine !== loading) return;
   view.curves = curves;
   view.loadedAt = view.grownAt = Date.now();
@@ -172,7 +175,6 @@ async function load() {
       $(id).value = new Date((at - new Date(at * 1000).getTimezoneOffset() * 60) * 1000).toISOString().slice(0, 19);
     }
   }
-  await loadTables();
   draw();
 }
 
@@ -196,17 +198,20 @@ async function grow() {
 }
 
 async function loadTables() {
+  const mine = ++tables;
   const [alarms, events] = await Promise.all([read("api/alarms", span()), read("api/events", span())]);
+  if (mine !== tables) return;
   view.changes = facts.changes;
-  view.alarms = alarms;
-  if (!$("alarms").querySelector("input:focus")) showAlarms();
+  if (JSON.stringify(alarms) !== JSON.stringify(view.alarms) && !$("alarms").querySelector("input:focus")) {
+    view.alarms = alarms;  // else nobody's click goes astray
+    showAlarms();
+  }
   $("events").replaceChildren(...events.filter((event) => !QUIET_EVENTS.has(event.event)).map((event) => {
     const { at, event: kind, id, time, ...rest } = event;
     const words = Object.entries(rest).map(([key, value]) => `${key} ${JSON.stringify(value)}`).join(", ");
     return element("tr", {}, element("td", { textContent: moment(at) }), element("td", { textContent: kind }),
       element("td", { textContent: words, className: "soft" }));
   }));
-  redraw();
 }
 
 // --- alarms and marks ---
@@ -263,13 +268,13 @@ async function tried(what) {
 
 function lookAt(alarm) {
   const until = alarm.end ?? end(), around = Math.max(60, until - alarm.start);
-  zoom(alarm.start - around, until + around);
-  view.sensors = alarm.sensors.filter((name) => facts.sensors.some((each) => each.name === name));
+  const sensors = alarm.sensors.filter((name) => facts.sensors.some((each) => each.name === name));
+  zoom(alarm.start - around, until + around, sensors);
 }
 
-function zoom(from, to) {
+function zoom(from, to, sensors = []) {
   follow(0);
-  Object.assign(view, { from, to, sensors: [], curves: null });
+  Object.assign(view, { from, to, sensors, curves: null });
   turn();
 }
 
@@ -395,7 +400,7 @@ function drawSensor(into, of) {
     });
 }
 
-function redraw() { for (const each of charts) each.setData(each.edgekdData()); }
+function redraw() { if (view.curves) for (const each of charts) each.setData(each.edgekdData()); }
 
 // --- facts ---
 
@@ -466,6 +471,7 @@ $("by-hand").onsubmit = (event) => {
     $("hand-note").value = "";
     say("Kept.");
     await loadTables();
+    redraw();
   });
 };
 
