@@ -26,6 +26,7 @@ NUMBERS = (
 PAIRS = ("adapt-band", "calibrate-band")
 TOP = ("publish", "exec", "exec-timeout", "exec-retry", "outbox", "outbox-mb", "metrics", "quiet", "mqtt-password-file")
 TOP += ("receipts", "heartbeat", "control", "mqtt-ca", "mqtt-cert", "mqtt-key", "mqtt-client-id")
+TOP += ("page", "page-token-file", "history")
 
 
 def gateway_toml(*arguments: object) -> str:

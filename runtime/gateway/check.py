@@ -28,7 +28,8 @@ from edgekd.runtime.detector import Detector
 from edgekd.runtime.errors import EdgeKDError, GateFailed, MissingExtra, UsageError
 from edgekd.runtime.files import state_folder
 from edgekd.runtime.gateway.config import read_config
-from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
+from edgekd.runtime.gateway.http_server import parse_address
+from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, history_of
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import threshold_at
 from edgekd.runtime.sources.reconnect import Door, reason_of
@@ -95,7 +96,8 @@ def _checks(
         yield "tcp", partial(_tcp, stream.tcp, running)
     elif stream.csv or stream.frames:
         yield "csv" if stream.csv else "frames", partial(_files, stream, detector)
-    for key, secret in (("mqtt-password-file", options.mqtt_password_file), ("mqtt-key", options.mqtt_key)):
+    secrets = ("mqtt-password-file", options.mqtt_password_file), ("mqtt-key", options.mqtt_key)
+    for key, secret in (*secrets, ("page-token-file", options.page_token_file)):
         if secret:
             yield key, partial(_secret, secret)
     if stream.mqtt:
@@ -114,6 +116,9 @@ def _checks(
         yield "outbox", partial(_outbox, options, stream)
     if options.metrics:
         yield "metrics", partial(_metrics, options.metrics, running)
+    if options.page:
+        yield "page", partial(_page, options, running)
+        yield "history", partial(_file_in_folder, history_of(options) or "")
 
 
 def _running(state: str | None) -> str:
@@ -337,11 +342,20 @@ def _room(folder: Path) -> str:
 
 
 def _metrics(address: str, running: bool) -> str:
-    from edgekd.runtime.gateway.watchers.metrics import parse_address
-
-    host, port = parse_address(address)
     if find_spec("prometheus_client") is None:
         raise MissingExtra("prometheus-client", "metrics")
+    return _port("metrics", address, running)
+
+
+def _page(options: GatewayOptions, running: bool) -> str:
+    from edgekd.runtime.gateway.page.handler import token_of
+
+    token_of(options)
+    return _port("page", options.page or "", running)
+
+
+def _port(key: str, address: str, running: bool) -> str:
+    host, port = parse_address(key, address)
     if running:
         return f"{shown(address)} is left to the gateway that runs"
     try:

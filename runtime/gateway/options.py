@@ -12,6 +12,7 @@ import click
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import identity
+from edgekd.runtime.gateway.secret import credential
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.options import DURATION, MODEL, Options, declare, declared
 
@@ -99,6 +100,13 @@ class GatewayOptions:
     metrics: str | None = declare(
         GATEWAY, "Serve Prometheus metrics; by default to this machine alone.", metavar="[HOST]:PORT"
     )
+    page: str | None = declare(
+        GATEWAY, "Serve a page for people; by default to this machine alone.", metavar="[HOST]:PORT"
+    )
+    page_token_file: str | None = declare(GATEWAY, "A file with what the page asks for first.", metavar="FILE")
+    history: str | None = declare(
+        GATEWAY, "Keep what the page shows here; by default STATE.history.", type=click.Path(dir_okay=False)
+    )
     quiet: bool = declare(GATEWAY, "No words on standard error but errors.", is_flag=True)
     mqtt_password_file: str | None = declare(GATEWAY, "A file with the broker's password.", metavar="FILE")
     mqtt_ca: str | None = declare(GATEWAY, "Trust a broker (mqtts://) by these certificates (PEM).", metavar="FILE")
@@ -119,10 +127,10 @@ class GatewayOptions:
         return Secrets(password, self.mqtt_ca, self.mqtt_cert, key, self.mqtt_client_id)
 
 
-def credential(name: str, file: str | None) -> str | None:
-    """Where systemd has put what only root may read (the unit's LoadCredential=NAME:FILE); else the file itself."""
-    given = Path(os.environ.get("CREDENTIALS_DIRECTORY", ""), name)
-    return str(given) if given.is_absolute() and given.exists() else file
+def history_of(options: GatewayOptions) -> str | None:
+    """Where the page keeps what it shows."""
+    beside = options.streams[0].state
+    return options.history or (f"{beside}.history" if beside else None)
 
 
 def keys_of(options: type) -> dict[str, click.Option]:
@@ -149,6 +157,8 @@ def check(options: GatewayOptions) -> None:
         raise UsageError(f"exec: {error}") from None  # what was given may hold a password
     if options.receipts:
         _check_receipts(options.receipts, options.publish)
+    if options.page:
+        _check_page(options)
     for stream in options.streams:
         try:
             _check_stream(stream)
@@ -163,6 +173,23 @@ def check(options: GatewayOptions) -> None:
                 raise UsageError(f"the outbox would be what {key} names; give it a folder of its own")
         if os.path.exists(folder) and not os.path.isdir(folder):  # noqa: PTH110, PTH112 - neither raises
             raise UsageError(f"outbox {shown(str(folder), 300)}: is no folder; give another name")
+
+
+def _check_page(options: GatewayOptions) -> None:
+    from edgekd.runtime.gateway.http_server import parse_address
+
+    parse_address("page", options.page or "")
+    path = history_of(options)
+    if path is None:
+        raise UsageError("page needs history, a file for what it shows, or state, beside which that is kept then")
+    for stream in options.streams:
+        for key in ("model", "csv", "frames", "serial", "state", "record", "layout", "require_signed"):
+            if (other := getattr(stream, key)) and identity(other) == identity(path):
+                raise UsageError(f"history would be what {key.replace('_', '-')} names; give it a file of its own")
+    if options.history:
+        from edgekd.runtime.gateway.page.history import require_history
+
+        require_history(path)
 
 
 def _check_receipts(topic: str, publish: str | None) -> None:

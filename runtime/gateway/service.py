@@ -68,6 +68,12 @@ def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, 
         from edgekd.runtime.gateway.watchers.metrics import serve_metrics
 
         say(f"metrics are at {serve_metrics(options.metrics, loop, fan_out)}")
+    if options.page:
+        from edgekd.runtime.gateway.page.serve import Page
+
+        page = Page(options, writer, fan_out)
+        page.watch(stream, loop, fan_out, exchange)
+        say(f"the page is at {page.serve()}")
     signals = Signals("edgekd-gateway", loop.stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and not os.isatty(2):  # else a terminal has closed
         signal.signal(signal.SIGHUP, lambda *_: exchange.offers.look())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.gateway.options import GatewayOptions
+from edgekd.runtime.gateway.secret import VARIABLES
 from edgekd.runtime.json_fields import shown
 
 STATE = Path("/var/lib/edgekd")
@@ -85,10 +86,11 @@ def unit_of(file: str, options: GatewayOptions) -> str:
     """The unit that runs this file with the program that runs now. Raises UsageError for a path that it cannot hold."""
     (stream,) = options.streams
     config, read, written = Path(file).absolute(), _read(options), _written(options)
-    for path in (config, *read, *written, options.mqtt_password_file or "", options.mqtt_key or ""):
+    for path in (config, *read, *written, *filter(None, _secret_files(options).values())):
         if not str(path).isprintable():
             raise UsageError(f"{shown(str(path), 300)}: a systemd unit cannot hold this path; rename it")
     network = stream.tcp or stream.mqtt or options.publish or options.control or options.command or options.metrics
+    network = network or options.page
     at_home = _at_home([config, *read, *written, *_program()])
     ends = stream.frames or stream.stdin or (stream.csv and not stream.follow)
     relative = not all(path.is_absolute() for path in (*read, *written))
@@ -117,7 +119,7 @@ def _read(options: GatewayOptions) -> list[Path]:
 def _written(options: GatewayOptions) -> list[Path]:
     """The folders in which the file wants something to be written."""
     (stream,) = options.streams
-    return [Path(name).parent for name in (stream.state, stream.record, options.outbox) if name]
+    return [Path(name).parent for name in (stream.state, stream.record, options.outbox, options.history) if name]
 
 
 def _program() -> list[Path]:
@@ -150,12 +152,20 @@ def _user(written: Iterable[Path]) -> list[str]:
     ]
 
 
+def _secret_files(options: GatewayOptions) -> dict[str, str | None]:
+    """By the name of their credential."""
+    files = {"mqtt-password": options.mqtt_password_file, "mqtt-key": options.mqtt_key}
+    return {**files, "page-token": options.page_token_file if options.page else None}
+
+
 def _secrets(options: GatewayOptions) -> list[str]:
     """What only root may read is given to the service by systemd."""
-    files = {"mqtt-password": options.mqtt_password_file, "mqtt-key": options.mqtt_key}
+    files = _secret_files(options)
     lines = [f"LoadCredential={name}:{_escaped(str(Path(file).absolute()))}" for name, file in files.items() if file]
-    if (options.publish or options.control or options.streams[0].mqtt) and not options.mqtt_password_file:
-        lines.append("# may hold a line EDGEKD_MQTT_PASSWORD=…; let only root read it")
+    broker = options.publish or options.control or options.streams[0].mqtt
+    wanted = [name for name, used in (("mqtt-password", broker), ("page-token", options.page)) if used]
+    if variables := [f"{VARIABLES[name]}=…" for name in wanted if not files[name]]:
+        lines.append(f"# may hold a line {' and a line '.join(variables)}; let only root read it")
         lines.append("EnvironmentFile=-/etc/edgekd/environment")
     return lines
 

@@ -26,6 +26,7 @@ from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import MissingExtra, UsageError
 from edgekd.runtime.files import sha256
 from edgekd.runtime.gateway.mqtt.limits import Limits
+from edgekd.runtime.gateway.secret import VARIABLES, read_secret
 from edgekd.runtime.json_fields import shown
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
 
     from edgekd.runtime.gateway.mqtt.client import BoundedClient as Client
 
-PASSWORD_VARIABLE = "EDGEKD_MQTT_PASSWORD"
-MAX_PASSWORD = 65_535  # characters; MQTT has no longer one
+PASSWORD_VARIABLE = VARIABLES["mqtt-password"]
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 10.0  # a broker that is back has the events soon; a broker that is down is not flooded
 CONNECT_S = 10.0
@@ -73,17 +73,7 @@ class Secrets:
 
     def password(self) -> str | None:
         """From the file or the environment. Raises UsageError where the file cannot be read."""
-        if self.password_file is None:
-            return os.environ.get(PASSWORD_VARIABLE)
-        try:
-            with Path(self.password_file).open() as file:
-                text = file.read(MAX_PASSWORD + 1)
-            if len(text) > MAX_PASSWORD:
-                raise ValueError
-            return text.rstrip("\r\n")
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is no text, or too long for a password"
-            raise UsageError(f"mqtt-password-file {shown(self.password_file, 200)}: {why}") from None
+        return read_secret("mqtt-password", self.password_file)
 
     def context(self) -> ssl.SSLContext:
         """For a broker whose certificate must be valid. Raises UsageError where a file is none of the kind."""

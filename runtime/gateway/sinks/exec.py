@@ -15,8 +15,8 @@ from typing import Any
 
 from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import UsageError
-from edgekd.runtime.gateway.mqtt.connection import PASSWORD_VARIABLE
 from edgekd.runtime.gateway.outbox import Outbox, Tell
+from edgekd.runtime.gateway.secret import VARIABLES
 from edgekd.runtime.gateway.segments import Record
 from edgekd.runtime.gateway.sinks.interface import DeliveryProblem
 from edgekd.runtime.json_fields import shown
@@ -125,7 +125,7 @@ class Exec:
     def _deliver(self, record: Record) -> str:
         """Run the command with an event; why it failed, empty where it did not."""
         self.turned_s = time.monotonic() + self._timeout_s
-        environment = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
+        environment = {name: value for name, value in os.environ.items() if name not in VARIABLES.values()}
         try:
             self._running = subprocess.Popen(
                 self._command,

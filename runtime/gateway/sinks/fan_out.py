@@ -18,7 +18,7 @@ from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.gateway.mute import Mute
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.interface import Outlet
-from edgekd.runtime.loop import Say, Watcher
+from edgekd.runtime.loop import Emit, Say, Watcher
 from edgekd.runtime.sinks import Sink, wall_time
 from edgekd.runtime.watchers.state_keeper import StateKeeper
 
@@ -67,6 +67,8 @@ class FanOut(Watcher):
         """What has the name of the stream of samples, where its state is kept."""
         self.mute: Mute | None = None
         """What holds alarms back."""
+        self.history: Emit | None = None
+        """What keeps events for the page."""
         self._stdout = stdout
         self._writer = writer
         self._say = say
@@ -81,7 +83,7 @@ class FanOut(Watcher):
         named = self._named(event)
         if self.outbox:
             self.outbox.append(named)
-        self._stdout.emit(named)
+        self._show(named)
 
     def tell(self, kind: str, words: str, fields: Mapping[str, Any]) -> None:
         """News of a sink, from any thread. Not for the outbox: a broken sink would be sent news of itself."""
@@ -105,7 +107,7 @@ class FanOut(Watcher):
         while self._news:
             kind, words, fields = self._news.popleft()
             self._say(words)
-            self._stdout.emit(self._named({"event": kind, "time": wall_time(), **fields}))
+            self._show(self._named({"event": kind, "time": wall_time(), **fields}))
 
     def close(self, stopped: Callable[[], bool], over_by: Callable[[], float] = lambda: math.inf) -> None:
         """Deliver what can be delivered and end.
@@ -126,6 +128,11 @@ class FanOut(Watcher):
             self.outbox.close(max(LEAST_S, end - time.monotonic()))
         self._writer.flush(max(LEAST_S, end - time.monotonic()))
         self._stdout.close(max(LEAST_S, end - time.monotonic()))
+
+    def _show(self, named: Mapping[str, Any]) -> None:
+        if self.history:
+            self.history(named)
+        self._stdout.emit(named)
 
     def _drain(self, outbox: Outbox, stopped: Callable[[], bool], end: float) -> None:
         """Wait until everything is delivered: until `end` if the run was stopped, else as long as something is."""

@@ -14,14 +14,12 @@ import numpy as np
 
 from edgekd import __version__
 from edgekd.runtime.engines import Engine, Feeds
-from edgekd.runtime.errors import MissingExtra, UsageError
+from edgekd.runtime.errors import MissingExtra
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
-from edgekd.runtime.json_fields import shown
 from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sources import Items
 
 BOUNDS_S = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 1.0)  # a Pi's step is .1 to 10 ms; what is slower is a fault
-LOOPBACK = "127.0.0.1"
 
 
 class TimedEngine:
@@ -166,34 +164,19 @@ class Figures(Watcher):
 def serve_metrics(address: str, loop: Loop, fan_out: FanOut) -> str:
     """Serve the figures of a run from a thread of its own; the URL. Raises UsageError, MissingExtra."""
     try:
-        from prometheus_client import CollectorRegistry
-
-        from edgekd.runtime.gateway.watchers.metrics_server import MetricsServer
+        from prometheus_client import CollectorRegistry, MetricsHandler
     except ModuleNotFoundError:
         raise MissingExtra("prometheus-client", "metrics") from None
+    from edgekd.runtime.gateway.http_server import HttpServer
 
-    host, port = parse_address(address)
     engine = TimedEngine(loop.detector.engine)
     registry = CollectorRegistry(auto_describe=False)
     figures = Figures(loop, fan_out, engine)
     registry.register(figures)  # type: ignore[arg-type]
-    try:
-        server = MetricsServer(host, port, registry)
-    except OSError as error:
-        raise UsageError(
-            f"metrics {shown(address, 100)}: {error.strerror or error}; give another address or port"
-        ) from None
+    server = HttpServer("metrics", address, MetricsHandler.factory(registry))
     loop.detector.engine = engine
     loop.watchers.insert(0, figures)
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}/metrics"
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """`[HOST]:PORT`; loopback where there is no host. Raises UsageError."""
-    host, _, port = text.rpartition(":")
-    if not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise UsageError(f"metrics {shown(text, 100)}: write :9108, or 0.0.0.0:9108 for the whole network")
-    return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
+    return f"{server.url}/metrics"
 
 
 def _counter(name: str, words: str, value: float | None = None, labels: Sequence[str] | None = None) -> Any:
