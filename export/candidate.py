@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -97,13 +97,12 @@ class Workshop:
     @cached_property
     def float(self) -> Candidate:
         """The float file."""
-        engine, reference = self._float_engine, self.reference
         self._doing(f"the float file goes through {self._steps:,} steps")
-        parity = prove(reference, engine)
+        parity = prove(self.reference, self.float_engine)
         found = self._float_detection
-        us, ratio = step_times(self._float_engine, None, self._manifest, self.replay.values)
+        us, ratio = step_times(self.float_engine, None, self._manifest, self.replay.values)
         return self._packed(
-            FLOAT, self._float_model, self._float_engine, self._manifest, parity,
+            FLOAT, self._float_model, self.float_engine, self._manifest, parity,
             step_us=us, step_ratio=ratio, detection=found and found[0], misses=float_misses(parity),
         )  # fmt: skip
 
@@ -124,7 +123,7 @@ class Workshop:
         if self.labeled is not None and self._float_detection is not None:
             of_float, scores = self._float_detection
             detection, _ = detect(Detector(engine, manifest), self.labeled, scores)
-        us, ratio = step_times(engine, self._float_engine, manifest, self.replay.values)
+        us, ratio = step_times(engine, self.float_engine, manifest, self.replay.values)
         return self._packed(
             scheme.name, model, engine, manifest, parity,
             step_us=us, step_ratio=ratio, detection=detection, misses=int8_misses(parity, detection, of_float),
@@ -136,7 +135,8 @@ class Workshop:
         return self._room.float_model(self.step, self._target)
 
     @cached_property
-    def _float_engine(self) -> Engine:
+    def float_engine(self) -> Engine:
+        """The float file, loaded."""
         return load_engine(embed(self._float_model, self._manifest), self._manifest)
 
     @cached_property
@@ -144,7 +144,7 @@ class Workshop:
         if self.labeled is None:
             return None
         self._doing(f"scoring {self.labeled.source}")
-        return detect(Detector(self._float_engine, self._manifest), self.labeled)
+        return detect(Detector(self.float_engine, self._manifest), self.labeled)
 
     def _quantized(self, scheme: Scheme) -> bytes:
         self._doing(f"quantizing by '{scheme.name}'")
@@ -170,13 +170,15 @@ class Workshop:
 
 
 def step_times(engine: Engine, other: Engine | None, manifest: Manifest, values: np.ndarray) -> tuple[float, float]:
-    """Median microseconds of a step, and its ratio to the other engine's (1.0 without one).
+    """Median microseconds of a step, and its ratio to the other engine's (1.0 without one)."""
+    times = in_turn([engine] if other is None else [engine, other], manifest, values)
+    return float(np.median(times[:, 0]) * 1e6), float(np.median(times[:, 0] / times[:, -1]))
 
-    They take turns, so that a slow moment of the machine hits both.
-    """
+
+def in_turn(engines: Sequence[Engine], manifest: Manifest, values: np.ndarray) -> np.ndarray:
+    """Seconds of a step, (rounds, engines): they take turns, so that a slow moment of the machine hits all."""
     feeds = manifest.cold_state()
     feeds |= {"samples": values[: manifest.hop], "valid": np.ones(values.shape[1], np.float32)}
-    engines = [engine] if other is None else [engine, other]
 
     def one_round() -> list[float]:
         seconds = []
@@ -187,5 +189,4 @@ def step_times(engine: Engine, other: Engine | None, manifest: Manifest, values:
         return seconds
 
     slow = sum(np.median([one_round() for _ in range(5)], axis=0))  # lazy kernels and cold caches are over after these
-    times = np.array([one_round() for _ in range(int(np.clip(TIMED_S / slow, *ROUNDS)))])  # (rounds, engines)
-    return float(np.median(times[:, 0]) * 1e6), float(np.median(times[:, 0] / times[:, -1]))
+    return np.array([one_round() for _ in range(int(np.clip(TIMED_S / slow, *ROUNDS)))])

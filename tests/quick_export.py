@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from edgekd.checkpoint import Checkpoint
-from edgekd.export import candidate, parity
+from edgekd.export import candidate, fastest, parity
 from edgekd.export import onnx as room
 from edgekd.export.scheme import Scheme
 
@@ -30,6 +30,7 @@ def install(float32: Path, reference: parity.Reference, monkeypatch: pytest.Monk
     monkeypatch.setattr(room, "float_model", lambda step, target: model)
     monkeypatch.setattr(candidate, "Reference", lambda *given: reference)
     monkeypatch.setattr(candidate, "TIMED_S", 0.05)
+    monkeypatch.setattr(fastest, "ROOMS", {"onnx": ""})
     made_up = {
         "coarse": rounded(0.3),
         "wrong": rounded(0.3, "mahalanobis."),

@@ -11,6 +11,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from edgekd.runtime.errors import RecordingError
+
+MOST_SENSORS = 256
+"""Of a detector that looks at every pair of them, whose size, state and training grow with their square. At 200 the
+default trains for most of an hour on two cores; at 500 it would for five, for a state of 12 MB."""
+
+
+def require_few_sensors(count: int, source: str) -> None:
+    """Raise RecordingError where there are too many sensors for signature matrices."""
+    if count > MOST_SENSORS:
+        raise RecordingError(
+            f"{source or 'recording'}: {count} sensors that move are too many for a detector that looks at every pair "
+            f"of them, {MOST_SENSORS} are the most; distill with --preset innovations, or a part of the sensors"
+        )
+
 
 @dataclass(frozen=True)
 class Geometry:

@@ -11,6 +11,7 @@ a fixed shape, and are zero at the cold start. Windows end at multiples of `hop`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -24,6 +25,8 @@ from edgekd.blocks.innovation_input import LAGS, InnovationInput
 from edgekd.blocks.scaling import SampleScaler
 from edgekd.data.recording import Recording
 from edgekd.runtime.manifest import FAST
+
+STATE_LIMIT_BYTES = 256 * 1024  # a state written every minute must not wear an SD card out
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,11 @@ class StepModule(nn.Module):
             pieces.append(shown[torch.from_numpy(wanted[start:end])])
         return torch.cat(pieces)
 
+    @property
+    def state_bytes(self) -> int:
+        """Of one stream."""
+        return 4 * sum(math.prod(shape) for shape in self.state_shapes().values())
+
     def initial_state(self) -> list[Tensor]:
         """The cold start: a zero tensor of its own for every state."""
         return [torch.zeros(shape) for shape in self.state_shapes().values()]
@@ -242,6 +250,16 @@ def _joined(parts: Sequence[Sequence[np.ndarray]], n: int) -> Scores:
     samples, scores, shares, *of_slow = (np.concatenate(column) for column in zip(*parts))
     slow = Scores(samples, of_slow[0], of_slow[1]) if of_slow else None
     return Scores(samples, scores, shares, slow)
+
+
+def too_much_state(step: StepModule) -> str:
+    """What to say of a state beyond the limit; empty within it."""
+    if step.state_bytes <= STATE_LIMIT_BYTES:
+        return ""
+    return (
+        f"its state is {step.state_bytes / 1024:,.0f} KiB; saved every minute, more than {STATE_LIMIT_BYTES // 1024} "
+        "wear a memory card out: --preset innovations keeps 1 KiB a sensor, a quarter of it with --set slow=false"
+    )
 
 
 def multiply_adds(step: StepModule) -> int:

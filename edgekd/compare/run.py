@@ -11,7 +11,7 @@ import numpy as np
 
 from edgekd.compare import fresh, parity
 from edgekd.compare.machine import machine
-from edgekd.compare.subjects import Subject, load_subjects, samples_for, teacher_of
+from edgekd.compare.subjects import KINDS, Subject, load_subjects, samples_for, teacher_of
 from edgekd.compare.timing import ROUNDS, Timing, in_turn, one_thread
 from edgekd.data.recording import Recording
 from edgekd.runtime.errors import UsageError
@@ -65,12 +65,22 @@ def bench(
             for subject, timing, proof, start in zip(subjects, timings, proofs, fresh_starts)
         ]
         _compare_with_teachers(rows, subjects, timings)
+        notes += _fastest(subjects, timings)
         if recording is not None:
             for row, subject in zip(rows, subjects):
                 say(f"scoring {recording.source or 'the recording'} with {subject.name}")
                 row["quality"] = quality(subject.path, recording)
         about = {"source": recording.source, "samples": len(recording)} if recording is not None else None
         return {"machine": machine(), "protocol": PROTOCOL, "data": about, "rows": rows, "notes": notes}
+
+
+def _fastest(subjects: Sequence[Subject], timings: Sequence[Timing]) -> list[str]:
+    """A line for each student of which several files were timed."""
+    by_student: dict[str, list[tuple[float, str]]] = {}
+    for subject, timing in zip(subjects, timings):
+        if subject.kind in KINDS:
+            by_student.setdefault(subject.digest, []).append((timing.p50_us, subject.name))
+    return [f"fastest on this machine: {min(files)[1]}" for files in by_student.values() if len(files) > 1]
 
 
 def parity_holds(result: dict[str, Any]) -> bool:

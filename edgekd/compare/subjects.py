@@ -110,7 +110,7 @@ class TorchSubject(_Fed):
             "multiply_adds": multiply_adds(step),
             "file_bytes": path.stat().st_size,
             "weights_bytes": sum(t.numel() * t.element_size() for t in step.state_dict().values()),
-            "state_bytes": 4 * sum(math.prod(shape) for shape in step.state_shapes().values()),
+            "state_bytes": step.state_bytes,
         }
 
     def own_samples(self) -> np.ndarray:

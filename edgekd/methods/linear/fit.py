@@ -7,9 +7,10 @@ import torch
 
 from edgekd.blocks.scaling import SampleScaler, judged_columns, kept_columns
 from edgekd.blocks.score_terms import Mahalanobis, SamplePCA, SignaturePCA
+from edgekd.blocks.signature import require_few_sensors
 from edgekd.blocks.threshold import FIT, parts, require_windows
 from edgekd.data import Recording
-from edgekd.methods.linear.config import LinearConfig
+from edgekd.methods.linear.config import TERMS, LinearConfig
 from edgekd.methods.linear.step import LinearStep
 from edgekd.runtime.errors import RecordingError
 
@@ -21,6 +22,9 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int, fit: np.nd
     fitted = recording.values[fit]
     judged = judged_columns(recording, config.judged)
     kept = kept_columns(fitted, config.drop_constant, recording.source, judged)
+    of_matrices = any(name.startswith("signature") for name in TERMS[config.detector])
+    if of_matrices:
+        require_few_sensors(len(kept), recording.source)
     step = LinearStep(config, recording.n_sensors, len(kept), recording.period_s)
     if judged:
         step.judged.copy_(torch.from_numpy(np.isin(kept, judged)))
@@ -37,9 +41,9 @@ def fit_linear(recording: Recording, config: LinearConfig, seed: int, fit: np.nd
             f"{recording.source}: {len(windows)} training windows of {step.warmup_samples} samples are too few to fit "
             f"{config.detector}; give at least {2 * config.signature_components * step.hop + step.span} samples"
         )
-    raw = torch.cat([step.matrices(chunk[:, -step.geometry.span :])[:, -1] for chunk in windows.split(256)])
-    mean, deviation = raw.mean(0), raw.std(0, correction=0)
-    step.matrix_scaler.fit(mean, deviation)
+    if of_matrices:
+        raw = torch.cat([step.matrices(chunk[:, -step.geometry.span :])[:, -1] for chunk in windows.split(256)])
+        step.matrix_scaler.fit(raw.mean(0), raw.std(0, correction=0))
     samples = step.shown_of(recording, fit).numpy()
     for term in step.terms.values():
         if isinstance(term, Mahalanobis):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekd.blocks.step import Scores, StepModule
+from edgekd.blocks.step import Scores, StepModule, too_much_state
 from edgekd.blocks.with_slow import fit_with_slow, with_slow
 from edgekd.data.recording import Recording
 from edgekd.methods.interface import Trained, Training
@@ -29,7 +29,7 @@ __all__ = ["CONFIG", "DEFAULT_PRESET", "PRESETS", "STEP", "SYSTEM", "Student", "
 def train(recording: Recording, config: LTAConfig, how: Training) -> Trained:
     """Teacher (or the one given), then student."""
     teacher, histories = how.teacher, {}
-    _, kept = untrained(recording, config)  # a student that cannot be is refused before the teacher is trained
+    planned, kept = untrained(recording, config)  # a student that cannot be is refused before the teacher is trained
     if teacher is not None and not isinstance(teacher, LTAStep):
         raise UsageError(
             "the given teacher is of another method; leave out --teacher, or --method regression takes any"
@@ -40,6 +40,8 @@ def train(recording: Recording, config: LTAConfig, how: Training) -> Trained:
             "other sensors were constant in its training; leave out --teacher, or --set drop_constant="
             f"{str(not config.drop_constant).lower()}"
         )
+    if note := too_much_state(planned):
+        how.report({"note": note})
     if teacher is None and config.distill:
         teacher, histories["teacher"] = train_teacher(recording, config, how)
         how.keep_teacher(teacher)

@@ -9,7 +9,6 @@ from edgekd.blocks.signature import Geometry
 from edgekd.methods.settings import LONGEST, read_settings
 from edgekd.runtime.errors import UsageError
 
-STATE_LIMIT_BYTES = 256 * 1024  # a state written every minute must not wear an SD card out
 SHORTEST_WINDOW = 10  # samples; below it two of the derived lengths are the same
 MATCHED_LEVEL = 1  # zero-based: the attended map of the second recurrent level, in both networks
 

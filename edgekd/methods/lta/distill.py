@@ -13,6 +13,7 @@ import torch
 
 from edgekd.blocks.scaling import SampleScaler, judged_columns, kept_columns
 from edgekd.blocks.score_terms import TopResidual
+from edgekd.blocks.signature import require_few_sensors
 from edgekd.blocks.threshold import FIT, parts, require_windows
 from edgekd.blocks.training_windows import TrainingStream, matrix_statistics
 from edgekd.data import Recording
@@ -74,6 +75,7 @@ def untrained(recording: Recording, config: LTAConfig) -> tuple[LTAStep, np.ndar
     """
     judged = judged_columns(recording, config.judged)
     kept = kept_columns(recording.values[parts(recording) == FIT], config.drop_constant, recording.source, judged)
+    require_few_sensors(len(kept), recording.source)
     if len(kept) == 1:  # oneDNN's bfloat16 gradients of strided convolutions from one pixel to one are stale memory
         config = replace(config, precision="float32")
     step = LTAStep(config, recording.n_sensors, len(kept), recording.period_s)

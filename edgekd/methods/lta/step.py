@@ -14,8 +14,8 @@ from edgekd.blocks.innovation_input import InnovationInput
 from edgekd.blocks.scaling import SampleScaler
 from edgekd.blocks.score_terms import TINY, GeometricMean, Mahalanobis, Residual, SignaturePCA, TopResidual
 from edgekd.blocks.signature import MatrixScaler, SignatureMatrices
-from edgekd.blocks.step import StepModule
-from edgekd.methods.lta.config import STATE_LIMIT_BYTES, LTAConfig
+from edgekd.blocks.step import STATE_LIMIT_BYTES, StepModule
+from edgekd.methods.lta.config import LTAConfig
 from edgekd.methods.lta.network import SignatureNetwork, level_sizes
 
 BATCH = 32  # windows at once in the batch path: more gain nothing on a CPU

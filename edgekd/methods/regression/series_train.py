@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from edgekd.blocks.scaling import SampleScaler, kept_columns
-from edgekd.blocks.signature import Geometry
+from edgekd.blocks.signature import Geometry, require_few_sensors
 from edgekd.blocks.threshold import FIT, parts, require_windows
 from edgekd.blocks.training_windows import TrainingStream, matrix_statistics
 from edgekd.data.recording import Recording
@@ -88,6 +88,8 @@ def prepared(recording: Recording, config: RegressionConfig) -> SeriesStep:
     fitted = parts(recording) == FIT
     kept = kept_columns(recording.values[fitted], config.drop_constant, recording.source)
     step = SeriesStep(config, recording.n_sensors, len(kept), recording.period_s)
+    if step.of_matrices:
+        require_few_sensors(len(kept), recording.source)
     require_windows(step, recording)
     step.scaler = SampleScaler.fit(recording.values[fitted], kept, config.scaling)
     step.fit_innovations(recording, fitted)
