@@ -1,8 +1,7 @@
 """The one thread that writes to disk, so that detection never waits for a slow card.
 
 Jobs are done in the order in which they were asked for: an event that was handed in before a state has seen it is on
-disk before that state is, so that a kill at any moment repeats events and loses none. A job that may wait is done with
-whatever comes next: a hundred writes a second cost the loop's thread more than the one that they become.
+disk before that state is, so that a kill repeats events and loses none. A job that may wait is done with the next.
 """
 
 from __future__ import annotations

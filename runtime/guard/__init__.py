@@ -21,8 +21,7 @@ def admit(
     signed_by: public key that must have signed the file; its signature is beside it.
     try_first: read and run a file that is new on this machine in a child process first, which may die of it. None: only
     TFLite, of which engines check little; False: none, for whoever only reads. again: also a known one.
-    Raises ModelRefused for a file that is damaged, not signed, or not what its manifest says; UsageError where the
-    engine dies of it.
+    Raises ModelRefused for what is damaged, not signed, or not as its manifest says; UsageError where an engine dies.
     """
     if isinstance(source, bytes):
         if signed_by is not None:

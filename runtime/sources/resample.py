@@ -65,7 +65,7 @@ class Resampler:
         return items
 
     def put(self, seconds: float, values: np.ndarray, off: bool = False) -> list[Row | InputEvent]:
-        """The samples of the cells that are complete now, the oldest first; NaN where a cell says nothing of a sensor.
+        """The samples of the cells that are complete now, the oldest first.
 
         values: (n,) raw units, not finite where nothing was said of a sensor. off: they are not for the detector.
         """

@@ -104,6 +104,8 @@ class RowParser:
         try:
             if names and not self._take_header(list(names)) and not self._likely:
                 raise NoSample(self._lacking(names))
+            if names and asked and not {*self.layout.time} <= {*names}:
+                raise NoSample(f"there is no '{shown(' '.join(self.layout.time), 40)}', the column of --time")
         except NoSample as error:
             raise UsageError(f"{self._source}, the layout's names: {error}") from None
 
@@ -266,7 +268,7 @@ class RowParser:
         asked = [("--sequence", layout.sequence), *(("only", condition.name) for condition in self._only)]
         if not self._likely:
             asked += [("group", self._group), ("tag", layout.tag), ("value", layout.value)]
-        if self.asks_time and (self._rule != "anything" or not self.lines):
+        if self.asks_time and self._rule != "anything":
             asked += [("--time", name) for name in layout.time]
         if lacking := [(option, name) for option, name in asked if name and name not in at]:
             option, name = lacking[0]

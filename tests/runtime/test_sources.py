@@ -214,6 +214,14 @@ def test_a_live_input_without_the_time_that_was_asked_for_is_told_once(lines: by
     assert len(items) == 1 + 4
 
 
+def test_a_header_without_the_time_that_was_asked_for_is_one_where_a_line_is_opened() -> None:
+    reader = RowReader(step_manifest(2, 1), {}, layout=Layout(time=("ts",)), live=True, likely=True)
+    reader.parser.ask_time()
+    reader.parser.offer_header(b"s1,s0")
+    (row,) = [item for item in reader.feed(b"1,2\n") if isinstance(item, Row)]
+    assert row.values.tolist() == [2, 1]
+
+
 def test_time_labels() -> None:
     seconds_of = TimeLabels(PLAIN).seconds
     assert seconds_of("1970-01-01T00:01:00+00:00") == 60
