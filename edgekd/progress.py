@@ -83,7 +83,7 @@ class Progress:
         """The line that says what is being done, if it is time for one."""
         if not self._text or self._clock() - self._said < EVERY_S:
             return
-        done = f"{self._share:.0%}" if self._share else f"for {in_words(self._clock() - self._begun[0])}"
+        done = f"{self._share:.0%}" if self._share else f"for {in_words(round(self._clock() - self._begun[0]))}"
         self.say("  ".join(part for part in (self._text, done, self._detail, self._left) if part))
 
     def _tick(self) -> None:

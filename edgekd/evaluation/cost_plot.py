@@ -45,9 +45,9 @@ def plot_quality_against_cost(
     for i, row in enumerate(sorted(rows, key=lambda row: row.us_per_sample)):
         us = row.us_per_sample
         ax.scatter(
-            us, row.vus_pr, s=max(140 - 16 * i, 60),  # those behind show around those in front
-            marker=MARKERS[i % len(MARKERS)], color=PALETTE[kinds.index(row.kind) % len(PALETTE)], edgecolor="white",
-            label=f"{short(row.name, 40)}, {us:,.{0 if us >= 100 else 1}f} µs", zorder=3,
+            us, row.vus_pr, s=90, marker=MARKERS[i % len(MARKERS)], linewidth=1.6, zorder=3,
+            facecolor="none", edgecolor=PALETTE[kinds.index(row.kind) % len(PALETTE)],  # what lies behind shows through
+            label=f"{short(row.name, 40)}, {us:,.{0 if us >= 100 else 1}f} µs",
         )  # fmt: skip
     cost = [row.us_per_sample for row in rows]
     ax.set_xscale("log")

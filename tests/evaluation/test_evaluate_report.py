@@ -20,11 +20,11 @@ from edgekd.cli import cli
 from edgekd.data.recording import Recording
 from edgekd.evaluation import plots
 from edgekd.evaluation.cost_plot import CostPoint, plot_quality_against_cost
-from edgekd.evaluation.plots import _columns, plot_scores
+from edgekd.evaluation.plots import _columns, plot_scores, told_apart
 from edgekd.evaluation.report import MEASURES, Report, evaluate_scores
 from edgekd.evaluation.score_model import score_model
 from edgekd.evaluation.table import render
-from edgekd.runtime.detector import Detector
+from edgekd.runtime.detector import Detector, StuckChange
 from edgekd.runtime.errors import EdgeKDError, ModelRefused, RecordingError, UsageError
 
 PNG = b"\x89PNG\r\n"
@@ -305,6 +305,39 @@ def test_an_event_that_slow_alarms_alone_find_is_drawn_as_found(monkeypatch: pyt
     assert {"found (0)", "missed (3)"} < set(without)
     assert {"found (1)", "missed (2)"} < set(with_slow)
     assert [label.get_text() for label in figures[1].axes[1].get_yticklabels()] == ["alarms", "slow alarms"]
+
+
+def test_the_sensor_of_a_missed_fault_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(plots, "write", lambda figure, path: figures.append(figure))
+    of = recording(n=20)
+    samples, scores = detector_scores(of)
+    shares = np.tile(np.linspace(0.1, 0.01, 20), (len(samples), 1))  # s0 to s5 contribute most wherever the score is
+    shares[(samples >= 300) & (samples < 310), 17] += 0.5  # the second event, a single point, is missed
+    plot_scores("a.png", of, samples, scores, 3.0, shares * scores[:, None])
+    rows = [label.get_text() for label in figures[0].axes[2].get_yticklabels()]
+    assert rows == ["s0", "s1", "s2", "s3", "s4", "s5", "× s17"]
+    norm = figures[0].axes[2].images[0].norm
+    assert (norm.vmin, norm.vmax) == (0, 1)  # whatever the largest contribution is
+
+
+def test_what_is_told_to_be_missed_is_drawn_as_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(plots, "write", lambda figure, path: figures.append(figure))
+    of = recording()
+    stuck = StuckChange(305, "s1", True, 1.0, 290)
+    plot_scores("a.png", of, *detector_scores(of), 3.0, stuck=(stuck,), missed=[(450, 520)])
+    legend = {text.get_text() for text in figures[0].axes[0].get_legend().get_texts()}
+    assert {"found (2)", "missed (1)"} < legend
+    assert [label.get_text() for label in figures[0].axes[1].get_yticklabels()] == ["alarms", "stuck sensors"]
+
+
+def test_long_names_stay_apart() -> None:
+    names = [f"Plant North / Line 3 / Extruder 7 / zone {i} / bearing temperature [degC]" for i in (1, 5, 11)]
+    cut = told_apart(names, 26)
+    assert all(len(name) <= 26 and f"zone {i} " in name for i, name in zip((1, 5, 11), cut))
+    assert told_apart(["a" * 40 + "x", "a" * 40 + "y"], 20) == ["…" + "a" * 18 + "x", "…" + "a" * 18 + "y"]
+    assert told_apart(["one", "three"], 26) == ["one", "three"]
 
 
 def test_quality_against_cost_can_be_drawn(tmp_path: Path) -> None:
