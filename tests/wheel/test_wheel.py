@@ -21,7 +21,7 @@ from edgekd.simulation.simulate import simulate
 
 FOLDERS = {"edgekd": "edgekd", "export": "edgekd/export", "runtime": "edgekd/runtime"}  # and where the wheel has them
 LINKS = (("edgekd", "export"), ("edgekd", "runtime"))
-DATA = (".toml", ".service", ".typed")
+DATA = (".toml", ".service", ".typed", ".html", ".css", ".js")
 
 Events = list[dict[str, Any]]
 
@@ -79,7 +79,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel: Path) -> None:
         f"{inside}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, inside in FOLDERS.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in (".py", *DATA) and path.relative_to(ROOT).parts[:2] not in LINKS
+        if (path.suffix in (".py", *DATA) or path.name == "LICENSE") and path.relative_to(ROOT).parts[:2] not in LINKS
     }
     assert held == tree
 
