@@ -43,7 +43,7 @@ def main(out: Path) -> None:
     faults = _make_plant(out)
     _title("A teacher learns what is normal, a student learns from the teacher")
     _run(out, "distill", "normal.csv", "-o", "student.pt")
-    _title("What the student finds in the faulty days, beside random scores")
+    _title("What the student finds in the faulty days, beside chance and a Mahalanobis distance")
     _run(out, "evaluate", "student.pt", "faulty.csv", "--plot", "scores.png")
     _title("The whole detector in one int8 file, proven against torch")
     _run(out, "export", "student.pt", "--int8")

@@ -25,6 +25,7 @@ from edgekd.compare.fresh import start
 from edgekd.data import Recording
 from edgekd.distillation import distill
 from edgekd.export.candidate import Workshop
+from edgekd.runtime.step_cost import peak_bytes
 
 BACKBONES = ("gpt2", "minilm")
 STEPS = 20  # of the proof: more take time and no memory

@@ -129,7 +129,7 @@ def command(
         progress.doing("judging")
         at = found.threshold if threshold is None else threshold
         rule = found.threshold_rule if threshold is None else "given by hand"
-        judged = judge(found, at, model, seed) if recording.frame is None else None
+        judged = judge(found, at, seed) if recording.frame is None else None
         report = _report(found, at, rule, seed) if metrics or as_json or judged is None else None
     for note in (*found.recording.notes, *found.notes):
         click.echo(f"note: {note}", err=True)

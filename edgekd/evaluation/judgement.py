@@ -14,22 +14,19 @@ no more false alarms on this recording than the detector. So a detector that fin
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from edgekd.blocks.step import Scores
 from edgekd.blocks.threshold import count_alarms, levels
-from edgekd.data.recording import Recording
 from edgekd.evaluation.alarms import KINDS, SCORE, Alarm, alarms_told, first_told
 from edgekd.evaluation.budget import normal_verdicts
 from edgekd.evaluation.chance import relaid_labels
 from edgekd.evaluation.events import SECONDS_PER_DAY, find_events, runs
 from edgekd.evaluation.score_model import ModelScores
-from edgekd.file_kinds import is_checkpoint
-from edgekd.runtime.errors import EdgeKDError
+from edgekd.runtime.errors import RecordingError
 
 N_CHANCE = 200
 LUCK = 0.05
@@ -113,11 +110,8 @@ class Judgement:
         return asdict(self) | {name: getattr(self, name) for name in counted}
 
 
-def judge(found: ModelScores, threshold: float, model: Path | None = None, seed: int = 0) -> Judgement:
-    """What the model's alarms at this threshold are worth; with its file beside what a yardstick does.
-
-    seed: of chance.
-    """
+def judge(found: ModelScores, threshold: float, seed: int = 0) -> Judgement:
+    """What the model's alarms at this threshold are worth, beside chance, of this seed, and a yardstick."""
     recording = found.recording
     labels = np.zeros(len(recording), bool) if recording.labels is None else recording.labels
     segments = runs(labels, recording.starts)
@@ -141,11 +135,11 @@ def judge(found: ModelScores, threshold: float, model: Path | None = None, seed:
         normal_days=float(normal.sum() * found.hop * recording.period_s / SECONDS_PER_DAY),
         yardstick=None,
     )
-    if model is None or len(segments) < FEWEST_FAULTS:
+    if len(segments) < FEWEST_FAULTS:
         return judged
     most = count_alarms(found.samples[normal & (found.scores > threshold)], found.hop, recording.starts)
     most += sum(alarm.false and alarm.kind != SCORE for alarm in alarms)
-    return Judgement(**vars(judged) | {"yardstick": _yardstick(model, recording, most, any_of)})
+    return replace(judged, yardstick=_yardstick(found, most, any_of))
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -172,33 +166,26 @@ def _by_chance(labels: np.ndarray, told: np.ndarray, found: int, seed: int) -> t
     return float(counts.mean()), float((1 + (counts >= found).sum()) / (1 + N_CHANCE))
 
 
-def _yardstick(model: Path, recording: Recording, most: int, found: np.ndarray) -> Yardstick | None:
+def _yardstick(model: ModelScores, most: int, found: np.ndarray) -> Yardstick | None:
     """found: bool (m,), the faults that the model finds, with `most` false alarms."""
     from edgekd.methods.linear import PRESETS, fit_linear
 
-    normal, words = _normal_samples(model, recording)
+    recording, labels = model.recording, model.recording.labels
+    assert labels is not None
+    first = int(labels.argmax())
+    if model.normal is None and first < LEAST_BEGINNING:
+        return None
+    normal = model.normal or recording.slice(0, first)
+    words = "the same training" if model.normal else f"this recording's first {first:,} samples"
     try:
         step = fit_linear(normal, PRESETS["mahalanobis"], seed=0, fit=np.ones(len(normal), bool))
-        scores = step.score(recording)
-    except EdgeKDError:  # too few samples, nothing that changes
+    except RecordingError:  # too few samples, or nothing that changes
         return None
-    labels = recording.labels
-    assert labels is not None
+    scores = step.score(recording)
     calm = normal_verdicts(labels, scores.samples, step.hop, 0)
-    if len(normal) < LEAST_BEGINNING or not calm.any():
+    if not calm.any():
         return None
     quiet = Scores(scores.samples[calm], scores.scores[calm], scores.contributions[calm])
     threshold = levels(quiet, step.hop, most, recording.starts)[-1]
     there = find_events(labels, scores.samples, scores.scores > threshold, step.hop, recording.starts).detected
     return Yardstick(words, int(there.sum()), int((there & ~found).sum()), int((found & ~there).sum()))
-
-
-def _normal_samples(model: Path, recording: Recording) -> tuple[Recording, str]:
-    """What a yardstick is fitted on, and what that is in words."""
-    if is_checkpoint(model):
-        from edgekd.checkpoint import Checkpoint
-
-        return Checkpoint.load(model).replay(), "the same training"
-    assert recording.labels is not None
-    first = max(1, int(recording.labels.argmax()))
-    return recording.slice(0, first), f"this recording's first {first:,} samples"

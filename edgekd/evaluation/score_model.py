@@ -47,6 +47,8 @@ class ModelScores:
     """float32 (V, n): theirs."""
     stuck: tuple[StuckChange, ...] = ()
     """Sensors that a device would tell to be stuck, samples in the whole recording."""
+    normal: Recording | None = None
+    """The normal samples of its training that the model carries; an exported file carries none."""
     points: tuple[Point, ...] = ()
     """False alarms a day and the threshold for them, where the model knows."""
     notes: tuple[str, ...] = ()
@@ -126,6 +128,7 @@ def _score_checkpoint(path: Path, recording: Recording, progress: Progress) -> M
         slow=None if found.slow is None else found.slow.scores.astype(np.float64),
         slow_contributions=None if found.slow is None else found.slow.contributions,
         stuck=stuck,
+        normal=checkpoint.replay(),
         points=tuple((rate, value) for rate, value, _ in checkpoint.threshold.get("points", ())),
         notes=notes + _stuck_in_words(stuck),
     )

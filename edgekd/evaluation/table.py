@@ -53,7 +53,7 @@ def _headline(report: Report) -> str:
     entities = f", {about['entities']} entities" if about["entities"] > 1 else ""
     return (
         f"{about['source'] or 'recording'}: {about['samples']:,} samples ({duration(about['days'] * 86400)}),"
-        f" {about['sensors']} sensors{entities}; {labeled}\n"
+        f" {about['sensors']} sensors{entities}\n{labeled}\n"
         f"threshold {report.threshold:.6g}; {report.alarm_share:.2%} of {report.verdicts:,} verdicts above it,"
         f" one for {report.hop} samples\n"
     )
@@ -78,7 +78,7 @@ def _value(report: Report, key: str) -> str:
         return "yes" if figure.value else "no"
     text = _number(figure.value, figure.measure.unit)
     if key == "delay_median_s":
-        return f"{text} ({report.figures['delay_median_samples'].value:g} samples)"
+        return f"{text} ({report.figures['delay_median_samples'].value:,.0f} samples)"
     return text + (f" {figure.measure.unit}" if figure.measure.unit == "/day" else "")
 
 
@@ -88,7 +88,8 @@ def _spread(figure: Figure) -> str:
     mean, sd, unit = figure.random.mean, figure.random.sd, figure.measure.unit
     if unit == "s":
         name, size = unit_of(mean)
-        return f"{mean / size:.2g} ± {sd / size:.2g} {name}"
+        digits = 1 if mean < 10 * size else 0
+        return f"{mean / size:,.{digits}f} ± {sd / size:,.{digits}f} {name}"
     return f"{_number(mean, unit)} ± {_number(sd, unit, digits=1)}"
 
 

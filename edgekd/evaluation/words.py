@@ -76,15 +76,19 @@ def _without_faults(judged: Judgement, recording: Recording) -> list[str]:
     if alarms and judged.false_alarms_per_day is not None:
         lines = [f"{count(alarms, 'alarm')} in {span}, {_rate(judged.false_alarms_per_day)} a day."]
         lines.append(f"They come at {_listed(judged.alarms, recording)}.")
-    why = "The data have no labels" if recording.labels is None else "No fault is labeled"
-    then = "nothing says which of them are true" if recording.labels is None else "all of them are false"
-    return [*lines, f"{why}: {then}." if alarms else f"{why}: what it would find is not known."]
+    if recording.labels is None:
+        return [*lines, "The data have no labels, so nothing says which alarms are true and which faults are missed."]
+    false = "every alarm is false, and " if alarms else ""
+    return [*lines, f"No fault is labeled, so {false}what it would find is not known."]
 
 
 def _listed(what: Sequence[int] | Sequence[Alarm], recording: Recording) -> str:
     """When the first few come, alarms with what they are about."""
     said = [_when(one, recording) if isinstance(one, int) else _alarm(one, recording) for one in what[:LISTED]]
-    return ", ".join(said) + (f" and {len(what) - LISTED:,} more" if len(what) > LISTED else "")
+    if len(what) > LISTED:
+        said.append(f"{len(what) - LISTED:,} more")
+    listed = " and ".join(filter(None, (", ".join(said[:-1]), said[-1])))
+    return listed if recording.times_s is not None else f"sample{'s' * (len(what) > 1)} {listed}"
 
 
 def _alarm(alarm: Alarm, recording: Recording) -> str:
@@ -95,7 +99,7 @@ def _alarm(alarm: Alarm, recording: Recording) -> str:
 def _when(sample: int, recording: Recording) -> str:
     """The source's own clock, else the sample's number."""
     if recording.times_s is None:
-        return f"sample {sample:,}"
+        return f"{sample:,}"
     return datetime.fromtimestamp(float(recording.times_s[sample]), UTC).strftime("%Y-%m-%d %H:%M")
 
 

@@ -212,7 +212,9 @@ def plant(tmp_path: Path) -> Path:
 def test_evaluate_prints_writes_and_draws(tmp_path: Path, plant: Path) -> None:
     model = step_file(tmp_path / "student.onnx", hop=4, warmup=12)
     scores, plot = tmp_path / "scores.csv", tmp_path / "score.png"
-    result = run(model, plant, "--period-s", 1, "--scores", scores, "--plot", plot)
+    result = run(model, plant, "--period-s", 1, "--scores", scores, "--plot", plot, "--metrics")
+    assert max(map(len, result.stdout.splitlines()[4:])) <= 80
+    assert result.stdout.index("faults found") < result.stdout.index("VUS-PR")
     assert "VUS-PR" in result.stdout and "test/small float32" in result.stdout
     assert plot.read_bytes().startswith(PNG)
     with scores.open() as file:
@@ -230,6 +232,7 @@ def test_evaluate_json_is_json_alone(tmp_path: Path, plant: Path) -> None:
     found = score_model(model, recording())
     same = evaluate_scores(recording(), found.samples, found.scores, 0.7, found.hop)
     assert printed["figures"]["vus_pr"]["value"] == same.figures["vus_pr"].value
+    assert printed["judgement"]["faults"] == 3 and "faults found" in printed["judgement"]["words"][0]
 
 
 def test_evaluate_takes_a_student_checkpoint(tmp_path: Path, plant: Path) -> None:
@@ -237,7 +240,7 @@ def test_evaluate_takes_a_student_checkpoint(tmp_path: Path, plant: Path) -> Non
     distill = ["distill", str(plant), "-o", str(student), "--method", "linear", "--period-s", "60"]
     CliRunner().invoke(cli, distill, catch_exceptions=False, standalone_mode=False)
     result = run(student, plant, "--period-s", 60, "--scores", scores)
-    assert "linear/" in result.stdout and "VUS-PR" in result.stdout
+    assert "3 faults decide nothing" in result.stdout and "VUS-PR" not in result.stdout
     assert len(scores.read_text().splitlines()) > 20
 
 

@@ -71,5 +71,5 @@ def test_an_engine_that_fails_at_a_later_step_refuses_the_model(model: tuple[Eng
                 raise RuntimeError("out of bounds")
             return super().run(feeds)
 
-    with pytest.raises(ModelRefused, match="slow cannot run the graph .out of bounds."):
+    with pytest.raises(ModelRefused, match="slow cannot run the graph"):
         step_cost.step_times(Fails(model[0], [0.0]), model[1])
