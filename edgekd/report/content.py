@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgekd import __version__
-from edgekd.blocks.threshold import MOST_ANOMALOUS
+from edgekd.blocks.threshold import MOST_ANOMALOUS, told_episodes
 from edgekd.evaluation.alarms import SCORE, SLOW, STUCK, alarms_told, first_told
 from edgekd.evaluation.events import runs, verdict_points
 from edgekd.evaluation.score_model import ModelScores
@@ -18,10 +18,10 @@ from edgekd.report.envelopes import base64_of, bin_starts, contributions, curves
 from edgekd.report.gather import Judged, Report
 from edgekd.runtime.manifest import threshold_at
 
-STRANGE = 0.02
-"""Share of the highest scores around which bins are narrow ..."""
-AROUND_HOPS = 20
-"""... for so many hops before and after."""
+STRONGEST = 40
+"""Alarms around which bins are narrow ..."""
+AROUND_HOPS, LONGEST_HOPS = 10, 60
+"""... for so many hops before and after, and so long at most."""
 BUDGETS = (10.0, 1.0, 0.1)
 """False alarms a day whose thresholds are shown, where the model knows them."""
 
@@ -60,22 +60,19 @@ def content(report: Report) -> dict[str, Any]:
 
 
 def _interesting(report: Report) -> np.ndarray:
-    """bool (T,): the samples around what alarms, nearly alarms, or is labeled."""
-    found, length = report.model.found, len(report.model.found.recording)
-    strange = found.scores > min(report.model.setting.threshold, float(np.quantile(found.scores, 1 - STRANGE)))
-    if found.slow is not None:
-        strange |= found.slow > 1
-    marked = np.zeros(length + 1, np.int64)
-    around = AROUND_HOPS * found.hop
-    for first, last in (
-        *((sample, sample) for sample in found.samples[strange].tolist()),
-        *((change.start, change.sample) for change in found.stuck),
-        *((begin, end) for begin, end in report.verdicts.segments.tolist()),
-        *((told.first, told.at) for told in report.told or ()),
-    ):
-        marked[max(0, first - around)] += 1
-        marked[min(length, last + around)] -= 1
-    return np.cumsum(marked)[:length] > 0
+    """bool (T,): the samples around the strongest alarms, stuck sensors, and the first of what a device told."""
+    found, threshold = report.model.found, report.model.setting.threshold
+    peaks = [
+        (float(found.scores[slice(*np.searchsorted(found.samples, (first, last + 1)))].max()), first, last)
+        for first, _, last in told_episodes(found.samples[found.scores > threshold], found.hop, found.recording.starts)
+    ]
+    spans = [(first, last) for _, first, last in sorted(peaks, reverse=True)[:STRONGEST]]
+    spans += [(change.start, change.sample) for change in found.stuck[:STRONGEST]]
+    spans += [(told.first, told.at) for told in (report.told or [])[:STRONGEST]]
+    chosen, around = np.zeros(len(found.recording), bool), AROUND_HOPS * found.hop
+    for first, last in spans:
+        chosen[max(0, first - around) : min(last, first + LONGEST_HOPS * found.hop) + around] = True
+    return chosen
 
 
 def _axis(report: Report, bins: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -178,7 +178,6 @@ function byChance(told) {
 const RIGHT = 12, NARROW = 56;
 const left = () => innerWidth < 700 || "print" in document.documentElement.dataset ? 72 : 132;  // so that names fit and all times align
 const plots = [], small = [];  // those that stay, and the curves of a selection
-const moving = [];  // those that show the setting
 const state = {view: [from, to], span: null, setting: {...counting.now}, outcome: null, chosen: null, allSensors: false};
 
 function axes(size, more = {}) {
@@ -264,7 +263,6 @@ function drawScore() {
     bands: [{series: [1, 2], fill: () => color("band")}],
     hooks: {
       drawClear: [paintFaults],
-      draw: [(u) => clipped(u, () => line(u, Math.max(state.setting.threshold, floor), "alarm"))],
     },
   }, columns(0, n, lifted(score.high), lifted(score.low)));
 }
@@ -363,21 +361,23 @@ function binsOf([a, b]) {
   const begin = lastNotAbove(x0, a), end = lastNotAbove(x0, b) + 1;
   return [begin, Math.max(begin + 1, end)];
 }
+function weighted(a, b, of) {  // the mean over the samples of bins [a, b)
+  let sum = 0, size = 0;
+  for (let i = a; i < b; i++) {
+    sum += of(i) * length[i];
+    size += length[i];
+  }
+  return sum / size;
+}
 function ranked(span, shares, usually) {
-  const [a, b] = binsOf(span);
-  let samplesHere = 0;
-  for (let i = a; i < b; i++) samplesHere += length[i];
-  const found = sensors.map((_, s) => {
-    let sum = 0, outside = 0;
-    const low = curve(s, "low"), high = curve(s, "high");
-    for (let i = a; i < b; i++) {
-      sum += shares(s, i) * length[i];
-      if (low(i) < sensors[s].low - data.curves.step[s] || high(i) > sensors[s].high + data.curves.step[s]) outside += length[i];
-    }
-    return {sensor: s, mean: sum / samplesHere, ratio: usually ? sum / samplesHere / (usually[s] || 1e-12) : null, outside: outside / samplesHere};
+  const [a, b] = binsOf(span), means = sensors.map((_, s) => weighted(a, b, (i) => shares(s, i)));
+  const total = means.reduce((sum, mean) => sum + mean, 0) || 1;
+  const found = sensors.map((sensor, s) => {
+    const low = curve(s, "low"), high = curve(s, "high"), step = data.curves.step[s];
+    const outside = (i) => low(i) < sensor.low - step || high(i) > sensor.high + step;
+    const ratio = usually ? means[s] / (usually[s] || 1e-12) : null;
+    return {sensor: s, mean: means[s], ratio, part: means[s] / total, outside: weighted(a, b, outside)};
   });
-  const total = found.reduce((sum, one) => sum + one.mean, 0) || 1;
-  found.forEach((one) => one.part = one.mean / total);
   return found.sort((one, other) => other.mean - one.mean);
 }
 
@@ -477,8 +477,10 @@ const LISTED = 300;
 let listed = [];
 function topSensors(alarm) {
   if (alarm.sensor) return alarm.sensor;
-  const order = ranked([xOf(alarm.first), xOf(alarm.last)], alarm.kind === "slow" && slowShare ? slowShare : share, null);
-  return order.slice(0, 2).filter((one) => one.mean > 0).map((one) => sensors[one.sensor].name).join(", ");
+  const shares = alarm.kind === "slow" && slowShare ? slowShare : share, [a, b] = binsOf([xOf(alarm.first), xOf(alarm.last)]);
+  const means = sensors.map((_, s) => weighted(a, Math.min(b, a + 20), (i) => shares(s, i)));  // as it begins
+  const order = means.map((_, s) => s).sort((one, other) => means[other] - means[one]);
+  return order.slice(0, 2).filter((s) => means[s] > 0).map((s) => sensors[s].name).join(", ");
 }
 function listAlarms() {
   const all = [...state.outcome.told, ...counting.others].sort((one, other) => one.sample - other.sample);
@@ -533,7 +535,8 @@ function update() {
   at("gateway").hidden = !given.length;
   at("toml").textContent = given.map(([name, value]) => name === "threshold" ? `${name} = ${value}` : `${name} = "${value}"`).join("\n");
   settingsRow.replaceChildren(...cells("the slider", state.setting, found));
-  for (const plot of moving) plot.redraw(false, false);
+  placeThreshold();
+  lanesPlot.redraw(false, false);
   clearTimeout(update.later);  // the list is long, and nobody reads it while the slider moves
   update.later = setTimeout(listAlarms, 120);
 }
@@ -613,15 +616,16 @@ function drawCost() {
     scales: {x: {time: false, range: () => [counting.lowest, top], ...(ratio ? {distr: 3} : {})}, y: {range: (u, low, high) => [0, high * 1.05 || 1]}, faults: {range: () => [0, faults.length * 1.05 || 1]}},
     axes: faults.length ? [{...x, label: "threshold", labelSize: 16, labelFont: "12px system-ui", values: (u, ticks) => ticks.map((v) => v === null ? "" : number(v))}, y, right] : [x, y],
     series: [{}, {stroke: () => color("alarm"), width: 1.5, points: {show: false}}, {scale: "faults", stroke: () => color("found"), width: 1.5, points: {show: false}}],
-    hooks: {draw: [(u) => clipped(u, () => {
-      const left = u.valToPos(state.setting.threshold, "x", true);
-      u.ctx.fillStyle = color("ink");
-      u.ctx.fillRect(left - devicePixelRatio / 2, u.bbox.top, 1.5 * devicePixelRatio, u.bbox.height);
-    })]},
   }, costColumns(), at("cost"));
   cost.over.onclick = () => set({threshold: Number(cost.posToVal(cost.cursor.left, "x").toPrecision(4))});
   plots.push(cost);
-  moving.push(cost);
+}
+// elements over the plots: they move without drawing anything again
+const across = element("div", undefined, {class: "threshold"}), upright = element("div", undefined, {class: "marker"});
+function placeThreshold() {
+  const {threshold} = state.setting;
+  across.style.top = `${scorePlot.valToPos(Math.max(threshold, floor), "y")}px`;
+  upright.style.left = `${cost.valToPos(Math.min(Math.max(threshold, counting.lowest), top), "x")}px`;
 }
 
 // --- another model, the device, the data, the model --------------------------------------------------------------------
@@ -699,10 +703,13 @@ at("title").textContent = data.title;
 at("made").textContent = data.made;
 at("words").replaceChildren(...data.words.map((text) => element("p", text, text.startsWith("Judgement") ? {class: "judgement"} : {})));
 state.outcome = outcome(state.setting);
-moving.push(drawScore(), rows(at("lanes"), 20 * lanes.length + 8, () => lanes.map((lane) => lane.name), paintLanes));
+const scorePlot = drawScore();
+const lanesPlot = rows(at("lanes"), 20 * lanes.length + 8, () => lanes.map((lane) => lane.name), paintLanes);
 const heat = rows(at("heat"), heatHeight(), () => heatRows().map((s) => sensors[s].name), paintHeat);
 drawSettings();
 drawCost();
+scorePlot.over.append(across);
+cost.over.append(upright);
 drawAgainst();
 drawDevice();
 drawQuality();
@@ -766,6 +773,7 @@ function fit() {
   for (const plot of plots) plot.setSize({width: width(plot.root.parentElement), height: plot.height});
   for (const plot of small) plot.setSize({width: width(plot.root.parentElement), height: plot.height});
   showSelect();
+  placeThreshold();
 }
 const redraw = () => [...plots, ...small].forEach((plot) => plot.redraw(true, true));
 let later = 0;

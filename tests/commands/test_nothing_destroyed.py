@@ -43,6 +43,7 @@ WRITES = {
     "distill": (["plant.csv", "-o"], ".pt", ("student.pt",)),
     "evaluate --plot": (["student.pt", "plant.csv", "--plot"], ".png", ("a.png",)),
     "evaluate --scores": (["m.onnx", "csv:plant.csv", "--scores"], ".csv", ("scores.csv",)),
+    "report": (["m.onnx", "csv:plant.csv", "-o"], ".html", ()),
     "export": (["student.pt", "--data", "plant.csv", "-o"], ".onnx", ("m.onnx", "m.tflite")),
     "bench": (["student.pt", "m.onnx", "--data", "plant.csv#x", "--plot"], ".svg", ("a.png",)),
     "simulate": (["--samples", "9", "--fault-free"], ".csv", ()),
