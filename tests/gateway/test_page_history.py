@@ -61,6 +61,7 @@ def kept(tmp_path: Path) -> Kept:
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(module, "TIERS", {5: 24, 60: 12, 600: 3})
     monkeypatch.setattr(queries, "TIERS", module.TIERS)
+    monkeypatch.setattr(module, "DROPPED", 1)
     monkeypatch.setattr(queries, "MOST_POINTS", 30)
     yield
 

@@ -13,7 +13,7 @@ import json
 import os
 import queue
 import sqlite3
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ MAX_BYTES = 256 * 2**20  # of the intervals of a stream; 500 sensors fill it in 
 ROW_BYTES, SENSOR_BYTES = 200, 14  # what an interval takes, and a sensor in it
 EVENTS_KEPT = 20_000  # of a stream; so many alarms, too
 MARKS_KEPT = 20_000
+DROPPED = 64  # rows at once, by which there may be too many
 WAITING = 2000  # intervals and events that a disk which takes nothing is spared
 ANSWER_S = 5.0
 VERSION = 1
@@ -109,16 +110,20 @@ class History:
         self._scheduled = False
         self._db: sqlite3.Connection | None = None  # the writer's
         self._newest: dict[str, int] = {}  # stream -> time of its newest interval
+        self._added: Counter[tuple[Any, ...]] = Counter()  # rows of each kind
         self._writer.submit(self._save)
         self._writer.flush(ANSWER_S)  # at the start nothing is missed while the disk is waited for
 
     def add(self, what: Interval | Event) -> None:
-        """Keep it, soon."""
+        """Keep it: an interval now, with the events since the last. A write for each event would wear a card out."""
         self._waiting.append(what)
-        if not self._scheduled:
-            self._scheduled = True
-            if not self._writer.submit(self._save):
-                self._scheduled = False
+        within_s = FINEST_S if isinstance(what, Event) else 0.0
+        if self._scheduled:
+            self._writer.hurry(within_s)
+            return
+        self._scheduled = True
+        if not self._writer.submit(self._save, within_s):
+            self._scheduled = False
 
     def settle(self, stream: str, open_kinds: set[str]) -> None:
         """Alarms of other kinds than these, whose end nobody has seen, ended when the stream was last seen."""
@@ -254,15 +259,82 @@ class History:
         newest = dict(self._newest)
         for what in batch:
             if isinstance(what, Event):
-                _write_event(db, what)
+                self._write_event(db, what)
                 continue
             before = newest.get(what.stream, what.time)
             for finer, size in zip(list(TIERS), list(TIERS)[1:]):
                 if before // size != what.time // size:
-                    _join(db, what.stream, finer, size, before // size * size)
-            _write_interval(db, FINEST_S, what)
+                    self._join(db, what.stream, finer, size, before // size * size)
+            self._write_interval(db, FINEST_S, what)
             newest[what.stream] = what.time
         self._newest = newest
+
+    def _write_interval(self, db: sqlite3.Connection, size: int, what: Interval) -> None:
+        names, extent = json.dumps(what.sensors), (what.low, what.high, what.mean)
+        db.execute("INSERT OR IGNORE INTO columns (names) VALUES (?)", (names,))
+        (columns,) = db.execute("SELECT id FROM columns WHERE names = ?", (names,)).fetchone()
+        db.execute(
+            "INSERT INTO interval VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                what.stream, size, what.time, columns, what.samples, what.hops, what.anomalous, what.score,
+                what.threshold, what.slow, *(array.astype("<f4").tobytes() for array in extent),
+                what.share.astype("<f2").tobytes(),
+            ),
+        )  # fmt: skip
+        kept = kept_of(size, len(what.sensors))
+        self._drop_oldest(db, "interval", "stream = ? AND size = ?", (what.stream, size), kept)
+
+    def _join(self, db: sqlite3.Connection, stream: str, finer: int, size: int, begin: int) -> None:
+        """The intervals of one tier that lie in one of the next, as that one."""
+        rows = db.execute(
+            "SELECT columns, samples, hops, anomalous, score, threshold, slow, low, high, mean, share FROM interval"
+            " WHERE stream = ? AND size = ? AND time >= ? AND time < ? ORDER BY time",
+            (stream, finer, begin, begin + size),
+        ).fetchall()
+        rows = [row for row in rows if row[0] == rows[-1][0]]  # of the newest model, where it was exchanged
+        if not rows:
+            return
+        (names,) = db.execute("SELECT names FROM columns WHERE id = ?", (rows[0][0],)).fetchone()
+        _, samples, hops, anomalous, scores, thresholds, slow, lows, highs, means, shares = zip(*rows)
+        largest = max(range(len(rows)), key=lambda i: -np.inf if scores[i] is None else scores[i])
+        mean = array_of(means)
+        weight = np.array(samples, float)[:, None] * np.isfinite(mean)
+        with np.errstate(invalid="ignore"):  # a sensor that was never there
+            mean = np.nansum(mean * weight, axis=0) / weight.sum(axis=0)
+        self._write_interval(db, size, Interval(
+            stream, begin, tuple(json.loads(names)), sum(samples), sum(hops), sum(anomalous),
+            scores[largest], thresholds[-1], max((value for value in slow if value is not None), default=None),
+            np.fmin.reduce(array_of(lows)), np.fmax.reduce(array_of(highs)), mean.astype(np.float32),
+            array_of(shares, "<f2")[largest],
+        ))  # fmt: skip
+
+    def _write_event(self, db: sqlite3.Connection, event: Event) -> None:
+        fields, stream = event.fields, event.stream
+        kind, slow, severity = fields["event"], str(fields.get("kind", "")), fields.get("severity")
+        row = (fields["id"], stream, event.time, kind, json.dumps(dict(fields)))
+        db.execute("INSERT INTO event VALUES (?, ?, ?, ?, ?)", row)
+        self._drop_oldest(db, "event", "stream = ?", (stream,), EVENTS_KEPT)
+        if kind == "anomaly":
+            end = event.time if "frame" in fields else None  # an image's alarm does not last
+            alarm = (fields["id"], stream, slow, event.start, end, severity, json.dumps(fields.get("sensors")))
+            db.execute("INSERT INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL)", alarm)
+            self._drop_oldest(db, "alarm", "stream = ? AND mark IS NULL", (stream,), EVENTS_KEPT)
+        elif kind == "anomaly_end":
+            db.execute(
+                "UPDATE alarm SET end = max(start, ?), severity = max(severity, ifnull(?, severity))"
+                " WHERE stream = ? AND kind = ? AND end IS NULL",
+                (event.time, severity, stream, slow),
+            )
+
+    def _drop_oldest(self, db: sqlite3.Connection, table: str, where: str, values: tuple[Any, ...], kept: int) -> None:
+        """Some at a time: to take one for each that comes would write twice as much."""
+        self._added[table, *values] += 1
+        if self._added[table, *values] % DROPPED == 0:
+            db.execute(
+                f"DELETE FROM {table} WHERE {where} AND rowid <="
+                f" (SELECT rowid FROM {table} WHERE {where} ORDER BY rowid DESC LIMIT 1 OFFSET {kept})",
+                values * 2,
+            )
 
 
 def require_history(path: str) -> None:
@@ -282,79 +354,9 @@ def kept_of(size: int, sensors: int) -> int:
     return round(TIERS[size] * min(1.0, MAX_BYTES / month_bytes))
 
 
-def _write_interval(db: sqlite3.Connection, size: int, what: Interval) -> None:
-    names = json.dumps(what.sensors)
-    db.execute("INSERT OR IGNORE INTO columns (names) VALUES (?)", (names,))
-    (columns,) = db.execute("SELECT id FROM columns WHERE names = ?", (names,)).fetchone()
-    db.execute(
-        "INSERT INTO interval VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            what.stream, size, what.time, columns, what.samples, what.hops, what.anomalous, what.score, what.threshold,
-            what.slow, *(values.astype("<f4").tobytes() for values in (what.low, what.high, what.mean)),
-            what.share.astype("<f2").tobytes(),
-        ),
-    )  # fmt: skip
-    _drop_oldest(db, "interval", "stream = ? AND size = ?", (what.stream, size), kept_of(size, len(what.sensors)))
-
-
-def _drop_oldest(db: sqlite3.Connection, table: str, where: str, values: tuple[Any, ...], kept: int) -> None:
-    db.execute(
-        f"DELETE FROM {table} WHERE {where} AND rowid <="
-        f" (SELECT rowid FROM {table} WHERE {where} ORDER BY rowid DESC LIMIT 1 OFFSET {kept})",
-        values * 2,
-    )
-
-
-def _join(db: sqlite3.Connection, stream: str, finer: int, size: int, begin: int) -> None:
-    """The intervals of one tier that lie in one of the next, as that one."""
-    rows = db.execute(
-        "SELECT columns, samples, hops, anomalous, score, threshold, slow, low, high, mean, share FROM interval"
-        " WHERE stream = ? AND size = ? AND time >= ? AND time < ? ORDER BY time",
-        (stream, finer, begin, begin + size),
-    ).fetchall()
-    rows = [row for row in rows if row[0] == rows[-1][0]]  # of the newest model, where it was exchanged
-    if not rows:
-        return
-    (names,) = db.execute("SELECT names FROM columns WHERE id = ?", (rows[0][0],)).fetchone()
-    _, samples, hops, anomalous, scores, thresholds, slow, lows, highs, means, shares = zip(*rows)
-    largest = max(range(len(rows)), key=lambda i: -np.inf if scores[i] is None else scores[i])
-    mean, weight = array_of(means), np.array(samples, float)[:, None]
-    weight = weight * np.isfinite(mean)
-    with np.errstate(invalid="ignore"):  # a sensor that was never there
-        mean = np.nansum(mean * weight, axis=0) / weight.sum(axis=0)
-    _write_interval(db, size, Interval(
-        stream, begin, tuple(json.loads(names)), sum(samples), sum(hops), sum(anomalous),
-        scores[largest], thresholds[-1], max((value for value in slow if value is not None), default=None),
-        np.fmin.reduce(array_of(lows)), np.fmax.reduce(array_of(highs)), mean.astype(np.float32),
-        array_of(shares, "<f2")[largest],
-    ))  # fmt: skip
-
-
 def array_of(blobs: tuple[bytes, ...] | list[bytes], kind: str = "<f4") -> np.ndarray:
     """(intervals, n) of what they hold."""
     return np.frombuffer(b"".join(blobs), kind).reshape(len(blobs), -1)
-
-
-def _write_event(db: sqlite3.Connection, event: Event) -> None:
-    fields, stream = event.fields, event.stream
-    kind, slow = fields["event"], str(fields.get("kind", ""))
-    db.execute(
-        "INSERT INTO event VALUES (?, ?, ?, ?, ?)", (fields["id"], stream, event.time, kind, json.dumps(dict(fields)))
-    )
-    _drop_oldest(db, "event", "stream = ?", (stream,), EVENTS_KEPT)
-    if kind == "anomaly":
-        end = event.time if "frame" in fields else None  # an image's alarm does not last
-        db.execute(
-            "INSERT INTO alarm VALUES (?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
-            (fields["id"], stream, slow, event.start, end, fields.get("severity"), json.dumps(fields.get("sensors"))),
-        )
-        _drop_oldest(db, "alarm", "stream = ? AND mark IS NULL", (stream,), EVENTS_KEPT)
-    elif kind == "anomaly_end":
-        db.execute(
-            "UPDATE alarm SET end = max(start, ?), severity = max(severity, ifnull(?, severity))"
-            " WHERE stream = ? AND kind = ? AND end IS NULL",
-            (event.time, fields.get("severity"), stream, slow),
-        )
 
 
 def _mark(

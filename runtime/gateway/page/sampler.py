@@ -52,11 +52,10 @@ class Sampler(Watcher):
         """Into the interval of its time."""
         self.now = time.time() if row.seconds is None else row.seconds
         self.arrived_at = time.monotonic()
-        interval = int(self.now // FINEST_S) * FINEST_S
-        if interval != self._time:
+        if not self._time <= self.now < self._time + FINEST_S:
             self._hand_over()
-            self._begin(interval)
-        for values in np.atleast_2d(row.values):  # an image has several
+            self._begin(int(self.now // FINEST_S) * FINEST_S)
+        for values in (row.values,) if row.values.ndim == 1 else row.values:  # an image has several rows
             self._block[self._filled] = values
             self._filled += 1
             if self._filled == BLOCK:
