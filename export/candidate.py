@@ -20,8 +20,9 @@ from edgekd.export.formats import room
 from edgekd.export.gate import float_misses, int8_misses
 from edgekd.export.parity import STEPS, Parity, Reference, prove
 from edgekd.export.scheme import Scheme
+from edgekd.export.tflite import MICRO
 from edgekd.runtime.detector import Detector
-from edgekd.runtime.engines import Engine, load_engine
+from edgekd.runtime.engines import Engine, Stream, load_engine
 from edgekd.runtime.errors import EdgeKDError, GateFailed
 from edgekd.runtime.guard import admit
 from edgekd.runtime.manifest import Manifest
@@ -115,7 +116,7 @@ class Workshop:
         if model == self._float_model:
             return None
         manifest = describe.quantized(self._manifest, scheme)
-        engine = load_engine(embed(model, manifest), manifest)
+        engine = self._loaded(model, manifest)
         self._doing(f"the int8 file by '{scheme.name}' goes through {self._steps:,} steps")
         parity = prove(self.reference, engine, int8=True)
         manifest = describe.refitted(manifest, parity)
@@ -137,7 +138,19 @@ class Workshop:
     @cached_property
     def float_engine(self) -> Engine:
         """The float file, loaded."""
-        return load_engine(embed(self._float_model, self._manifest), self._manifest)
+        return self._loaded(self._float_model, self._manifest)
+
+    def _loaded(self, model: bytes, manifest: Manifest) -> Engine:
+        """A model in the engine that it is meant for."""
+        content = embed(model, manifest)
+        engine = load_engine(content, manifest)
+        if self._target != MICRO:
+            return engine
+        from edgekd.export.tflite.micro import MicroEngine
+
+        micro = MicroEngine(content, manifest)
+        micro.require_same(engine, manifest)
+        return micro
 
     @cached_property
     def _float_detection(self) -> tuple[Detection, ModelScores] | None:
@@ -161,6 +174,8 @@ class Workshop:
     ) -> Candidate:
         """The file with all that was measured in its manifest."""
         manifest = describe.proven(manifest, engine, parity)
+        if arena_bytes := getattr(engine, "arena_bytes", 0):
+            manifest = replace(manifest, metrics={**manifest.metrics, "arena_bytes": arena_bytes})
         detection: Detection | None = measured["detection"]
         if detection is not None:
             manifest = replace(manifest, metrics={**manifest.metrics, "detection": detection.to_json()})
@@ -177,14 +192,14 @@ def step_times(engine: Engine, other: Engine | None, manifest: Manifest, values:
 
 def in_turn(engines: Sequence[Engine], manifest: Manifest, values: np.ndarray) -> np.ndarray:
     """Seconds of a step, (rounds, engines): they take turns, so that a slow moment of the machine hits all."""
-    feeds = manifest.cold_state()
-    feeds |= {"samples": values[: manifest.hop], "valid": np.ones(values.shape[1], np.float32)}
+    given = {"samples": np.ascontiguousarray(values[: manifest.hop]), "valid": np.ones(values.shape[1], np.float32)}
+    turns = [(engine, Stream(manifest.cold_state() | given)) for engine in engines]
 
     def one_round() -> list[float]:
         seconds = []
-        for turn in engines:
+        for engine, feeds in turns:
             started = time.perf_counter()
-            turn.run(feeds)
+            engine.run(feeds)
             seconds.append(time.perf_counter() - started)
         return seconds
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgekd.runtime.engines import Engine, load_engine
+from edgekd.runtime.engines import Engine, Stream, load_engine
 from edgekd.runtime.errors import ModelRefused, UsageError
 from edgekd.runtime.guard import admit
 from edgekd.runtime.json_fields import shown
@@ -150,7 +150,7 @@ class Detector:
 
     def reset(self) -> None:
         """Back to the cold state, as after `load`."""
-        self._feeds = self.manifest.cold_state() | {"samples": self._samples, "valid": self._valid}
+        self._feeds = Stream(self.manifest.cold_state() | {"samples": self._samples, "valid": self._valid})
         self.samples_seen = 0  # samples since the cold start
         self.diverged_steps = 0
         """Steps whose score was not finite: their state was thrown away, their verdict an anomaly."""

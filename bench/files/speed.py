@@ -28,6 +28,7 @@ from edgekd.export import export
 from edgekd.methods.lta import PRESETS, LTAStep
 from edgekd.methods.lta.distill import prepared
 from edgekd.runtime import Detector
+from edgekd.runtime.engines import Stream
 
 ROUNDS = 60
 PARITY_STEPS = 200
@@ -85,11 +86,12 @@ def bare(detector: Detector, blocks: np.ndarray) -> Callable[[], None]:
     """The session alone over hops (k, hop, n), its state handed back."""
     turn = itertools.cycle(blocks)
     names = [spec.name for spec in detector.manifest.state]
-    feeds = detector.manifest.cold_state()
-    feeds["valid"] = np.ones(blocks.shape[-1], np.float32)
+    given = {"samples": np.empty_like(blocks[0]), "valid": np.ones(blocks.shape[-1], np.float32)}
+    feeds = Stream(detector.manifest.cold_state() | given)
 
     def run() -> None:
-        found = detector.engine.run({**feeds, "samples": next(turn)})
+        feeds["samples"][:] = next(turn)
+        found = detector.engine.run(feeds)
         feeds.update(zip(names, found[len(detector.manifest.outputs) :]))
 
     return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +12,6 @@ from torch import Tensor, nn
 from edgekd.data.recording import Recording
 from edgekd.data.request import shorten
 from edgekd.runtime.errors import RecordingError, UsageError
-
-LARGEST = torch.finfo(torch.float32).max
 
 
 class SampleScaler(nn.Module):
@@ -63,9 +62,9 @@ class SampleScaler(nn.Module):
 
     def forward(self, samples: Tensor, valid: Tensor) -> Tensor:
         """samples (T, n) raw units, valid (n,) 1 or 0 -> (T, m)."""
-        # one comparison that inf and NaN fail, and one gather: exported, isfinite and [:, kept] are eight small nodes
-        usable = (samples.abs() <= LARGEST) & (valid > 0)
-        filled = self._of_kept(torch.where(usable, samples, self.fill))
+        # one comparison that inf and NaN fail, and all of a sensor that is not valid, since 0 * inf is no number; and
+        # one gather: exported, isfinite and [:, kept] are eight small nodes
+        filled = self._of_kept(torch.where(samples.abs() < valid * math.inf, samples, self.fill))
         return ((filled - self.offset) / self.scale).clamp(*self.clip)
 
     def live(self, valid: Tensor) -> Tensor:

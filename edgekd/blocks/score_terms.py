@@ -22,15 +22,15 @@ def live_pairs(live: Tensor) -> Tensor:
 
 def pair_shares(elements: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of non-negative elements (..., 3, m, m) over scales and live pairs; a pair counts half for each sensor."""
-    masked = elements * live_pairs(live)
-    pairs = live.sum().square().clamp_min(1.0) * elements.shape[-3]
-    shares = (masked.sum((-3, -1)) + masked.sum((-3, -2))) / (2.0 * pairs)  # (..., m)
+    summed = elements.sum(-3)  # (..., m, m)
+    pairs = live.sum().square().clamp_min(1.0) * (2.0 * elements.shape[-3])
+    shares = (summed @ live + live @ summed) * (live / pairs)  # (..., m)
     return shares.sum(-1), shares
 
 
 def sensor_shares(elements: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of non-negative elements (..., samples, m) over samples and live sensors."""
-    shares = (elements * live).mean(-2) / live.sum().clamp_min(1.0)  # (..., m)
+    shares = elements.mean(-2) * (live / live.sum().clamp_min(1.0))  # (..., m)
     return shares.sum(-1), shares
 
 
@@ -130,15 +130,20 @@ class SignaturePCA(nn.Module):
 
         Pairs that are not live are taken to be as usual.
         """
+        centered = self._centered(matrices, live)
+        return self._projected(centered) + self.center.reshape(matrices.shape[-3:])
+
+    def _centered(self, matrices: Tensor, live: Tensor | None) -> Tensor:
         centered = matrices - self.center.reshape(matrices.shape[-3:])
-        if live is not None:
-            centered = centered * live_pairs(live)
-        projected = F.linear(centered.flatten(-3), self.axes) @ self.axes
-        return (projected + self.center).reshape(matrices.shape)
+        return centered if live is None else centered * live_pairs(live)
+
+    def _projected(self, centered: Tensor) -> Tensor:
+        return (F.linear(centered.flatten(-3), self.axes) @ self.axes).reshape(centered.shape)
 
     def forward(self, matrices: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """matrices (..., 3, m, m) standardized -> score (...,), contributions (..., m)."""
-        return pair_shares((matrices - self.inside(matrices, live)).square(), live)
+        centered = self._centered(matrices, live)
+        return pair_shares((centered - self._projected(centered)).square(), live)
 
 
 class Residual(nn.Module):
@@ -215,10 +220,10 @@ class GeometricMean(nn.Module):
 
     def forward(self, terms: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """[(score (...,), contributions (..., m)), ...] -> score (...,), contributions (..., m)."""
-        # a floor, since exporters drop the addition of so little as if it were of zero
-        scores = torch.stack([score for score, _ in terms], -1).clamp_min(TINY)  # (..., terms)
         shares = torch.stack([shares for _, shares in terms], -2)  # (..., terms, m)
-        total = ((scores / self.center).log() * self.weight).sum(-1).exp()  # (...,)
-        share = (shares / scores.unsqueeze(-1) * self.weight.unsqueeze(-1)).sum(-2)  # (..., m), sums to one
-        share = share / share.sum(-1, keepdim=True).clamp_min(TINY)
-        return total, share * total.unsqueeze(-1)
+        # a floor, since exporters drop the addition of so little as if it were of zero
+        scores = shares.sum(-1, keepdim=True).clamp_min(TINY)  # (..., terms, 1)
+        weight = self.weight.unsqueeze(-1)
+        total = ((scores / self.center.unsqueeze(-1)).log() * weight).sum(-2).exp()  # (..., 1)
+        share = (shares * (weight / scores)).sum(-2)  # (..., m), sums to one
+        return total.squeeze(-1), share * (total / share.sum(-1, keepdim=True).clamp_min(TINY))

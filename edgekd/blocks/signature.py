@@ -91,12 +91,12 @@ class SignatureMatrices(nn.Module):
         self.register_buffer("weights", weights, persistent=False)  # (steps * 3, blocks)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """(batch, span, n) scaled samples -> (batch, steps, 3, n, n)."""
-        batch, span, n = samples.shape
-        blocks = samples.reshape(batch, span // self.geometry.block, self.geometry.block, n)
-        products = blocks.transpose(2, 3) @ blocks  # (batch, blocks, n, n)
-        sums = self.weights @ products.reshape(batch, span // self.geometry.block, n * n)  # (batch, steps * 3, n * n)
-        return sums.reshape(batch, self.geometry.steps, 3, n, n)
+        """(..., span, n) scaled samples -> (..., steps, 3, n, n)."""
+        *batch, span, n = samples.shape
+        blocks = samples.reshape(*batch, span // self.geometry.block, self.geometry.block, n)
+        products = blocks.transpose(-1, -2) @ blocks  # (..., blocks, n, n)
+        sums = self.weights @ products.flatten(-2)  # (..., steps * 3, n * n)
+        return sums.reshape(*batch, self.geometry.steps, 3, n, n)
 
 
 class MatrixScaler(nn.Module):

@@ -223,8 +223,13 @@ class WindowStep(StepModule):
         if remaining:
             window = torch.cat([remaining[0], window])  # (span, m)
             following.append(window[self.hop :])
-        score, shares = self.verdict(window[-self.span :].unsqueeze(0), self.scaler.live(valid))
-        return (score.squeeze(0), self.scaler.spread(shares).squeeze(0), *following)
+        score, shares = self.alone(window[-self.span :], self.scaler.live(valid))
+        return (score, self.scaler.spread(shares), *following)
+
+    def alone(self, window: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """The verdict on one window (span, m): score (), contributions (m,)."""
+        score, shares = self.verdict(window.unsqueeze(0), live)
+        return score.squeeze(0), shares.squeeze(0)
 
     def windows(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """values (T, n) raw units of one entity -> chunks of ends (B,) and scaled windows (B, span, m); see `batch`."""

@@ -68,8 +68,8 @@ def _means_a_scheme(word: str) -> bool:
 )
 @click.option(
     "--target",
-    type=click.Choice(("litert", "tflite-runtime")),
-    help="Engine that a TFLite file is meant for.  [default: litert]",
+    type=click.Choice(("litert", "tflite-runtime", "tflm")),
+    help="Engine that a TFLite file is meant for; tflm is TensorFlow Lite Micro.  [default: litert]",
 )
 @click.option("--data", metavar="DATA", help="Labeled recording: compare what float and int8 detect, too.")
 @click.option(
@@ -101,7 +101,7 @@ def command(
     \b
     Int8 schemes:
         onnx    static, static-float-recurrence, percentile, entropy, weights
-        tflite  dynamic, static, dynamic-full, weights
+        tflite  dynamic, static, dynamic-full, weights; for tflm static
     A linear detector has weights alone.
 
     \b
@@ -210,15 +210,18 @@ def _number(value: float | None, style: str) -> str:
 
 
 def _notes(done: Exported, int8: str | None) -> list[str]:
+    notes = []
     if int8 is not None and done.written is done.float:
-        return ["there is nothing in this detector to quantize: the file is float32"]
-    if done.written is not done.float and done.written.step_ratio > LITTLE:
+        notes.append("there is nothing in this detector to quantize: the file is float32")
+    elif done.written.step_ratio > LITTLE and done.written is not done.float:
         size = done.file_bytes / len(done.float.content)
-        return [
+        notes.append(
             f"int8 buys no speed on this machine ({done.written.step_ratio:.2f} of float's step), it is {size:.2f} of "
             "float's bytes"
-        ]
-    return []
+        )
+    if arena_bytes := done.manifest.metrics.get("arena_bytes"):
+        notes.append(f"TensorFlow Lite Micro needs an arena of {arena_bytes:,} bytes for it, as measured on x86-64")
+    return notes
 
 
 def _as_json(done: Exported, kind: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 from edgekd.data.recording import Recording
 from edgekd.file_kinds import is_checkpoint
 from edgekd.runtime.container import format_of
-from edgekd.runtime.engines import load_engine
+from edgekd.runtime.engines import Stream, load_engine
 from edgekd.runtime.errors import GateFailed, MissingExtra, ModelRefused, UsageError
 from edgekd.runtime.guard import admit
 from edgekd.runtime.manifest import STATE_DTYPES
@@ -163,7 +163,7 @@ class ExportedSubject(_Fed):
         return samples.reshape(steps * self.hop, -1)
 
     def step(self) -> float:
-        self._feeds["samples"] = self._next()
+        self._feeds["samples"][:] = self._next()
         found = self._engine.run(self._feeds)
         self._feeds.update(zip(self._states, found[len(self._manifest.outputs) :]))
         return float(found[0])
@@ -173,8 +173,9 @@ class ExportedSubject(_Fed):
 
     def _reset(self) -> None:
         self._states = [spec.name for spec in self._manifest.state]
-        self._feeds = self._manifest.cold_state()
-        self._feeds["valid"] = np.ones(len(self.sensors), np.float32)
+        n = len(self.sensors)
+        samples, valid = np.zeros((self.hop, n), np.float32), np.ones(n, np.float32)
+        self._feeds = Stream(self._manifest.cold_state() | {"samples": samples, "valid": valid})
 
 
 def load_subjects(files: Sequence[Path], teacher: Path | None, folder: Path) -> tuple[list[Subject], list[str]]:

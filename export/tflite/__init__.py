@@ -7,7 +7,7 @@ from edgekd.export.scheme import Scheme
 from edgekd.runtime.errors import UsageError
 
 SUFFIX = ".tflite"
-DEFAULT_TARGET = "litert"
+DEFAULT_TARGET, MICRO = "litert", "tflm"
 
 
 def float_model(step: StepModule, target: str | None = None) -> bytes:
@@ -18,9 +18,9 @@ def float_model(step: StepModule, target: str | None = None) -> bytes:
 
 
 def schemes(target: str | None = None) -> dict[str, Scheme]:
-    """The int8 schemes that are right on a target ("litert", the default, or "tflite-runtime"), the default first."""
+    """The int8 schemes that are right on a target: "litert", the usual, "tflite-runtime", "tflm"; the default first."""
     from edgekd.export.tflite.int8 import SCHEMES
 
     if (target or DEFAULT_TARGET) not in SCHEMES:
-        raise UsageError(f"--target {target}: a TFLite file is made for {' or '.join(SCHEMES)}")
+        raise UsageError(f"--target {target}: a TFLite file is made for {', '.join(SCHEMES)}")
     return SCHEMES[target or DEFAULT_TARGET]

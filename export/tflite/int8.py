@@ -20,6 +20,7 @@ from edgekd.blocks.step import StepModule
 from edgekd.data.recording import Recording
 from edgekd.export.calibration import STEPS, Feeds, closed_loop
 from edgekd.export.scheme import Scheme
+from edgekd.export.tflite import MICRO
 from edgekd.export.tflite.convert import SIGNATURE, quiet
 from edgekd.export.tflite.flatbuffer import Model, constants, content, packed, tidied, unpacked
 from edgekd.runtime.errors import MissingExtra
@@ -190,8 +191,10 @@ def _schemes(*operators: str) -> dict[str, Scheme]:
 # Ranges taken from each input anew are noise from step to step, at full resolution enough of it to shuffle the scores
 # of a normal hour (MSL: Spearman .91 with all convolutions dynamic, .997 without those); hence the default.
 # tflite-runtime refuses a transposed convolution with int8 weights and float activations, and its FULLY_CONNECTED with
-# per-channel weights is wrong without a word: nothing but plain convolutions is given to it.
+# per-channel weights is wrong without a word: nothing but plain convolutions is given to it. TensorFlow Lite Micro
+# computes dynamic ranges wrongly without a word.
 SCHEMES = {
     "litert": {**_schemes("CONV_2D", "TRANSPOSE_CONV"), WEIGHTS.name: WEIGHTS},
     "tflite-runtime": _schemes("CONV_2D"),
+    MICRO: {"static": _schemes("CONV_2D", "TRANSPOSE_CONV")["static"]},
 }

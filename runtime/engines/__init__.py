@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +17,15 @@ Signature = dict[str, tuple[str, tuple[int, ...]]]
 """Name -> (dtype, shape)."""
 
 
+class Stream(dict[str, np.ndarray]):
+    """The feeds of one stream, in arrays that are its own: an engine may bind itself to them and to a second set of
+    state, and then return as next state arrays that the step after the next overwrites."""
+
+    bound_to: Engine | None = None
+    bindings: dict[tuple[int, ...], Any]
+    """By the identities of the arrays, which they keep alive."""
+
+
 class Engine(Protocol):
     """One loaded step graph. It holds no state, so many streams can share it, from several threads too."""
 
@@ -27,7 +36,7 @@ class Engine(Protocol):
 
         feeds: `samples` float32 (hop, n) raw units, `valid` float32 (n,), and each state tensor by its name.
         Returns the manifest's `outputs`, scores float32 () and contributions float32 (n,), then the next state in its
-        order; fresh arrays, which no later step changes.
+        order; fresh arrays, which no later step changes but for the state of a `Stream`.
         """
 
 

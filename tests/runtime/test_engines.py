@@ -42,6 +42,27 @@ def test_both_formats_score_alike(folder: Path) -> None:
         np.testing.assert_allclose(b.contributions, a.contributions, rtol=1e-4, atol=1e-7)
 
 
+def test_a_stream_that_is_bound_scores_as_one_that_is_not(folder: Path) -> None:
+    """Through a lost state, another stream on the same session, and a state that is taken back."""
+    detector = Detector.load(folder / "m.onnx")
+    other, plain = detector.stream(), detector.stream()
+    plain._feeds = dict(plain._feeds)
+    x = step_samples(N, 400)
+
+    def scores(one: Detector, samples: np.ndarray) -> list[float]:
+        return [verdict.score for verdict in one.update_block(samples)]
+
+    assert scores(detector, x[:200]) == scores(plain, x[:200])
+    saved = detector.snapshot()
+    ahead = scores(detector, x[200:300])
+    scores(other, x[::-1])
+    detector.restore(saved)
+    assert scores(detector, x[200:300]) == ahead == scores(plain, x[200:300])
+    for one in (detector, plain):
+        one._forget("it was lost")
+    assert scores(detector, x[300:]) == scores(plain, x[300:])
+
+
 def test_events_are_the_same_and_nothing_else_is_said(folder: Path) -> None:
     done = {kind: run("--model", folder / f"m.{kind}", "--csv", folder / "x.csv") for kind in ("onnx", "tflite")}
     events = [
@@ -51,8 +72,9 @@ def test_events_are_the_same_and_nothing_else_is_said(folder: Path) -> None:
     assert done["onnx"].stderr == done["tflite"].stderr  # the interpreter's own greeting is not heard
 
 
-def test_results_belong_to_the_caller(folder: Path) -> None:
-    detector = Detector.load(folder / "m.tflite")
+@pytest.mark.parametrize("kind", ["onnx", "tflite"])
+def test_results_belong_to_the_caller(folder: Path, kind: str) -> None:
+    detector = Detector.load(folder / f"m.{kind}")
     x = step_samples(N, 200)
     kept = detector.update_block(x[:101])
     snapshot = detector.snapshot()

@@ -123,7 +123,8 @@ class LTAStep(StepModule):
             shapes["ring"] = (self.span - self.hop, self.m)
         if self.accumulator is not None:
             shapes.update(self.accumulator.state_shapes())
-        shapes.update(self.carried_shapes())
+        # of one stream, but with the axis of batches: a graph is spared a node for each that is added or taken away
+        shapes.update((name, (1, *shape)) for name, shape in self.carried_shapes().items())
         if self.config.memory > 1:
             shapes["evidence"] = (1,)
         return shapes
@@ -151,7 +152,7 @@ class LTAStep(StepModule):
         if self.span > self.hop:
             window = torch.cat([remaining.pop(0), scaled])  # (span, m)
             following.append(window[self.hop :])
-        window = window[-self.span :].unsqueeze(0)
+        recent, window = window[-RECENT:], window[-self.span :].unsqueeze(0)
 
         beta = None
         if self.accumulator is not None:
@@ -164,15 +165,16 @@ class LTAStep(StepModule):
 
         sequence = self.sequence(window, beta)  # (1, steps, 3, m, m)
         if self.carried:
-            output, _, carried = self.advance(sequence[:, -1], [tensor.unsqueeze(0) for tensor in remaining], live)
-            following += [tensor.squeeze(0) for tensor in carried]
+            output, _, carried = self.advance(sequence[:, -1], remaining, live)
+            following += carried
         else:
             output, _ = self.reconstruct(sequence, live)
-        score, shares = self.verdict(sequence[:, -1] - output, window[:, -RECENT:], live)
+        score, shares = self.verdict((sequence[:, -1] - output).squeeze(0), recent, live)
         if evidence is not None:
-            score, shares, evidence = self.lasting(score, shares, evidence)
+            score, shares, evidence = self.lasting(score.reshape(1), shares.unsqueeze(0), evidence)
+            score, shares = score.squeeze(0), shares.squeeze(0)
             following.append(evidence)
-        return (score.squeeze(0), self.scaler.spread(shares).squeeze(0), *following)
+        return (score, self.scaler.spread(shares), *following)
 
     # -- its parts, shared with the batch path and with training -----------------------------------------------
 
@@ -215,7 +217,7 @@ class LTAStep(StepModule):
         return output if self.bypass is None else output + self.bypass.inside(matrices, live)
 
     def verdict(self, residual: Tensor, recent: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
-        """residual (B, 3, m, m), recent samples (B, 10, m), live (m,) -> score (B,), contributions (B, m)."""
+        """residual (..., 3, m, m), recent samples (..., 10, m), live (m,) -> score (...,), contributions (..., m)."""
         each = self.each_term(residual, recent, live)
         return each[0] if self.combine is None else self.combine(each)
 
