@@ -128,5 +128,5 @@ def told_anyway(found: ModelScores, segments: np.ndarray) -> np.ndarray:
 def _judged(path: Path, recording: Recording, threshold: float | None, progress: Progress | None) -> Judged:
     found = score_model(path, recording, progress)
     setting = Setting(found.threshold if threshold is None else threshold)
-    judgement = judge(found, setting.threshold, path)
+    judgement = judge(found, setting.threshold)
     return Judged(path, describe(path), found, setting, judgement, judged_in_words(judgement, found.recording))
