@@ -171,9 +171,8 @@ class Sick:
         if self._dice.random() < 0.5:
             self._outbox.mkdir()
         else:
-            self._outbox.write_text("in the way")
+            self._outbox.write_text("in the way")  # the gateway puts it aside
             time.sleep(1)
-            self._outbox.unlink()
 
     def empty(self) -> None:
         """The files in it are cut to nothing."""

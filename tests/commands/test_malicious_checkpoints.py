@@ -31,6 +31,7 @@ COMMANDS = {
     "distill": "distill plant.csv -o new.pt --preset quick --teacher evil.pt",
     "distill-regression": "distill plant.csv -o new.pt --method regression --teacher good.pt --teacher evil.pt",
     "distill-resume": "distill plant.csv -o left.pt --preset quick --resume",
+    "report": "report evil.pt plant.csv",
     "sign": "sign evil.pt --key key.pem",
 }
 

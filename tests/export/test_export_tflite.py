@@ -235,7 +235,7 @@ def test_layers_that_stay_float(models: dict[str, tuple[Checkpoint, bytes]]) -> 
 def test_what_cannot_be_made(monkeypatch: pytest.MonkeyPatch, windowed: Checkpoint) -> None:
     shared = ["dynamic", "static", "dynamic-full"]
     assert (list(tflite.schemes()), list(tflite.schemes("tflite-runtime"))) == ([*shared, "weights"], shared)
-    with pytest.raises(UsageError, match="litert or tflite-runtime"):
+    with pytest.raises(UsageError, match="litert, tflite-runtime, tflm"):
         tflite.schemes("microcontroller")
     monkeypatch.setattr("edgekd.export.tflite.convert.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"edgekd\[tflite-export\]"):
