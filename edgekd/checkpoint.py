@@ -22,6 +22,7 @@ from edgekd.blocks.step import Scores, StepModule
 from edgekd.blocks.stillness import longest_still_s
 from edgekd.blocks.threshold import CALIBRATE, FIT, budget_in_words, calibrate, counted, evidence, parts, unseen
 from edgekd.data.recording import Recording
+from edgekd.data.save import layout_fields
 from edgekd.file_kinds import CHECKPOINTS, require
 from edgekd.methods import METHODS, method
 from edgekd.runtime.errors import ModelRefused, UsageError
@@ -289,7 +290,7 @@ def package(
             "entities": len(recording.starts),
             **evidence(scores, recording, step.hop, threshold["value"]),
         },
-        layout=None if recording.layout is None else recording.layout.to_json(),
+        layout=None if recording.layout is None else layout_fields(recording.layout),
         held_samples=recording.held_samples,
         histories=histories,
     )

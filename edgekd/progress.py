@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import click
 
-from edgekd.runtime.duration import in_words
+from edgekd.runtime.duration import unit_of
 
 EVERY_S = 10.0  # between two lines
 SETTLED_S = 3.0  # before that nobody knows how long it takes
@@ -129,3 +129,11 @@ class TrainingProgress(Progress):
         )
         self.doing(event["job"], event["epoch"] / event["epochs"], line.removeprefix(f"{event['job']} "))
         self.say(f"{line}  {self.left}".rstrip())
+
+
+def in_words(seconds: float) -> str:
+    """Seconds as people say them: "45 seconds", "100 minutes", "1 hour", "2.5 days"."""
+    unit, size = unit_of(seconds)
+    amount = f"{seconds / size:.2g}" if seconds / size < 10 else f"{seconds / size:,.0f}"
+    unit = {"s": "second", "min": "minute", "h": "hour", "d": "day"}[unit]
+    return f"{amount} {unit}" if amount == "1" else f"{amount} {unit}s"

@@ -12,7 +12,8 @@ from edgekd.blocks.threshold import CALIBRATE_SHARE
 from edgekd.checkpoint import Checkpoint
 from edgekd.data.request import shorten
 from edgekd.evaluation.words import MANY_A_DAY, count
-from edgekd.runtime.duration import duration, in_words
+from edgekd.progress import in_words
+from edgekd.runtime.duration import duration
 
 DAY_S = 86_400.0
 LEAST_S = DAY_S  # nothing shorter shows a whole day ...

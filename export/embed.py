@@ -11,6 +11,7 @@ import json
 import struct
 from dataclasses import asdict, replace
 
+from edgekd.data.save import layout_fields
 from edgekd.runtime.container import BUFFER, BUFFERS, DATA, KEY, METADATA, NAME, cut, entries, format_of
 from edgekd.runtime.container.flatbuffer import Flatbuffer
 from edgekd.runtime.errors import ModelRefused
@@ -42,7 +43,7 @@ def embed(model: bytes, manifest: Manifest) -> bytes:
 def to_json(manifest: Manifest) -> str:
     """The manifest as compact JSON; raises ModelRefused where the reader would."""
     try:
-        layout = None if manifest.layout is None else manifest.layout.to_json()
+        layout = None if manifest.layout is None else layout_fields(manifest.layout)
         text = json.dumps(
             asdict(manifest) | {"layout": layout}, ensure_ascii=False, allow_nan=False, separators=(",", ":")
         )

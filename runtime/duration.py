@@ -17,14 +17,6 @@ def duration(seconds: float) -> str:
     return f"{seconds / size:.3g} {unit}"
 
 
-def in_words(seconds: float) -> str:
-    """Seconds as people say them: "45 seconds", "100 minutes", "1 hour", "2.5 days"."""
-    unit, size = unit_of(seconds)
-    amount = f"{seconds / size:.2g}" if seconds / size < 10 else f"{seconds / size:,.0f}"
-    unit = {"s": "second", "min": "minute", "h": "hour", "d": "day"}[unit]
-    return f"{amount} {unit}" if amount == "1" else f"{amount} {unit}s"
-
-
 def unit_of(seconds: float) -> tuple[str, float]:
     """The unit that people would choose for so many seconds: its name and its length in seconds."""
     units = (("s", 120.0), ("min", 7200.0), ("h", 172_800.0))

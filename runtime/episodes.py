@@ -16,8 +16,7 @@ class Onset:
     """The verdict with which an episode is told."""
 
     verdict: Verdict
-    start: int
-    """Sample of the episode's first anomalous verdict: this one's, unless the episode had to last first."""
+    start: int  # sample of the episode's first anomalous verdict: this one's, unless the episode had to last first
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,8 @@ class End:
     """The first verdict after an episode."""
 
     verdict: Verdict
-    start: int
-    """Sample of the episode's first anomalous verdict."""
-    peak: float
-    """Largest score of the episode."""
+    start: int  # sample of the episode's first anomalous verdict
+    peak: float  # largest score of the episode
 
     @property
     def samples(self) -> int:
@@ -53,8 +50,7 @@ class Episodes:
         self._min_samples = min_samples
         self._cooldown_samples = cooldown_samples
         self._hysteresis = hysteresis
-        self.start: int | None = None
-        """Sample at which the episode that is open began, None where there is none."""
+        self.start: int | None = None  # sample at which the episode that is open began, None where there is none
         self.peak = 0.0
         self._since: int | None = None  # first anomalous verdict of a run that is not told (yet)
         self._ended: int | None = None  # sample of the newest end

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -117,11 +117,6 @@ class Layout:
         except (ModelRefused, ValueError, RecursionError) as error:
             raise UsageError(f"{path}: no layout: {str(error).removeprefix('manifest: ')}") from None
         return layout
-
-    def to_json(self) -> dict[str, Any]:
-        """The fields that say something."""
-        found = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in found if value}
 
 
 PLAIN = Layout()

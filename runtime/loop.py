@@ -59,16 +59,11 @@ class Loop:
         self.slow = Episodes(cooldown_samples=COOLDOWN_HOPS * detector.manifest.hop, hysteresis=SLOW_HYSTERESIS)
         """Of slow verdicts, which have their own."""
         self.watchers: list[Watcher] = []
-        self.emit = emit
-        """Takes every event."""
-        self.say = say
-        """Words for people."""
-        self.samples = self.verdicts = self.anomalies = 0
-        """Of this run; episodes that began count as anomalies."""
-        self.last: Verdict | None = None
-        """The newest verdict."""
-        self.stopped = False
-        """Whether it was told to stop."""
+        self.emit = emit  # takes every event
+        self.say = say  # words for people
+        self.samples = self.verdicts = self.anomalies = 0  # of this run; episodes that began count as anomalies
+        self.last: Verdict | None = None  # the newest verdict
+        self.stopped = False  # whether it was told to stop
         self._scores = scores
 
     def stop(self) -> None:

@@ -9,6 +9,7 @@ import click
 
 from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import UsageError
+from edgekd.runtime.layout import RULES
 
 
 class _Duration(click.ParamType):
@@ -23,7 +24,7 @@ class _Duration(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-DURATION = _Duration()
+DURATION, NMEA, RULE = _Duration(), click.Choice(["nmea"]), click.Choice(RULES[1:])
 
 
 def declare(group: str, help: str, *names: str, **about: Any) -> Any:
@@ -58,34 +59,18 @@ class Options:
     frames: str | None = declare(SOURCE, "Read the images of a folder (.npy, .pgm, .raw), then end.", metavar="DIR")
     baud: int = declare(LINES, "Of --serial.", default=115200, show_default=True, type=click.IntRange(50, 20_000_000))
     raw: str | None = declare(LINES, "With --stdin: images as raw bytes, 28x28 or 28x28:float32.", metavar="RxC[:KIND]")
-    maps: tuple[str, ...] = declare(
-        LINES, "Sensor NAME is COLUMN in the input.", "--map", metavar="NAME=COLUMN", multiple=True
-    )
-    layout: str | None = declare(
-        LINES, "How it is written, from edgekd look; else as the training's.", metavar="FILE", type=click.Path()
-    )
+    maps: tuple[str, ...] = declare(LINES, "Sensor NAME is that COLUMN.", "--map", metavar="NAME=COLUMN", multiple=True)
+    layout: str | None = declare(LINES, "How it is written, from edgekd look; else as the training's.", metavar="FILE")
     time: str | None = declare(LINES, "Column or JSON key of the time label; gaps in it are noticed.", metavar="COLUMN")
     sequence: str | None = declare(LINES, "Column that counts samples, up to N - 1.", metavar="COLUMN[:N]")
-    checksum: str | None = declare(
-        LINES, "Lines end in * and the XOR of their bytes, in hex.", type=click.Choice(["nmea"])
-    )
-    resample: Literal["mean", "last"] | None = declare(
-        LINES, "Rows come at another rate than the model's.", type=click.Choice(["mean", "last"])
-    )
+    checksum: str | None = declare(LINES, "Lines end in * and the XOR of their bytes, in hex.", type=NMEA)
+    resample: Literal["mean", "last"] | None = declare(LINES, "Rows come at another rate than the model's.", type=RULE)
     threshold: float | None = declare(ALARM, "Use this threshold instead of the model's.", type=float)
-    false_alarms_per_day: float | None = declare(
-        ALARM, "Use the model's threshold for so many.", type=float, metavar="N"
-    )
+    false_alarms_per_day: float | None = declare(ALARM, "Use the model's for N a day.", type=float, metavar="N")
     min_duration: float = declare(ALARM, "Tell an anomaly once it has lasted so long.", default="0s", type=DURATION)
-    cooldown: float | None = declare(
-        ALARM, "Tell no other for so long after one has ended.  [default: 6 hops]", type=DURATION
-    )
+    cooldown: float | None = declare(ALARM, "Tell none for so long after one.  [default: 6 hops]", type=DURATION)
     hysteresis: float = declare(
-        ALARM,
-        "An anomaly ends when the score is no longer above this part of the threshold.",
-        metavar="FRACTION",
-        default=1.0,
-        type=click.FloatRange(0, 1),
+        ALARM, "An anomaly ends at this part of the threshold.", default=1.0, type=click.FloatRange(0, 1)
     )
     state: str | None = declare(MEMORY, "Save the state here and go on from it.", type=click.Path(dir_okay=False))
     state_every: float = declare(MEMORY, "Seconds, at most.", default=60.0, show_default=True, type=click.FloatRange(0))

@@ -6,13 +6,13 @@ is valid, the state starts cold (zeros), and the score of every step counts, tho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 
-from edgekd.runtime.engines import Engine
+from edgekd.runtime.engines import Engine, Stream
 from edgekd.runtime.errors import EdgeKDError, GateFailed, ModelRefused
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest, SensorSpec
@@ -52,14 +52,18 @@ def self_test_samples(sensors: Sequence[SensorSpec], hop: int, steps: int, seed:
 
 def self_test_scores(engine: Engine, manifest: Manifest, seed: int, steps: int) -> list[float]:
     """The engine's scores over the generator's samples, from cold state: what the exporter writes into the manifest."""
-    feeds = manifest.cold_state() | {"valid": np.ones(len(manifest.sensors), np.float32)}
-    scores = []
-    for step in range(steps):
-        feeds["samples"] = self_test_samples(manifest.sensors, manifest.hop, 1, seed, step)[0]  # (hop, n)
+    samples = (self_test_samples(manifest.sensors, manifest.hop, 1, seed, step)[0] for step in range(steps))
+    return [float(found[0]) for found in replay(engine, manifest, samples)]
+
+
+def replay(engine: Engine, manifest: Manifest, samples: Iterable[np.ndarray]) -> Iterator[Sequence[np.ndarray]]:
+    """What `Engine.run` returns for each hop of samples, (hop, n) raw units, from cold state, as a detector runs it."""
+    hop, valid = np.empty((manifest.hop, len(manifest.sensors)), "f"), np.ones(len(manifest.sensors), "f")
+    feeds = Stream(manifest.cold_state() | {"samples": hop, "valid": valid})
+    for hop[:] in samples:
         found = engine.run(feeds)
         feeds.update((spec.name, value) for spec, value in zip(manifest.state, found[len(manifest.outputs) :]))
-        scores.append(float(found[0]))
-    return scores
+        yield found
 
 
 def run_self_test(engine: Engine, manifest: Manifest) -> SelfTestResult:

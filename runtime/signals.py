@@ -18,10 +18,8 @@ class Signals:
     """Takes the signals of this process; calls `stop` in the handler, to end after the sample in hand."""
 
     def __init__(self, program: str, stop: Callable[[], None]) -> None:
-        self.over_by = math.inf
-        """When a run that was told to end has to be over, on the monotonic clock."""
-        self.interrupted = False
-        """Whether Ctrl-C ended it."""
+        self.over_by = math.inf  # when a run that was told to end has to be over, on the monotonic clock
+        self.interrupted = False  # whether Ctrl-C ended it
         self._program, self._stop = program, stop
         signal.signal(signal.SIGINT, self._interrupt)
         signal.signal(signal.SIGTERM, self._terminate)

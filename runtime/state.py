@@ -46,8 +46,7 @@ class StateUnusable(Exception):
 class SavedState:
     """What a state file holds. Of one size for one model, so that a slot once made fits for ever."""
 
-    arrays: dict[str, np.ndarray]
-    """`Detector.snapshot`."""
+    arrays: dict[str, np.ndarray]  # `Detector.snapshot`
     meta: dict[str, Any]
     """JSON-able, up to META_BYTES: open episode, threshold, boot id and clock at the time of saving."""
 

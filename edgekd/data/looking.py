@@ -14,6 +14,7 @@ from rich.text import Text
 
 from edgekd.data.gaps import true_runs
 from edgekd.data.reading import Column, Reading
+from edgekd.data.save import layout_fields
 from edgekd.data.suspects import KINDS, Suspect, all_notes, options_of, remedy
 from edgekd.runtime.duration import duration
 from edgekd.runtime.json_fields import shown
@@ -55,7 +56,7 @@ def to_json(reading: Reading, found: Sequence[Suspect], following: str) -> dict[
         "sensors": [_sensor(column, values) for column, values in zip(reading.columns, reading.values.T)],
         "left_out": reading.left_out,
         "labels": None if labels is None else {"events": len(true_runs(labels)), "share": float(labels.mean())},
-        "layout": reading.layout.to_json(),
+        "layout": layout_fields(reading.layout),
         "notes": all_notes(reading.notes, found),
         "suspects": [
             {"sensor": s.sensor, "kind": s.kind, "words": s.words, "ranges": s.ranges[:RANGES]} for s in found

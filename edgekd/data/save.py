@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -114,5 +116,11 @@ def _write_parquet(recording: Recording, path: Path, time_name: str) -> None:
 def toml_of(layout: Layout) -> str:
     """The layout as text that `Layout.from_toml` reads: the fields that say something, a line each."""
     # a basic string of TOML is one of JSON, but for the escape of DEL; so are lists, numbers, true and false
-    lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in layout.to_json().items())
+    lines = (f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in layout_fields(layout).items())
     return "".join(lines).replace("\x7f", "\\u007F")
+
+
+def layout_fields(layout: Layout) -> dict[str, Any]:
+    """The fields of a layout that say something, JSON-able."""
+    found = ((field.name, getattr(layout, field.name)) for field in fields(layout))
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found if value}

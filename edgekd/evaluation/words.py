@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from edgekd.data.recording import Recording
 from edgekd.evaluation.alarms import SLOW, STUCK, Alarm
 from edgekd.evaluation.judgement import CHANCE, FEW, FEWEST_FAULTS, GOOD, YARDSTICK, Judgement
-from edgekd.runtime.duration import in_words
+from edgekd.progress import in_words
 from edgekd.runtime.json_fields import shown
 
 LISTED = 5  # alarms or missed faults whose times are told

@@ -21,8 +21,7 @@ class LiveLines:
     """
 
     def __init__(self, fd: int, patience_s: float = 0.0) -> None:
-        self.dropped = 0
-        """Lines that the reader did not get."""
+        self.dropped = 0  # lines that the reader did not get
         self._fd, self._patience_s = fd, patience_s
         self._changed = threading.Condition()
         self._lines: deque[bytes] = deque()

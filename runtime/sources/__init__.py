@@ -25,18 +25,12 @@ class Row:
 
     values: np.ndarray
     """float32 (n,), raw units, NaN where a value is missing; float64 while steps are still to be taken."""
-    time: str | float | None = None
-    """The source's own time label, as it wrote it."""
-    frame: str | None = None
-    """Name of the image, where `values` is a whole one, float32 (hop, n)."""
-    sequence: int | None = None
-    """The source's own count of samples, where its layout names one."""
-    seconds: float | None = None
-    """`time` in seconds since 1970, where the layout can read it."""
-    off: bool = False
-    """The machine is in a state that the layout leaves out: neither normal nor an alarm."""
-    partial: bool = False
-    """It came in a message that does not name all sensors."""
+    time: str | float | None = None  # the source's own time label, as it wrote it
+    frame: str | None = None  # name of the image, where `values` is a whole one, float32 (hop, n)
+    sequence: int | None = None  # the source's own count of samples, where its layout names one
+    seconds: float | None = None  # `time` in seconds since 1970, where the layout can read it
+    off: bool = False  # the machine is in a state that the layout leaves out: neither normal nor an alarm
+    partial: bool = False  # it came in a message that does not name all sensors
 
 
 @dataclass(frozen=True)
@@ -48,8 +42,7 @@ class InputEvent:
     fields: dict[str, Any] = field(default_factory=dict)
     rewarm: bool = False
     """Samples are missing here, more than the detector's window or nobody knows how many: it must warm up again."""
-    told: bool = True
-    """Whether to tell it; one that repeats is counted and told now and then."""
+    told: bool = True  # whether to tell it; one that repeats is counted and told now and then
 
 
 Items = Sequence[Row | InputEvent]
@@ -62,16 +55,11 @@ class NoSample(ValueError):
 class Tally:
     """Counts what of an input was no sample."""
 
-    unit = "lines"
-    """What is counted, for people."""
-    good = 0
-    """How many held one so far, where `check` asks for it."""
-    bad = 0
-    """How many held none."""
-    last_bad = ""
-    """Why the newest of them held none."""
-    check = ""
-    """What to look after where most hold none."""
+    unit = "lines"  # what is counted, for people
+    good = 0  # how many held one so far, where `check` asks for it
+    bad = 0  # how many held none
+    last_bad = ""  # why the newest of them held none
+    check = ""  # what to look after where most hold none
 
     def refuse(self, reason: str) -> None:
         """Count one."""
@@ -82,20 +70,14 @@ class Tally:
 class Source:
     """Rows of samples, with what happens to the input between them. None: it has no such thing."""
 
-    name: str
-    """For people: the file or port as the user gave it."""
-    rows: Tally
-    """The reader that the source's bytes go through."""
-    live = True
-    """Whether samples come as they are measured: no seeking, and time goes on while nobody listens."""
+    name: str  # for people: the file or port as the user gave it
+    rows: Tally  # the reader that the source's bytes go through
+    live = True  # whether samples come as they are measured: no seeking, and time goes on while nobody listens
     turned_s: float | None = None
     """When the thread that reads it last came round, on the monotonic clock. None: it has looked when it yields."""
-    reconnects: int | None = None
-    """Times that the input came back."""
-    dropped: int | None = None
-    """Samples so far that were dropped because the input outran the detector."""
-    backlog: int | None = None
-    """Samples that wait."""
+    reconnects: int | None = None  # times that the input came back
+    dropped: int | None = None  # samples so far that were dropped because the input outran the detector
+    backlog: int | None = None  # samples that wait
 
     @property
     def lag_s(self) -> float | None:

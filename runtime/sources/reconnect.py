@@ -25,12 +25,9 @@ ABSENT_WAIT_S = 0.5  # to see that a path is there costs nothing, and scoring go
 class Door(Protocol):
     """A kind of input that can be opened."""
 
-    name: str
-    """As the user gave it."""
-    details: str
-    """How it is read, for people; follows the name."""
-    garbled: str
-    """What to check where most of its lines are no samples."""
+    name: str  # as the user gave it
+    details: str  # how it is read, for people; follows the name
+    garbled: str  # what to check where most of its lines are no samples
 
     def open(self) -> None:
         """Raises OSError or ValueError where it cannot be opened now."""

@@ -27,11 +27,9 @@ class Resampler:
     first value lies in the middle of the first cell, so that one value to a cell may jitter by half a period.
     """
 
-    aligns: bool | None = True
-    """Whether rows become samples in another way than one by one; None: not known yet."""
+    aligns: bool | None = True  # whether rows become samples in another way than one by one; None: not known yet
 
-    slack = 0
-    """Cells that are over and whose values still count, in the open one."""
+    slack = 0  # cells that are over and whose values still count, in the open one
 
     def __init__(
         self, manifest: Manifest, layout: Layout, live: bool, tally: Tally, source: str = "", aligned: bool = True

@@ -61,10 +61,8 @@ class RowParser:
         likely: bool = False,
     ) -> None:
         self.tally = tally or Tally()
-        self.lines = 0
-        """Lines so far, empty ones and comments not counted."""
-        self.unreadable = 0
-        """Those of them that were neither rows nor headers."""
+        self.lines = 0  # lines so far, empty ones and comments not counted
+        self.unreadable = 0  # those of them that were neither rows nor headers
         self.rows = 0
         self.times = TimeLabels(layout, likely)
         self.layout = layout
@@ -80,8 +78,7 @@ class RowParser:
         self._likely = likely
         self._strict = bool(layout.time) and layout.time_format not in ("", "none") and not likely
         self._source = source
-        self.aliases: dict[str, str] = {}
-        """Column -> the name that takes its place in messages that lack it."""
+        self.aliases: dict[str, str] = {}  # column -> the name that takes its place in messages that lack it
         self._cells = Cells(layout)
         self._only = [Condition(text) for text in layout.only]
         self._group, _, self._machine = layout.group.partition("=")

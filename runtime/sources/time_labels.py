@@ -38,8 +38,7 @@ class TimeLabels:
         self._step = self._ahead = 0.0  # between the newest two; what is added to it
         self._before = -math.inf, 0.0  # time of the one before, and what was added to that
         self._zone = _zone(layout.timezone) if layout.timezone else None
-        self.set_back = 0
-        """Times that the clock was set back by an hour."""
+        self.set_back = 0  # times that the clock was set back by an hour
 
     def seconds(self, label: str | float | None) -> float | None:
         """When it was; None where the label is no time of this format."""

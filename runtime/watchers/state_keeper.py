@@ -46,8 +46,7 @@ class StateKeeper(Watcher):
         self.stream_id = os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
         """Tells the events of this stream of samples from those of every other, and what a live source sent before a
         restart from what it sent after; a file that is read on is the same stream."""
-        self.failures = 0
-        """Saves of this run that the disk did not take."""
+        self.failures = 0  # saves of this run that the disk did not take
         self._loop = loop
         self._detector = loop.detector
         self._parts: dict[str, Part] = {"episodes": loop.episodes, **parts}
