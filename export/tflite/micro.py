@@ -21,7 +21,7 @@ from edgekd.runtime.errors import GateFailed, MissingExtra
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.selftest import self_test_scores
 
-LARGEST_ARENA_KIB = 16 * 1024
+ARENA_BYTES = 64 * 2**20  # no model for a microcontroller comes near; one that is too small may kill the process
 TOLERANCE = 1e-3  # |score - LiteRT's| of the threshold, over the steps of a self-test
 
 
@@ -35,8 +35,7 @@ class MicroEngine:
         except ModuleNotFoundError:
             raise MissingExtra("tflite-micro", "tflm") from None
         self.name = "tflite-micro"
-        self.arena_bytes = 1024 * _smallest_arena_kib(runtime.Interpreter.from_bytes, model)
-        self._interpreter = runtime.Interpreter.from_bytes(model, arena_size=self.arena_bytes)
+        self._interpreter, self.arena_bytes = _loaded(runtime.Interpreter.from_bytes, model)
         (graph,) = unpacked(model).subgraphs
         inputs, outputs = (
             [graph.tensors[index].name.decode() for index in side] for side in (graph.inputs, graph.outputs)
@@ -67,26 +66,20 @@ class MicroEngine:
             )
 
 
-def _smallest_arena_kib(make: Any, model: bytes) -> int:
-    """The smallest arena that the model runs in; raises GateFailed where it runs in none."""
+def _loaded(make: Any, model: bytes) -> tuple[Any, int]:
+    """The interpreter and the bytes of its arena that are used; raises GateFailed where Micro cannot run it."""
     with _standard_error() as said:
-        if not _runs(make, model, LARGEST_ARENA_KIB):
+        try:
+            interpreter = make(model, arena_size=ARENA_BYTES)
+            interpreter.invoke()
+        except (RuntimeError, ValueError):
             lacking = re.findall(r"opcode '(\w+)'", said())
             why = f"has no operator {lacking[0]}" if lacking else f"cannot run it ({' '.join(said().split())[:200]})"
-            raise GateFailed(f"TensorFlow Lite Micro {why}; take another preset or method, or a board that runs LiteRT")
-        too_small, enough = 0, LARGEST_ARENA_KIB
-        while enough - too_small > 1:
-            middle = (too_small + enough) // 2
-            too_small, enough = (too_small, middle) if _runs(make, model, middle) else (middle, enough)
-    return enough
-
-
-def _runs(make: Any, model: bytes, arena_kib: int) -> bool:
-    try:
-        make(model, arena_size=1024 * arena_kib).invoke()
-    except (RuntimeError, ValueError):
-        return False
-    return True
+            mend = "take another preset or method, or a board that runs LiteRT"
+            raise GateFailed(f"TensorFlow Lite Micro {why}; {mend}") from None
+        interpreter.print_allocations()
+        (used,) = re.findall(r"allocation total (\d+) bytes", said())
+    return interpreter, int(used)
 
 
 @contextlib.contextmanager

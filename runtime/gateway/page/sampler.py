@@ -96,8 +96,9 @@ class Sampler(Watcher):
             return
         now, start = self.now or time.time(), 0.0
         if event["event"] == "anomaly":
-            seen, period_s = self._loop.detector.samples_seen, self._loop.detector.manifest.period_s
-            start = now - max(0, seen - 1 - event.get("start", event["sample"])) * period_s
+            manifest, newest = self._loop.detector.manifest, self._loop.detector.samples_seen - 1
+            samples_ago = newest - event.get("start", event["sample"])
+            start = now - (max(0, samples_ago) + manifest.hop - 1) * manifest.period_s  # where its first hop begins
         self._history.add(Event(self._name, now, start, event))
 
     def _begin(self, interval: int) -> None:
