@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -36,6 +37,8 @@ from edgekd.runtime.sources import Source
 from edgekd.runtime.sources.reconnect import Door
 from edgekd.runtime.watchers.state_keeper import StateKeeper
 
+M_MMAP_THRESHOLD = -3  # malloc.h
+
 
 def run(options: GatewayOptions, reset_threshold: bool = False) -> int:
     """Run until the inputs end, or a signal; the exit code. reset_threshold: forget what the site has learned."""
@@ -47,6 +50,7 @@ def run(options: GatewayOptions, reset_threshold: bool = False) -> int:
 
 def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, say: Say) -> int:
     sys.setswitchinterval(SWITCH_S)
+    _give_back_large_blocks()
     writer = DiskWriter()
     store = Store(Path(f"{stream.state}.models") if stream.state else None, stream.model)
     running, path = _load(stream, store, say)
@@ -95,6 +99,12 @@ def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, 
     sys.stdout.flush()
     signals.done()
     return 130 if signals.interrupted else 0
+
+
+def _give_back_large_blocks() -> None:
+    """glibc keeps blocks of a size that was freed once, up to 32 MiB of them; a message or a model may be as large."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
 
 
 def _load(stream: StreamOptions, store: Store, say: Say) -> tuple[Detector, Path]:

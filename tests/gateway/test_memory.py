@@ -143,6 +143,26 @@ def test_a_message_beyond_all_bounds_is_read_past_and_counted(tmp_path: Path) ->
     assert by_mqtt(tmp_path, iter([long_as(100 * MB, ROWS)] * 2))["peak_mb"] <= PEAK_MB / 2 + 20
 
 
+@needs_broker
+def test_large_models_by_control_are_looked_at_one_by_one(tmp_path: Path) -> None:
+    paho = pytest.importorskip("paho.mqtt.client")
+    step_file(tmp_path / "m.onnx", N, HOP)
+    with Broker(tmp_path, "allow_anonymous true", "message_size_limit 0") as broker:
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        ways = ("--state", tmp_path / "state", "--mqtt", f"{url}/rows", "--control", f"{url}/c")
+        with Gateway("--model", tmp_path / "m.onnx", *ways) as device:
+            eventually(lambda: "listening to" in device.words, "that it listens")
+            client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+            client.connect("127.0.0.1", broker.port)
+            client.loop_start()
+            for i in range(6):
+                client.publish("c/model", random.Random(i).randbytes(8 * 2**20), 1).wait_for_publish(PATIENCE_S)
+            device.wait_for("model_refused")
+            client.disconnect()
+            client.loop_stop()
+            assert peak_mb(device) <= PEAK_MB - 10
+
+
 @pytest.mark.parametrize("by", [by_tcp, by_pipe])
 def test_a_line_without_end_and_zeros_take_no_memory(tmp_path: Path, by: Any) -> None:
     pieces = iter([long_as(MB, b"1,2,3,")] * 50 + [bytes(MB)] * 50 + [random.Random(0).randbytes(MB)] * 20)

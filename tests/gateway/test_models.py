@@ -180,7 +180,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "torn": (torn, ""),
     "empty": (lambda path: [path.touch(), path][1], "neither an ONNX"),  # type: ignore[list-item, return-value]
     "a pipe": (pipe, "it is no file"),
-    "too large": (huge, "larger than 16 MiB"),
+    "too large": (huge, "larger than 8 MiB"),
     "sensors": (lambda path: step_file(path, N + 1, HOP), "it has 's3'"),
     "hop": (lambda path: step_file(path, N, 2 * HOP), "hop of 8 samples, here it is 4"),
     "period": (lambda path: step_file(path, N, HOP, period_s=2.0), "period of 2 s, here it is 1"),

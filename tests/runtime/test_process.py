@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,15 @@ def test_a_reader_of_standard_error_that_stalls_holds_up_nothing(folder: Path) -
     assert done.returncode == 0 and events_of(done.stdout, "score")
 
 
+@pytest.fixture
+def hangups() -> Iterator[None]:
+    """Children take hangups as usual, also where the tests run under nohup, which ignores them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups")
 def test_a_hangup_during_the_start_ends_the_run_as_one_later_does(folder: Path, tmp_path: Path) -> None:
     with Device("--model", folder / "m.onnx", "--stdin", "--state", tmp_path / "s", stdin=subprocess.PIPE) as device:
         blocked = lambda: "SigBlk:\t0000000000000001" in Path(f"/proc/{device.process.pid}/status").read_text()  # noqa: E731

@@ -29,7 +29,7 @@ from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import Manifest
 
 LOOK_S = 2.0  # a file counts once it has stood still from one look to the next: it may be just being copied
-MAX_BYTES = 16 * 2**20  # beside a model that runs; the largest published student has 1 MiB
+MAX_BYTES = 8 * 2**20  # beside a model that runs, and one that is on its way; the largest published student has 1 MiB
 MQTT = "mqtt"
 RUNNING, BEFORE = "running", "before"  # sources that offer nothing new: what the folder held at the start
 
@@ -157,9 +157,8 @@ class Offers:
         self._examine(offer, data, signature, again)
 
     def _take_posted(self, shown_: str, payload: bytes) -> None:
-        signed = bool(self._stream.require_signed)
-        cut = max(0, len(payload) - SIGNATURE_BYTES) if signed else len(payload)
-        self._examine(Offer(MQTT, shown_, ""), payload[:cut], payload[cut:] if signed else None)
+        cut = max(0, len(payload) - SIGNATURE_BYTES) if self._stream.require_signed else None
+        self._examine(Offer(MQTT, shown_, ""), payload[:cut], None if cut is None else payload[cut:])
 
     def _examine(self, offer: Offer, data: bytes, signature: bytes | None, again: bool = False) -> None:
         """An offer that is new, to the loop, with a detector or the reason why there is none."""
