@@ -16,8 +16,9 @@ import ipaddress
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler
 from importlib.resources import files
@@ -43,6 +44,7 @@ HEAD_BYTES, BODY_BYTES = 16_384, 16_384
 MOST_NOTE = 1000  # characters
 MOST_FIELDS = 40  # of an address
 DAY_S = 86_400.0
+FRESH_S = 0.5
 FILES = {
     "page.js": "text/javascript",
     "vendor/uPlot.iife.min.js": "text/javascript",
@@ -67,6 +69,8 @@ class Site:
     streams: Mapping[str, Stream]
     token: str | None
     """The user's; None on loopback, where the page brings one."""
+    told: dict[str, tuple[float, bytes]] = field(default_factory=dict)
+    """What was said of each stream, and until when it is fresh."""
 
     @cached_property
     def own_token(self) -> str:
@@ -217,9 +221,14 @@ class Handler(BaseHTTPRequestHandler):
         self._json({"streams": found, "problem": self.site.history.problem})
 
     def _stream(self) -> None:
-        stream = self._asked_stream()
-        history = {"changes": self.site.history.changes, "problem": self.site.history.problem}
-        self._json({**stream.details(), "counts": self._counts(stream), **history})
+        """One answer serves all who ask at about the same time, so that viewers take little from detection."""
+        stream, now = self._asked_stream(), time.monotonic()
+        stale_at, data = self.site.told.get(stream.name, (0.0, b""))
+        if now >= stale_at:
+            history = {"changes": self.site.history.changes, "problem": self.site.history.problem}
+            data = _encoded({**stream.details(), "counts": self._counts(stream), **history})
+            self.site.told[stream.name] = now + FRESH_S, data
+        self._json(data)
 
     def _counts(self, stream: Stream) -> dict[str, int]:
         """Events of a day; none where they cannot be read."""
@@ -256,6 +265,7 @@ class Handler(BaseHTTPRequestHandler):
         span = None if alarm else _ordered(given.get("start"), given.get("end"))
         line = " ".join("".join(c if c.isprintable() else " " for c in note).split())[:MOST_NOTE]
         self.site.history.mark(stream.name, alarm, span, mark, line)
+        self.site.told.clear()
         self._json({})
 
     def _mute(self) -> None:
@@ -266,6 +276,7 @@ class Handler(BaseHTTPRequestHandler):
         if not (stream.can_mute and stream.fan_out.mute):
             raise Refused(400, "without state, alarms cannot be muted")
         stream.fan_out.mute.ask(span)
+        self.site.told.clear()
         self._json({})
 
     def _body(self) -> dict[str, Any]:
@@ -292,7 +303,7 @@ class Handler(BaseHTTPRequestHandler):
         return _ordered(*(self.asked.get(name, [None])[0] for name in ("from", "to")))
 
     def _json(self, what: Any, status: int = 200) -> None:
-        data = json.dumps(what, allow_nan=False, separators=(",", ":")).encode()
+        data = what if isinstance(what, bytes) else _encoded(what)
         packed = len(data) > 1000 and "gzip" in self.headers.get("Accept-Encoding", "")
         self._send(status, "application/json", gzip.compress(data, 1) if packed else data, packed)
 
@@ -330,6 +341,10 @@ class _Late(io.RawIOBase):
             self._begun = True
             self._handler._head(200, "application/zip", {"Content-Disposition": "attachment; filename=edgekd.zip"})
         return self._handler.wfile.write(data)
+
+
+def _encoded(what: Any) -> bytes:
+    return json.dumps(what, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _ordered(begin: Any, end: Any) -> tuple[float, float]:
