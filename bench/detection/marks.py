@@ -1,6 +1,6 @@
 """Dismissals come home: alarms marked true or false, and what the setting that the report then names does later.
 
-    python -m bench.detection.marks --seeds 11-15
+    python -m bench.detection.marks --seeds 11-20
 
 Seed s trains on 20,000 fault-free samples of the plant, a sample a minute. A device runs for 20,000 samples of seed
 s + 100 with faults, at the threshold for one false alarm a day or for three, and somebody who knows the faults marks
@@ -43,7 +43,7 @@ FAULTS = {"quick": tuple(QUICK), "all": KINDS}
 
 
 @click.command()
-@click.option("--seeds", default="11-15", show_default=True, help="FIRST-LAST.")
+@click.option("--seeds", default="11-20", show_default=True, help="FIRST-LAST.")
 def main(seeds: str) -> None:
     """Measure, print and save."""
     torch.set_num_threads(1)
