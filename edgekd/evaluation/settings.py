@@ -1,6 +1,6 @@
 """What another threshold, minimum duration or cooldown would have told of one recording, counted as a device tells it.
 
-The report's page counts the same way as the slider moves (`edgekd/report/report.js`); a test holds the two together.
+The page of a report counts the same way (`edgekd/report/script/counting.js`); a test holds the two together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a report tells its page, JSON-able; `report.js` is its only reader."""
+"""What a report tells its page, JSON-able; the page's script is its only reader."""
 
 from __future__ import annotations
 

@@ -15,14 +15,16 @@ from edgekd.runtime.files import atomic
 
 POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; script-src {scripts}; style-src {styles}"
 
+SCRIPT = ("data", "counting", "plots", "heat", "selection", "alarms", "settings", "facts", "begin")
+"""Parts of one script, in their order. Text goes into the page by textContent alone."""
+
 
 def page(content: dict[str, Any]) -> str:
     """The page that shows `content`."""
     own, plots = resources.files("edgekd.report"), resources.files("edgekd.runtime.gateway.page.vendor")
     styles = [(folder / name).read_text("utf-8") for folder, name in ((plots, "uPlot.min.css"), (own, "report.css"))]
-    scripts = [
-        (folder / name).read_text("utf-8") for folder, name in ((plots, "uPlot.iife.min.js"), (own, "report.js"))
-    ]
+    script = "\n".join((own / "script" / f"{name}.js").read_text("utf-8") for name in SCRIPT)
+    scripts = [(plots / "uPlot.iife.min.js").read_text("utf-8"), f'"use strict";\n(() => {{\n{script}}})();\n']
     parts = {
         "policy": POLICY.format(scripts=_hashes(scripts), styles=_hashes(styles)),
         "title": html.escape(content["title"]),
