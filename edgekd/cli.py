@@ -19,6 +19,7 @@ VERBS = {
     "export": "Turn a student into one self-describing file.",
     "sign": "Sign exported files, so that a device can tell whose they are.",
     "inspect": "Say what is in a student or an exported file.",
+    "fleet": "Students for many machines at once: what each is worth, and whose normal has moved.",
     "bench": "Measure size, latency, memory and quality side by side.",
 }
 

@@ -33,6 +33,7 @@ def work_path(student: Path) -> Path:
 KEPT_TEACHER = "teacher.pt"  # in that folder
 TAUGHT_BY_ANY = ("regression",)  # methods that take any scorer as a teacher, students and several at once too
 TAUGHT_BY_STUDENTS = (*TAUGHT_BY_ANY, "anomalyllm")  # of the latter, a detector holds its teacher too
+SHARED = ("lta",)  # methods of which a student can begin as that of all machines of a type
 IMAGE = "image"  # the preset, and the input, of a method that takes images
 
 
@@ -65,6 +66,8 @@ def distill(
     teacher_scores: Path | None = None,
     scorers: Sequence[Scorer] = (),
     outliers: Recording | None = None,
+    shared: Path | None = None,
+    frozen: bool = False,
     false_alarms_per_day: float = 1.0,
     seed: int = 0,
     resume: bool = False,
@@ -76,6 +79,8 @@ def distill(
     `teacher`: a checkpoint to distill from instead of training one; regression takes several, of any method, or scores
     in a file, see `edgekd.data.score_file`, or `scorers` from Python (`distill_from`).
     `outliers`: what is not normal, shown to a student of regression.
+    `shared`: the student of all machines of a type, which this one begins as; with `frozen` it keeps that network and
+    has scaling and threshold of its own (`lta`).
     `false_alarms_per_day`: the budget that the threshold is for; images and preset paper have a rule of their own.
     Unfinished trainings are kept in `<output>.work/` until the student is written; `resume` goes on with them. `device`
     is "auto", "cpu" or "cuda".
@@ -84,6 +89,8 @@ def distill(
         raise UsageError(f"--false-alarms-per-day {false_alarms_per_day:g}: give {RATES[-1]:g} to {RATES[0]:g}")
     method, preset, config = configure(method, preset, settings or {}, recording.frame is not None)
     paths = [teacher] if isinstance(teacher, Path) else list(teacher or ())
+    if shared is not None and method not in SHARED:
+        raise UsageError(f"{method} begins with no shared student; --method {' or '.join(SHARED)} does")
     _require_taken(method, paths, teacher_scores, scorers, outliers)
     given = tuple(_fitting_teacher(path, recording, method) for path in paths)
     scores = None if teacher_scores is None else read_scores(teacher_scores, recording)
@@ -97,8 +104,8 @@ def distill(
 
     how = Training(
         seed=seed, workdir=workdir, resume=resume, device=training_device(device), teacher=given[0] if given else None,
-        teachers=given, teacher_scores=scores, scorers=tuple(scorers), outliers=outliers, keep_teacher=keep_teacher,
-        report=report,
+        teachers=given, shared=None if shared is None else Checkpoint.load(shared).step(), frozen=frozen,
+        teacher_scores=scores, scorers=tuple(scorers), outliers=outliers, keep_teacher=keep_teacher, report=report,
     )  # fmt: skip
     report({"doing": f"fitting {method}/{preset}"})
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.blocks.step import StepModule
 from edgekd.checkpoint import Checkpoint
 from edgekd.data.recording import Recording
 from edgekd.evaluation.score_model import ModelScores
@@ -77,17 +78,20 @@ class Workshop:
         labeled: Recording | None = None,
         steps: int = STEPS,
         reference: Reference | None = None,
+        timed_s: float | None = None,
+        convert: Callable[[StepModule, str | None], bytes] | None = None,
         doing: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """reference: what torch computes, where the workshop of another format knows it already. doing: called with
-        what is being done."""
+        """reference: what torch computes, where the workshop of another format knows it already. timed_s: about how
+        long steps are timed for. convert: another way to the float model. doing: called with what is being done."""
         self.step, self.replay, self.labeled = checkpoint.step(), checkpoint.replay(), labeled
         self._room, self._target = room(format), target
         known: dict[str, Scheme] = self._room.schemes(target)
         alone = bool(self.step.matrix_weights)
         self.schemes = {name: scheme for name, scheme in known.items() if scheme.weights_alone or not alone}
         self._manifest = describe.described(checkpoint, self.step)
-        self._steps, self._reference, self._doing = steps, reference, doing
+        self._convert = convert or self._room.float_model
+        self._steps, self._reference, self._timed_s, self._doing = steps, reference, timed_s, doing
 
     @cached_property
     def reference(self) -> Reference:
@@ -101,7 +105,7 @@ class Workshop:
         self._doing(f"the float file goes through {self._steps:,} steps")
         parity = prove(self.reference, self.float_engine)
         found = self._float_detection
-        us, ratio = step_times(self.float_engine, None, self._manifest, self.replay.values)
+        us, ratio = step_times(self.float_engine, None, self._manifest, self.replay.values, self._timed_s)
         return self._packed(
             FLOAT, self._float_model, self.float_engine, self._manifest, parity,
             step_us=us, step_ratio=ratio, detection=found and found[0], misses=float_misses(parity),
@@ -124,7 +128,7 @@ class Workshop:
         if self.labeled is not None and self._float_detection is not None:
             of_float, scores = self._float_detection
             detection, _ = detect(Detector(engine, manifest), self.labeled, scores)
-        us, ratio = step_times(engine, self.float_engine, manifest, self.replay.values)
+        us, ratio = step_times(engine, self.float_engine, manifest, self.replay.values, self._timed_s)
         return self._packed(
             scheme.name, model, engine, manifest, parity,
             step_us=us, step_ratio=ratio, detection=detection, misses=int8_misses(parity, detection, of_float),
@@ -133,7 +137,7 @@ class Workshop:
     @cached_property
     def _float_model(self) -> bytes:
         self._doing("converting the student")
-        return self._room.float_model(self.step, self._target)
+        return self._convert(self.step, self._target)
 
     @cached_property
     def float_engine(self) -> Engine:
@@ -184,14 +188,21 @@ class Workshop:
         return Candidate(scheme, content, manifest, parity, **measured)
 
 
-def step_times(engine: Engine, other: Engine | None, manifest: Manifest, values: np.ndarray) -> tuple[float, float]:
+def step_times(
+    engine: Engine, other: Engine | None, manifest: Manifest, values: np.ndarray, timed_s: float | None = None
+) -> tuple[float, float]:
     """Median microseconds of a step, and its ratio to the other engine's (1.0 without one)."""
-    times = in_turn([engine] if other is None else [engine, other], manifest, values)
+    times = in_turn([engine] if other is None else [engine, other], manifest, values, timed_s)
     return float(np.median(times[:, 0]) * 1e6), float(np.median(times[:, 0] / times[:, -1]))
 
 
-def in_turn(engines: Sequence[Engine], manifest: Manifest, values: np.ndarray) -> np.ndarray:
-    """Seconds of a step, (rounds, engines): they take turns, so that a slow moment of the machine hits all."""
+def in_turn(
+    engines: Sequence[Engine], manifest: Manifest, values: np.ndarray, timed_s: float | None = None
+) -> np.ndarray:
+    """Seconds of a step, (rounds, engines): they take turns, so that a slow moment of the machine hits all.
+
+    timed_s: about how long that takes, None for TIMED_S.
+    """
     given = {"samples": np.ascontiguousarray(values[: manifest.hop]), "valid": np.ones(values.shape[1], np.float32)}
     turns = [(engine, Stream(manifest.cold_state() | given)) for engine in engines]
 
@@ -204,4 +215,4 @@ def in_turn(engines: Sequence[Engine], manifest: Manifest, values: np.ndarray) -
         return seconds
 
     slow = sum(np.median([one_round() for _ in range(5)], axis=0))  # lazy kernels and cold caches are over after these
-    return np.array([one_round() for _ in range(int(np.clip(TIMED_S / slow, *ROUNDS)))])
+    return np.array([one_round() for _ in range(int(np.clip((timed_s or TIMED_S) / slow, *ROUNDS)))])

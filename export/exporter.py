@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekd.blocks.step import StepModule
 from edgekd.checkpoint import Checkpoint
 from edgekd.data.recording import Recording
 from edgekd.export.candidate import Candidate, Workshop
@@ -20,6 +21,7 @@ DEFAULT, AUTO = "default", "auto"
 TIE = 1.05  # what lies within so much of the best is as good: times are noisy, bytes are the manifest's
 
 Say = Callable[[str], None]
+Convert = Callable[[StepModule, str | None], bytes]
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ def export(
     labeled: Recording | None = None,
     force: bool = False,
     steps: int = STEPS,
+    timed_s: float | None = None,
+    convert: Convert | None = None,
     say: Say = lambda line: None,
     doing: Say = lambda text: None,
 ) -> Exported:
@@ -65,12 +69,15 @@ def export(
     in which there is nothing to quantize is written in float.
     target: the engine that a TFLite file is meant for.
     labeled: a recording on which the gate compares what int8 and float detect.
-    steps: length of the closed-loop proof.
+    steps: length of the closed-loop proof. timed_s: about how long steps are timed for, None as long as is usual.
+    convert: another way to the float model than the format's own, such as `edgekd.export.onnx.template.float_model`.
     say: called with one line for each int8 file that was tried; doing: with what is being done, in a few words.
     """
     if target is not None and format == "onnx":
         raise UsageError(f"--target {target}: an ONNX file has one engine, ONNX Runtime; leave --target out")
-    workshop = Workshop(checkpoint, format, target, labeled=labeled, steps=steps, doing=doing)
+    workshop = Workshop(
+        checkpoint, format, target, labeled=labeled, steps=steps, timed_s=timed_s, convert=convert, doing=doing
+    )
     if workshop.float.misses and not force:  # an int8 file of a wrong graph would be wrong as well
         raise GateFailed(
             f"parity: {workshop.float.misses}; this is a bug of the export, --force writes the file for a look at it"

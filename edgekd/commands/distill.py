@@ -122,7 +122,7 @@ def command(
     check_files(
         reads, [File("-o", output, (STUDENT,)), File("-o", beside, (TEACHER,)), File("-o", work_path(output), (WORK,))]
     )
-    values = _sugar(_parse(settings), student=student, co_learning=co_learning or None)
+    values = _sugar(parse_settings(settings), student=student, co_learning=co_learning or None)
     recording = load(data, "train", **reading)
     if marks is not None:
         recording = without_faults(recording, read_marks(marks))
@@ -171,7 +171,7 @@ def _words(checkpoint: Checkpoint) -> str:
     )
 
 
-def _parse(settings: tuple[str, ...]) -> dict[str, Any]:
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
     """NAME=VALUE pairs; a value is JSON where it parses as such, a word otherwise."""
     parsed: dict[str, Any] = {}
     for setting in settings:

@@ -35,7 +35,7 @@ SCHEMES = (
 LITTLE = 0.95  # of float's step: what int8 has to beat to be called faster
 
 
-class _Command(click.Command):
+class SchemeCommand(click.Command):
     """Lets `--int8` stand alone: the next word is its value only where it is meant as a scheme, else it is STUDENT."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -52,7 +52,7 @@ def _means_a_scheme(word: str) -> bool:
     return word in SCHEMES or not (word.startswith("-") or Path(word).suffix or Path(word).exists())
 
 
-@click.command("export", cls=_Command, short_help="Turn a student into one self-describing file.")
+@click.command("export", cls=SchemeCommand, short_help="Turn a student into one self-describing file.")
 @click.argument("student", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write.  [default: STUDENT.onnx]"

@@ -54,7 +54,7 @@ def _sign(file: Path, key: Path) -> Path:
     from edgekd.runtime.guard import admit
     from edgekd.runtime.guard.signature import signature_path
 
-    private = _private_key(key)
+    private = private_key(key)
     _, data = admit(file, try_first=False)
     path = signature_path(file)
     try:
@@ -65,7 +65,7 @@ def _sign(file: Path, key: Path) -> Path:
     return path
 
 
-def _private_key(path: Path) -> Ed25519PrivateKey:
+def private_key(path: Path) -> Ed25519PrivateKey:
     """The key in a PEM file without a passphrase; raises UsageError for any other."""
     from edgekd.runtime.guard.signature import primitives, read_key
 

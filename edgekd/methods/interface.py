@@ -36,6 +36,11 @@ class Training:
     """A trained teacher to distill from; None trains one where the method needs it."""
     teachers: tuple[StepModule, ...] = ()
     """All given teachers, `teacher` the first of them; several teach together (`regression`)."""
+    shared: StepModule | None = None
+    """The student of all machines of a type, to begin with; it and the teacher get the recording's own scaling (`lta`).
+    Where it looks at other sensors, the recording is trained on alone, without it and without the teacher."""
+    frozen: bool = False
+    """Take the shared student's network as it is: only scaling, score and threshold are the recording's own."""
     teacher_scores: np.ndarray | None = None
     """float64 (T,): a score for each sample of the recording, NaN where there is none, from any scorer at all."""
     scorers: tuple[Scorer, ...] = ()

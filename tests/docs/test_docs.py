@@ -93,10 +93,14 @@ def parsed(command: click.Command, words: tuple[str, ...]) -> dict[str, Any]:
 def check_edgekd(words: tuple[str, ...]) -> None:
     command = edgekd_cli.get_command(click.Context(edgekd_cli), words[1])
     assert command is not None, f"edgekd has no {words[1]}"
-    if len(words) == 2:  # it is only named
+    words = words[1:]
+    while isinstance(command, click.Group) and len(words) > 1:
+        command = command.commands[words[1]]
+        words = words[1:]
+    if len(words) == 1:  # it is only named
         return
-    given = parsed(command, words[2:])
-    if words[1] == "distill":
+    given = parsed(command, words[1:])
+    if words[0] == "distill":
         from edgekd.distillation import configure
 
         *_, config = configure(given["method"], given["preset"], {})

@@ -44,20 +44,30 @@ def train_teacher(
 
 
 def distill(
-    recording: Recording, config: LTAConfig, teacher: LTAStep | None, how: Training
+    recording: Recording, config: LTAConfig, teacher: LTAStep | None, how: Training, shared: LTAStep | None = None
 ) -> tuple[LTAStep, list[dict[str, float]]]:
-    """The student, distilled from `teacher` where `config` says so; returns it ready to score, and its history."""
+    """The student, distilled from `teacher` where `config` says so; returns it ready to score, and its history.
+
+    shared: what it begins as, but for its scaling; `how.frozen` leaves it at that.
+    """
     torch.manual_seed(how.seed)
     step = prepared(recording, config)
+    begun = ""
+    if shared is not None:
+        take_networks(step, shared)
+        begun = weights_digest("shared", shared.state_dict())
+    if how.frozen and shared is not None:
+        _fit_score(step, recording)
+        return step, []
     if not config.distill:
         teacher = None
     pad = max(step.span, teacher.span if teacher is not None else 0)
     stream = _stream(step, recording, config, pad).to(how.device)
-    teacher_stream, taught = None, ""
+    teacher_stream, taught = None, begun
     if teacher is not None:
         teacher_stream = TrainingStream(teacher.all_shown, recording, step.entities(recording), pad, stream.hop)
         teacher_stream.to(how.device)
-        taught = weights_digest("teacher", teacher.state_dict())
+        taught += weights_digest("teacher", teacher.state_dict())
         teacher.to(how.device)
     step.to(how.device)
     history = _fit(StudentJob(step, stream, how.seed, teacher, teacher_stream), recording, how, taught)
@@ -98,6 +108,20 @@ def prepared(recording: Recording, config: LTAConfig) -> LTAStep:
     if step.mahalanobis is not None:
         step.mahalanobis.fit(step.shown_of(recording, fitted).numpy())
     return step
+
+
+def take_networks(step: LTAStep, other: LTAStep) -> None:
+    """Give a step module, whose scaling is fitted, what another has learned about machines of this type."""
+    step.network.load_state_dict(other.network.state_dict())
+    if step.accumulator is not None and other.accumulator is not None:
+        step.accumulator.load_state_dict(other.accumulator.state_dict())
+
+
+def rescaled(teacher: LTAStep, recording: Recording) -> LTAStep:
+    """A teacher of other machines of the same type, with the scaling of this recording; it is not made for scoring."""
+    step = prepared(recording, teacher.config)
+    take_networks(step, teacher)
+    return step.eval()
 
 
 @torch.inference_mode()
