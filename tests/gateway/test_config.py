@@ -158,7 +158,6 @@ def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: s
         ("", "no stream; write a line [[stream]]"),
         ("[stream]\nmodel = 'm'", "write [[stream]], with two brackets"),
         ("stream = [1]", "write [[stream]], with two brackets"),
-        ("[[stream]]\nmodel = 'a'\nstdin = true\n[[stream]]\nmodel = 'b'\nstdin = true", "one [[stream]] for now"),
         ("[[stream]]\nstdin = true", "model is missing"),
         *((f"[[stream]]\n{key} = 'a\\u0000'".replace("'", '"'), f"{key} holds a") for key in ("model", "csv", "state")),
         ('outbox = "a\\u0000"', "outbox holds a character that no name has"),
@@ -172,6 +171,25 @@ def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: s
     ],
 )
 def test_a_wrong_file_is_one_line_that_says_why(tmp_path: Path, text: str | bytes, says: str) -> None:
+    assert says in refusal(tmp_path / "wrong.toml", text)
+
+
+@pytest.mark.parametrize(
+    ("top", "first", "second", "says"),
+    [
+        ("", "stdin = true", "stdin = true", "standard input can be read by one stream only"),
+        ("", "name = 'x'\ntcp = 'a:1'", "name = 'x'\ntcp = 'a:2'", "two streams are called 'x'"),
+        ("", "tcp = 'a:1'", "tcp = 'a:2'", "two streams are called 'm'"),
+        ("", "tcp = 'a:1'\nstate = 'a/s'", "name = 'y'\ntcp = 'a:1'\nstate = 'a/../a/s'", "another stream's state"),
+        ("", "tcp = 'a:1'\nrecord = 'r'", "name = 'y'\ntcp = 'a:1'\nrecord = 'r'", "another stream's record"),
+        ("", "tcp = 'a:1'\nstate = 's'", "name = 'y'\ntcp = 'a:1'\nrecord = 's.lock'", "another stream's lock"),
+        ("", "csv = 'c.csv'", "name = 'y'\ntcp = 'a:1'\nrecord = 'c.csv'", "another stream's csv"),
+        ("exec = 'true'", "tcp = 'a:1'", "name = 'y'\ntcp = 'a:1'", "name a folder for them with outbox"),
+        ("page = ':0'", "tcp = 'a:1'", "name = 'y'\ntcp = 'a:1'", "name a file for it with history"),
+    ],
+)  # fmt: skip
+def test_streams_share_no_file_and_no_name(tmp_path: Path, top: str, first: str, second: str, says: str) -> None:
+    text = f"{top}\n[[stream]]\nmodel = 'm'\n{first}\n[[stream]]\nmodel = 'm'\n{second}"
     assert says in refusal(tmp_path / "wrong.toml", text)
 
 
