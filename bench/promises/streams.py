@@ -42,8 +42,8 @@ WARM_UP = 140
 """Samples that are sent at once before the others: less than that has no score."""
 PROTOCOL = (
     "50 streams, 25 sensors, TCP on loopback, every score told on standard output; the feeder runs on the same machine;"
-    " mb: PSS of the one process at the end; alone_mb: mean PSS of 10 gateways of one stream each that run side by side,"
-    " times 50; equal: streams whose scores are byte for byte those of edgekd-run on the same samples"
+    " mb: PSS of the one process at the end; alone_mb: mean PSS of 10 gateways of one stream each, side by side, times"
+    " 50; equal: streams whose scores are byte for byte those of edgekd-run on the same samples"
 )
 
 
@@ -141,7 +141,7 @@ def measure(folder: Path, model: Path, samples: np.ndarray, streams: int, hz: fl
     count = WARM_UP + round(seconds * hz)
     rows = {name: samples[(60 * i) % (len(samples) - count) :][:count] for i, name in enumerate(names)}
     text = {name: [",".join(map(str, row)).encode() + b"\n" for row in rows[name]] for name in names}
-    models = {name: model for name in names}
+    models = dict.fromkeys(names, model)
     if evil:
         models[bad["fails"]] = looking_model(folder / "fails.onnx")
         text[bad["fails"]] = [b"1000,1.5,2.5\n"] * count

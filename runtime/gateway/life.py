@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from edgekd.runtime import assembly
 from edgekd.runtime.detector import Detector
@@ -25,12 +25,25 @@ from edgekd.runtime.sources import TICK_S, Items, Source
 from edgekd.runtime.sources.reconnect import Door
 from edgekd.runtime.watchers.state_keeper import StateKeeper
 
+if TYPE_CHECKING:
+    from edgekd.runtime.gateway.mqtt.each import Subscription
+
 
 class Life:
     """A stream that runs."""
 
-    def __init__(self, options: StreamOptions, voice: Voice, shared: Shared, reset_threshold: bool) -> None:
-        """reset_threshold: forget what the site has learned. Raises EdgeKDError for what cannot work."""
+    def __init__(
+        self,
+        options: StreamOptions,
+        voice: Voice,
+        shared: Shared,
+        reset_threshold: bool,
+        subscription: Subscription | None = None,
+    ) -> None:
+        """reset_threshold: forget what the site has learned. subscription: that it has together with other streams.
+
+        Raises EdgeKDError for what cannot work.
+        """
         self.options = options
         self.voice = voice
         self.more = True
@@ -42,7 +55,7 @@ class Life:
         running, self._path = self._load()
         switch = Switch(running)
         detector = cast(Detector, switch)
-        source = open_source(shared.options, options, detector)
+        source = open_source(shared.options, options, detector, subscription)
         self.fd: int | None = getattr(source, "fd", None)
         """What can be read when there is more; None: no such thing."""
         self._bell = Bell(shared.wake) if hasattr(source, "changed") else None
@@ -80,10 +93,8 @@ class Life:
         return True
 
     def close(self) -> threading.Thread:
-        """Let go of the input, which may take a while: in a thread of its own."""
-        closing = threading.Thread(target=self._arriving.close, name="close", daemon=True)
-        closing.start()
-        return closing
+        """Let go of the input, which may take a while."""
+        return aside(self._arriving.close)
 
     def _load(self) -> tuple[Detector, Path]:
         """The model to start with and where it lies; raises what `Detector.load` does where none is good."""
@@ -131,7 +142,16 @@ class Life:
         return exchange
 
 
-def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detector) -> Source:
+def aside(job: Callable[[], None]) -> threading.Thread:
+    """Do what may take a while, in a thread of its own."""
+    thread = threading.Thread(target=job, name="aside", daemon=True)
+    thread.start()
+    return thread
+
+
+def open_source(
+    options: GatewayOptions, stream: StreamOptions, detector: Detector, subscription: Subscription | None = None
+) -> Source:
     """The stream's input, of the kinds that only a gateway has or of those of `edgekd-run`."""
     manifest = detector.manifest
     if stream.tcp or stream.serial:
@@ -155,5 +175,8 @@ def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detect
         from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
 
         address = parse_url(stream.mqtt, "mqtt")
-        return MqttMessages(address, options.secrets, manifest, columns, layout, likely, place=place_of(stream))
+        return MqttMessages(
+            address, options.secrets, manifest, columns, layout, likely,
+            place=place_of(stream), subscription=subscription,
+        )  # fmt: skip
     return assembly.open_source(stream, detector)

@@ -31,6 +31,7 @@ LINES = ("serial", "tcp", "csv", "stdin")
 STREAM, GATEWAY = "Stream", "Gateway"
 GOES_WITH = {
     "follow": ("csv",),
+    "each": ("mqtt",),
     "raw": ("stdin",),
     "give_up_after": ("serial", "tcp", "csv"),
     "idle_timeout": ("serial", "tcp"),
@@ -55,6 +56,8 @@ class StreamOptions(Options):
     tcp: str | None = declare(STREAM, "Read lines from a TCP server; it may come and go.", metavar="HOST:PORT")
     follow: bool = declare(STREAM, "With csv: what is appended from now on, through rotations.", is_flag=True)
     mqtt: str | None = declare(STREAM, "Subscribe to mqtt[s]://[user@]host[:port]/topic.", metavar="URL")
+    each: bool = declare(STREAM, "With mqtt: a stream for each name that stands at the first +.", is_flag=True)
+    most: int = declare(STREAM, "So many streams at most.", default=100, type=click.IntRange(1, 10_000))
     give_up_after: float | None = declare(STREAM, "Exit with 4 if the input has been gone for so long.", type=DURATION)
     idle_timeout: float | None = declare(
         STREAM, "Open a port or connection again that is silent for so long.", type=DURATION
@@ -125,7 +128,12 @@ class GatewayOptions:
     @property
     def several(self) -> bool:
         """Whether there may be more streams than one."""
-        return len(self.streams) > 1
+        return len(self.streams) > 1 or any(stream.each for stream in self.streams)
+
+    @property
+    def inputs(self) -> tuple[str | None, ...]:
+        """The MQTT URLs of the streams, on whose brokers topics may be."""
+        return tuple(stream.mqtt for stream in self.streams)
 
     @property
     def secrets(self) -> Secrets:
@@ -251,6 +259,16 @@ def _check_receipts(topic: str, publish: str | None) -> None:
         raise UsageError("receipts is the topic of publish, where every event would confirm itself; give another one")
 
 
+def _check_each(options: StreamOptions) -> None:
+    from edgekd.runtime.gateway.mqtt.connection import parse_url
+
+    if "+" not in parse_url(options.mqtt or "", "mqtt").topic.split("/"):
+        raise UsageError("each makes a stream of each name at the first + of the topic of mqtt, which has none")
+    for key in ("name", "state", "record"):
+        if (text := getattr(options, key)) and "{}" not in Path(text).name:
+            raise UsageError(f"with each, every stream has a {key} of its own; write {{}} where its name is to stand")
+
+
 def _check_stream(options: StreamOptions) -> None:
     from edgekd.runtime import assembly
 
@@ -261,6 +279,8 @@ def _check_stream(options: StreamOptions) -> None:
     for name, (low, high) in (("adapt", options.adapt_band), ("calibrate", options.calibrate_band)):
         if not low <= 1 <= high:
             raise UsageError(f"{name}-band: give a factor up to 1 and one from 1 on, as in [0.5, 2.0]")
+    if options.each:
+        _check_each(options)
     if options.calibrate_for and options.threshold is not None:
         raise UsageError("threshold sets it by hand, calibrate-for by this site's scores; leave out one")
     if options.calibrate_for and not options.state:

@@ -25,7 +25,7 @@ def deliver(options: GatewayOptions, fan_out: FanOut, writer: DiskWriter, patien
     if options.publish:
         from edgekd.runtime.gateway.mqtt.publish import Publisher, address_of
 
-        address = address_of(options.publish, "publish", *(stream.mqtt for stream in options.streams))
+        address = address_of(options.publish, "publish", *options.inputs)
         place, receipts = str(folder.absolute()), options.receipts
         outlets.append(Publisher(address, options.secrets, outbox, fan_out.tell, place=place, receipts=receipts))
     if options.command:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgekd.runtime import assembly
 from edgekd.runtime.cli import SWITCH_S, forget_stdout
@@ -19,7 +19,8 @@ from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import EdgeKDError, InputLost
 from edgekd.runtime.gateway.bell import Wake
 from edgekd.runtime.gateway.config_file import ConfigFile
-from edgekd.runtime.gateway.options import GatewayOptions, name_of, place_of
+from edgekd.runtime.gateway.life import aside
+from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, name_of, place_of
 from edgekd.runtime.gateway.outlets import deliver
 from edgekd.runtime.gateway.shared import Shared
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
@@ -35,6 +36,9 @@ from edgekd.runtime.loop import Loop
 from edgekd.runtime.signals import Signals
 from edgekd.runtime.sinks import Sink, StderrLines, wall_time
 from edgekd.runtime.sources import END_S, TICK_S
+
+if TYPE_CHECKING:
+    from edgekd.runtime.gateway.mqtt.each import Each
 
 
 class Ticking(Protocol):
@@ -64,14 +68,15 @@ class Gateway:
         self._ticking: list[Ticking] = []
         self._ends: list[Callable[[], None]] = []
         self._stopped = False
-        streams = [Stream(self._shared, stream, reset_threshold) for stream in options.streams]
+        streams = [Stream(self._shared, stream, reset_threshold) for stream in options.streams if not stream.each]
         self._streams = {stream.name: stream for stream in streams}
+        self._each: dict[StreamOptions, Each] = {}
         self._file = ConfigFile(file, options, self._fan_out, self._take)
 
     def run(self) -> int:
         """See `run`."""
-        first, *_ = self._streams.values()
         if self._shared.alone:  # what does not fit is told before anything else begins
+            (first,) = self._streams.values()
             self._fan_out.voice = first.voice
             life = first.build()
         deliver(self._options, self._fan_out, self._writer, patient=all(s.ends for s in self._options.streams))
@@ -84,6 +89,7 @@ class Gateway:
             self._fan_out.begin()
             if self._shared.alone:
                 first.begin(life)
+            self._subscribe(self._options)
             self._drive()
             broken = False
         except InputLost:
@@ -102,7 +108,7 @@ class Gateway:
 
     def _drive(self) -> None:
         """Turn all streams until they have ended, or `_stop`."""
-        while not self._stopped and any(not stream.ended for stream in self._streams.values()):
+        while not self._stopped and (self._each or any(not stream.ended for stream in self._streams.values())):
             now, busy = time.monotonic(), False
             for stream in list(self._streams.values()):
                 busy = stream.turn(now) or busy
@@ -110,6 +116,7 @@ class Gateway:
                     break
             for ticking in self._ticking:
                 ticking.tick()
+            self._add_found()
             if not (busy or self._stopped):
                 self._wait()
         self._end()
@@ -117,19 +124,16 @@ class Gateway:
     def _wait(self) -> None:
         """Until any input has something, or a stream or a clock is due."""
         now = time.monotonic()
-        due = min((stream.due(now) for stream in self._streams.values() if not stream.ended), default=now)
-        inputs = {
-            stream.life.fd: stream.life
-            for stream in self._streams.values()
-            if stream.life and stream.life.fd is not None
-        }
+        due = min((stream.due(now) for stream in self._streams.values() if not stream.ended), default=now + TICK_S)
+        lives = [stream.life for stream in self._streams.values() if stream.life]
+        inputs = {life.fd: life for life in lives if life.fd is not None}
         for fd in self._wake.wait(min(due - now, TICK_S), inputs):
             inputs[fd].more = True
 
     def _end(self) -> None:
         """Save and close all; the first error of an input that has an end is the process's."""
         self._leave()
-        closing: list[threading.Thread | None] = []
+        closing: list[threading.Thread | None] = [aside(each.subscription.stop) for each in self._each.values()]
         for stream in self._streams.values():
             life = stream.life
             try:
@@ -167,14 +171,16 @@ class Gateway:
 
     def _take(self, options: GatewayOptions) -> dict[str, list[str]]:
         """Go on with the streams of this file; those that are the same in it go on untouched."""
-        wanted = {name_of(stream): stream for stream in options.streams}
+        wanted = {name_of(stream): stream for stream in options.streams if not stream.each}
+        same = {name: s.options for name, s in self._streams.items() if s.each and s.each.template in options.streams}
+        wanted = {**same, **wanted}
         running = {name: stream.options for name, stream in self._streams.items()}
         gone = [name for name in running if wanted.get(name) != running[name]]
         new = [name for name in wanted if wanted[name] != running.get(name)]
         if new or gone:
             self._shared.alone = False
-            if len({*running, *wanted}) > 1 and not self._fan_out.several:
-                self._fan_out.several, self._fan_out.voice = True, Voice(self._fan_out)
+        if len({*running, *wanted}) > 1 or options.several:
+            self._name_streams()
         closing: dict[str, threading.Thread | None] = {}
         for name in gone:
             stream = self._streams.pop(name)
@@ -185,8 +191,39 @@ class Gateway:
             "added": [name for name in new if name not in running],
             "changed": [name for name in new if name in running],
             "removed": [name for name in gone if name not in wanted],
+            "subscriptions": self._subscribe(options),
         }
         return {what: names for what, names in changes.items() if names}
+
+    def _name_streams(self) -> None:
+        """There are several from now on, and events say of which one they are."""
+        if not self._fan_out.several:
+            self._shared.alone = False
+            self._fan_out.several, self._fan_out.voice = True, Voice(self._fan_out)
+
+    def _subscribe(self, options: GatewayOptions) -> list[str]:
+        """Begin and end subscriptions of several streams, as the file says now; the topics of those that are new."""
+        templates = [stream for stream in options.streams if stream.each]
+        for template in [template for template in self._each if template not in templates]:
+            aside(self._each.pop(template).subscription.stop)
+        new = [template for template in templates if template not in self._each]
+        for template in new:
+            from edgekd.runtime.gateway.mqtt.each import Each
+
+            each = self._each[template] = Each(template, self._options, self._fan_out.tell, self._wake)
+            each.subscription.start()
+        return [template.mqtt or "" for template in new]
+
+    def _add_found(self) -> None:
+        """A stream for each name that has come up at a broker."""
+        for each in self._each.values():
+            for options in each.new():
+                if (name := name_of(options)) in self._streams:
+                    reason = f"another stream is called '{name}'"
+                    self._fan_out.tell("stream_left_out", reason, {"topic": options.mqtt, "reason": reason})
+                else:
+                    self._streams[name] = Stream(self._shared, options, each=each)
+                    self._streams[name].voice.emit({"event": "stream_found", "time": wall_time()})
 
     def _loops(self) -> list[Loop]:
         return [stream.life.loop for stream in list(self._streams.values()) if stream.life]
@@ -251,7 +288,7 @@ class Gateway:
                     stream.voice.mute.ask(span)
 
         options, first = self._options, self._options.streams[0]
-        address = address_of(topic, "control", *(stream.mqtt for stream in options.streams), options.publish)
+        address = address_of(topic, "control", *options.inputs, options.publish)
         several = lambda: self._fan_out.several  # noqa: E731
         control = Control(address, options.secrets, model, mute, self._fan_out.tell, several, place_of(first))
         control.begin()

@@ -6,18 +6,21 @@ import contextlib
 import queue
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekd.runtime import assembly
 from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import EdgeKDError, InputLost, ModelRefused
-from edgekd.runtime.gateway.life import Life
+from edgekd.runtime.gateway.life import Life, aside
 from edgekd.runtime.gateway.options import StreamOptions, name_of
 from edgekd.runtime.gateway.shared import Shared
 from edgekd.runtime.gateway.sinks.voice import Voice
 from edgekd.runtime.gateway.watchers.threads import fault
 from edgekd.runtime.sinks import wall_time
 from edgekd.runtime.sources import END_S
+
+if TYPE_CHECKING:  # few files need a broker
+    from edgekd.runtime.gateway.mqtt.each import Each
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 300.0  # a model that is refused is loaded again so often; one that is replaced meanwhile is taken then
@@ -32,8 +35,11 @@ class Stream:
         options: StreamOptions,
         reset_threshold: bool = False,
         after: threading.Thread | None = None,
+        each: Each | None = None,
     ) -> None:
-        """reset_threshold: forget what the site has learned. after: lets go of what this one may need."""
+        """reset_threshold: forget what the site has learned. after: lets go of what this one may need. each: the table
+        that it is made of, with others."""
+        self.each = each
         self.name = name_of(options)
         self.options = options
         self.voice = Voice(shared.fan_out, self.name)
@@ -59,7 +65,8 @@ class Stream:
         if not self._locked:
             self._lock.enter_context(assembly.lock_of(self.options, self.voice.say))
             self._locked = True
-        life = Life(self.options, self.voice, self._shared, self._reset_threshold)
+        subscription = self.each.subscription if self.each else None
+        life = Life(self.options, self.voice, self._shared, self._reset_threshold, subscription)
         self._reset_threshold = False  # it has done so from now on
         return life
 
@@ -118,7 +125,7 @@ class Stream:
                 return True
         elif now >= self._begin_at and not self.ended:
             self._begin_at = None
-            threading.Thread(target=self._make, name="start", daemon=True).start()
+            aside(self._make)
         return False
 
     def _make(self) -> None:

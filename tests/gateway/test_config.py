@@ -194,6 +194,20 @@ def test_streams_share_no_file_and_no_name(tmp_path: Path, top: str, first: str,
 
 
 @pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("mqtt = 'mqtt://b/x'", "the topic of mqtt, which has none"),
+        ("tcp = 'a:1'", "each goes with mqtt, not with tcp"),
+        ("mqtt = 'mqtt://b/+'\nstate = 's'", "every stream has a state of its own; write {}"),
+        ("mqtt = 'mqtt://b/+'\nstate = '{}/s'", "every stream has a state of its own; write {}"),
+        ("mqtt = 'mqtt://b/+'\nname = 'n'", "every stream has a name of its own; write {}"),
+    ],
+)
+def test_each_needs_names(tmp_path: Path, keys: str, says: str) -> None:
+    assert says in refusal(tmp_path / "wrong.toml", f"[[stream]]\nmodel = 'm'\neach = true\n{keys}")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "publish = ['mqtt://u:SECRET@h/t']",
@@ -281,9 +295,10 @@ def test_each_key_of_the_example_is_taken_by_itself(tmp_path: Path, option: Any)
     value = found["stream"][0][key] if of_stream else found[key]
     of_time = option.type is DURATION
     told = f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
-    others = {"model": "model = 'm.onnx'", "state": "state = 's'", key: ""}
+    others = {"model": "model = 'm.onnx'", "state": "state = '{}'", key: ""}
     if key not in INPUTS:
-        others["input"] = {"follow": "csv = 'x.csv'", "raw": "stdin = true"}.get(key, "serial = '/dev/ttyUSB0'")
+        inputs = {"follow": "csv = 'x.csv'", "raw": "stdin = true", "each": "mqtt = 'mqtt://b/+'"}
+        others["input"] = inputs.get(key, "serial = '/dev/ttyUSB0'")
     file = tmp_path / "gateway.toml"
     file.write_text("\n".join(["[[stream]]", told][:: 1 if of_stream else -1] + list(others.values())))
     options = read_config(str(file))
