@@ -84,23 +84,23 @@ class Loop:
         except (InputLost, ModelRefused):  # of an engine that fails: what is saved is not what it fails with
             self.end()
             raise
-        self.end()
-        rows = self.source.rows
-        if self.source.live and rows.bad and not (self.samples or self.stopped):
-            raise InputLost(f"{self.source.name}: none of its {rows.bad} {rows.unit} is a sample ({rows.last_bad})")
-        if not (self.detector.samples_seen or self.source.live):
-            reason = f" ({rows.last_bad})" if rows.bad else ""
-            raise UsageError(f"{shown(self.source.name, 300)}: holds no samples{reason}")
+        self.end(whole=True)
 
     def begin(self) -> None:
         """Before the first turn."""
         for watcher in self.watchers:
             watcher.begin()
 
-    def end(self) -> None:
-        """After the last turn."""
+    def end(self, whole: bool = False) -> None:
+        """After the last turn. whole: the input was read to its end; raises InputLost or UsageError if for nothing."""
         for watcher in self.watchers:
             watcher.end()
+        rows = self.source.rows
+        if whole and self.source.live and rows.bad and not (self.samples or self.stopped):
+            raise InputLost(f"{self.source.name}: none of its {rows.bad} {rows.unit} is a sample ({rows.last_bad})")
+        if whole and not (self.detector.samples_seen or self.source.live):
+            reason = f" ({rows.last_bad})" if rows.bad else ""
+            raise UsageError(f"{shown(self.source.name, 300)}: holds no samples{reason}")
 
     def turn(self, items: Items) -> None:
         """What has come, through the detector and out."""

@@ -31,7 +31,7 @@ from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.gateway.config import read_config
 from edgekd.runtime.gateway.options import GatewayOptions
-from edgekd.runtime.gateway.service import deliver
+from edgekd.runtime.gateway.outlets import deliver
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
 from edgekd.runtime.loop import Loop
 from edgekd.runtime.sinks import JsonLines
@@ -340,7 +340,7 @@ def _timed(
 
     stream, writer, clock = detector.stream(), DiskWriter(), time.perf_counter
     fan_out = FanOut(JsonLines(_nowhere), writer, lambda words: None)  # the events themselves are of no interest here
-    deliver(options, options.streams[0], fan_out, writer, patient=False)
+    deliver(options, fan_out, writer, patient=False)
     told = [0]
 
     def emit(event: Any) -> None:

@@ -29,7 +29,7 @@ from edgekd.runtime.errors import EdgeKDError, GateFailed, MissingExtra, UsageEr
 from edgekd.runtime.files import state_folder
 from edgekd.runtime.gateway.config import read_config
 from edgekd.runtime.gateway.http_server import parse_address
-from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, history_of
+from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, history_of, name_of
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.manifest import threshold_at
 from edgekd.runtime.sources.reconnect import Door, reason_of
@@ -61,15 +61,17 @@ def check_all(path: str) -> list[Finding]:
         options = read_config(path)
     except UsageError as error:
         return [Finding("file", False, str(error))]
-    (stream,) = options.streams
-    running = _running(stream.state)
+    running = next(filter(None, (_running(stream.state) for stream in options.streams)), "")
     found = [Finding("file", True, shown(path, 300))]
     if running:
         found.append(Finding("gateway", True, f"runs on this state, process {running}; what it holds is not tried"))
-    model = _tried("model", lambda: _model(stream))
-    detector = Detector.load(stream.model, check=False, probe=False) if model.ok else None
-    checks = _checks(options, stream, detector, bool(running))
-    return [*found, model, *(_tried(what, check) for what, check in checks)]
+    for stream in options.streams:
+        of = f"{shown(name_of(stream), 40)} " if options.several else ""
+        model = _tried(f"{of}model", partial(_model, stream))
+        detector = Detector.load(stream.model, check=False, probe=False) if model.ok else None
+        checks = _of_stream(options, stream, detector, bool(running))
+        found += [model, *(_tried(f"{of}{what}", check) for what, check in checks)]
+    return found + [_tried(what, check) for what, check in _of_all(options, bool(running))]
 
 
 def describe(findings: list[Finding]) -> str:
@@ -84,10 +86,10 @@ def _tried(what: str, check: Callable[[], str]) -> Finding:
         return Finding(what, False, str(error))
 
 
-def _checks(
+def _of_stream(
     options: GatewayOptions, stream: StreamOptions, detector: Detector | None, running: bool
 ) -> Iterator[tuple[str, Callable[[], str]]]:
-    """What is to be tried beside the model, and how."""
+    """What is to be tried of a stream beside its model, and how."""
     if detector is not None:
         yield "settings", partial(_settings, stream, detector)
     if stream.serial:
@@ -96,24 +98,28 @@ def _checks(
         yield "tcp", partial(_tcp, stream.tcp, running)
     elif stream.csv or stream.frames:
         yield "csv" if stream.csv else "frames", partial(_files, stream, detector)
-    secrets = ("mqtt-password-file", options.mqtt_password_file), ("mqtt-key", options.mqtt_key)
-    for key, secret in (*secrets, ("page-token-file", options.page_token_file)):
-        if secret:
-            yield key, partial(_secret, secret)
     if stream.mqtt:
         yield "mqtt", partial(_subscribe, stream.mqtt, options)
-    if options.publish:
-        yield "publish", partial(_publish, options.publish, stream.mqtt, options)
-    if options.control:
-        yield "control", partial(_control, options, stream)
-    if options.command:
-        yield "exec", partial(_command, options.command)
     if stream.state:
         yield "state", partial(_file_in_folder, stream.state)
     if stream.record:
         yield "record", partial(_record, stream.record, detector)
+
+
+def _of_all(options: GatewayOptions, running: bool) -> Iterator[tuple[str, Callable[[], str]]]:
+    """What is to be tried of what the streams share, and how."""
+    secrets = ("mqtt-password-file", options.mqtt_password_file), ("mqtt-key", options.mqtt_key)
+    for key, secret in (*secrets, ("page-token-file", options.page_token_file)):
+        if secret:
+            yield key, partial(_secret, secret)
+    if options.publish:
+        yield "publish", partial(_publish, options.publish, options)
+    if options.control:
+        yield "control", partial(_control, options.control, options)
+    if options.command:
+        yield "exec", partial(_command, options.command)
     if options.publish or options.command:
-        yield "outbox", partial(_outbox, options, stream)
+        yield "outbox", partial(_outbox, options)
     if options.metrics:
         yield "metrics", partial(_metrics, options.metrics, running)
     if options.page:
@@ -240,16 +246,16 @@ def _subscribe(url: str, options: GatewayOptions) -> str:
     return _visit(parse_url(url, "mqtt"), options, subscribe=True)
 
 
-def _publish(to: str, source: str | None, options: GatewayOptions) -> str:
+def _publish(to: str, options: GatewayOptions) -> str:
     from edgekd.runtime.gateway.mqtt.publish import address_of
 
-    return _visit(address_of(to, "publish", source), options, subscribe=False)
+    return _visit(address_of(to, "publish", *options.inputs), options, subscribe=False)
 
 
-def _control(options: GatewayOptions, stream: StreamOptions) -> str:
+def _control(topic: str, options: GatewayOptions) -> str:
     from edgekd.runtime.gateway.mqtt.publish import address_of
 
-    address = address_of(options.control or "", "control", stream.mqtt, options.publish)
+    address = address_of(topic, "control", *options.inputs, options.publish)
     return _visit(replace(address, topic=f"{address.topic}/mute"), options, subscribe=True)
 
 
@@ -291,8 +297,9 @@ def _secret(file: str) -> str:
     return shown(file, 300)
 
 
-def _outbox(options: GatewayOptions, stream: StreamOptions) -> str:
+def _outbox(options: GatewayOptions) -> str:
     """It is made where it is not there yet."""
+    stream = options.streams[0]
     given = options.outbox or (f"{stream.state}.outbox" if stream.state else state_folder())
     if given is None:
         raise UsageError("there is no folder to keep events in; name one with outbox")

@@ -85,7 +85,7 @@ def run(file: str, reset_threshold: bool) -> None:
     from edgekd.runtime.gateway.watchers.threads import fault
 
     try:
-        code = service.run(options, reset_threshold)
+        code = service.run(file, options, reset_threshold)
     except (EdgeKDError, OSError):
         raise
     except Exception as error:

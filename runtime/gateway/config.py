@@ -60,8 +60,6 @@ def read_config(path: str) -> GatewayOptions:
                 'no stream; write a line [[stream]] and below it model = "student.onnx" and its input, such as'
                 ' serial = "/dev/ttyUSB0"'
             )
-        if len(streams) > 1:
-            raise UsageError(f"{len(streams)} streams; one [[stream]] for now, so run another gateway for the other")
         options = GatewayOptions(**gateway, streams=tuple(map(_stream, streams)))
         check(options)
     except UsageError as error:

@@ -31,6 +31,7 @@ LINES = ("serial", "tcp", "csv", "stdin")
 STREAM, GATEWAY = "Stream", "Gateway"
 GOES_WITH = {
     "follow": ("csv",),
+    "each": ("mqtt",),
     "raw": ("stdin",),
     "give_up_after": ("serial", "tcp", "csv"),
     "idle_timeout": ("serial", "tcp"),
@@ -55,6 +56,8 @@ class StreamOptions(Options):
     tcp: str | None = declare(STREAM, "Read lines from a TCP server; it may come and go.", metavar="HOST:PORT")
     follow: bool = declare(STREAM, "With csv: what is appended from now on, through rotations.", is_flag=True)
     mqtt: str | None = declare(STREAM, "Subscribe to mqtt[s]://[user@]host[:port]/topic.", metavar="URL")
+    each: bool = declare(STREAM, "With mqtt: a stream for each name that stands at the first +.", is_flag=True)
+    most: int = declare(STREAM, "So many streams at most.", default=100, type=click.IntRange(1, 10_000))
     give_up_after: float | None = declare(STREAM, "Exit with 4 if the input has been gone for so long.", type=DURATION)
     idle_timeout: float | None = declare(
         STREAM, "Open a port or connection again that is silent for so long.", type=DURATION
@@ -70,6 +73,11 @@ class StreamOptions(Options):
     alarm_factor: float = declare(
         STREAM, "A new model that alarms so many times as often does not do.", default=3.0, type=click.FloatRange(1)
     )
+
+    @property
+    def ends(self) -> bool:
+        """Whether the input has an end."""
+        return bool(self.frames or (self.csv and not self.follow))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +126,16 @@ class GatewayOptions:
     streams: tuple[StreamOptions, ...]
 
     @property
+    def several(self) -> bool:
+        """Whether there may be more streams than one."""
+        return len(self.streams) > 1 or any(stream.each for stream in self.streams)
+
+    @property
+    def inputs(self) -> tuple[str | None, ...]:
+        """The MQTT URLs of the streams, on whose brokers topics may be."""
+        return tuple(stream.mqtt for stream in self.streams)
+
+    @property
     def secrets(self) -> Secrets:
         """What a connection to a broker needs beside its URL."""
         from edgekd.runtime.gateway.mqtt.connection import Secrets
@@ -125,6 +143,16 @@ class GatewayOptions:
         password = credential("mqtt-password", self.mqtt_password_file)
         key = credential("mqtt-key", self.mqtt_key)
         return Secrets(password, self.mqtt_ca, self.mqtt_cert, key, self.mqtt_client_id)
+
+
+def name_of(stream: StreamOptions) -> str:
+    """What it is called where there are several."""
+    return stream.name or Path(stream.state or stream.model).stem
+
+
+def place_of(stream: StreamOptions) -> str:
+    """What tells this stream from another one of this machine, the same at every start."""
+    return str(Path(stream.state or stream.model).absolute())
 
 
 def history_of(options: GatewayOptions) -> str | None:
@@ -157,6 +185,8 @@ def check(options: GatewayOptions) -> None:
         raise UsageError(f"exec: {error}") from None  # what was given may hold a password
     if options.receipts:
         _check_receipts(options.receipts, options.publish)
+    if options.several:
+        _check_several(options)
     if options.page:
         _check_page(options)
     for stream in options.streams:
@@ -165,7 +195,7 @@ def check(options: GatewayOptions) -> None:
         except UsageError as error:
             raise UsageError(f"{stream_named(stream.name)}{error}") from None
         if options.control and not stream.state:
-            raise UsageError("control needs state, beside which models and mutes are kept")
+            raise UsageError(f"{stream_named(stream.name)}control needs state, beside which models and mutes are kept")
         folder = Path(options.outbox or f"{stream.state}.outbox")
         outbox = identity(folder)
         for key in ("model", "csv", "frames", "state", "record"):
@@ -173,6 +203,35 @@ def check(options: GatewayOptions) -> None:
                 raise UsageError(f"the outbox would be what {key} names; give it a folder of its own")
         if os.path.exists(folder) and not os.path.isdir(folder):  # noqa: PTH110, PTH112 - neither raises
             raise UsageError(f"outbox {shown(str(folder), 300)}: is no folder; give another name")
+
+
+def _check_several(options: GatewayOptions) -> None:
+    """What streams may not share, and what has no one state to lie beside."""
+    if (options.publish or options.command) and not options.outbox:
+        raise UsageError("of several streams, events lie beside none; name a folder for them with outbox")
+    if options.page and not options.history:
+        raise UsageError("of several streams, what the page shows lies beside none; name a file for it with history")
+    if sum(stream.stdin for stream in options.streams) > 1:
+        raise UsageError("standard input can be read by one stream only; give the others another input")
+    names: set[str] = set()
+    taken: dict[object, str] = {}  # what streams before have
+    for stream in options.streams:
+        name = name_of(stream)
+        if name in names:
+            raise UsageError(f"two streams are called '{shown(name, 60)}'; give each a name of its own with name")
+        if options.control and set(name) & set("/+#"):
+            raise UsageError(f"{stream_named(name)}has a topic of its own below control; name it without / + #")
+        names.add(name)
+        lock = f"{stream.state}.lock" if stream.state else None
+        paths = {"state": stream.state, "lock": lock, "record": stream.record}
+        reads = {"model": stream.model, "csv": stream.csv, "serial": stream.serial}
+        own = {identity(path): (key, key in paths) for key, path in {**reads, **paths}.items() if path}
+        for file, (key, written) in own.items():
+            if file in taken and (written or taken[file] not in ("model", "csv")):
+                raise UsageError(
+                    f"{stream_named(name)}{key} names what is another stream's {taken[file]}; give another"
+                )
+        taken |= {file: key for file, (key, _) in own.items()}
 
 
 def _check_page(options: GatewayOptions) -> None:
@@ -200,6 +259,16 @@ def _check_receipts(topic: str, publish: str | None) -> None:
         raise UsageError("receipts is the topic of publish, where every event would confirm itself; give another one")
 
 
+def _check_each(options: StreamOptions) -> None:
+    from edgekd.runtime.gateway.mqtt.connection import parse_url
+
+    if "+" not in parse_url(options.mqtt or "", "mqtt").topic.split("/"):
+        raise UsageError("each makes a stream of each name at the first + of the topic of mqtt, which has none")
+    for key in ("name", "state", "record"):
+        if (text := getattr(options, key)) and "{}" not in Path(text).name:
+            raise UsageError(f"with each, every stream has a {key} of its own; write {{}} where its name is to stand")
+
+
 def _check_stream(options: StreamOptions) -> None:
     from edgekd.runtime import assembly
 
@@ -210,6 +279,8 @@ def _check_stream(options: StreamOptions) -> None:
     for name, (low, high) in (("adapt", options.adapt_band), ("calibrate", options.calibrate_band)):
         if not low <= 1 <= high:
             raise UsageError(f"{name}-band: give a factor up to 1 and one from 1 on, as in [0.5, 2.0]")
+    if options.each:
+        _check_each(options)
     if options.calibrate_for and options.threshold is not None:
         raise UsageError("threshold sets it by hand, calibrate-for by this site's scores; leave out one")
     if options.calibrate_for and not options.state:

@@ -1,4 +1,7 @@
-"""The service: the streams of one file, with everything that a gateway adds to them."""
+"""The service: the streams of one file, driven by one thread, with everything that they share.
+
+To read it, begin here; `stream.py` is one of the streams, `life.py` what it is made of while it runs.
+"""
 
 from __future__ import annotations
 
@@ -7,257 +10,314 @@ import ctypes
 import os
 import signal
 import sys
-from pathlib import Path
-from typing import cast
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
 
 from edgekd.runtime import assembly
 from edgekd.runtime.cli import SWITCH_S, forget_stdout
-from edgekd.runtime.detector import Detector
 from edgekd.runtime.disk_writer import DiskWriter
-from edgekd.runtime.errors import EdgeKDError, InputLost, UsageError
-from edgekd.runtime.files import sha256, state_folder
-from edgekd.runtime.gateway.models.exchange import Exchange
-from edgekd.runtime.gateway.models.store import Store
-from edgekd.runtime.gateway.models.trial import Switch
-from edgekd.runtime.gateway.mute import Mute
-from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions
-from edgekd.runtime.gateway.outbox import Outbox
+from edgekd.runtime.errors import EdgeKDError, InputLost
+from edgekd.runtime.gateway.bell import Wake
+from edgekd.runtime.gateway.config_file import ConfigFile
+from edgekd.runtime.gateway.life import aside
+from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, name_of, place_of
+from edgekd.runtime.gateway.outlets import deliver
+from edgekd.runtime.gateway.shared import Shared
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
-from edgekd.runtime.gateway.sinks.interface import Outlet, Turning
+from edgekd.runtime.gateway.sinks.interface import Turning
 from edgekd.runtime.gateway.sinks.spare import SpareStdout
+from edgekd.runtime.gateway.sinks.voice import Voice
+from edgekd.runtime.gateway.stream import Stream
 from edgekd.runtime.gateway.watchers.clock import WallClock
 from edgekd.runtime.gateway.watchers.heartbeat import Heartbeat
-from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold, ThresholdWatcher
-from edgekd.runtime.gateway.watchers.systemd import Systemd
+from edgekd.runtime.gateway.watchers.systemd import Service, Systemd
 from edgekd.runtime.gateway.watchers.threads import Threads
-from edgekd.runtime.loop import Loop, Say
+from edgekd.runtime.loop import Loop
 from edgekd.runtime.signals import Signals
-from edgekd.runtime.sinks import StderrLines, wall_time
-from edgekd.runtime.sources import Source
-from edgekd.runtime.sources.reconnect import Door
-from edgekd.runtime.watchers.state_keeper import StateKeeper
+from edgekd.runtime.sinks import Sink, StderrLines, wall_time
+from edgekd.runtime.sources import END_S, TICK_S
+
+if TYPE_CHECKING:
+    from edgekd.runtime.gateway.mqtt.each import Each
 
 M_MMAP_THRESHOLD = -3  # malloc.h
 
 
-def run(options: GatewayOptions, reset_threshold: bool = False) -> int:
-    """Run until the inputs end, or a signal; the exit code. reset_threshold: forget what the site has learned."""
-    (stream,) = options.streams
-    say = StderrLines("edgekd-gateway", options.quiet)
-    with assembly.lock_of(stream, say):
-        return _run(options, stream, reset_threshold, say)
+class Ticking(Protocol):
+    """Something of the whole process that comes round with the streams."""
+
+    def tick(self) -> None:
+        """Nothing here may block."""
 
 
-def _run(options: GatewayOptions, stream: StreamOptions, reset_threshold: bool, say: Say) -> int:
-    sys.setswitchinterval(SWITCH_S)
-    _give_back_large_blocks()
-    writer = DiskWriter()
-    store = Store(Path(f"{stream.state}.models") if stream.state else None, stream.model)
-    running, path = _load(stream, store, say)
-    switch = Switch(running)
-    detector = cast(Detector, switch)
-    source = open_source(options, stream, detector)
-
-    def lost(reason: str) -> None:
-        say(f"nothing takes standard output any more ({reason}); events go on to the other sinks")
-        fan_out.emit({"event": "stdout_lost", "time": wall_time(), "reason": reason})
-
-    stdout = assembly.stdout_of(stream, source.live)
-    fan_out = FanOut(SpareStdout(stdout, lost) if options.publish or options.command else stdout, writer, say)
-    deliver(options, stream, fan_out, writer, patient=not source.live)
-    fan_out.mute = Mute(Path(f"{stream.state}.mute") if stream.state else None, writer, fan_out.emit, say)
-    loop = Loop(source, detector, assembly.episodes_of(stream, detector), fan_out.emit, say, stream.scores)
-    exchange = watch(loop, switch, options, stream, store, fan_out, fan_out.mute, writer, reset_threshold)
-    if options.metrics:
-        from edgekd.runtime.gateway.watchers.metrics import serve_metrics
-
-        say(f"metrics are at {serve_metrics(options.metrics, loop, fan_out)}")
-    if options.page:
-        from edgekd.runtime.gateway.page.serve import Page
-
-        page = Page(options, writer, fan_out)
-        page.watch(stream, loop, fan_out, exchange)
-        say(f"the page is at {page.serve()}")
-    signals = Signals("edgekd-gateway", loop.stop)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and not os.isatty(2):  # else a terminal has closed
-        signal.signal(signal.SIGHUP, lambda *_: exchange.offers.look())
-    exchange.start(path, store.begin(path))
-    gone, broken = False, True
-    try:
-        loop.run()
-        broken = False
-        say(loop.summary())
-    except InputLost:
-        broken = False
-        raise
-    except BrokenPipeError:  # nobody reads the events any more: what they did not get is told after the next start
-        gone = True
-    finally:
-        fan_out.close(lambda: loop.stopped or broken, lambda: signals.over_by)
-    if gone:
-        forget_stdout()
-    sys.stdout.flush()
-    signals.done()
-    return 130 if signals.interrupted else 0
-
-
-def _give_back_large_blocks() -> None:
+def give_back_large_blocks() -> None:
     """glibc keeps blocks of a size that was freed once, up to 32 MiB of them; a message or a model may be as large."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
 
 
-def _load(stream: StreamOptions, store: Store, say: Say) -> tuple[Detector, Path]:
-    """The model to start with and where it lies; raises what `Detector.load` does where none is good."""
-    *kept, model = store.first(stream.state)
-    for path in (*kept, model):
+def run(file: str, options: GatewayOptions, reset_threshold: bool = False) -> int:
+    """Run until the inputs end, or a signal; the exit code. reset_threshold: forget what the sites have learned."""
+    return Gateway(file, options, reset_threshold).run()
+
+
+class Gateway:
+    """The process."""
+
+    def __init__(self, file: str, options: GatewayOptions, reset_threshold: bool) -> None:
+        sys.setswitchinterval(SWITCH_S)
+        give_back_large_blocks()
+        self._options = options
+        self._say = StderrLines("edgekd-gateway", options.quiet)
+        self._writer, self._wake = DiskWriter(), Wake()
+        self._fan_out = FanOut(self._stdout(), self._writer, self._say)
+        self._fan_out.several = options.several
+        self._shared = Shared(options, self._fan_out, self._writer, self._wake, alone=not options.several)
+        self._turning: list[Turning] = []
+        self._ticking: list[Ticking] = []
+        self._ends: list[Callable[[], None]] = []
+        self._stopped = False
+        streams = [Stream(self._shared, stream, reset_threshold) for stream in options.streams if not stream.each]
+        self._streams = {stream.name: stream for stream in streams}
+        self._each: dict[StreamOptions, Each] = {}
+        self._file = ConfigFile(file, options, self._fan_out, self._take)
+
+    def run(self) -> int:
+        """See `run`."""
+        if self._shared.alone:  # what does not fit is told before anything else begins
+            (first,) = self._streams.values()
+            self._fan_out.voice = first.voice
+            life = first.build()
+        deliver(self._options, self._fan_out, self._writer, patient=all(s.ends for s in self._options.streams))
+        self._watch()
+        signals = Signals("edgekd-gateway", self._stop)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and not os.isatty(2):  # else a terminal has closed
+            signal.signal(signal.SIGHUP, lambda *_: self._look())
+        gone, broken = False, True
         try:
-            detector = Detector.load(
-                path, threshold=stream.threshold, false_alarms_per_day=stream.false_alarms_per_day, probe=True,
-                signed_by=stream.require_signed,
-            )  # fmt: skip
-            return detector, path
-        except EdgeKDError as error:
-            if path is model:
-                raise
-            say(f"a kept model is left out: {error}")
-    raise AssertionError
+            self._fan_out.begin()
+            if self._shared.alone:
+                first.begin(life)
+            self._subscribe(self._options)
+            self._drive()
+            broken = False
+        except InputLost:
+            broken = False
+            raise
+        except BrokenPipeError:  # nobody reads the events any more: what they did not get is told after the next start
+            gone = True
+        finally:
+            self._leave()
+            self._fan_out.close(lambda: self._stopped or broken, lambda: signals.over_by)
+        if gone:
+            forget_stdout()
+        sys.stdout.flush()
+        signals.done()
+        return 130 if signals.interrupted else 0
 
+    def _drive(self) -> None:
+        """Turn all streams until they have ended, or `_stop`."""
+        while not self._stopped and (self._each or any(not stream.ended for stream in self._streams.values())):
+            now, busy = time.monotonic(), False
+            for stream in list(self._streams.values()):
+                busy = stream.turn(now) or busy
+                if self._stopped:
+                    break
+            for ticking in self._ticking:
+                ticking.tick()
+            self._add_found()
+            if not (busy or self._stopped):
+                self._wait()
+        self._end()
 
-def watch(
-    loop: Loop,
-    switch: Switch,
-    options: GatewayOptions,
-    stream: StreamOptions,
-    store: Store,
-    fan_out: FanOut,
-    mute: Mute,
-    writer: DiskWriter,
-    reset_threshold: bool = False,
-) -> Exchange:
-    """All that looks on."""
-    first = assembly.samples_in(stream.calibrate_for, switch.manifest.period_s)
-    band = stream.adapt_band if stream.adapt else None
+    def _wait(self) -> None:
+        """Until any input has something, or a stream or a clock is due."""
+        now = time.monotonic()
+        due = min((stream.due(now) for stream in self._streams.values() if not stream.ended), default=now + TICK_S)
+        lives = [stream.life for stream in self._streams.values() if stream.life]
+        inputs = {life.fd: life for life in lives if life.fd is not None}
+        for fd in self._wake.wait(min(due - now, TICK_S), inputs):
+            inputs[fd].more = True
 
-    def site_of(detector: Detector, reset: bool = False) -> SiteThreshold:
-        return SiteThreshold(detector.manifest, detector.threshold, first, band, reset, stream.calibrate_band)
+    def _end(self) -> None:
+        """Save and close all; the first error of an input that has an end is the process's."""
+        self._leave()
+        closing: list[threading.Thread | None] = [aside(each.subscription.stop) for each in self._each.values()]
+        for stream in self._streams.values():
+            life = stream.life
+            try:
+                closing.append(stream.end(whole=True))
+            except EdgeKDError:
+                if self._shared.alone:
+                    raise
+            if life:
+                stream.voice.say(life.loop.summary())
+        over = time.monotonic() + END_S
+        for thread in filter(None, closing):
+            thread.join(max(0.0, over - time.monotonic()))
+        errors = [stream.error for stream in self._streams.values() if stream.error]
+        if errors and not self._stopped:
+            raise errors[0]
 
-    threshold = ThresholdWatcher(loop, site_of(switch.running, reset_threshold))
+    def _leave(self) -> None:
+        """Tell the manager that the end has begun, and listen to nobody any more."""
+        while self._ends:
+            self._ends.pop(0)()
 
-    def keeper() -> list[StateKeeper]:
-        """What keeps the state of the model that runs now."""
-        keepers = assembly.keeper_of(stream, loop, writer, {"threshold": threshold, "mute": mute})
-        fan_out.keeper = keepers[0] if keepers else None
-        return keepers
+    def _stop(self) -> None:
+        """End after the sample in hand; for a signal handler."""
+        self._stopped = True
+        for loop in self._loops():
+            loop.stop()
+        self._wake.ring()
 
-    def save() -> None:
-        if old := fan_out.keeper:
-            (new,) = keeper()
-            new.stream_id, new.failures = old.stream_id, old.failures
-            loop.watchers[loop.watchers.index(old)] = new
-            new.save()
+    def _look(self) -> None:
+        """Look for new models, and into the file, now; for a signal handler."""
+        self._file.look()
+        for stream in self._streams.values():
+            if stream.life:
+                stream.life.exchange.offers.look()
 
-    exchange = Exchange(loop, switch, stream, store, site_of, threshold, writer, save)
-    turning: list[Turning] = [*fan_out.outlets]
+    def _take(self, options: GatewayOptions) -> dict[str, list[str]]:
+        """Go on with the streams of this file; those that are the same in it go on untouched."""
+        wanted = {name_of(stream): stream for stream in options.streams if not stream.each}
+        same = {name: s.options for name, s in self._streams.items() if s.each and s.each.template in options.streams}
+        wanted = {**same, **wanted}
+        running = {name: stream.options for name, stream in self._streams.items()}
+        gone = [name for name in running if wanted.get(name) != running[name]]
+        new = [name for name in wanted if wanted[name] != running.get(name)]
+        if new or gone:
+            self._shared.alone = False
+        if len({*running, *wanted}) > 1 or options.several:
+            self._name_streams()
+        closing: dict[str, threading.Thread | None] = {}
+        for name in gone:
+            stream = self._streams.pop(name)
+            closing[name] = stream.end()
+            stream.release()
+        self._streams |= {name: Stream(self._shared, wanted[name], after=closing.get(name)) for name in new}
+        changes = {
+            "added": [name for name in new if name not in running],
+            "changed": [name for name in new if name in running],
+            "removed": [name for name in gone if name not in wanted],
+            "subscriptions": self._subscribe(options),
+        }
+        return {what: names for what, names in changes.items() if names}
 
-    def notes() -> str:
-        return "".join(f"{words}; " for words in (mute.words, exchange.words) if words)
+    def _name_streams(self) -> None:
+        """There are several from now on, and events say of which one they are."""
+        if not self._fan_out.several:
+            self._shared.alone = False
+            self._fan_out.several, self._fan_out.voice = True, Voice(self._fan_out)
 
-    loop.watchers = [Threads(loop, fan_out, writer, turning), *Systemd.watching(loop, turning, notes)]
-    loop.watchers += [*assembly.watchers_of(stream, loop), mute, exchange, threshold]
-    if loop.source.live:
-        loop.watchers.append(WallClock(loop))
-    if options.control:
+    def _subscribe(self, options: GatewayOptions) -> list[str]:
+        """Begin and end subscriptions of several streams, as the file says now; the topics of those that are new."""
+        templates = [stream for stream in options.streams if stream.each]
+        for template in [template for template in self._each if template not in templates]:
+            aside(self._each.pop(template).subscription.stop)
+        new = [template for template in templates if template not in self._each]
+        for template in new:
+            from edgekd.runtime.gateway.mqtt.each import Each
+
+            each = self._each[template] = Each(template, self._options, self._fan_out.tell, self._wake)
+            each.subscription.start()
+        return [template.mqtt or "" for template in new]
+
+    def _add_found(self) -> None:
+        """A stream for each name that has come up at a broker."""
+        for each in self._each.values():
+            for options in each.new():
+                if (name := name_of(options)) in self._streams:
+                    reason = f"another stream is called '{name}'"
+                    self._fan_out.tell("stream_left_out", reason, {"topic": options.mqtt, "reason": reason})
+                else:
+                    self._streams[name] = Stream(self._shared, options, each=each)
+                    self._streams[name].voice.emit({"event": "stream_found", "time": wall_time()})
+
+    def _loops(self) -> list[Loop]:
+        return [stream.life.loop for stream in list(self._streams.values()) if stream.life]
+
+    def _stdout(self) -> Sink:
+        """Standard output, of which no stream that is live waits for a reader."""
+        streams, options = self._options.streams, self._options
+        patient = next((stream for stream in streams if stream.stdin), streams[0])
+        stdout = assembly.stdout_of(patient, not all(stream.ends for stream in streams))
+
+        def lost(reason: str) -> None:
+            self._say(f"nothing takes standard output any more ({reason}); events go on to the other sinks")
+            self._fan_out.emit({"event": "stdout_lost", "time": wall_time(), "reason": reason})
+
+        return SpareStdout(stdout, lost) if options.publish or options.command else stdout
+
+    def _watch(self) -> None:
+        """All that looks on, and is not of one stream."""
+        options, fan_out = self._options, self._fan_out
+        self._turning += fan_out.outlets
+        self._ticking.append(Threads(fan_out, self._writer, self._turned))
+        if manager := Systemd.of():
+            service = Service(manager, self._turned, self._notes)
+            self._shared.watching.append(service)
+            self._ticking.append(service)
+            self._ends.append(service.end)
+        if not all(stream.ends for stream in options.streams):
+            self._ticking.append(WallClock(fan_out))
+        if options.control:
+            self._control(options.control)
+        if options.heartbeat:
+            self._ticking.append(Heartbeat(self._loops, fan_out, options.heartbeat, self._notes))
+        self._ticking += [self._file, fan_out]
+        if options.metrics:
+            from edgekd.runtime.gateway.watchers.metrics import Metrics, serve_metrics
+
+            metrics = Metrics(fan_out)
+            self._shared.watching.append(metrics)
+            self._say(f"metrics are at {serve_metrics(options.metrics, metrics)}")
+        if options.page:
+            from edgekd.runtime.gateway.page.serve import Page
+
+            page = Page(options, self._writer, fan_out)
+            self._shared.watching.append(page)
+            self._say(f"the page is at {page.serve()}")
+
+    def _control(self, topic: str) -> None:
         from edgekd.runtime.gateway.mqtt.control import Control
         from edgekd.runtime.gateway.mqtt.publish import address_of
 
-        address = address_of(options.control, "control", stream.mqtt, options.publish)
-        control = Control(
-            address, options.secrets, exchange.offers.post, mute.ask, fan_out.tell, place=place_of(stream)
-        )
-        turning.append(control)
-        loop.watchers.append(control)
-    if options.heartbeat:
-        loop.watchers.append(Heartbeat(loop, fan_out, options.heartbeat, notes))
-    loop.watchers += [fan_out, *keeper()]
-    if stream.give_up_after is not None and (stream.serial or stream.tcp):
-        from edgekd.runtime.gateway.watchers.give_up import GiveUp
+        def asked(name: str) -> list[Stream]:
+            return [stream for stream in list(self._streams.values()) if stream.life and name in ("", stream.name)]
 
-        loop.watchers.append(GiveUp(loop, stream.give_up_after))
-    return exchange
+        def model(name: str, shown: str, data: bytes) -> None:
+            for stream in asked(name):
+                if stream.life:
+                    stream.life.exchange.offers.post(shown, data)
 
+        def mute(name: str, span: str) -> None:
+            for stream in asked(name):
+                if stream.voice.mute:
+                    stream.voice.mute.ask(span)
 
-def open_source(options: GatewayOptions, stream: StreamOptions, detector: Detector) -> Source:
-    """The stream's input, of the kinds that only a gateway has or of those of `edgekd-run`."""
-    manifest = detector.manifest
-    if stream.tcp or stream.serial:
-        from edgekd.runtime.gateway.sources.tcp import TcpServer
-        from edgekd.runtime.sources.serial_line import SerialPort
+        options, first = self._options, self._options.streams[0]
+        address = address_of(topic, "control", *options.inputs, options.publish)
+        several = lambda: self._fan_out.several  # noqa: E731
+        control = Control(address, options.secrets, model, mute, self._fan_out.tell, several, place_of(first))
+        control.begin()
+        self._turning.append(control)
+        self._ends.append(control.end)
 
-        door: Door = TcpServer(stream.tcp) if stream.tcp else SerialPort(stream.serial or "", stream.baud)
-        if stream.idle_timeout:
-            from edgekd.runtime.gateway.sources.idle_timeout import IdleTimeout
+    def _turned(self) -> Iterable[tuple[str, float | None]]:
+        """The threads without which the process is of no use; of several inputs, one that hangs is lost alone."""
+        if self._shared.alone:
+            yield from (("input", loop.source.turned_s) for loop in self._loops())
+        yield from ((part.name, part.turned_s) for part in self._turning)
 
-            door = IdleTimeout(door, stream.idle_timeout)
-        return assembly.connection(door, stream, detector)
-    columns, layout = assembly.columns_of(stream.maps, manifest), assembly.layout_of(stream, manifest)
-    likely = stream.layout is None
-    if stream.csv and stream.follow:
-        from edgekd.runtime.gateway.sources.growing_file import GrowingFile
-
-        return GrowingFile(stream.csv, manifest, columns, layout, stream.give_up_after, likely)
-    if stream.mqtt:
-        from edgekd.runtime.gateway.mqtt.connection import parse_url
-        from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
-
-        address = parse_url(stream.mqtt, "mqtt")
-        return MqttMessages(address, options.secrets, manifest, columns, layout, likely, place=place_of(stream))
-    return assembly.open_source(stream, detector)
-
-
-def place_of(stream: StreamOptions) -> str:
-    """What tells this stream from another one of this machine, the same at every start."""
-    return str(Path(stream.state or stream.model).absolute())
-
-
-def deliver(options: GatewayOptions, stream: StreamOptions, fan_out: FanOut, writer: DiskWriter, patient: bool) -> None:
-    """Give the fan-out its outbox and what delivers from it, where something is to be delivered."""
-    if not (options.publish or options.command):
-        return
-    folder = outbox_folder(options, stream)
-    outbox = Outbox(folder, int(options.outbox_mb * 2**20), writer, fan_out.tell, patient)
-    outlets: list[Outlet] = []
-    if options.publish:
-        from edgekd.runtime.gateway.mqtt.publish import Publisher, address_of
-
-        outlets.append(
-            Publisher(
-                address_of(options.publish, "publish", stream.mqtt), options.secrets, outbox, fan_out.tell,
-                place=str(folder.absolute()), receipts=options.receipts,
-            )
-        )  # fmt: skip
-    if options.command:
-        from edgekd.runtime.gateway.sinks.exec import Exec
-
-        outlets.append(Exec(options.command, options.exec_timeout, options.exec_retry, outbox, fan_out.tell))
-    fan_out.outbox, fan_out.outlets = outbox, outlets
-
-
-def outbox_folder(options: GatewayOptions, stream: StreamOptions) -> Path:
-    """Beside the state; else where the system keeps a service's state, or a user's. One of 0.1.0 is taken over."""
-    if options.outbox:
-        return Path(options.outbox)
-    if stream.state:
-        folder, old = Path(f"{stream.state}.outbox"), Path(f"{stream.state}.spool")
-    elif (home := state_folder()) is None:
-        raise UsageError("there is no folder to keep events in; name one with outbox")
-    elif os.environ.get("STATE_DIRECTORY"):
-        folder, old = home / "outbox", home / "spool"
-    else:
-        what = "\0".join([str(Path(stream.model).resolve()), options.publish or "", options.command or ""])
-        name = sha256(what.encode())[:12]
-        folder, old = home / f"outbox-{name}", home / f"spool-{name}"
-    if os.path.isdir(old) and not os.path.exists(folder):  # noqa: PTH110, PTH112 - neither raises
-        with contextlib.suppress(OSError):  # told by the outbox, which cannot write there either
-            old.rename(folder)
-    return folder
+    def _notes(self) -> str:
+        """What is muted, and which models are on trial."""
+        told = []
+        for stream in list(self._streams.values()):
+            mute, life = stream.voice.mute, stream.life
+            of = f"{stream.name}: " if self._fan_out.several else ""
+            words = (mute.words if mute else "", life.exchange.words if life else "")
+            told += [f"{of}{word}; " for word in words if word]
+        return "".join(told)

@@ -13,6 +13,7 @@ from edgekd.runtime.gateway.secret import VARIABLES
 from edgekd.runtime.json_fields import shown
 
 STATE = Path("/var/lib/edgekd")
+TASKS, MEGABYTES = 4, 16  # of a stream: its input, a look at models, what begins and ends; what is read ahead
 HOMES = ("/home", "/root", "/run/user")
 UNIT = """\
 # systemd unit of edgekd-gateway, for {file}:
@@ -66,8 +67,8 @@ RemoveIPC=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
-MemoryMax=512M
-TasksMax=64
+MemoryMax={memory}M
+TasksMax={tasks}
 
 [Install]
 WantedBy=multi-user.target
@@ -84,33 +85,35 @@ SupplementaryGroups=dialout"""
 
 def unit_of(file: str, options: GatewayOptions) -> str:
     """The unit that runs this file with the program that runs now. Raises UsageError for a path that it cannot hold."""
-    (stream,) = options.streams
+    streams = options.streams
     config, read, written = Path(file).absolute(), _read(options), _written(options)
     for path in (config, *read, *written, *filter(None, _secret_files(options).values())):
         if not str(path).isprintable():
             raise UsageError(f"{shown(str(path), 300)}: a systemd unit cannot hold this path; rename it")
-    network = stream.tcp or stream.mqtt or options.publish or options.control or options.command or options.metrics
-    network = network or options.page
+    shared = options.publish, options.control, options.command, options.metrics, options.page
+    network = any(shared) or any(stream.tcp or stream.mqtt for stream in streams)
     at_home = _at_home([config, *read, *written, *_program()])
-    ends = stream.frames or stream.stdin or (stream.csv and not stream.follow)
+    ends = all(stream.ends or stream.stdin for stream in streams)
+    count = sum(stream.most if stream.each else 1 for stream in streams)
     relative = not all(path.is_absolute() for path in (*read, *written))
     return UNIT.format(
         file=shlex.quote(str(config)),
         command=" ".join(map(_argument, [*_command(), "run", str(config)])),
         restart=ENDS if ends else "Restart=always",
         secrets="".join(f"\n{line}" for line in _secrets(options)),
-        user="\n".join(_user(written) + ([SERIAL] if stream.serial else [])),
+        user="\n".join(_user(written) + ([SERIAL] if any(stream.serial for stream in streams) else [])),
         # relative paths in the file begin where this command was given
         directory=_escaped(str(Path.cwd())) if relative else "%S/edgekd",
         home=f"# for {shown(str(at_home[0]), 300)}\nProtectHome=read-only" if at_home else "ProtectHome=yes",
+        memory=496 + MEGABYTES * count,
+        tasks=60 + TASKS * count,
         families="AF_UNIX AF_INET AF_INET6 AF_NETLINK" if network else "AF_UNIX",
     )
 
 
 def _read(options: GatewayOptions) -> list[Path]:
     """What the file names to be read."""
-    (stream,) = options.streams
-    named = [stream.model, stream.require_signed, stream.csv, stream.frames]
+    named = [name for s in options.streams for name in (s.model, s.require_signed, s.csv, s.frames, s.layout)]
     named += [options.mqtt_ca, options.mqtt_cert]
     named += [word for word in shlex.split(options.command or "")[:1] if "/" in word]
     return [Path(name) for name in named if name]
@@ -118,8 +121,8 @@ def _read(options: GatewayOptions) -> list[Path]:
 
 def _written(options: GatewayOptions) -> list[Path]:
     """The folders in which the file wants something to be written."""
-    (stream,) = options.streams
-    return [Path(name).parent for name in (stream.state, stream.record, options.outbox, options.history) if name]
+    of_streams = [name for stream in options.streams for name in (stream.state, stream.record)]
+    return [Path(name).parent for name in (*of_streams, options.outbox, options.history) if name]
 
 
 def _program() -> list[Path]:
@@ -162,7 +165,7 @@ def _secrets(options: GatewayOptions) -> list[str]:
     """What only root may read is given to the service by systemd."""
     files = _secret_files(options)
     lines = [f"LoadCredential={name}:{_escaped(str(Path(file).absolute()))}" for name, file in files.items() if file]
-    broker = options.publish or options.control or options.streams[0].mqtt
+    broker = options.publish or options.control or any(stream.mqtt for stream in options.streams)
     wanted = [name for name, used in (("mqtt-password", broker), ("page-token", options.page)) if used]
     if variables := [f"{VARIABLES[name]}=…" for name in wanted if not files[name]]:
         lines.append(f"# may hold a line {' and a line '.join(variables)}; let only root read it")

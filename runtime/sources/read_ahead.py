@@ -34,7 +34,7 @@ class ReadAhead(Source):
         self.limit_rows = limit_rows or max(min(wanted, affordable), 4 * window_samples(manifest))
         """Samples that may wait; always so many that what is dropped is longer than the detector's window."""
         self._source = source
-        self._changed = threading.Condition()
+        self.changed = threading.Condition()
         self._waiting: deque[tuple[float, Items]] = deque()  # when they came
         self._in_hand_since: float | None = None
         self._dropped_told = 0
@@ -49,8 +49,8 @@ class ReadAhead(Source):
         return 0.0 if since is None else time.monotonic() - since
 
     def wait(self, seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._ended, seconds)
+        with self.changed:
+            self.changed.wait_for(lambda: self._waiting or self._ended, seconds)
 
     def __iter__(self) -> Iterator[Items]:
         reader = threading.Thread(target=self._read, name="input", daemon=True)
@@ -64,7 +64,7 @@ class ReadAhead(Source):
 
     def _next(self) -> Items | None:
         """What came, in the order and the pieces in which it came; empty where nothing did, None at the end."""
-        with self._changed:
+        with self.changed:
             self._in_hand_since = self._waiting[0][0] if self._waiting else None
             if self.dropped > self._dropped_told and time.monotonic() >= self._tell_due:
                 return [self._tell_dropped()]
@@ -90,17 +90,17 @@ class ReadAhead(Source):
                     self._put(items)
         except BaseException as error:  # raised where the loop can handle it
             self._error = error
-        with self._changed:
+        with self.changed:
             self._ended = True
-            self._changed.notify()
+            self.changed.notify()
 
     def _put(self, items: Items) -> None:
-        with self._changed:
+        with self.changed:
             self._waiting.append((time.monotonic(), items))
             self.backlog += _samples(items)
             if self.backlog > self.limit_rows:
                 self._drop()
-            self._changed.notify()
+            self.changed.notify()
 
     def _drop(self) -> None:
         """Leave out all samples that wait, but no event."""

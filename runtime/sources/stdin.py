@@ -22,18 +22,18 @@ class Stdin(Source):
 
     def __init__(self, rows: RowReader | FrameReader, fd: int = 0) -> None:
         self.rows: RowReader | FrameReader = rows
-        self._fd = fd
+        self.fd = fd
 
     def wait(self, seconds: float) -> None:
         """Until there is something to read, or the end."""
-        select.select([self._fd], [], [], seconds)
+        select.select([self.fd], [], [], seconds)
 
     def __iter__(self) -> Iterator[Items]:
         while True:
             data = b""
-            if select.select([self._fd], [], [], 0)[0]:
+            if select.select([self.fd], [], [], 0)[0]:
                 try:
-                    if not (data := os.read(self._fd, CHUNK_BYTES)):
+                    if not (data := os.read(self.fd, CHUNK_BYTES)):
                         break
                 except OSError as error:
                     if not isinstance(error, BlockingIOError):  # the other end may have made the pipe so

@@ -72,7 +72,7 @@ def test_all_is_well_and_nothing_is_left_behind(folder: Path, tmp_path: Path) ->
     done = gateway("check", file)
     assert done.returncode == 0 and not done.stderr, done.stdout + done.stderr
     lines = done.stdout.splitlines()
-    things = ["file", "model", "settings", "csv", "exec", "state", "record", "outbox", "metrics"]
+    things = ["file", "model", "settings", "csv", "state", "record", "exec", "outbox", "metrics"]
     assert [line.split()[:2] for line in lines] == [["ok", thing] for thing in things]
     assert "3 sensors (s0, s1, s2), self-test passed" in lines[1] and lines[1].endswith("µs a step")
     after = files_of(tmp_path, folder, Path(os.environ["XDG_STATE_HOME"]))
@@ -338,3 +338,17 @@ def test_a_gateway_that_runs_is_not_disturbed(folder: Path, tmp_path: Path) -> N
         done = gateway("check", file)
         assert "process" not in done.stdout and "left to" not in done.stdout and done.returncode == 0, done.stdout
     port.unplug()
+
+
+def test_each_stream_is_tried_under_its_name(folder: Path, tmp_path: Path) -> None:
+    streams = {"a": f"csv = '{folder / 'x.csv'}'", "b": "tcp = '127.0.0.1:1'"}
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        "".join(f"[[stream]]\nname = '{n}'\nmodel = '{folder / 'm.onnx'}'\n{i}\n" for n, i in streams.items())
+    )
+    done = gateway("check", file)
+    told = [line.split()[:3] for line in done.stdout.splitlines()[1:]]
+    assert done.returncode == 1
+    assert told == [["ok", n, what] for n, what in (("a", "model"), ("a", "settings"), ("a", "csv"))] + [
+        ["ok", "b", "model"], ["ok", "b", "settings"], ["MEND", "b", "tcp"],
+    ]  # fmt: skip

@@ -158,7 +158,6 @@ def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: s
         ("", "no stream; write a line [[stream]]"),
         ("[stream]\nmodel = 'm'", "write [[stream]], with two brackets"),
         ("stream = [1]", "write [[stream]], with two brackets"),
-        ("[[stream]]\nmodel = 'a'\nstdin = true\n[[stream]]\nmodel = 'b'\nstdin = true", "one [[stream]] for now"),
         ("[[stream]]\nstdin = true", "model is missing"),
         *((f"[[stream]]\n{key} = 'a\\u0000'".replace("'", '"'), f"{key} holds a") for key in ("model", "csv", "state")),
         ('outbox = "a\\u0000"', "outbox holds a character that no name has"),
@@ -173,6 +172,39 @@ def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: s
 )
 def test_a_wrong_file_is_one_line_that_says_why(tmp_path: Path, text: str | bytes, says: str) -> None:
     assert says in refusal(tmp_path / "wrong.toml", text)
+
+
+@pytest.mark.parametrize(
+    ("top", "first", "second", "says"),
+    [
+        ("", "stdin = true", "stdin = true", "standard input can be read by one stream only"),
+        ("", "name = 'x'\ntcp = 'a:1'", "name = 'x'\ntcp = 'a:2'", "two streams are called 'x'"),
+        ("", "tcp = 'a:1'", "tcp = 'a:2'", "two streams are called 'm'"),
+        ("", "tcp = 'a:1'\nstate = 'a/s'", "name = 'y'\ntcp = 'a:1'\nstate = 'a/../a/s'", "another stream's state"),
+        ("", "tcp = 'a:1'\nrecord = 'r'", "name = 'y'\ntcp = 'a:1'\nrecord = 'r'", "another stream's record"),
+        ("", "tcp = 'a:1'\nstate = 's'", "name = 'y'\ntcp = 'a:1'\nrecord = 's.lock'", "another stream's lock"),
+        ("", "csv = 'c.csv'", "name = 'y'\ntcp = 'a:1'\nrecord = 'c.csv'", "another stream's csv"),
+        ("exec = 'true'", "tcp = 'a:1'", "name = 'y'\ntcp = 'a:1'", "name a folder for them with outbox"),
+        ("page = ':0'", "tcp = 'a:1'", "name = 'y'\ntcp = 'a:1'", "name a file for it with history"),
+    ],
+)  # fmt: skip
+def test_streams_share_no_file_and_no_name(tmp_path: Path, top: str, first: str, second: str, says: str) -> None:
+    text = f"{top}\n[[stream]]\nmodel = 'm'\n{first}\n[[stream]]\nmodel = 'm'\n{second}"
+    assert says in refusal(tmp_path / "wrong.toml", text)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ("mqtt = 'mqtt://b/x'", "the topic of mqtt, which has none"),
+        ("tcp = 'a:1'", "each goes with mqtt, not with tcp"),
+        ("mqtt = 'mqtt://b/+'\nstate = 's'", "every stream has a state of its own; write {}"),
+        ("mqtt = 'mqtt://b/+'\nstate = '{}/s'", "every stream has a state of its own; write {}"),
+        ("mqtt = 'mqtt://b/+'\nname = 'n'", "every stream has a name of its own; write {}"),
+    ],
+)
+def test_each_needs_names(tmp_path: Path, keys: str, says: str) -> None:
+    assert says in refusal(tmp_path / "wrong.toml", f"[[stream]]\nmodel = 'm'\neach = true\n{keys}")
 
 
 @pytest.mark.parametrize(
@@ -263,9 +295,10 @@ def test_each_key_of_the_example_is_taken_by_itself(tmp_path: Path, option: Any)
     value = found["stream"][0][key] if of_stream else found[key]
     of_time = option.type is DURATION
     told = f"{key} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
-    others = {"model": "model = 'm.onnx'", "state": "state = 's'", key: ""}
+    others = {"model": "model = 'm.onnx'", "state": "state = '{}'", key: ""}
     if key not in INPUTS:
-        others["input"] = {"follow": "csv = 'x.csv'", "raw": "stdin = true"}.get(key, "serial = '/dev/ttyUSB0'")
+        inputs = {"follow": "csv = 'x.csv'", "raw": "stdin = true", "each": "mqtt = 'mqtt://b/+'"}
+        others["input"] = inputs.get(key, "serial = '/dev/ttyUSB0'")
     file = tmp_path / "gateway.toml"
     file.write_text("\n".join(["[[stream]]", told][:: 1 if of_stream else -1] + list(others.values())))
     options = read_config(str(file))

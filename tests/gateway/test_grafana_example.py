@@ -11,7 +11,7 @@ from unittest.mock import MagicMock
 import pytest
 from device import ROOT
 
-from edgekd.runtime.gateway.watchers.metrics import Figures, TimedEngine
+from edgekd.runtime.gateway.watchers.metrics import Metrics
 
 yaml = pytest.importorskip("yaml")
 FOLDER = ROOT / "examples" / "grafana"
@@ -21,15 +21,21 @@ BOARD = json.loads((FOLDER / "dashboards" / "edgekd.json").read_text())
 def exported() -> set[str]:
     """Every name that a scrape can have, of a gateway that has everything: slow scores, sinks, a model on trial."""
     pytest.importorskip("prometheus_client")
-    loop, fan_out = MagicMock(), MagicMock()
+    life, fan_out = MagicMock(), MagicMock()
+    loop = life.loop
     loop.detector.manifest.names = loop.detector.missing_sensors = ("a",)
     loop.detector.held_values = {}
     outlet = MagicMock()
     outlet.name = "exec"
     fan_out.outlets = [outlet]
-    figures = Figures(loop, fan_out, TimedEngine(MagicMock()))
-    figures.arrived([MagicMock()])
-    return {sample.name for family in figures.collect() for sample in family.samples}
+    fan_out.several = True
+    metrics = Metrics(fan_out)
+    for name in ("a", "b"):
+        metrics.watch(name, life)
+        loop.watchers.insert.call_args[0][1].arrived([MagicMock()])
+    families = list(metrics.collect())
+    assert len({family.name for family in families}) == len(families)
+    return {sample.name for family in families for sample in family.samples}
 
 
 def values_of(key: str, inside: Any) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from device import PATIENCE_S
 from step_models import step_manifest
 
 from edgekd.runtime.gateway.watchers import systemd
-from edgekd.runtime.gateway.watchers.systemd import Progress
+from edgekd.runtime.gateway.watchers.systemd import Service
 from edgekd.runtime.sources import Items, Row, Source, Tally
 from edgekd.runtime.sources.read_ahead import ReadAhead
 
@@ -33,27 +34,29 @@ class Opening(Source):
             yield ()
 
 
-def watched(ahead: ReadAhead) -> tuple[Progress, list[str]]:
+def watched(ahead: ReadAhead) -> tuple[Service, list[Any], list[str]]:
     """What tells of this source, and what it has told."""
     told: list[str] = []
     service = SimpleNamespace(
         feed=lambda: told.append("alive"), ready=lambda status: told.append("ready"), status_is_due=False
     )
-    loop = SimpleNamespace(source=ahead, samples=0, anomalies=0, last=None)
-    return Progress(loop, service), told  # type: ignore[arg-type]
+    loop = SimpleNamespace(source=ahead, samples=0, anomalies=0, last=None, watchers=[])
+    all_streams = Service(service, lambda: [("input", ahead.turned_s)])  # type: ignore[arg-type]
+    all_streams.watch("one", SimpleNamespace(loop=loop))  # type: ignore[arg-type]
+    return all_streams, loop.watchers, told
 
 
 def test_an_input_is_tried_once_it_was_opened_or_could_not_be() -> None:
     source = Opening()
     ahead = ReadAhead(source, step_manifest(1, 1))
-    progress, told = watched(ahead)
+    service, (progress,), told = watched(ahead)
     items = iter(ahead)
     for go, want in ((False, ["alive"]), (True, ["ready"])):
         told.clear()
         if go:
             source.go.set()
         progress.arrived(next(filter(None, items)) if go else next(items))
-        progress.tick()
+        service.tick()
         assert told == want
     items.close()  # type: ignore[attr-defined]
 
@@ -63,10 +66,10 @@ def test_one_that_takes_long_is_ready_and_one_that_hangs_starves_the_watchdog(mo
     monkeypatch.setattr(systemd, "HUNG_S", 0.0)
     source = Opening()
     ahead = ReadAhead(source, step_manifest(1, 1))
-    progress, told = watched(ahead)
+    service, (progress,), told = watched(ahead)
     items = iter(ahead)
     progress.arrived(next(items))
-    progress.tick()
+    service.tick()
     assert told == ["ready"]
     source.go.set()
     items.close()  # type: ignore[attr-defined]

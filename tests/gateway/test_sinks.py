@@ -23,7 +23,7 @@ from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.segments import load_acked
 from edgekd.runtime.gateway.sinks.exec import Exec
-from edgekd.runtime.gateway.sinks.fan_out import EventIds
+from edgekd.runtime.gateway.sinks.voice import EventIds
 from edgekd.runtime.guard import admit
 from edgekd.runtime.sinks import live_lines
 from edgekd.runtime.sinks.live_lines import LiveLines

@@ -18,7 +18,7 @@ from gateway_device import Gateway, gateway_command
 from step_models import step_file, step_samples
 from test_refusals import CONNECTED, CONNECTED_5, Fake
 
-from edgekd.runtime.gateway.watchers.systemd import HUNG_S, Progress
+from edgekd.runtime.gateway.watchers.systemd import HUNG_S, Service
 from edgekd.runtime.gateway.watchers.threads import Threads
 from edgekd.runtime.sources import Row, Source
 
@@ -122,10 +122,13 @@ def test_a_thread_that_no_longer_comes_round_is_told_and_starves_the_watchdog() 
     told: list[Any] = []
     outlet = SimpleNamespace(name="mqtt", turned_s=time.monotonic())
     source = Source()
-    loop = SimpleNamespace(source=source, samples=0, anomalies=0, last=None)
+    loop = SimpleNamespace(source=source, samples=0, anomalies=0, last=None, watchers=[])
     fan_out = SimpleNamespace(tell=lambda kind, words, fields: told.append((kind, fields)))
-    progress = Progress(loop, SimpleNamespace(feed=lambda: told.append("fed")), [outlet])  # type: ignore[arg-type]
-    threads = Threads(loop, fan_out, SimpleNamespace(error=None), [outlet])  # type: ignore[arg-type]
+    turning = lambda: [(outlet.name, outlet.turned_s)]  # noqa: E731
+    service = Service(SimpleNamespace(feed=lambda: told.append("fed")), turning)  # type: ignore[arg-type]
+    service.watch("one", SimpleNamespace(loop=loop))  # type: ignore[arg-type]
+    (progress,) = loop.watchers
+    threads = Threads(fan_out, SimpleNamespace(error=None), turning)  # type: ignore[arg-type]
     row = Row(step_samples(1, 1)[0])
     for hangs in (False, True):
         outlet.turned_s = time.monotonic() - hangs * (HUNG_S + 1)

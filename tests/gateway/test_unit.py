@@ -74,6 +74,16 @@ def test_a_file_without_network_gets_none(tmp_path: Path, stream: str, top: str,
     assert ("AF_INET" in families) == network and "AF_UNIX" in families  # systemd itself is told over the latter
 
 
+def test_every_stream_has_its_room(tmp_path: Path) -> None:
+    one = settings(printed(tmp_path))
+    assert (one["TasksMax"], one["MemoryMax"]) == ("64", "512M")
+    state = "state = '/var/lib/edgekd/{}/{}'"
+    more = f"[[stream]]\nmodel = '/home/x/m.onnx'\nmqtt = 'mqtt://b/+'\neach = true\n{state.format('a', '{}')}"
+    found = settings(printed(tmp_path, f"{SERIAL}\n{state.format('b', 's')}\n{more}"))
+    assert (found["TasksMax"], found["StateDirectory"]) == ("464", "edgekd edgekd/a edgekd/b")
+    assert (found["ProtectHome"], found["SupplementaryGroups"]) == ("read-only", "dialout")
+
+
 def test_folders_elsewhere_are_opened_for_a_user_that_can_own_them(tmp_path: Path) -> None:
     stream = f"{SERIAL}\nstate = '/var/lib/edgekd/line 7/state'\nrecord = '/srv/50%/my \"x\"/r.csv'"
     text = printed(tmp_path, stream, "outbox = '/mnt/card/outbox'")

@@ -15,6 +15,7 @@ from edgekd.runtime import assembly
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.duration import duration
+from edgekd.runtime.gateway.models.engines import Engines
 from edgekd.runtime.gateway.models.offers import BEFORE, RUNNING, Offer, Offers
 from edgekd.runtime.gateway.models.store import SHOWN, Store
 from edgekd.runtime.gateway.models.trial import Switch, Trial, carry_over
@@ -35,13 +36,14 @@ class Exchange(Watcher):
         switch: Switch,
         stream: StreamOptions,
         store: Store,
+        engines: Engines,
         site_of: Callable[[Detector], SiteThreshold],
         threshold: ThresholdWatcher,
         writer: DiskWriter,
         save: Callable[[], None],
     ) -> None:
         """save: begin to keep the state of another model, with this one's."""
-        self.offers = Offers(stream, store, site_of, switch.running)
+        self.offers = Offers(stream, store, site_of, switch.running, engines)
         self._loop = loop
         self._switch = switch
         self._stream = stream
@@ -66,6 +68,10 @@ class Exchange(Watcher):
         if trial.probation:
             return f"model {self._running.digest[:SHOWN]} is on probation"
         return f"model {other.digest[:SHOWN]} is in shadow"
+
+    def end(self) -> None:
+        """Look for no more."""
+        self.offers.stop()
 
     def sample(self, row: Row) -> None:
         """Between two hops: end a trial, or begin one."""

@@ -20,6 +20,7 @@ from edgekd.runtime import assembly
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.errors import EdgeKDError, ModelRefused
 from edgekd.runtime.files import sha256
+from edgekd.runtime.gateway.models.engines import Engines
 from edgekd.runtime.gateway.models.store import Store, offer_of
 from edgekd.runtime.gateway.options import StreamOptions
 from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold
@@ -58,7 +59,12 @@ class Offers:
     """The thread. What it finds is in `found`, for the loop."""
 
     def __init__(
-        self, stream: StreamOptions, store: Store, site_of: Callable[[Detector], SiteThreshold], running: Detector
+        self,
+        stream: StreamOptions,
+        store: Store,
+        site_of: Callable[[Detector], SiteThreshold],
+        running: Detector,
+        engines: Engines,
     ) -> None:
         """running: what an offer has to fit."""
         self.found: deque[Offer] = deque()
@@ -69,6 +75,7 @@ class Offers:
         self._stream = stream
         self._store = store
         self._site_of = site_of
+        self._engines = engines
         self._manifest = running.manifest
         self._image = running.image
         model = Path(stream.model)
@@ -76,7 +83,7 @@ class Offers:
         self._marks: dict[str, object] = {}
         self._looked: dict[str, object] = {}
         self._posted: tuple[str, bytes] | None = None
-        self._hurry = False
+        self._hurry = self._ended = False
         self._woken = threading.Event()
         self._thread = threading.Thread(target=self._work, name="models", daemon=True)
 
@@ -90,6 +97,11 @@ class Offers:
         self._hurry = True
         self._woken.set()
 
+    def stop(self) -> None:
+        """Look for no more."""
+        self._ended = True
+        self._woken.set()
+
     def post(self, shown: str, payload: bytes) -> None:
         """A model's bytes, the signature behind them where signatures are required; the newest counts."""
         self._posted = shown, payload
@@ -97,7 +109,7 @@ class Offers:
 
     def _work(self) -> None:
         self._begin(*self._first)
-        while True:
+        while not self._ended:
             self._woken.wait(LOOK_S)
             self._woken.clear()
             if self.busy:
@@ -190,10 +202,7 @@ class Offers:
         """Load it as it is done at the start, in a child process first; it must fit what runs here."""
         stream = self._stream
         try:
-            detector = Detector.load(
-                path, threshold=stream.threshold, false_alarms_per_day=stream.false_alarms_per_day, probe=True,
-                signed_by=stream.require_signed,
-            )  # fmt: skip
+            detector = self._engines.load(path, stream)
             if (detector.image is None) != (self._image is None):
                 raise ModelRefused("one takes a series, the other images")
             require_fitting(detector.manifest, self._manifest, stream)

@@ -1,5 +1,6 @@
 """`control`: what a gateway is told over MQTT. TOPIC/model takes a model's bytes, TOPIC/mute a span without alarms.
 
+Where it has several streams, TOPIC/STREAM/model and TOPIC/STREAM/mute are one stream's, the others are for all.
 A model may be retained: what was offered before is known again. A span that is retained would begin anew at every
 connection, and is left out.
 """
@@ -14,7 +15,6 @@ from edgekd.runtime.gateway.mqtt.connection import Address, Connection, Secrets,
 from edgekd.runtime.gateway.mute import MAX_BYTES as MAX_SPAN_BYTES
 from edgekd.runtime.gateway.outbox import Tell
 from edgekd.runtime.guard.signature import SIGNATURE_BYTES
-from edgekd.runtime.loop import Watcher
 
 if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage
@@ -25,7 +25,7 @@ LARGEST = MAX_BYTES + SIGNATURE_BYTES  # message, in bytes
 GOODBYE_S = 0.1
 
 
-class Control(Watcher):
+class Control:
     """Subscribes to both topics for ever. Raises UsageError, MissingExtra for what cannot work."""
 
     name = "control"
@@ -35,12 +35,14 @@ class Control(Watcher):
         self,
         address: Address,
         secrets: Secrets,
-        model: Callable[[str, bytes], None],
-        mute: Callable[[str], None],
+        model: Callable[[str, str, bytes], None],
+        mute: Callable[[str, str], None],
         tell: Tell,
+        several: Callable[[], bool],
         place: str = "",
     ) -> None:
-        """model, mute: take what comes, in the connection's thread; a model with the topic that it came by.
+        """model, mute: take what comes, in the connection's thread, with the name of the stream, "" for all; a model
+        with the topic that it came by. several: whether there are several streams.
 
         place: tells this gateway from another one on this machine.
         """
@@ -51,6 +53,8 @@ class Control(Watcher):
         self._model = model
         self._mute = mute
         self._tell = tell
+        self._several = several
+        self._asked = False  # for the topics of each stream
         self._reason: str | None = ""  # why it does not listen; None where it does
 
     @property
@@ -74,9 +78,13 @@ class Control(Watcher):
     def up(self, client: Client, resumed: bool) -> None:
         """Subscribe."""
         client.subscribe([(f"{self._topic}/model", 1), (f"{self._topic}/mute", 1)])
+        self._asked = False
 
     def turn(self, client: Client) -> None:
-        """Nothing is sent."""
+        """Subscribe to the topics of each stream, too, where there are several now."""
+        if self._several() and not self._asked:
+            client.subscribe([(f"{self._topic}/+/model", 1), (f"{self._topic}/+/mute", 1)])
+            self._asked = True
 
     def down(self, reason: str, was_up: bool) -> None:
         """Say so, once for each reason."""
@@ -97,9 +105,10 @@ class Control(Watcher):
             self._tell("control_open", f"listening to {self._shown}", {"from": self._shown})
 
     def _on_message(self, client: Any, data: Any, message: MQTTMessage) -> None:
-        if message.topic == f"{self._topic}/model":
+        stream, _, kind = message.topic.removeprefix(f"{self._topic}/").rpartition("/")
+        if kind == "model":
             payload = bytes(LARGEST + 1) if client.too_large else bytes(message.payload)  # refused for its size alone
             if payload:  # else the retained one is gone
-                self._model(message.topic, payload)
+                self._model(stream, message.topic, payload)
         elif not message.retain:
-            self._mute(message.payload[: MAX_SPAN_BYTES + 1].decode(errors="replace"))
+            self._mute(stream, message.payload[: MAX_SPAN_BYTES + 1].decode(errors="replace"))

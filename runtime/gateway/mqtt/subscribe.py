@@ -11,6 +11,7 @@ client id at every start), so what it has queued while this end was away is scor
 from __future__ import annotations
 
 import json
+import math
 import re
 import threading
 import time
@@ -39,18 +40,20 @@ if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage
 
     from edgekd.runtime.gateway.mqtt.client import BoundedClient as Client
+    from edgekd.runtime.gateway.mqtt.each import Part, Subscription
 
 QUEUED_BYTES = 8 * 2**20  # of messages; then the broker keeps the rest, until these are scored
 OVERHEAD_BYTES = 300  # of one in the queue, beside its topic and payload
 PIECE_BYTES = 4096  # of a long message, read at once
 BATCH = 256  # samples and pieces that the loop gets at once
 BYTES_SHOWN = 16
+TELL_EVERY_S = 10.0
 SENT_AGAIN = 64  # messages that a broker may send twice: more than it has under way at any time
 _BINARY = re.compile(rb"[\x00\x01\x04-\x08\x0e-\x1a\x1c-\x1f]")  # no text, whatever its encoding
 
 
 @dataclass(frozen=True, slots=True)
-class _Message:
+class Message:
     """One that waits to be read."""
 
     topic: str
@@ -59,7 +62,33 @@ class _Message:
 
     @property
     def bytes(self) -> int:
+        """What it takes while it waits."""
         return len(self.topic) + len(self.payload) + OVERHEAD_BYTES
+
+
+class Taker:
+    """Makes of what a broker sends what is to be read, once."""
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[int, str, int]] = deque(maxlen=SENT_AGAIN)
+
+    def take(self, client: Any, message: MQTTMessage) -> Message | None:
+        """None for what is retained, which says what was, and for what was there before."""
+        if message.retain:
+            return None
+        payload, wrong = bytes(message.payload), ""
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            topic, wrong = "", "its topic is no text"
+        if client.too_large:
+            payload, wrong = b"", f"{shown(topic, 60)}: larger than {MESSAGE_BYTES >> 20} MiB"
+        this = message.mid, topic, hash(payload)
+        if message.dup and this in self._recent:  # its acknowledgement was lost with the connection
+            return None
+        if message.qos:
+            self._recent.append(this)
+        return Message(topic, payload, wrong)
 
 
 class MqttMessages(Source):
@@ -75,19 +104,27 @@ class MqttMessages(Source):
         likely: bool = False,
         keepalive_s: int = KEEPALIVE_S,
         place: str = "",
+        subscription: Subscription | None = None,
     ) -> None:
-        """place: what stays the same for this stream when its model is another one."""
+        """place: what stays the same for this stream when its model is another one. subscription: of several
+        streams, of which the address is one."""
         self.name = str(address)
         self.rows: MessageReader = MessageReader(manifest, columns, self.name, layout, likely)
         self.reconnects: int = 0  # times that the broker came back
         self._window_s = window_samples(manifest) * manifest.period_s
-        name = secrets.client_id or stable_client_id(str(address), place or manifest.digests.file, "in")
         self._topic = address.topic
-        self._connection = Connection(address, secrets, name, self, clean=False, keepalive_s=keepalive_s)
-        self._arrived = threading.Condition()
-        self._queue: deque[InputEvent | _Message] = deque()
+        self._connection: Connection | Part
+        if subscription:
+            self._connection = subscription.part(address.topic, self)
+            self.dropped: int | None = 0
+        else:
+            name = secrets.client_id or stable_client_id(str(address), place or manifest.digests.file, "in")
+            self._connection = Connection(address, secrets, name, self, clean=False, keepalive_s=keepalive_s)
+        self.changed = threading.Condition()
+        self._queue: deque[InputEvent | Message] = deque()
         self._queued_bytes = 0
-        self._recent: deque[tuple[int, str, int]] = deque(maxlen=SENT_AGAIN)
+        self._taker = Taker()
+        self._tell_due = 0.0
         self._lost_at: float | None = None
         self._opened = self._resumed = False
         self._reason = ""
@@ -95,8 +132,8 @@ class MqttMessages(Source):
 
     def wait(self, seconds: float) -> None:
         """Until a message has come."""
-        with self._arrived:
-            self._arrived.wait_for(lambda: self._queue, seconds)
+        with self.changed:
+            self.changed.wait_for(lambda: self._queue, seconds)
 
     @property
     def turned_s(self) -> float:  # type: ignore[override]
@@ -122,9 +159,9 @@ class MqttMessages(Source):
     def _arriving(self) -> Iterator[Items]:
         """What is made of all that waits, piece by piece."""
         while self._queue:
-            with self._arrived:
+            with self.changed:
                 item = self._queue.popleft()
-                if isinstance(item, _Message):
+                if isinstance(item, Message):
                     self._queued_bytes -= item.bytes
             if self._paused and self._queued_bytes < QUEUED_BYTES:
                 self._paused = False
@@ -175,6 +212,11 @@ class MqttMessages(Source):
         else:
             self._open()
 
+    def opened(self, resumed: bool) -> None:
+        """The subscription that it shares is there. resumed: the broker has kept what came meanwhile."""
+        self._resumed = resumed
+        self._open()
+
     def _open(self) -> None:
         """Messages come, perhaps again. What the broker has kept is scored; where it has kept nothing, that is lost."""
         self._reason = ""
@@ -190,31 +232,35 @@ class MqttMessages(Source):
         self._opened = True
 
     def _on_message(self, client: Any, data: Any, message: MQTTMessage) -> None:
-        if message.retain:
-            return
-        payload, wrong = bytes(message.payload), ""
-        try:
-            topic = message.topic
-        except UnicodeDecodeError:
-            topic, wrong = "", "its topic is no text"
-        if client.too_large:
-            payload, wrong = b"", f"{shown(topic, 60)}: larger than {MESSAGE_BYTES >> 20} MiB"
-        this = message.mid, topic, hash(payload)
-        if message.dup and this in self._recent:  # its acknowledgement was lost with the connection
-            return
-        if message.qos:
-            self._recent.append(this)
-        self._put(_Message(topic, payload, wrong))
+        if taken := self._taker.take(client, message):
+            self.put(taken)
+
+    def put(self, message: Message, most_bytes: float = math.inf) -> None:
+        """One that has come. most_bytes: where so much waits, it is dropped, and this one goes on behind the gap."""
+        if self._queued_bytes + message.bytes > most_bytes:
+            self._drop()
+        self._put(message)
+
+    def _drop(self) -> None:
+        """Leave out all messages that wait, but no event."""
+        with self.changed:
+            events = [item for item in self._queue if isinstance(item, InputEvent)]
+            self.dropped = (self.dropped or 0) + len(self._queue) - len(events)
+            self._queue, self._queued_bytes = deque(events), 0
+        told = time.monotonic() >= self._tell_due
+        self._tell_due = time.monotonic() + TELL_EVERY_S if told else self._tell_due
+        words = f"{self.name} sends more than can be scored; {self.dropped} messages were dropped so far"
+        self._put(InputEvent("samples_dropped", words, {"total": self.dropped}, rewarm=True, told=told))
 
     def _tell(self, event: str, words: str, **fields: Any) -> None:
         self._put(InputEvent(event, words, {"input": self.name, **fields}))
 
-    def _put(self, item: InputEvent | _Message) -> None:
-        with self._arrived:
+    def _put(self, item: InputEvent | Message) -> None:
+        with self.changed:
             self._queue.append(item)
-            if isinstance(item, _Message):
+            if isinstance(item, Message):
                 self._queued_bytes += item.bytes
-            self._arrived.notify()
+            self.changed.notify()
 
 
 class MessageReader(RowReader):

@@ -61,7 +61,7 @@ class Refused(Exception):
         self.status = status
 
 
-@dataclass(frozen=True)
+@dataclass
 class Site:
     """All that is served."""
 
@@ -273,9 +273,9 @@ class Handler(BaseHTTPRequestHandler):
         stream, span = self._known(given.get("stream")), given.get("span")
         if not isinstance(span, str) or len(span.encode()) > MAX_SPAN_BYTES:
             raise Refused(400, "a span is text such as 2h")
-        if not (stream.can_mute and stream.fan_out.mute):
+        if not (stream.can_mute and stream.voice.mute):
             raise Refused(400, "without state, alarms cannot be muted")
-        stream.fan_out.mute.ask(span)
+        stream.voice.mute.ask(span)
         self.site.told.clear()
         self._json({})
 

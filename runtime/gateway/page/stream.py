@@ -10,7 +10,7 @@ from edgekd import __version__
 from edgekd.runtime.detector import severity_of
 from edgekd.runtime.gateway.models.exchange import Exchange
 from edgekd.runtime.gateway.page.sampler import Sampler
-from edgekd.runtime.gateway.sinks.fan_out import FanOut
+from edgekd.runtime.gateway.sinks.voice import Voice
 from edgekd.runtime.layout import Layout
 from edgekd.runtime.loop import Loop
 from edgekd.runtime.sinks import json_score, rounded
@@ -25,7 +25,7 @@ class Stream:
     name: str
     loop: Loop
     sampler: Sampler
-    fan_out: FanOut
+    voice: Voice
     exchange: Exchange
     layout: Layout
     """How its time labels are written."""
@@ -35,7 +35,7 @@ class Stream:
 
     def summary(self) -> dict[str, Any]:
         """A line of the list of streams."""
-        loop, mute, last = self.loop, self.fan_out.mute, self.loop.last
+        loop, mute, last = self.loop, self.voice.mute, self.loop.last
         threshold = loop.detector.threshold
         return {
             "stream": self.name,
@@ -119,7 +119,7 @@ class Stream:
         }
 
     def _queue(self) -> dict[str, Any]:
-        outbox, outlets, keeper = self.fan_out.outbox, self.fan_out.outlets, self.fan_out.keeper
+        outbox, outlets, keeper = self.voice.fan_out.outbox, self.voice.fan_out.outlets, self.voice.keeper
         return {
             "waiting": outbox.depth if outbox else None,
             "problem": outbox.problem if outbox else "",

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
-from edgekd.runtime.loop import Loop, Watcher
+from edgekd.runtime.loop import Loop
 
 
-class Heartbeat(Watcher):
-    """Tells what the run has done so far. It comes from the loop: one that hangs falls silent."""
+class Heartbeat:
+    """Tells what the run has done so far. It comes from the driver of the loops: one that hangs falls silent."""
 
-    def __init__(self, loop: Loop, fan_out: FanOut, every_s: float, notes: Callable[[], str] = str) -> None:
+    def __init__(
+        self, loops: Callable[[], Sequence[Loop]], fan_out: FanOut, every_s: float, notes: Callable[[], str] = str
+    ) -> None:
         """notes: what else there is to know now."""
-        self._loop = loop
+        self._loops = loops
         self._fan_out = fan_out
         self._notes = notes
         self._every_s = every_s
-        self._due = math.inf
-
-    def begin(self) -> None:
-        """The first is due after one interval."""
-        self._due = time.monotonic() + self._every_s
+        self._due = time.monotonic() + every_s  # the first, after one interval
 
     def tick(self) -> None:
         """Tell it, if it is time to."""
@@ -34,9 +31,11 @@ class Heartbeat(Watcher):
 
     def counts(self) -> dict[str, Any]:
         """Of this run; `waiting` and `delivered` of events, `left_out` of what was no sample."""
-        loop, outbox, outlets = self._loop, self._fan_out.outbox, self._fan_out.outlets
-        counts: dict[str, Any] = {"samples": loop.samples, "verdicts": loop.verdicts, "anomalies": loop.anomalies}
-        counts |= {"left_out": loop.source.rows.bad, "samples_dropped": loop.source.dropped or 0}
+        loops, outbox, outlets = self._loops(), self._fan_out.outbox, self._fan_out.outlets
+        counts: dict[str, Any] = {"streams": len(loops)} if self._fan_out.several else {}
+        counts |= {name: sum(getattr(loop, name) for loop in loops) for name in ("samples", "verdicts", "anomalies")}
+        counts |= {"left_out": sum(loop.source.rows.bad for loop in loops)}
+        counts |= {"samples_dropped": sum(loop.source.dropped or 0 for loop in loops)}
         if outbox:
             counts |= {"delivered": {outlet.name: outlet.delivered for outlet in outlets}}
             counts |= {"waiting": outbox.depth}

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,12 @@ from edgekd import __version__
 from edgekd.runtime.engines import Engine, Feeds
 from edgekd.runtime.errors import MissingExtra
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
+from edgekd.runtime.gateway.sinks.voice import Voice
 from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sources import Items
+
+if TYPE_CHECKING:
+    from edgekd.runtime.gateway.life import Life
 
 BOUNDS_S = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 1.0)  # a Pi's step is .1 to 10 ms; what is slower is a fault
 
@@ -47,11 +51,11 @@ class TimedEngine:
 
 
 class Figures(Watcher):
-    """A collector of prometheus-client: the figures of one run, at the moment of the scrape."""
+    """The figures of one stream, at the moment of the scrape."""
 
-    def __init__(self, loop: Loop, fan_out: FanOut, engine: TimedEngine) -> None:
+    def __init__(self, loop: Loop, voice: Voice, engine: TimedEngine) -> None:
         self._loop = loop
-        self._fan_out = fan_out
+        self._voice = voice
         self._engine = engine
         self._arrived_at: float | None = None  # when the input last brought something, on the monotonic clock
 
@@ -94,19 +98,14 @@ class Figures(Watcher):
             yield _gauge("edgekd_input_age_seconds", "Time since the input last brought something.", age_s)
 
     def _optional(self) -> Iterator[Any]:
-        """What only some sources, sinks and runs have."""
-        source, outbox, keeper = self._loop.source, self._fan_out.outbox, self._fan_out.keeper
-        trial, mute = getattr(self._loop.detector, "trial", None), self._fan_out.mute
-        dropping = next((outlet for outlet in self._fan_out.outlets if outlet.name == "exec"), None)
-        for make, name, words, owner, attribute in (
+        """What only some sources and runs have."""
+        source, keeper, mute = self._loop.source, self._voice.keeper, self._voice.mute
+        trial = getattr(self._loop.detector, "trial", None)
+        return _found(
             (_counter, "edgekd_input_reconnects", "Times the input was opened again.", source, "reconnects"),
             (_counter, "edgekd_input_dropped_samples", "Samples left out to catch up.", source, "dropped"),
             (_gauge, "edgekd_input_lag_seconds", "Age of the oldest sample not yet scored.", source, "lag_s"),
             (_gauge, "edgekd_input_backlog", "Samples read and not yet scored.", source, "backlog"),
-            (_gauge, "edgekd_outbox_events", "Events that no consumer has confirmed yet.", outbox, "depth"),
-            (_gauge, "edgekd_outbox_bytes", "Size of the outbox on disk.", outbox, "bytes"),
-            (_counter, "edgekd_outbox_dropped", "Events dropped because the outbox was full.", outbox, "dropped"),
-            (_counter, "edgekd_exec_dropped", "Events the command never took.", dropping, "dropped"),
             (_gauge, "edgekd_state_age_seconds", "Age of the saved state.", keeper, "age_s"),
             (_counter, "edgekd_state_failures", "Saves of the state that failed.", keeper, "failures"),
             (_gauge, "edgekd_muted_seconds", "How long alarms are still held back.", mute, "left_s"),
@@ -116,14 +115,7 @@ class Figures(Watcher):
             (_gauge, "edgekd_trial_anomalies_new", "Of these, anomalous to the new one.", trial, "alarms_new"),
             (_gauge, "edgekd_trial_anomalies_old", "Of these, anomalous to the old one.", trial, "alarms_old"),
             (_gauge, "edgekd_probation", "1: the new one runs; 0: it is in the shadow.", trial, "probation"),
-        ):
-            value = getattr(owner, attribute, None)
-            if value is not None:
-                yield make(name, words, value)
-        delivered = _counter("edgekd_delivered_events", "Events of this run that have arrived.", labels=["sink"])
-        for outlet in self._fan_out.outlets:
-            delivered.add_metric([outlet.name], outlet.delivered)
-        yield delivered
+        )
 
     def _sensors(self) -> Iterator[Any]:
         detector = self._loop.detector
@@ -161,7 +153,55 @@ class Figures(Watcher):
         )
 
 
-def serve_metrics(address: str, loop: Loop, fan_out: FanOut) -> str:
+class Metrics:
+    """A collector of prometheus-client: the figures of all streams, and of the sinks that they share."""
+
+    def __init__(self, fan_out: FanOut) -> None:
+        self._fan_out = fan_out
+        self._streams: dict[str, Figures] = {}
+
+    def watch(self, name: str, life: Life) -> None:
+        """From now on of this stream, too."""
+        loop, engine = life.loop, TimedEngine(life.loop.detector.engine)
+        figures = Figures(loop, life.voice, engine)
+        loop.detector.engine = engine
+        loop.watchers.insert(0, figures)
+        self._streams = {**self._streams, name: figures}  # a scrape may look at the old ones
+
+    def forget(self, name: str) -> None:
+        """This stream does not run any more."""
+        self._streams = {other: figures for other, figures in self._streams.items() if other != name}
+
+    def collect(self) -> Iterator[Any]:
+        """Every metric family; with the stream as a label where there are several."""
+        families: dict[str, Any] = {}
+        for name, figures in self._streams.items():
+            for family in figures.collect():
+                if self._fan_out.several:
+                    family.samples = [s._replace(labels={"stream": name, **s.labels}) for s in family.samples]
+                if family.name in families:
+                    families[family.name].samples += family.samples
+                else:
+                    families[family.name] = family
+        yield from families.values()
+        yield from self._sinks()
+
+    def _sinks(self) -> Iterator[Any]:
+        outbox, outlets = self._fan_out.outbox, self._fan_out.outlets
+        dropping = next((outlet for outlet in outlets if outlet.name == "exec"), None)
+        yield from _found(
+            (_gauge, "edgekd_outbox_events", "Events that no consumer has confirmed yet.", outbox, "depth"),
+            (_gauge, "edgekd_outbox_bytes", "Size of the outbox on disk.", outbox, "bytes"),
+            (_counter, "edgekd_outbox_dropped", "Events dropped because the outbox was full.", outbox, "dropped"),
+            (_counter, "edgekd_exec_dropped", "Events the command never took.", dropping, "dropped"),
+        )
+        delivered = _counter("edgekd_delivered_events", "Events of this run that have arrived.", labels=["sink"])
+        for outlet in outlets:
+            delivered.add_metric([outlet.name], outlet.delivered)
+        yield delivered
+
+
+def serve_metrics(address: str, metrics: Metrics) -> str:
     """Serve the figures of a run from a thread of its own; the URL. Raises UsageError, MissingExtra."""
     try:
         from prometheus_client import CollectorRegistry, MetricsHandler
@@ -169,14 +209,17 @@ def serve_metrics(address: str, loop: Loop, fan_out: FanOut) -> str:
         raise MissingExtra("prometheus-client", "metrics") from None
     from edgekd.runtime.gateway.http_server import HttpServer
 
-    engine = TimedEngine(loop.detector.engine)
     registry = CollectorRegistry(auto_describe=False)
-    figures = Figures(loop, fan_out, engine)
-    registry.register(figures)  # type: ignore[arg-type]
-    server = HttpServer("metrics", address, MetricsHandler.factory(registry))
-    loop.detector.engine = engine
-    loop.watchers.insert(0, figures)
-    return f"{server.url}/metrics"
+    registry.register(metrics)  # type: ignore[arg-type]
+    return f"{HttpServer('metrics', address, MetricsHandler.factory(registry)).url}/metrics"
+
+
+def _found(*rows: tuple[Callable[..., Any], str, str, Any, str]) -> Iterator[Any]:
+    """Families of one figure each: how to make it, name, words, whose it is, and the attribute; where there is one."""
+    for make, name, words, owner, attribute in rows:
+        value = getattr(owner, attribute, None)
+        if value is not None:
+            yield make(name, words, value)
 
 
 def _counter(name: str, words: str, value: float | None = None, labels: Sequence[str] | None = None) -> Any:

@@ -11,16 +11,21 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from edgekd.runtime.gateway.sinks.interface import Turning
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.loop import Loop, Watcher
 from edgekd.runtime.sources import InputEvent, Items, Row
 
+if TYPE_CHECKING:
+    from edgekd.runtime.gateway.life import Life
+
 SEND_S = 0.1  # a service manager that does not listen must not hold up detection for longer
 STATUS_EVERY_S = 10.0
 TRIED_S = 10.0  # to open an input may take a name server's time; a service that is not ready by then seems broken
+Turned = Callable[[], Iterable[tuple[str, float | None]]]
+"""Threads by name, and when they last came round on the monotonic clock; None: it is no thread."""
 HUNG_S = 60.0  # a name server may take half a minute to answer; a thread that takes longer to turn has a fault
 
 
@@ -45,12 +50,6 @@ class Systemd:
         usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
         ours = usec.isdecimal() and pid in ("", str(os.getpid()))
         return cls(address, int(usec) / 1e6 if ours else None)
-
-    @classmethod
-    def watching(cls, loop: Loop, turning: Sequence[Turning], notes: Callable[[], str]) -> list[Watcher]:
-        """What tells the manager of a loop; nothing where there is no manager. notes: what more its status shows."""
-        service = cls.of()
-        return [Progress(loop, service, turning, notes)] if service else []
 
     def ready(self, status: str) -> None:
         """The model is loaded and the input was tried."""
@@ -87,62 +86,92 @@ def _status(words: str) -> str:
     return f"STATUS={shown(words, 300)}"
 
 
-class Progress(Watcher):
-    """What a service owes its manager: ready once the input was tried, alive as long as there is progress."""
+class Service:
+    """What a service owes its manager: ready once its inputs were tried, alive as long as there is progress."""
 
-    def __init__(
-        self, loop: Loop, service: Systemd, turning: Sequence[Turning] = (), notes: Callable[[], str] = str
-    ) -> None:
-        self._loop = loop
+    def __init__(self, manager: Systemd, turning: Turned, notes: Callable[[], str] = str) -> None:
+        """notes: what more its status shows."""
+        self.words = ""
+        """The newest of any input."""
+        self._manager = manager
         self._turning = turning
         self._notes = notes
-        self._service = service
+        self._streams: dict[str, Progress] = {}
         self._ready = False
-        self._tried = loop.source.turned_s is None  # else a thread is just opening it
         self._tried_by = time.monotonic() + TRIED_S
-        self._words = ""
 
-    def arrived(self, items: Items) -> None:
-        """Where nothing has come, an input that is known to have nothing is progress, too."""
-        if not items:
-            self._feed()
-        self._tried = self._tried or bool(items) or time.monotonic() > self._tried_by
-        told = [item.words for item in items if isinstance(item, InputEvent) and item.told]
-        if told:
-            self._words = told[-1]
-            if self._ready:
-                self._service.status(self._status())
+    def watch(self, name: str, life: Life) -> None:
+        """Look on in the loop of this stream."""
+        self._streams[name] = Progress(life.loop, self)
+        life.loop.watchers.insert(0, self._streams[name])
 
-    def sample(self, row: Row) -> None:
-        """The one before has gone through the detector."""
-        self._feed()
+    def forget(self, name: str) -> None:
+        """This stream does not run any more."""
+        self._streams.pop(name, None)
 
-    def tick(self) -> None:
-        """Ready, and what `systemctl status` shows."""
-        if not self._ready:
-            self._ready = self._tried
-            if self._ready:
-                self._service.ready(self._status())
-        elif self._service.status_is_due:
-            self._service.status(self._status())
-
-    def end(self) -> None:
-        """The end has begun."""
-        self._service.stopping()
-
-    def _feed(self) -> None:
-        """The loop goes on; so it has to be with all threads.
+    def feed(self) -> None:
+        """A loop goes on; so it has to be with all threads.
 
         A source that reads ahead in one has nothing for the loop where that hangs, and a sink just delivers nothing:
         they say when their thread last came round.
         """
-        turned = [self._loop.source.turned_s, *(part.turned_s for part in self._turning)]
         now = time.monotonic()
-        if all(at_s is None or now - at_s < HUNG_S for at_s in turned):
-            self._service.feed()
+        if all(at_s is None or now - at_s < HUNG_S for _, at_s in self._turning()):
+            self._manager.feed()
+
+    def told(self, words: str) -> None:
+        """An input has said something."""
+        self.words = words
+        if self._ready:
+            self._manager.status(self._status())
+
+    def tick(self) -> None:
+        """Ready, and what `systemctl status` shows."""
+        if not self._streams:  # all are lost, and are waited for
+            self.feed()
+        if not self._ready:
+            tried = bool(self._streams) and all(stream.tried for stream in self._streams.values())
+            self._ready = tried or time.monotonic() > self._tried_by
+            if self._ready:
+                self._manager.ready(self._status())
+        elif self._manager.status_is_due:
+            self._manager.status(self._status())
+
+    def end(self) -> None:
+        """The end has begun."""
+        self._manager.stopping()
 
     def _status(self) -> str:
-        loop, last = self._loop, self._loop.last
-        score = f", score {last.score:.4g} of {last.threshold:.4g}" if last else ""
-        words = self._words or f"reading {loop.source.name}"
-        return f"{loop.samples} samples, {loop.anomalies} anomalies{score}; {self._notes()}{words}"
+        loops = [stream.loop for stream in self._streams.values()]
+        of, score, words = "", "", self.words
+        if len(loops) == 1:
+            last = loops[0].last
+            score = f", score {last.score:.4g} of {last.threshold:.4g}" if last else ""
+            words = words or f"reading {loops[0].source.name}"
+        else:
+            of = f"{len(loops)} streams, "
+        counts = f"{sum(loop.samples for loop in loops)} samples, {sum(loop.anomalies for loop in loops)} anomalies"
+        return f"{of}{counts}{score}; {self._notes()}{words}"
+
+
+class Progress(Watcher):
+    """Tells of one stream that it goes on."""
+
+    def __init__(self, loop: Loop, service: Service) -> None:
+        self.loop = loop
+        self.tried = loop.source.turned_s is None
+        """Whether its input was: else a thread is just opening it."""
+        self._service = service
+
+    def arrived(self, items: Items) -> None:
+        """Where nothing has come, an input that is known to have nothing is progress, too."""
+        if not items:
+            self._service.feed()
+        self.tried = self.tried or bool(items)
+        told = [item.words for item in items if isinstance(item, InputEvent) and item.told]
+        if told:
+            self._service.told(told[-1])
+
+    def sample(self, row: Row) -> None:
+        """The one before has gone through the detector."""
+        self._service.feed()

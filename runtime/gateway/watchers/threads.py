@@ -5,16 +5,13 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 
 from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import EdgeKDError
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
-from edgekd.runtime.gateway.sinks.interface import Turning
-from edgekd.runtime.gateway.watchers.systemd import HUNG_S
+from edgekd.runtime.gateway.watchers.systemd import HUNG_S, Turned
 from edgekd.runtime.json_fields import shown
-from edgekd.runtime.loop import Loop, Watcher
 
 
 def fault(error: BaseException, where: str) -> EdgeKDError:
@@ -25,11 +22,11 @@ def fault(error: BaseException, where: str) -> EdgeKDError:
     return EdgeKDError(f"{where}: {words}; a fault of this program, please report it")
 
 
-class Threads(Watcher):
-    """Raises in the loop what has ended any thread, and tells which of those that come round no longer do."""
+class Threads:
+    """Raises in the driver what has ended any thread, and tells which of those that come round no longer do."""
 
-    def __init__(self, loop: Loop, fan_out: FanOut, writer: DiskWriter, turning: Sequence[Turning]) -> None:
-        self._loop = loop
+    def __init__(self, fan_out: FanOut, writer: DiskWriter, turning: Turned) -> None:
+        """turning: the names of those that come round, and when they last did."""
         self._fan_out = fan_out
         self._turning = turning
         self._writer = writer
@@ -44,8 +41,8 @@ class Threads(Watcher):
             raise fault(self._ended.exc_value, f"thread {name}")
         if self._writer.error is not None:
             raise fault(self._writer.error, "thread disk-writer")
-        turned = [("input", self._loop.source.turned_s), *((part.name, part.turned_s) for part in self._turning)]
-        hung = [name for name, at_s in turned if at_s is not None and time.monotonic() - at_s > HUNG_S]
+        now = time.monotonic()
+        hung = [name for name, at_s in self._turning() if at_s is not None and now - at_s > HUNG_S]
         if hung and hung != self._told:
             words = f"hangs: {', '.join(hung)}; systemd's watchdog is not fed meanwhile"
             self._fan_out.tell("thread_hung", words, {"threads": hung})
