@@ -70,9 +70,9 @@ class Life:
         self._arriving = cast(Generator[Items, None, None], iter(source))
 
     def begin(self) -> None:
-        """Before the first turn."""
-        self.exchange.start(self._path, self._store.begin(self._path))
+        """Before the first turn; the disk is waited for."""
         self.loop.begin()
+        self.exchange.start(self._path, self._store.begin(self._path))
 
     def is_due(self, now: float) -> bool:
         """Whether there may be something to do."""

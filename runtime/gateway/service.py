@@ -36,6 +36,7 @@ from edgekd.runtime.loop import Loop
 from edgekd.runtime.signals import Signals
 from edgekd.runtime.sinks import Sink, StderrLines, wall_time
 from edgekd.runtime.sources import END_S, TICK_S
+from edgekd.runtime.watchers.state_keeper import END_WAIT_S, StateKeeper
 
 if TYPE_CHECKING:
     from edgekd.runtime.gateway.mqtt.each import Each
@@ -88,6 +89,7 @@ class Gateway:
         try:
             self._fan_out.begin()
             if self._shared.alone:
+                life.begin()
                 first.begin(life)
             self._subscribe(self._options)
             self._drive()
@@ -134,6 +136,8 @@ class Gateway:
         """Save and close all; the first error of an input that has an end is the process's."""
         self._leave()
         closing: list[threading.Thread | None] = [aside(each.subscription.stop) for each in self._each.values()]
+        if not self._shared.alone:
+            self._save()
         for stream in self._streams.values():
             life = stream.life
             try:
@@ -149,6 +153,16 @@ class Gateway:
         errors = [stream.error for stream in self._streams.values() if stream.error]
         if errors and not self._stopped:
             raise errors[0]
+
+    def _save(self) -> None:
+        """The states of all streams together; a disk that hangs is not waited for once for each."""
+        lives = [stream.life for stream in self._streams.values() if stream.life]
+        keepers = [watcher for life in lives for watcher in life.loop.watchers if isinstance(watcher, StateKeeper)]
+        for keeper in keepers:
+            keeper.save()
+        if keepers and not self._writer.flush(END_WAIT_S):
+            for life in lives:
+                life.loop.watchers = [watcher for watcher in life.loop.watchers if watcher not in keepers]
 
     def _leave(self) -> None:
         """Tell the manager that the end has begun, and listen to nobody any more."""

@@ -44,8 +44,11 @@ class Page:
         stream = Stream(called, loop, sampler, life.voice, life.exchange, layout, options.record, bool(options.state))
         self._site.streams = {**self._site.streams, called: stream}  # a request may look at the old ones
 
+    def pause(self, name: str) -> None:
+        """It is shown as silent meanwhile."""
+
     def forget(self, name: str) -> None:
-        """This stream does not run any more; what is kept of it stays."""
+        """This stream is gone; what is kept of it stays."""
         called = self._called.get(name)
         self._site.streams = {other: stream for other, stream in self._site.streams.items() if other != called}
 
