@@ -40,6 +40,8 @@ ALONE = 10
 FLOOD_HZ = 10_000
 WARM_UP = 140
 """Samples that are sent at once before the others: less than that has no score."""
+HOP = 10
+"""Of both detectors: each stream is as far in it as chance has it, as machines that know nothing of each other are."""
 PROTOCOL = (
     "50 streams, 25 sensors, TCP on loopback, every score told on standard output; the feeder runs on the same machine;"
     " mb: PSS of the one process at the end; alone_mb: mean PSS of 10 gateways of one stream each, side by side, times"
@@ -139,7 +141,7 @@ def measure(folder: Path, model: Path, samples: np.ndarray, streams: int, hz: fl
     names = [f"s{i}" for i in range(streams)]
     bad = dict(zip(("floods", "silent", "garbage", "fails"), names)) if evil else {}
     peers = {name: Peer(b"s0,s1,s2\n" if name == bad.get("fails") else header) for name in names}
-    count = WARM_UP + round(seconds * hz)
+    count = WARM_UP + round(seconds * hz) + HOP
     rows = {name: samples[(60 * i) % (len(samples) - count) :][:count] for i, name in enumerate(names)}
     text = {name: [",".join(map(str, row)).encode() + b"\n" for row in rows[name]] for name in names}
     models = dict.fromkeys(names, model)
@@ -189,17 +191,21 @@ def _send(
 ) -> tuple[dict[tuple[str, int], float], list[float]]:
     """Every line at its time, the streams one after the other within a period; when each was written, and how late."""
     sent, late, names = {}, [], list(peers)
+    fate = np.random.default_rng(0)
+    ahead = dict(zip(names, map(int, WARM_UP + fate.integers(HOP, size=len(names)))))
     for name in names:
-        _write(peers[name], b"".join(text[name][:WARM_UP]))
+        _write(peers[name], b"".join(text[name][: ahead[name]]))
     time.sleep(5.0)
-    began = time.perf_counter() - WARM_UP / hz
-    for i in range(WARM_UP, len(text[names[0]])):
+    began = time.perf_counter()
+    for turn in range(len(text[names[0]]) - WARM_UP - HOP):
         for j, name in enumerate(names):
-            due = began + (i + j / len(names)) / hz
+            due, i = began + (turn + j / len(names)) / hz, ahead[name] + turn
             time.sleep(max(0.0, due - time.perf_counter()))
             sent[name, i] = time.perf_counter()
             late.append(sent[name, i] - due)
             _write(peers[name], text[name][i])
+    for name in names:  # all of what `edgekd-run` is asked about
+        _write(peers[name], b"".join(text[name][ahead[name] + turn + 1 :]))
     return sent, late
 
 

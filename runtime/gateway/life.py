@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -21,12 +23,44 @@ from edgekd.runtime.gateway.sinks.voice import Voice
 from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold, ThresholdWatcher
 from edgekd.runtime.gateway.watchers.systemd import HUNG_S
 from edgekd.runtime.loop import Loop
-from edgekd.runtime.sources import TICK_S, Items, Source
+from edgekd.runtime.sources import TICK_S, InputEvent, Items, Row, Source
 from edgekd.runtime.sources.reconnect import Door
 from edgekd.runtime.watchers.state_keeper import StateKeeper
 
 if TYPE_CHECKING:
     from edgekd.runtime.gateway.mqtt.each import Subscription
+
+
+TURN_S = 0.005
+"""What a stream may take at once while others wait: a step takes a tenth of that."""
+
+
+class PartedLoop(Loop):
+    """A loop that can leave the rest of what has come for later."""
+
+    _left: Iterator[Row | InputEvent] = iter(())
+
+    def take(self, items: Items) -> None:
+        """What has come, to go through it with `go_on`."""
+        for watcher in self.watchers:
+            watcher.arrived(items)
+        self._left = iter(items)
+
+    def go_on(self, seconds: float) -> bool:
+        """For about so long; whether all has gone through."""
+        until = time.monotonic() + seconds
+        for item in self._left:
+            if isinstance(item, InputEvent):
+                self._input(item)
+            else:
+                self._sample(item)
+            if self.stopped:
+                break
+            if time.monotonic() > until:
+                return False
+        for watcher in self.watchers:
+            watcher.tick()
+        return True
 
 
 class Life:
@@ -50,6 +84,7 @@ class Life:
         """Whether there may be more to do at once."""
         self.due = 0.0
         """When it is to be turned if nothing comes, on the monotonic clock."""
+        self._left = False  # whether the last turn was not whole
         self._shared = shared
         self._store = Store(Path(f"{options.state}.models") if options.state else None, options.model)
         running, self._path = self._load()
@@ -65,7 +100,7 @@ class Life:
             Path(f"{options.state}.mute") if options.state else None, shared.writer, voice.emit, voice.say
         )
         episodes = assembly.episodes_of(options, detector)
-        self.loop = Loop(source, detector, episodes, voice.emit, voice.say, options.scores)
+        self.loop = PartedLoop(source, detector, episodes, voice.emit, voice.say, options.scores)
         self.exchange = self._watch(switch, voice.mute, reset_threshold)
         self._arriving = cast(Generator[Items, None, None], iter(source))
 
@@ -78,17 +113,22 @@ class Life:
         """Whether there may be something to do."""
         return self.more or now >= self.due or (self._bell is not None and self._bell.rung)
 
-    def turn(self, now: float, watched: bool) -> bool:
-        """What has come, once; False where the input has ended. watched: raise InputLost where its thread hangs."""
-        if self._bell:
-            self._bell.rung = False
-        items = next(self._arriving, None)
-        if items is None:
-            return False
-        self.loop.turn(items)
+    def turn(self, now: float, alone: bool) -> bool:
+        """What has come, once, or a part of it; False where the input has ended.
+
+        alone: no other stream waits. Else raises InputLost where the thread of the input hangs.
+        """
         source = self.loop.source
-        self.more, self.due = bool(items) or not source.live, now + TICK_S
-        if watched and source.turned_s is not None and now - source.turned_s > HUNG_S:
+        if not self._left:
+            if self._bell:
+                self._bell.rung = False
+            items = next(self._arriving, None)
+            if items is None:
+                return False
+            self.loop.take(items)
+            self.more, self.due = bool(items) or not source.live, now + TICK_S
+        self._left = not self.loop.go_on(math.inf if alone else TURN_S)
+        if not alone and source.turned_s is not None and now - source.turned_s > HUNG_S:
             raise InputLost(f"{source.name}: the thread that reads it hangs")
         return True
 

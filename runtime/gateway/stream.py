@@ -145,7 +145,7 @@ class Stream:
         self._shared.wake.ring()
 
     def _go_on(self, life: Life, now: float) -> bool:
-        if life.turn(now, watched=not self._shared.alone):
+        if life.turn(now, alone=self._shared.alone):
             return life.more
         self.ended = True
         self.end(whole=True)
