@@ -24,7 +24,7 @@ from typing import Any
 import click
 import numpy as np
 
-from bench.results import WORK, save, table
+from bench.results import WORK, kept, save, table
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from device import COMMAND as RUN
@@ -259,8 +259,9 @@ def alone_mb(folder: Path, model: Path) -> float:
 @click.option("--preset", multiple=True, type=click.Choice(list(PRESETS)), default=list(PRESETS))
 def main(seconds: float, streams: int, preset: tuple[str, ...]) -> None:
     """Measure, print and save."""
-    rows = []
+    known = kept("streams").get("rows", [])
     for name in preset:
+        rows = []
         model, samples = trained(name)
         with TemporaryDirectory() as folder:
             alone = alone_mb(Path(folder), model)
@@ -276,8 +277,9 @@ def main(seconds: float, streams: int, preset: tuple[str, ...]) -> None:
                 }
                 rows.append(told)
                 print(told, flush=True)
-    print(table(rows))
-    save("streams", {"rows": rows}, protocol=PROTOCOL, bounds={"mb": BOUND_MB, "p99_ms": BOUND_P99_MS})
+        known = [row for row in known if row["detector"] != name] + rows
+    print(table(known))
+    save("streams", {"rows": known}, protocol=PROTOCOL, bounds={"mb": BOUND_MB, "p99_ms": BOUND_P99_MS})
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from edgekd.runtime.gateway.models.exchange import Exchange
 from edgekd.runtime.gateway.models.store import Store
 from edgekd.runtime.gateway.models.trial import Switch
 from edgekd.runtime.gateway.mute import Mute
-from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, place_of
+from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, at_broker
 from edgekd.runtime.gateway.shared import Shared
 from edgekd.runtime.gateway.sinks.voice import Voice
 from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold, ThresholdWatcher
@@ -214,9 +214,6 @@ def open_source(
         from edgekd.runtime.gateway.mqtt.connection import parse_url
         from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
 
-        address = parse_url(stream.mqtt, "mqtt")
-        return MqttMessages(
-            address, options.secrets, manifest, columns, layout, likely,
-            place=place_of(stream), subscription=subscription,
-        )  # fmt: skip
+        address, (secrets, place) = parse_url(stream.mqtt, "mqtt"), at_broker(options, stream)
+        return MqttMessages(address, secrets, manifest, columns, layout, likely, place=place, subscription=subscription)
     return assembly.open_source(stream, detector)
