@@ -128,13 +128,16 @@ def _of_all(options: GatewayOptions, running: bool) -> Iterator[tuple[str, Calla
 
 
 def _running(state: str | None) -> str:
-    """The process that holds the lock of this state, if any. To try it could keep one out that starts now."""
+    """The process that holds the lock of this state, or of one with another name for {}, if any. To try it could keep
+    one out that starts now."""
     try:
-        holder = Path(f"{os.path.realpath(state)}.lock").read_text().strip() if state else ""
+        lock = Path(f"{os.path.realpath(state or '')}.lock")
+        named = sorted(lock.parent.glob(lock.name.replace("{}", "*"))) if state and "{}" in lock.name else [lock]
+        holder = named[0].read_text().strip() if state and named else ""
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     except (OSError, ValueError):
         return ""
-    return holder if any(lock[1] == "FLOCK" and holder in lock for lock in locks) else ""
+    return holder if any(lock[1] == "FLOCK" and holder and holder in lock for lock in locks) else ""
 
 
 def _model(stream: StreamOptions) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,18 +17,50 @@ from edgekd.runtime.gateway.models.exchange import Exchange
 from edgekd.runtime.gateway.models.store import Store
 from edgekd.runtime.gateway.models.trial import Switch
 from edgekd.runtime.gateway.mute import Mute
-from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, place_of
+from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, at_broker
 from edgekd.runtime.gateway.shared import Shared
 from edgekd.runtime.gateway.sinks.voice import Voice
 from edgekd.runtime.gateway.watchers.site_threshold import SiteThreshold, ThresholdWatcher
 from edgekd.runtime.gateway.watchers.systemd import HUNG_S
 from edgekd.runtime.loop import Loop
-from edgekd.runtime.sources import TICK_S, Items, Source
+from edgekd.runtime.sources import TICK_S, InputEvent, Items, Row, Source
 from edgekd.runtime.sources.reconnect import Door
 from edgekd.runtime.watchers.state_keeper import StateKeeper
 
 if TYPE_CHECKING:
     from edgekd.runtime.gateway.mqtt.each import Subscription
+
+
+TURN_S = 0.005
+"""What a stream may take at once while others wait: a step takes a tenth of that."""
+
+
+class PartedLoop(Loop):
+    """A loop that can leave the rest of what has come for later."""
+
+    _left: Iterator[Row | InputEvent] = iter(())
+
+    def take(self, items: Items) -> None:
+        """What has come, to go through it with `go_on`."""
+        for watcher in self.watchers:
+            watcher.arrived(items)
+        self._left = iter(items)
+
+    def go_on(self, seconds: float) -> bool:
+        """For about so long; whether all has gone through."""
+        until = time.monotonic() + seconds
+        for item in self._left:
+            if isinstance(item, InputEvent):
+                self._input(item)
+            else:
+                self._sample(item)
+            if self.stopped:
+                break
+            if time.monotonic() > until:
+                return False
+        for watcher in self.watchers:
+            watcher.tick()
+        return True
 
 
 class Life:
@@ -50,6 +84,7 @@ class Life:
         """Whether there may be more to do at once."""
         self.due = 0.0
         """When it is to be turned if nothing comes, on the monotonic clock."""
+        self._left = False  # whether the last turn was not whole
         self._shared = shared
         self._store = Store(Path(f"{options.state}.models") if options.state else None, options.model)
         running, self._path = self._load()
@@ -65,30 +100,35 @@ class Life:
             Path(f"{options.state}.mute") if options.state else None, shared.writer, voice.emit, voice.say
         )
         episodes = assembly.episodes_of(options, detector)
-        self.loop = Loop(source, detector, episodes, voice.emit, voice.say, options.scores)
+        self.loop = PartedLoop(source, detector, episodes, voice.emit, voice.say, options.scores)
         self.exchange = self._watch(switch, voice.mute, reset_threshold)
         self._arriving = cast(Generator[Items, None, None], iter(source))
 
     def begin(self) -> None:
-        """Before the first turn."""
-        self.exchange.start(self._path, self._store.begin(self._path))
+        """Before the first turn; the disk is waited for."""
         self.loop.begin()
+        self.exchange.start(self._path, self._store.begin(self._path))
 
     def is_due(self, now: float) -> bool:
         """Whether there may be something to do."""
         return self.more or now >= self.due or (self._bell is not None and self._bell.rung)
 
-    def turn(self, now: float, watched: bool) -> bool:
-        """What has come, once; False where the input has ended. watched: raise InputLost where its thread hangs."""
-        if self._bell:
-            self._bell.rung = False
-        items = next(self._arriving, None)
-        if items is None:
-            return False
-        self.loop.turn(items)
+    def turn(self, now: float, alone: bool) -> bool:
+        """What has come, once, or a part of it; False where the input has ended.
+
+        alone: no other stream waits. Else raises InputLost where the thread of the input hangs.
+        """
         source = self.loop.source
-        self.more, self.due = bool(items) or not source.live, now + TICK_S
-        if watched and source.turned_s is not None and now - source.turned_s > HUNG_S:
+        if not self._left:
+            if self._bell:
+                self._bell.rung = False
+            items = next(self._arriving, None)
+            if items is None:
+                return False
+            self.loop.take(items)
+            self.more, self.due = bool(items) or not source.live, now + TICK_S
+        self._left = not self.loop.go_on(math.inf if alone else TURN_S)
+        if not alone and source.turned_s is not None and now - source.turned_s > HUNG_S:
             raise InputLost(f"{source.name}: the thread that reads it hangs")
         return True
 
@@ -174,9 +214,6 @@ def open_source(
         from edgekd.runtime.gateway.mqtt.connection import parse_url
         from edgekd.runtime.gateway.mqtt.subscribe import MqttMessages
 
-        address = parse_url(stream.mqtt, "mqtt")
-        return MqttMessages(
-            address, options.secrets, manifest, columns, layout, likely,
-            place=place_of(stream), subscription=subscription,
-        )  # fmt: skip
+        address, (secrets, place) = parse_url(stream.mqtt, "mqtt"), at_broker(options, stream)
+        return MqttMessages(address, secrets, manifest, columns, layout, likely, place=place, subscription=subscription)
     return assembly.open_source(stream, detector)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,6 +143,15 @@ class GatewayOptions:
         password = credential("mqtt-password", self.mqtt_password_file)
         key = credential("mqtt-key", self.mqtt_key)
         return Secrets(password, self.mqtt_ca, self.mqtt_cert, key, self.mqtt_client_id)
+
+
+def at_broker(options: GatewayOptions, stream: StreamOptions) -> tuple[Secrets, str]:
+    """What a stream's connection needs beside its URL, and what it is known by; of several, each by something else."""
+    secrets, place = options.secrets, place_of(stream)
+    if (name := name_of(stream)) == name_of(options.streams[0]):  # as it is where there is no other
+        return secrets, place
+    client_id = f"{secrets.client_id}-{name}" if secrets.client_id else None
+    return replace(secrets, client_id=client_id), place if stream.state else f"{place}\0{name}"
 
 
 def name_of(stream: StreamOptions) -> str:

@@ -1,6 +1,6 @@
 """The service: the streams of one file, driven by one thread, with everything that they share.
 
-To read it, begin here; `stream.py` is one of the streams, `life.py` what it is made of while it runs.
+To read it, begin here; then `streams.py`, `stream.py` for one of them, and `life.py` for what it is while it runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from edgekd.runtime import assembly
 from edgekd.runtime.cli import SWITCH_S, forget_stdout
@@ -21,26 +21,22 @@ from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import EdgeKDError, InputLost
 from edgekd.runtime.gateway.bell import Wake
 from edgekd.runtime.gateway.config_file import ConfigFile
-from edgekd.runtime.gateway.life import aside
-from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, name_of, place_of
+from edgekd.runtime.gateway.options import GatewayOptions, place_of
 from edgekd.runtime.gateway.outlets import deliver
 from edgekd.runtime.gateway.shared import Shared
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
 from edgekd.runtime.gateway.sinks.interface import Turning
 from edgekd.runtime.gateway.sinks.spare import SpareStdout
-from edgekd.runtime.gateway.sinks.voice import Voice
 from edgekd.runtime.gateway.stream import Stream
+from edgekd.runtime.gateway.streams import Streams
 from edgekd.runtime.gateway.watchers.clock import WallClock
 from edgekd.runtime.gateway.watchers.heartbeat import Heartbeat
 from edgekd.runtime.gateway.watchers.systemd import Service, Systemd
 from edgekd.runtime.gateway.watchers.threads import Threads
-from edgekd.runtime.loop import Loop
 from edgekd.runtime.signals import Signals
 from edgekd.runtime.sinks import Sink, StderrLines, wall_time
 from edgekd.runtime.sources import END_S, TICK_S
-
-if TYPE_CHECKING:
-    from edgekd.runtime.gateway.mqtt.each import Each
+from edgekd.runtime.watchers.state_keeper import END_WAIT_S, StateKeeper
 
 M_MMAP_THRESHOLD = -3  # malloc.h
 
@@ -79,15 +75,13 @@ class Gateway:
         self._ticking: list[Ticking] = []
         self._ends: list[Callable[[], None]] = []
         self._stopped = False
-        streams = [Stream(self._shared, stream, reset_threshold) for stream in options.streams if not stream.each]
-        self._streams = {stream.name: stream for stream in streams}
-        self._each: dict[StreamOptions, Each] = {}
-        self._file = ConfigFile(file, options, self._fan_out, self._take)
+        self._streams = Streams(self._shared, reset_threshold)
+        self._file = ConfigFile(file, options, self._fan_out, self._streams.take)
 
     def run(self) -> int:
         """See `run`."""
         if self._shared.alone:  # what does not fit is told before anything else begins
-            (first,) = self._streams.values()
+            (first,) = self._streams.all
             self._fan_out.voice = first.voice
             life = first.build()
         deliver(self._options, self._fan_out, self._writer, patient=all(s.ends for s in self._options.streams))
@@ -99,8 +93,9 @@ class Gateway:
         try:
             self._fan_out.begin()
             if self._shared.alone:
+                life.begin()
                 first.begin(life)
-            self._subscribe(self._options)
+            self._streams.subscribe(self._options)
             self._drive()
             broken = False
         except InputLost:
@@ -119,15 +114,14 @@ class Gateway:
 
     def _drive(self) -> None:
         """Turn all streams until they have ended, or `_stop`."""
-        while not self._stopped and (self._each or any(not stream.ended for stream in self._streams.values())):
+        while not (self._stopped or self._streams.ended):
             now, busy = time.monotonic(), False
-            for stream in list(self._streams.values()):
+            for stream in self._streams.all:
                 busy = stream.turn(now) or busy
                 if self._stopped:
                     break
             for ticking in self._ticking:
                 ticking.tick()
-            self._add_found()
             if not (busy or self._stopped):
                 self._wait()
         self._end()
@@ -135,8 +129,8 @@ class Gateway:
     def _wait(self) -> None:
         """Until any input has something, or a stream or a clock is due."""
         now = time.monotonic()
-        due = min((stream.due(now) for stream in self._streams.values() if not stream.ended), default=now + TICK_S)
-        lives = [stream.life for stream in self._streams.values() if stream.life]
+        due = min((stream.due(now) for stream in self._streams.all if not stream.ended), default=now + TICK_S)
+        lives = [stream.life for stream in self._streams.all if stream.life]
         inputs = {life.fd: life for life in lives if life.fd is not None}
         for fd in self._wake.wait(min(due - now, TICK_S), inputs):
             inputs[fd].more = True
@@ -144,8 +138,10 @@ class Gateway:
     def _end(self) -> None:
         """Save and close all; the first error of an input that has an end is the process's."""
         self._leave()
-        closing: list[threading.Thread | None] = [aside(each.subscription.stop) for each in self._each.values()]
-        for stream in self._streams.values():
+        closing: list[threading.Thread | None] = self._streams.unsubscribe()
+        if not self._shared.alone:
+            self._save()
+        for stream in self._streams.all:
             life = stream.life
             try:
                 closing.append(stream.end(whole=True))
@@ -157,9 +153,19 @@ class Gateway:
         over = time.monotonic() + END_S
         for thread in filter(None, closing):
             thread.join(max(0.0, over - time.monotonic()))
-        errors = [stream.error for stream in self._streams.values() if stream.error]
+        errors = [stream.error for stream in self._streams.all if stream.error]
         if errors and not self._stopped:
             raise errors[0]
+
+    def _save(self) -> None:
+        """The states of all streams together; a disk that hangs is not waited for once for each."""
+        lives = [stream.life for stream in self._streams.all if stream.life]
+        keepers = [watcher for life in lives for watcher in life.loop.watchers if isinstance(watcher, StateKeeper)]
+        for keeper in keepers:
+            keeper.save()
+        if keepers and not self._writer.flush(END_WAIT_S):
+            for life in lives:
+                life.loop.watchers = [watcher for watcher in life.loop.watchers if watcher not in keepers]
 
     def _leave(self) -> None:
         """Tell the manager that the end has begun, and listen to nobody any more."""
@@ -169,75 +175,16 @@ class Gateway:
     def _stop(self) -> None:
         """End after the sample in hand; for a signal handler."""
         self._stopped = True
-        for loop in self._loops():
+        for loop in self._streams.loops():
             loop.stop()
         self._wake.ring()
 
     def _look(self) -> None:
         """Look for new models, and into the file, now; for a signal handler."""
         self._file.look()
-        for stream in self._streams.values():
+        for stream in self._streams.all:
             if stream.life:
                 stream.life.exchange.offers.look()
-
-    def _take(self, options: GatewayOptions) -> dict[str, list[str]]:
-        """Go on with the streams of this file; those that are the same in it go on untouched."""
-        wanted = {name_of(stream): stream for stream in options.streams if not stream.each}
-        same = {name: s.options for name, s in self._streams.items() if s.each and s.each.template in options.streams}
-        wanted = {**same, **wanted}
-        running = {name: stream.options for name, stream in self._streams.items()}
-        gone = [name for name in running if wanted.get(name) != running[name]]
-        new = [name for name in wanted if wanted[name] != running.get(name)]
-        if new or gone:
-            self._shared.alone = False
-        if len({*running, *wanted}) > 1 or options.several:
-            self._name_streams()
-        closing: dict[str, threading.Thread | None] = {}
-        for name in gone:
-            stream = self._streams.pop(name)
-            closing[name] = stream.end()
-            stream.release()
-        self._streams |= {name: Stream(self._shared, wanted[name], after=closing.get(name)) for name in new}
-        changes = {
-            "added": [name for name in new if name not in running],
-            "changed": [name for name in new if name in running],
-            "removed": [name for name in gone if name not in wanted],
-            "subscriptions": self._subscribe(options),
-        }
-        return {what: names for what, names in changes.items() if names}
-
-    def _name_streams(self) -> None:
-        """There are several from now on, and events say of which one they are."""
-        if not self._fan_out.several:
-            self._shared.alone = False
-            self._fan_out.several, self._fan_out.voice = True, Voice(self._fan_out)
-
-    def _subscribe(self, options: GatewayOptions) -> list[str]:
-        """Begin and end subscriptions of several streams, as the file says now; the topics of those that are new."""
-        templates = [stream for stream in options.streams if stream.each]
-        for template in [template for template in self._each if template not in templates]:
-            aside(self._each.pop(template).subscription.stop)
-        new = [template for template in templates if template not in self._each]
-        for template in new:
-            from edgekd.runtime.gateway.mqtt.each import Each
-
-            each = self._each[template] = Each(template, self._options, self._fan_out.tell, self._wake)
-            each.subscription.start()
-        return [template.mqtt or "" for template in new]
-
-    def _add_found(self) -> None:
-        """A stream for each name that has come up at a broker."""
-        for each in self._each.values():
-            for options in each.new():
-                if (name := name_of(options)) in self._streams:
-                    reason = f"another stream is called '{name}'"
-                    self._fan_out.tell("stream_left_out", reason, {"topic": options.mqtt, "reason": reason})
-                else:
-                    self._streams[name] = Stream(self._shared, options, each=each)
-                    self._streams[name].voice.emit({"event": "stream_found", "time": wall_time()})
-
-    def _loops(self) -> list[Loop]:
-        return [stream.life.loop for stream in list(self._streams.values()) if stream.life]
 
     def _stdout(self) -> Sink:
         """Standard output, of which no stream that is live waits for a reader."""
@@ -266,8 +213,8 @@ class Gateway:
         if options.control:
             self._control(options.control)
         if options.heartbeat:
-            self._ticking.append(Heartbeat(self._loops, fan_out, options.heartbeat, self._notes))
-        self._ticking += [self._file, fan_out]
+            self._ticking.append(Heartbeat(self._streams.loops, fan_out, options.heartbeat, self._notes))
+        self._ticking += [self._file, self._streams, fan_out]
         if options.metrics:
             from edgekd.runtime.gateway.watchers.metrics import Metrics, serve_metrics
 
@@ -286,7 +233,7 @@ class Gateway:
         from edgekd.runtime.gateway.mqtt.publish import address_of
 
         def asked(name: str) -> list[Stream]:
-            return [stream for stream in list(self._streams.values()) if stream.life and name in ("", stream.name)]
+            return [stream for stream in self._streams.all if stream.life and name in ("", stream.name)]
 
         def model(name: str, shown: str, data: bytes) -> None:
             for stream in asked(name):
@@ -309,13 +256,13 @@ class Gateway:
     def _turned(self) -> Iterable[tuple[str, float | None]]:
         """The threads without which the process is of no use; of several inputs, one that hangs is lost alone."""
         if self._shared.alone:
-            yield from (("input", loop.source.turned_s) for loop in self._loops())
+            yield from (("input", loop.source.turned_s) for loop in self._streams.loops())
         yield from ((part.name, part.turned_s) for part in self._turning)
 
     def _notes(self) -> str:
         """What is muted, and which models are on trial."""
         told = []
-        for stream in list(self._streams.values()):
+        for stream in self._streams.all:
             mute, life = stream.voice.mute, stream.life
             of = f"{stream.name}: " if self._fan_out.several else ""
             words = (mute.words if mute else "", life.exchange.words if life else "")

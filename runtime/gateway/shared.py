@@ -19,10 +19,13 @@ class Watching(Protocol):
     """Something that shows what all streams do."""
 
     def watch(self, name: str, life: Life) -> None:
-        """This stream is about to begin."""
+        """This stream begins."""
+
+    def pause(self, name: str) -> None:
+        """It does not run, maybe for now."""
 
     def forget(self, name: str) -> None:
-        """It does not run any more."""
+        """It is gone."""
 
 
 @dataclass

@@ -65,18 +65,19 @@ class Stream:
         if not self._locked:
             self._lock.enter_context(assembly.lock_of(self.options, self.voice.say))
             self._locked = True
+        self.voice.hold()
         subscription = self.each.subscription if self.each else None
         life = Life(self.options, self.voice, self._shared, self._reset_threshold, subscription)
         self._reset_threshold = False  # it has done so from now on
         return life
 
     def begin(self, life: Life) -> None:
-        """Go on with these parts."""
+        """Go on with these parts, which have begun."""
         self._begun_at = time.monotonic()
-        self.life = life
         for watching in self._shared.watching:
             watching.watch(self.name, life)
-        life.begin()
+        self.life = life
+        self.voice.release()
 
     def turn(self, now: float) -> bool:
         """A bounded piece of work, if there is any; whether there may be more at once. `Shared.alone`: raises."""
@@ -104,7 +105,7 @@ class Stream:
         """Save what there is to save, and let go of the input, in the thread that is given back. whole: see `Loop`."""
         life, self.life = self.life, None
         for watching in self._shared.watching:
-            watching.forget(self.name)
+            watching.pause(self.name)
         if life:
             self._closing = life.close()
             life.loop.end(whole)
@@ -113,6 +114,8 @@ class Stream:
     def release(self) -> None:
         """Let another one have its state, for good."""
         self._released = True
+        for watching in self._shared.watching:
+            watching.forget(self.name)
         self._lock.close()
 
     def _begin(self, now: float) -> bool:
@@ -130,15 +133,19 @@ class Stream:
 
     def _make(self) -> None:
         try:
-            self._made.put(self.build())
+            life = self.build()
+            life.begin()
+            self._made.put(life)
+            if self._released:  # meanwhile
+                life.loop.end()
         except Exception as error:
             self._made.put(error)
-        if self._released:  # meanwhile
+        if self._released:
             self._lock.close()
         self._shared.wake.ring()
 
     def _go_on(self, life: Life, now: float) -> bool:
-        if life.turn(now, watched=not self._shared.alone):
+        if life.turn(now, alone=self._shared.alone):
             return life.more
         self.ended = True
         self.end(whole=True)
@@ -147,6 +154,7 @@ class Stream:
 
     def _lose(self, error: Exception, now: float) -> None:
         """End alone, tell why, and begin again later."""
+        self.voice.release()
         known = error if isinstance(error, EdgeKDError) else fault(error, f"stream {self.name}")
         with contextlib.suppress(EdgeKDError):
             self.end()

@@ -17,7 +17,7 @@ from device import PATIENCE_S, ROOT
 from edgekd.runtime.duration import seconds_in
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.gateway.config import read_config
-from edgekd.runtime.gateway.options import INPUTS, GatewayOptions, StreamOptions, key_of, keys_of
+from edgekd.runtime.gateway.options import INPUTS, GatewayOptions, StreamOptions, at_broker, key_of, keys_of
 from edgekd.runtime.options import DURATION
 
 EXAMPLE = ROOT / "runtime" / "gateway" / "gateway.toml"
@@ -283,6 +283,16 @@ def test_the_example_names_every_key_and_every_value_in_it_is_one_that_is_taken(
         read_config(str(file))
     file.write_text(EXAMPLE.read_text())
     assert read_config(str(file)).streams[0].serial == "/dev/ttyUSB0"
+
+
+def test_two_streams_are_never_one_at_a_broker(tmp_path: Path) -> None:
+    one = "[[stream]]\nmodel = 'm'\nmqtt = 'mqtt://b/x'\n"
+    file = tmp_path / "gateway.toml"
+    for top, known in (("", {None}), ("mqtt-client-id = 'g'\n", {"g", "g-y"})):
+        file.write_text(f"{top}{one}{one}name = 'y'\n")
+        options = read_config(str(file))
+        found = [at_broker(options, stream) for stream in options.streams]
+        assert {secrets.client_id for secrets, _ in found} == known and len({place for _, place in found}) == 2
 
 
 OF_STREAM, OF_GATEWAY = (list(keys_of(options).values()) for options in (StreamOptions, GatewayOptions))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import threading
-import time
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -17,6 +18,9 @@ from device import events_of, eventually, write_csv
 from failing_models import looking_model
 from gateway_device import COMMAND, Gateway, run, run_file
 from step_models import step_file, step_samples
+
+from edgekd.runtime import Detector
+from edgekd.runtime.state import StateFile
 
 N = 3
 Parts = dict[str, tuple[Path, Path]]
@@ -84,6 +88,12 @@ def scores(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for event in events
         if event["event"] == "score"
     ]
+
+
+def seen(state: Path, model: Path) -> int:
+    """Samples that a saved state has seen."""
+    saved = StateFile(state, Detector.load(model, check=False, probe=False).manifest.digests.file).load()
+    return int(saved.arrays["seen"]) if saved else 0
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +212,8 @@ def test_two_streams_go_on_after_a_kill(parts: Parts, tmp_path: Path) -> None:
             for name in files:
                 gateway.wait_until(name, 80 * half + 79)
                 told[name] |= {event["sample"]: event["score"] for event in gateway.of(name, "score")}
-            eventually(lambda: (tmp_path / "a").stat().st_mtime > time.time() - 0.2, "a state")
+            for name in files:
+                eventually(lambda: seen(tmp_path / name, parts[name][0]) == 80 * (half + 1), "a state")  # noqa: B023
             gateway.process.kill()
     for name, (model, recording) in parts.items():
         if name in told:
@@ -236,3 +247,43 @@ def test_each_name_in_a_topic_is_a_stream_of_its_own(parts: Parts, tmp_path: Pat
             assert gateway.wait_for("resumed")["sample"] == len(rows)
             assert gateway.end(signal.SIGTERM) == 0
     assert sorted(path.name for path in tmp_path.glob("*.state")) == ["p1.state", "p2.state"]
+
+
+@needs_broker
+def test_all_share_one_broker_one_outbox_one_page_and_one_scrape(parts: Parts, tmp_path: Path) -> None:
+    peers = {name: Peer() for name in ("a", "b")}
+    tables = [
+        table(name=name, model=parts[name][0], tcp=peer.address, state=tmp_path / name, threshold=1e-9)
+        for name, peer in peers.items()
+    ]
+    with Broker(tmp_path) as broker, Consumer(broker.port) as consumer:
+        shared = {"publish": f"mqtt://127.0.0.1:{broker.port}/alerts", "control": "control", "heartbeat": "1s"}
+        shared |= {"outbox": str(tmp_path / "outbox"), "history": str(tmp_path / "history")}
+        top = "".join(f"{key} = {json.dumps(value)}\n" for key, value in shared.items())
+        with Many(tmp_path / "g.toml", f'{top}page = ":0"\nmetrics = ":0"\n', *tables) as gateway:
+            for name, peer in peers.items():
+                eventually(lambda: bool(gateway.of(name, "input_open")), "the input")  # noqa: B023
+                peer.say(b"s0,s1,s2\n" + lines(step_samples(N, 40)))
+            eventually(
+                lambda: {e["stream"] for e in consumer.events() if e["event"] == "anomaly"} == {*peers}, "alarms"
+            )
+            beat = gateway.wait_for(lambda event: event["event"] == "heartbeat" and event["samples"] == 80)
+            assert beat["streams"] == 2 and "stream" not in beat
+            scrape = urlopen(address_in(gateway.words, "metrics are at")).read().decode()
+            for name in peers:
+                assert f'edgekd_samples_total{{stream="{name}"}} 40.0' in scrape
+            assert scrape.count("# TYPE edgekd_samples_total") == scrape.count("\nedgekd_outbox_events ") == 1
+            page = address_in(gateway.words, "the page is at")
+            token = re.findall(r'name="token" content="(\w+)"', urlopen(page).read().decode())[0]
+            listed = urlopen(Request(f"{page}/api/streams", headers={"Authorization": f"Bearer {token}"}))
+            assert [stream["stream"] for stream in json.load(listed)["streams"]] == ["a", "b"]
+            eventually(lambda: any(e["event"] == "control_open" for e in gateway.events), "control")
+            consumer.publish("control/b/mute", "1h")
+            assert gateway.wait_for("mute_begin")["stream"] == "b"
+            consumer.publish("control/mute", "2h")
+            assert {gateway.wait_for("mute_begin")["stream"] for _ in peers} == {*peers}
+            assert gateway.end(signal.SIGTERM) == 0
+
+
+def address_in(words: str, before: str) -> str:
+    return re.findall(rf"{before} (\S+)", words)[0]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.runtime.gateway.bell import Wake
 from edgekd.runtime.gateway.mqtt.connection import Address, Connection, Secrets, parse_url, stable_client_id
 from edgekd.runtime.gateway.mqtt.subscribe import Message, MqttMessages, Taker
-from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, place_of
+from edgekd.runtime.gateway.options import GatewayOptions, StreamOptions, at_broker
 from edgekd.runtime.gateway.outbox import Tell
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sources import END_S
@@ -191,8 +191,8 @@ class Each:
     def __init__(self, template: StreamOptions, options: GatewayOptions, tell: Tell, wake: Wake) -> None:
         self.template = template
         address = parse_url(template.mqtt or "", "mqtt")
-        place = place_of(template)
-        self.subscription = Subscription(address, options.secrets, place, template.most, tell, wake)
+        secrets, place = at_broker(options, template)
+        self.subscription = Subscription(address, secrets, place, template.most, tell, wake)
         self._address = address
 
     def new(self) -> list[StreamOptions]:

@@ -42,10 +42,14 @@ class Page:
         life.voice.history = sampler.event
         layout = PLAIN if options.frames or options.raw else assembly.layout_of(options, loop.detector.manifest)
         stream = Stream(called, loop, sampler, life.voice, life.exchange, layout, options.record, bool(options.state))
-        self._site.streams = {**self._site.streams, called: stream}  # a request may look at the old ones
+        # by name, whichever began first; a request may look at the old ones
+        self._site.streams = dict(sorted({**self._site.streams, called: stream}.items()))
+
+    def pause(self, name: str) -> None:
+        """It is shown as silent meanwhile."""
 
     def forget(self, name: str) -> None:
-        """This stream does not run any more; what is kept of it stays."""
+        """This stream is gone; what is kept of it stays."""
         called = self._called.get(name)
         self._site.streams = {other: stream for other, stream in self._site.streams.items() if other != called}
 

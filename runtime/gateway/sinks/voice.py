@@ -58,18 +58,32 @@ class Voice:
         """What holds alarms back."""
         self.history: Emit | None = None
         """What keeps events for the page."""
+        self._held: list[Mapping[str, Any]] | None = None
         self._stream = stream
         self._ids = EventIds()
         self._stream_id = os.urandom(4).hex()
 
     def emit(self, event: Mapping[str, Any]) -> None:
         """One event to all. Raises BrokenPipeError where nobody reads standard output any more."""
+        if self._held is not None:
+            self._held.append(event)
+            return
         if self.mute and self.mute.takes(event):
             return
         named = self.named(event)
         if self.fan_out.outbox:
             self.fan_out.outbox.append(named)
         self.show(named)
+
+    def hold(self) -> None:
+        """Keep events until `release`: they come from another thread than the driver's."""
+        self._held = []
+
+    def release(self) -> None:
+        """Tell what was held."""
+        held, self._held = self._held, None
+        for event in held or ():
+            self.emit(event)
 
     def show(self, named: Mapping[str, Any]) -> None:
         """One event, but not to what delivers."""

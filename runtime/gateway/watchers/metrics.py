@@ -168,9 +168,12 @@ class Metrics:
         loop.watchers.insert(0, figures)
         self._streams = {**self._streams, name: figures}  # a scrape may look at the old ones
 
-    def forget(self, name: str) -> None:
-        """This stream does not run any more."""
+    def pause(self, name: str) -> None:
+        """This stream does not run."""
         self._streams = {other: figures for other, figures in self._streams.items() if other != name}
+
+    def forget(self, name: str) -> None:
+        """It is gone, and was paused before."""
 
     def collect(self) -> Iterator[Any]:
         """Every metric family; with the stream as a label where there are several."""

@@ -105,9 +105,12 @@ class Service:
         self._streams[name] = Progress(life.loop, self)
         life.loop.watchers.insert(0, self._streams[name])
 
-    def forget(self, name: str) -> None:
-        """This stream does not run any more."""
+    def pause(self, name: str) -> None:
+        """This stream does not run."""
         self._streams.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """It is gone, and was paused before."""
 
     def feed(self) -> None:
         """A loop goes on; so it has to be with all threads.
