@@ -92,11 +92,15 @@ def distill_command(
     }  # fmt: skip
     key = None if sign_with is None else private_key(sign_with)
     options = {name: value for name, value in given.items() if value is not None}
+
+    def told(line: str) -> None:
+        click.echo(line, err=True)
+
     with Progress(quiet=as_json) as progress:
         progress.doing("looking at the machines")
         of_fleet, site = read_fleet(fleet, options, reading), Site(output)
         run = Run(
-            of_fleet, site, on=on, workers=workers or -1, key=key, say=progress.say,
+            of_fleet, site, on=on, workers=workers or -1, key=key, say=told if as_json else progress.say,
             doing=lambda what, share: progress.doing(what, share),
         )  # fmt: skip
         outcome = run.all_machines() if records is None else run.from_records(records)

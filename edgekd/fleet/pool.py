@@ -6,7 +6,9 @@ those of a worker that died, and no others.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -121,29 +123,36 @@ def _done(do: Callable[[J], R], job: J) -> tuple[str, R]:
 
 
 def _on_ray(do: Callable[[J], R | Failed], jobs: Sequence[J], address: str) -> Iterator[tuple[J, R | Failed]]:
-    """By tasks of Ray, a few for each core at a time. All nodes see the recordings and the site at the same paths."""
+    """By a cluster, whose nodes all see the recordings and the site at the same paths."""
     try:
         import ray
     except ModuleNotFoundError:
         raise MissingExtra("ray", "fleet") from None
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError) as error:
-        raise UsageError(f"--on {address}: no Ray cluster answers ({str(error).splitlines()[0]}); ray status") from None
-    try:
-        task: Callable[..., Any] = ray.remote(num_cpus=1, max_retries=TRIES)(do).remote
-        limit = max(1, int(IN_FLIGHT * ray.cluster_resources().get("CPU", 1)))
-        waiting, running = list(jobs)[::-1], dict[Any, J]()
-        while waiting or running:
-            while waiting and len(running) < limit:
-                job = waiting.pop()
-                running[task(job)] = job
-            (ready, *_), _ = ray.wait(list(running), num_returns=1)
-            job = running.pop(ready)
-            try:
-                yield job, ray.get(ready)
-            except ray.exceptions.RayError as error:
-                died = isinstance(error, ray.exceptions.WorkerCrashedError)
-                yield job, Failed(DIED if died else shown(str(error), 200))
-    finally:
-        ray.shutdown()
+    with contextlib.redirect_stdout(sys.stderr):  # Ray tells of nodes that died
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError) as error:
+            why = str(error).splitlines()[0]
+            raise UsageError(f"--on {address}: no Ray cluster answers ({why}); see `ray status`") from None
+        try:
+            yield from _as_tasks(ray, do, jobs)
+        finally:
+            ray.shutdown()
+
+
+def _as_tasks(ray: Any, do: Callable[[J], R | Failed], jobs: Sequence[J]) -> Iterator[tuple[J, R | Failed]]:
+    """A few for each core at a time."""
+    task: Callable[..., Any] = ray.remote(num_cpus=1, max_retries=TRIES)(do).remote
+    limit = max(1, int(IN_FLIGHT * ray.cluster_resources().get("CPU", 1)))
+    waiting, running = list(jobs)[::-1], dict[Any, J]()
+    while waiting or running:
+        while waiting and len(running) < limit:
+            job = waiting.pop()
+            running[task(job)] = job
+        (ready, *_), _ = ray.wait(list(running), num_returns=1)
+        job = running.pop(ready)
+        try:
+            yield job, ray.get(ready)
+        except ray.exceptions.RayError as error:
+            died = isinstance(error, ray.exceptions.WorkerCrashedError)
+            yield job, Failed(DIED if died else shown(str(error).splitlines()[0], 200))

@@ -215,9 +215,10 @@ class Run:
         folder, before = self.site.folder_of(name), self.site.machines.get(name, {}).get("file")
         exported = next(file for file in done.files if file != STUDENT)
         self.site.put(folder, done.files)
-        if before not in (None, exported):
-            (folder / before).unlink(missing_ok=True)
+        if before is not None:  # what is over other bytes, or of another format
             signature_path(folder / before).unlink(missing_ok=True)
+            if before != exported:
+                (folder / before).unlink(missing_ok=True)
         entry: dict[str, Any] = {
             "type": task.machine.type,
             "file": exported,

@@ -13,7 +13,7 @@ from edgekd.runtime.errors import ModelRefused, UsageError
 FORMATS = ("onnx", "tflite")
 ONE = ("machine", "type")
 WARM_EPOCHS = 2
-"""Of a student that begins as that of its type: six brought nothing more on simulated plants."""
+"""Of a student that begins as that of its type, a third of the preset's: it begins near its end."""
 
 _Word = Annotated[str | None, read.or_null, read.text, 80, read.OPTIONAL]
 
