@@ -114,8 +114,9 @@ def command(
     from edgekd.progress import Progress
 
     recording = load(data, PARTS[part], **reading_for(model, reading))
+    said = [] if marks is None else read_marks(marks)
     if marks is not None:
-        recording = labeled(recording, read_marks(marks))
+        recording = labeled(recording, said)
     at_end = 0
 
     def scored(samples: int) -> None:
@@ -149,7 +150,7 @@ def command(
         assert report is not None
         content = {"model": str(model), "detector": found.name, **report.to_json()}
         if judged is not None:
-            content["judgement"] = judged.to_json() | {"words": judged_in_words(judged, found.recording)}
+            content["judgement"] = judged.to_json() | {"words": judged_in_words(judged, found.recording, said)}
         if faithful is not None:
             content["fidelity"] = {"teacher": str(teacher), **faithful.to_json()}
         if slow is not None:
@@ -158,7 +159,7 @@ def command(
             content["budget"] = [row.to_json() for row in budgets]
         click.echo(json.dumps(content, allow_nan=False))
         return
-    parts = [] if judged is None else ["\n".join(judged_in_words(judged, found.recording))]
+    parts = [] if judged is None else ["\n".join(judged_in_words(judged, found.recording, said))]
     if report is not None:
         parts += [_table(report, found.name, model), *([slow.in_words()] if slow else [])]
     parts += [in_words(budgets)] if budget else []

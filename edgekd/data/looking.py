@@ -112,9 +112,16 @@ def _headline(reading: Reading) -> str:
     span = ""
     if reading.times_s is not None and reading.dated:
         first, last = (_when(float(reading.times_s[i])) for i in (0, -1))
-        span = f", {first} to {last} UTC"
+        asked = "; --timezone tells another zone" if _says_no_zone(reading.layout) else ""
+        span = f", {first} to {last} UTC{asked}"
     lasting = duration(samples * period_s)
     return f"{shown(reading.source)}: {samples:,} samples of {len(reading.columns)} sensors, {every} ({lasting}){span}"
+
+
+def _says_no_zone(layout: Layout) -> bool:
+    """Whether labels may be of a clock at the plant: they are words, and hold no zone by their format."""
+    words = layout.time_format == "iso" or ("%" in layout.time_format and "%z" not in layout.time_format)
+    return words and not layout.timezone and not layout.time_format.endswith(("Z", "UTC", "GMT"))
 
 
 def _about_time(reading: Reading) -> list[str]:

@@ -7,6 +7,7 @@ ISO 8601, UTC where they say no zone, a mark is `true` or `false`. Of marks that
 from __future__ import annotations
 
 import csv
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -43,6 +44,8 @@ class Mark:
 def read_marks(spec: str) -> list[Mark]:
     """The marks in `PATH[#STREAM]`; raises UsageError naming the line, and the streams where there are several."""
     path, stream = split_stream(spec)
+    if zipfile.is_zipfile(path):
+        raise UsageError(f"{path}: is the page's ZIP file; unpack it and give the marks.csv in it")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, restval="")
@@ -69,7 +72,7 @@ def labeled(recording: Recording, marks: Sequence[Mark]) -> Recording:
         covered = mark.covers(recording)
         labels[covered] = mark.true
         elsewhere += not covered.any()
-    return replace(recording, labels=labels, notes=(*recording.notes, *_elsewhere(elsewhere, marks)))
+    return replace(recording, labels=labels, notes=(*recording.notes, *_elsewhere(elsewhere, marks, recording)))
 
 
 def without_faults(recording: Recording, marks: Sequence[Mark]) -> Recording:
@@ -100,10 +103,12 @@ def split_stream(spec: str) -> tuple[Path, str | None]:
     return (Path(path), stream) if hash_ and not Path(spec).exists() else (Path(spec), None)
 
 
-def _elsewhere(count: int, marks: Sequence[Mark]) -> tuple[str, ...]:
-    if not count:
+def _elsewhere(count: int, marks: Sequence[Mark], recording: Recording) -> tuple[str, ...]:
+    if not count or recording.times_s is None:
         return ()
-    return (f"{count} of {len(marks)} mark{'s' * (len(marks) != 1)} are of another time than the recording",)
+    first, last = (f"{datetime.fromtimestamp(float(at), UTC):%Y-%m-%d %H:%M}" for at in recording.times_s[[0, -1]])
+    words = f"{count} of {len(marks)} mark{'s' * (len(marks) != 1)} are of another time than the recording"
+    return (f"{words}, {first} to {last} UTC",)
 
 
 def _mark(row: dict[str, str], where: str) -> Mark:

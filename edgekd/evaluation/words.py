@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import numpy as np
+
+from edgekd.data.marks import Mark
 from edgekd.data.recording import Recording
 from edgekd.evaluation.alarms import SLOW, STUCK, Alarm
 from edgekd.evaluation.judgement import CHANCE, FEW, FEWEST_FAULTS, GOOD, YARDSTICK, Judgement
@@ -15,12 +18,25 @@ LISTED = 5  # alarms or missed faults whose times are told
 MANY_A_DAY = 10.0  # alarms that nobody looks into any more; a bound above it comes from too short a stretch
 
 
-def judged_in_words(judged: Judgement, recording: Recording) -> list[str]:
+def judged_in_words(judged: Judgement, recording: Recording, marks: Sequence[Mark] = ()) -> list[str]:
     """A line each for the faults found, the delay and the false alarms, then the judgement; without labels the alarms
-    and when they come."""
+    and when they come. marks: what people said of alarms, where the labels come from them."""
+    unmarked = _unmarked(judged, recording, marks)
     if not judged.faults:
-        return _without_faults(judged, recording)
-    return [_found(judged), _delay(judged, recording), _false_alarms(judged), f"Judgement: {_judgement(judged)}."]
+        return _without_faults(judged, recording) + unmarked
+    lines = [_found(judged), _delay(judged, recording), _false_alarms(judged), *unmarked]
+    return [*lines, f"Judgement: {_judgement(judged)}."]
+
+
+def _unmarked(judged: Judgement, recording: Recording, marks: Sequence[Mark]) -> list[str]:
+    """Of alarms that count as false because nobody said anything of them."""
+    said = np.zeros(len(recording), bool)
+    for mark in marks:
+        said |= mark.covers(recording)
+    silent = sum(alarm.false and not said[alarm.first : alarm.last + 1].any() for alarm in judged.alarms)
+    if not marks or not silent:
+        return []
+    return [f"Nobody marked {silent} of these {judged.false_alarms}; they count as false until they are marked true."]
 
 
 def _found(judged: Judgement) -> str:

@@ -107,8 +107,8 @@ def gather(
 ) -> Report:
     """Score and judge."""
     recording = labeled(read.recording, marks) if marks else read.recording
-    first = _judged(model, recording, threshold_of(events), progress)
-    other = None if against is None else _judged(against, recording, None, progress)
+    first = _judged(model, recording, threshold_of(events), progress, marks)
+    other = None if against is None else _judged(against, recording, None, progress, marks)
     found = first.found
     labels = np.zeros(len(recording), bool) if recording.labels is None else recording.labels
     segments = runs(labels, recording.starts)
@@ -125,8 +125,10 @@ def told_anyway(found: ModelScores, segments: np.ndarray) -> np.ndarray:
     return np.array([told[begin:end].any() for begin, end in segments], bool)
 
 
-def _judged(path: Path, recording: Recording, threshold: float | None, progress: Progress | None) -> Judged:
+def _judged(
+    path: Path, recording: Recording, threshold: float | None, progress: Progress | None, marks: Sequence[Mark]
+) -> Judged:
     found = score_model(path, recording, progress)
     setting = Setting(found.threshold if threshold is None else threshold)
     judgement = judge(found, setting.threshold)
-    return Judged(path, describe(path), found, setting, judgement, judged_in_words(judgement, found.recording))
+    return Judged(path, describe(path), found, setting, judgement, judged_in_words(judgement, found.recording, marks))

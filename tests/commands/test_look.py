@@ -137,6 +137,8 @@ def test_people_see_each_sensor_and_programs_all_of_it(
     monkeypatch.setenv("COLUMNS", "160")
     table, said = edgekd("look", wrong)
     assert "1,440 samples of 7 sensors, one in 60 s (24 h), 2026-01-05 00:00:00 to 2026-01-05 23:59:00 UTC" in table
+    assert "UTC; --timezone tells another zone" in table
+    assert "tells another zone" not in edgekd("look", wrong, "--timezone", "Europe/Berlin")[0]
     row = next(line for line in table.splitlines() if line.startswith("total_m3"))
     assert "18,000" in row and "only grows" in row
     assert "next: edgekd distill" in table and not said

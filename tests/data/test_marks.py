@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def test_true_marks_are_labels_and_later_marks_win(recording: Recording, marks: 
     before = replace(recording, labels=np.arange(20) == 7)
     found = labeled(before, read_marks(str(marks)))
     assert found.labels is not None and np.flatnonzero(found.labels).tolist() == [2, 3, 15]
-    assert found.notes == ("1 of 4 marks are of another time than the recording",)
+    span = "2026-01-05 12:00 to 2026-01-05 12:19 UTC"
+    assert found.notes == (f"1 of 4 marks are of another time than the recording, {span}",)
     assert before.labels is not None and before.labels.sum() == 1
 
 
@@ -82,6 +84,13 @@ def test_what_is_no_mark_is_told(tmp_path: Path, content: str, said: str) -> Non
     path.write_text(content)
     with pytest.raises(UsageError, match=said):
         read_marks(str(path))
+
+
+def test_the_page_s_zip_file_is_to_be_unpacked(tmp_path: Path, marks: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        archive.write(marks, "marks.csv")
+    with pytest.raises(UsageError, match=r"p\.zip: is the page's ZIP file; unpack it and give the marks\.csv in it"):
+        read_marks(str(tmp_path / "p.zip"))
 
 
 def test_a_recording_without_dates_takes_no_marks(recording: Recording, marks: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgekd.data.marks import Mark, labeled
 from edgekd.data.recording import Recording
 from edgekd.evaluation.judgement import CHANCE, FEW, GOOD, UNCOMPARED, YARDSTICK, Judgement, judge, sign_test
 from edgekd.evaluation.score_model import ModelScores
@@ -42,6 +43,20 @@ def outcome(of: Recording, alarms: dict[int, int]) -> tuple[str | None, Judgemen
     """Judged beside a Mahalanobis distance of the recording's beginning, as an exported file is."""
     judged = judge(scores(of, alarms), 1.0)
     return judged.outcome, judged
+
+
+def test_alarms_that_nobody_marked_are_told() -> None:
+    def mark(first: int, last: int, true: bool) -> Mark:
+        return Mark(1.7e9 + 60 * first, 1.7e9 + 60 * last, true)
+
+    def words(*marks: Mark) -> str:
+        of = labeled(replace(plant(()), labels=None), marks)
+        return " ".join(judged_in_words(judge(scores(of, {300: 2, 600: 2, 900: 2}), 1.0), of, marks))
+
+    true, false = mark(300, 320, True), mark(600, 620, False)
+    assert "2 in 10 days of normal operation). Nobody marked 1 of these 2; they count as false" in words(true, false)
+    assert "Nobody marked 2 of these 3; they count as false until they are marked true." in words(false)
+    assert "Nobody" not in words(true, false, mark(900, 920, False)) and "Nobody" not in words()
 
 
 def test_every_kind_of_alarm_counts() -> None:

@@ -20,14 +20,17 @@ from step_models import step_file, step_manifest, step_samples
 from edgekd.runtime.errors import InputLost, UsageError
 from edgekd.runtime.gateway.sources import growing_file as follow_file
 from edgekd.runtime.gateway.sources.growing_file import GrowingFile
+from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.sources import Row
 
 
 class Followed:
     """A GrowingFile, turned by hand; each value is a number of its own."""
 
-    def __init__(self, path: Path, position: object = None) -> None:
-        self.source = GrowingFile(path, step_manifest(1, 1), {})
+    def __init__(
+        self, path: Path, position: object = None, columns: dict[str, str] | None = None, layout: Layout = PLAIN
+    ) -> None:
+        self.source = GrowingFile(path, step_manifest(1, 1), columns or {}, layout)
         self.sought = position is not None and self.source.seek_position(position)
         self.events: list[str] = []
         self._items: Iterator = iter(self.source)
@@ -71,6 +74,32 @@ def test_it_goes_on_at_the_end_and_a_torn_line_waits_for_its_newline(tmp_path: P
     append(path, "\n")
     assert followed.values(1) == [55] and followed.source.rows.bad == 0
     assert followed.events == ["input_open"] and followed.source.lag_s < time.monotonic() - before
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding"),
+    [
+        ("TIMESTAMP;Füllstand", "cp1252"),
+        ('"TOA5","CR1000X"\nTIMESTAMP;Füllstand\nTS;m\n;Smp', ""),
+        ("TIMESTAMP;Füllstand\r;m", ""),
+    ],
+)
+def test_the_header_is_found_in_its_encoding_and_under_other_lines(tmp_path: Path, head: str, encoding: str) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"{head}\n2026-03-01;1,5\n", encoding or "utf-8", newline="")
+    layout = Layout(encoding=encoding, separator=";", decimal=",")
+    followed = Followed(path, columns={"s0": "Füllstand"}, layout=layout)
+    assert followed.values(0) == []
+    append(path, "2026-03-02;2,5\n")
+    assert followed.values(1) == [2.5] and followed.source.rows.bad == 0
+    with path.open("ab") as file:
+        file.write("Füllstand;TIMESTAMP\n3,5;2026-03-03\n".encode(encoding or "utf-8"))
+    assert followed.values(1) == [3.5] and followed.source.rows.bad == 0
+
+
+def test_utf_16_cannot_be_followed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="x: is in utf-16, which cannot be followed; have it written as UTF-8"):
+        Followed(tmp_path / "x", layout=Layout(encoding="utf-16"))
 
 
 def test_a_pipe_or_folder_in_its_place_is_waited_out(tmp_path: Path) -> None:

@@ -107,6 +107,17 @@ def test_it_fits_and_draws_every_curve(page: Page, width: int, dark: bool) -> No
     assert (sum(map(int, back[4:-1].split(","))) < 200) == dark
 
 
+def test_scores_of_a_long_hop_are_one_curve(page: Page) -> None:
+    page.open()
+    script = """
+facts.model.hop = 100;
+view.curves.score = view.curves.score.map((score, i) => i % 10 ? null : score);
+draw();
+return charts[0].data[1]"""
+    score = page.driver.execute_script(script)
+    assert len(score) > 5 and None not in score
+
+
 def test_it_says_what_runs(page: Page) -> None:
     def facts() -> dict[str, str]:
         return dict(zip(page.texts("#facts dt"), page.texts("#facts dd")))

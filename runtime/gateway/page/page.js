@@ -306,9 +306,9 @@ function shadeAlarms(chart) {
   }
 }
 
-// Curves with a gap where nothing came for three intervals or samples.
-function gapped(time, columns) {
-  const longest = 3 * Math.max(view.curves.size, facts.model.period_s);
+// Curves with a gap where nothing came for three intervals or turns: a sample, or a hop of them.
+function gapped(time, columns, turn_s = facts.model.period_s) {
+  const longest = 3 * Math.max(view.curves.size, turn_s);
   const data = [[], ...columns.map(() => [])];
   time.forEach((at, i) => {
     if (i && at - time[i - 1] > longest) [(time[i - 1] + at) / 2, ...columns.map(() => null)]
@@ -360,8 +360,12 @@ function drawScore() {
     const top = limit > 0 ? Math.max(1.2 * limit, Math.min(high ?? 0, 20 * limit)) : high ?? 1;
     return [Math.min(0, low ?? 0), top > 0 ? 1.05 * top : 1];
   };
-  chart($("score"), 260, series, [], () => gapped(view.curves.time,
-    [view.curves.score, view.curves.threshold, view.curves.slow].slice(0, series.length)), range, () => {});
+  const scored = () => {  // a hop may outlast many intervals: those between two scores hold none
+    const curves = view.curves, known = (column) => column.filter((_, i) => curves.score[i] != null);
+    const columns = [curves.score, curves.threshold, curves.slow].slice(0, series.length);
+    return gapped(known(curves.time), columns.map(known), facts.model.hop * facts.model.period_s);
+  };
+  chart($("score"), 260, series, [], scored, range, () => {});
   const known = score.filter((each) => each != null);
   const words = known.length ? `Highest ${number(Math.max(...known))}; the threshold is ${number(threshold.at(-1))}.`
     : "No score in this span.";

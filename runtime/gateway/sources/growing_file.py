@@ -22,9 +22,10 @@ from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
 from edgekd.runtime.sources import CHUNK_BYTES, TICK_S, InputEvent, Items, Row, Source
+from edgekd.runtime.sources.row_parser import LINES_BEFORE
 from edgekd.runtime.sources.row_reader import RowReader
 
-TAIL_BYTES = 65536  # a line ends in it
+HEAD_BYTES = TAIL_BYTES = 65536  # the header stands in the one, a line ends in the other
 MARK_BYTES = 64  # what stands before a place: tells a file that was truncated and has grown again, and its copy
 MOVED_S = 1.0  # between a rotation's renaming and its creating nobody need be told
 
@@ -46,6 +47,11 @@ class GrowingFile(Source):
         self._shown = shown(self.name, 200)
         self.rows: RowReader = RowReader(manifest, columns, "anything", self._shown, layout, True, likely)
         self.reconnects: int = 0  # times that the file was rotated
+        self._encoding = layout.encoding
+        if self._encoding.startswith("utf-16"):  # a newline is two bytes there
+            raise UsageError(
+                f"{self._shown}: is in {self._encoding}, which cannot be followed; have it written as UTF-8"
+            )
         self._path = Path(path)
         self._give_up_after_s = give_up_after_s
         self._fd = -1
@@ -129,7 +135,7 @@ class GrowingFile(Source):
             for piece in data.splitlines(keepends=True):
                 self._offset += len(piece)
                 self._mark = (self._mark + piece)[-MARK_BYTES:]
-                items = self.rows.feed(piece)
+                items = self.rows.feed(self._utf8(piece))
                 if piece[-1:] in b"\r\n" and not (self.rows.gaps and self.rows.gaps.waiting):
                     self._place = (self._offset, self._mark.hex())
                 yield items
@@ -184,9 +190,14 @@ class GrowingFile(Source):
         if torn:
             self.rows.restart()
             self._place = (offset, self._mark.hex())
-            if offset:
-                head, newline, _ = os.pread(fd, self.rows.splitter.limit, 0).partition(b"\n")
-                self.rows.parser.offer_header(head if newline else b"")
+            if offset:  # lines of a logger may stand above the header
+                head = os.pread(fd, HEAD_BYTES, 0)[:offset].replace(b"\r", b"\n")
+                for line in head[: head.rfind(b"\n") + 1].split(b"\n")[:LINES_BEFORE]:
+                    self.rows.parser.offer_header(self._utf8(line))
+
+    def _utf8(self, text: bytes) -> bytes:
+        """The same text, whole lines or a piece of one, as rows are read: every other encoding has a byte a letter."""
+        return text.decode(self._encoding, "replace").encode() if self._encoding not in ("", "utf-8") else text
 
     def _go_on_in(self, offset: int, fits: Callable[[int], bool], torn: bool = True) -> bool:
         """Go on at `offset` of this file, or of one beside it to which it was renamed or copied; whether one fits.
