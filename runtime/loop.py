@@ -79,7 +79,7 @@ class Loop:
                     self.turn(items)
                     if self.stopped:
                         break
-                    if not items:
+                    if not items and self.source.idle:
                         self.source.wait(TICK_S)
         except (InputLost, ModelRefused):  # of an engine that fails: what is saved is not what it fails with
             self.end()

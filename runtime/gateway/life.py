@@ -126,7 +126,7 @@ class Life:
             if items is None:
                 return False
             self.loop.take(items)
-            self.more, self.due = bool(items) or not source.live, now + TICK_S
+            self.more, self.due = bool(items) or not (source.live and source.idle), now + TICK_S
         self._left = not self.loop.go_on(math.inf if alone else TURN_S)
         if not alone and source.turned_s is not None and now - source.turned_s > HUNG_S:
             raise InputLost(f"{source.name}: the thread that reads it hangs")

@@ -75,6 +75,7 @@ class Source:
     live = True  # whether samples come as they are measured: no seeking, and time goes on while nobody listens
     turned_s: float | None = None
     """When the thread that reads it last came round, on the monotonic clock. None: it has looked when it yields."""
+    idle = True  # whether there was no more when it last gave nothing
     reconnects: int | None = None  # times that the input came back
     dropped: int | None = None  # samples so far that were dropped because the input outran the detector
     backlog: int | None = None  # samples that wait

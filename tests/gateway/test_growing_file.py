@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from device import PATIENCE_S, write_csv
+from device import PATIENCE_S, eventually, write_csv
 from gateway_device import Gateway, events_of, run
 from step_models import step_file, step_manifest, step_samples
 
@@ -300,3 +300,13 @@ def test_a_row_that_waits_is_read_again_after_a_restart(tmp_path: Path) -> None:
     assert followed.values(0) == []
     again = Followed(path, followed.source.position())
     assert again.sought and again.values(1) == [40]
+
+
+def test_lines_that_are_none_hold_up_none_of_those_behind_them(tmp_path: Path) -> None:
+    path = tmp_path / "grows.csv"
+    path.touch()
+    with Gateway("--model", step_file(tmp_path / "m.onnx", 3, 4), "--csv", path, "--follow", "--scores") as device:
+        device.wait_for("input_open")
+        rows = (",".join(map(str, row)) for row in step_samples(3, 200))
+        append(path, "".join(f"{row}\nnoise\n" for row in rows))
+        eventually(lambda: len(device.scores()) == 50, "all scores", 10.0)

@@ -150,8 +150,10 @@ class MqttMessages(Source):
                     found += items
                     size += 1 + len(items)
                     if size >= BATCH:  # no verdict waits for all of a long message, or of a long queue
+                        self.idle = False
                         yield found
                         found, size = [], 0
+                self.idle = True
                 yield [*found, *self.rows.feed(b"")]
         finally:
             self._connection.stop(END_S)

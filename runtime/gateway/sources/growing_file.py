@@ -132,6 +132,7 @@ class GrowingFile(Source):
     def _appended(self) -> Iterator[Items]:
         """What has been appended, line by line: a state that is saved in between says which of them it has seen."""
         while not self._truncated() and (data := os.pread(self._fd, CHUNK_BYTES, self._offset)):
+            self.idle = False
             for piece in data.splitlines(keepends=True):
                 self._offset += len(piece)
                 self._mark = (self._mark + piece)[-MARK_BYTES:]
@@ -139,6 +140,7 @@ class GrowingFile(Source):
                 if piece[-1:] in b"\r\n" and not (self.rows.gaps and self.rows.gaps.waiting):
                     self._place = (self._offset, self._mark.hex())
                 yield items
+        self.idle = True
         self._caught_up_s = time.monotonic()
 
     def _rotation(self) -> Iterator[Items]:
@@ -173,6 +175,7 @@ class GrowingFile(Source):
 
     def _waiting(self, reason: str) -> list[Row | InputEvent]:
         """The file cannot be opened: tell it once it has lasted; raises InputLost where it is to be given up."""
+        self.idle = True
         gone_s = time.monotonic() - self._there_s
         if self._give_up_after_s is not None and gone_s > self._give_up_after_s:
             raise InputLost(f"{self._shown}: gone for {gone_s:.0f} s ({reason}); gave up waiting for it")
