@@ -16,6 +16,7 @@ import ipaddress
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -224,7 +225,7 @@ class Handler(BaseHTTPRequestHandler):
     def _counts(self, stream: Stream) -> dict[str, int]:
         """Events of a day; none where they cannot be read."""
         with contextlib.suppress(Unkept), self.site.history.read() as db:
-            return queries.counts(db, stream.name, stream.sampler.now - DAY_S)
+            return queries.counts(db, stream.name, (stream.sampler.now or time.time()) - DAY_S)
         return {}
 
     def _curves(self) -> None:
