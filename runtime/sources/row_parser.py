@@ -126,7 +126,7 @@ class RowParser:
         except NoSample as error:
             reason = str(error)
         self.unreadable += 1
-        if self._rule != "fits" or self._places or self.rows:  # else it stands before a file's header
+        if self._rule != "fits" or self.rows or (self._places and bare[:1].isdigit()):  # else before a file's rows
             self.tally.refuse(reason)
         self._why = self._why or f"line {self.lines}: {reason}"
         if self._rule == "fits" and not self.rows and self.lines >= LINES_BEFORE:

@@ -9,6 +9,7 @@ import io
 import json
 import socket
 import sqlite3
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,6 +198,15 @@ def test_a_load_is_small(gateway: PageGateway) -> None:
         assert answer.status == 200
         size += len(answer.read()) + len(str(answer.headers))
     assert size < 200_000, size
+
+
+def test_alarms_of_a_day_are_those_of_a_day_before_a_sample_has_come(model: Path, tmp_path: Path) -> None:
+    arguments = ("--history", tmp_path / "history")
+    with PageGateway(model, *arguments) as gateway:
+        gateway.feed(lines(900, 1100, time.time() - 3 * 86_400))
+        eventually(lambda: gateway.api("streams")["streams"][0]["counts"].get("anomaly"), "that it is told")
+    with PageGateway(model, *arguments) as gateway:
+        assert "anomaly" not in gateway.api("streams")["streams"][0]["counts"]
 
 
 def test_another_address_wants_the_user_s_token_and_answers_by_any_name(model: Path, tmp_path: Path) -> None:

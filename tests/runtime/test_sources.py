@@ -181,6 +181,17 @@ def test_a_file_without_a_last_newline_loses_nothing_and_seek_counts_samples(tmp
     assert [row.values.tolist() for items in sought for row in items] == [[5, 6]]
 
 
+@pytest.mark.parametrize(
+    ("below", "bad"), [(",m,bar", 0), ('"TS","m","l/s"\n"","Avg","Smp"', 0), ("2026-03-01T00:00:00,x,", 1)]
+)
+def test_units_below_a_header_are_no_bad_lines(tmp_path: Path, below: str, bad: int) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(f"time,s0,s1\n{below}\n2026-03-01T00:00:01,1,2\nnoise\n2026-03-01T00:00:02,3,4\n")
+    source = CsvFile(path, step_manifest(2, 1), {})
+    assert [row.values.tolist() for items in source for row in items if isinstance(row, Row)] == [[1, 2], [3, 4]]
+    assert source.rows.bad == bad + 1
+
+
 @pytest.mark.parametrize("indent", [None, 1])
 def test_a_json_array_is_read_piece_by_piece(tmp_path: Path, indent: int | None) -> None:
     samples = [{"a": i, "nested": {"text": "], {"}} for i in range(20_000)]

@@ -233,7 +233,7 @@ class Handler(BaseHTTPRequestHandler):
     def _counts(self, stream: Stream) -> dict[str, int]:
         """Events of a day; none where they cannot be read."""
         with contextlib.suppress(Unkept), self.site.history.read() as db:
-            return queries.counts(db, stream.name, stream.sampler.now - DAY_S)
+            return queries.counts(db, stream.name, (stream.sampler.now or time.time()) - DAY_S)
         return {}
 
     def _curves(self) -> None:
