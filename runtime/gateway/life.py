@@ -106,8 +106,12 @@ class Life:
 
     def begin(self) -> None:
         """Before the first turn; the disk is waited for."""
-        self.loop.begin()
         self.exchange.start(self._path, self._store.begin(self._path))
+        try:
+            self.loop.begin()
+        except BaseException:
+            self.exchange.end()
+            raise
 
     def is_due(self, now: float) -> bool:
         """Whether there may be something to do."""
