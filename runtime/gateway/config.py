@@ -78,7 +78,8 @@ def _load(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or an integer of thousands of digits
-        raise UsageError(f"not TOML: {shown(str(error), 200)}") from None
+        hint = "; text goes in quotes" if "Invalid value" in str(error) else ""
+        raise UsageError(f"not TOML: {shown(str(error), 200)}{hint}") from None
 
 
 def _refuse_old(found: Mapping[str, Any]) -> None:

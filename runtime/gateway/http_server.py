@@ -39,7 +39,8 @@ class HttpServer(socketserver.ThreadingTCPServer):
     @property
     def url(self) -> str:
         """Where it listens, also where the system chose the port."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.server_address[1]}"
+        host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}"
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Make room first."""

@@ -162,6 +162,7 @@ def test_a_wrong_stream_is_named_with_its_key(tmp_path: Path, text: str, says: s
         *((f"[[stream]]\n{key} = 'a\\u0000'".replace("'", '"'), f"{key} holds a") for key in ("model", "csv", "state")),
         ('outbox = "a\\u0000"', "outbox holds a character that no name has"),
         ("= 3", "not TOML"),
+        ("publish = mqtt://h/t", "text goes in quotes"),
         ("a = 1\na = 2", "not TOML"),
         ("outbox-mb = " + "9" * 5000, "not TOML"),
         ("\x1b]0;x\x07 = 1", "not TOML"),
