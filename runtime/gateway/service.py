@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from edgekd.runtime import assembly
@@ -86,6 +87,7 @@ class Gateway:
             life = first.build()
         deliver(self._options, self._fan_out, self._writer, patient=all(s.ends for s in self._options.streams))
         self._watch()
+        self._serve(lambda: first.show(life) if self._shared.alone else None)
         signals = Signals("edgekd-gateway", self._stop)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN and not os.isatty(2):  # else a terminal has closed
             signal.signal(signal.SIGHUP, lambda *_: self._look())
@@ -215,18 +217,26 @@ class Gateway:
         if options.heartbeat:
             self._ticking.append(Heartbeat(self._streams.loops, fan_out, options.heartbeat, self._notes))
         self._ticking += [self._file, self._streams, fan_out]
+
+    def _serve(self, show: Callable[[], None]) -> None:
+        """What is asked from outside. show: lets be seen what is there already, before anybody can ask."""
+        options = self._options
+        addresses: list[tuple[str, Callable[[], str]]] = []
         if options.metrics:
             from edgekd.runtime.gateway.watchers.metrics import Metrics, serve_metrics
 
-            metrics = Metrics(fan_out)
+            metrics = Metrics(self._fan_out)
             self._shared.watching.append(metrics)
-            self._say(f"metrics are at {serve_metrics(options.metrics, metrics)}")
+            addresses.append(("metrics are", partial(serve_metrics, options.metrics, metrics)))
         if options.page:
             from edgekd.runtime.gateway.page.serve import Page
 
-            page = Page(options, self._writer, fan_out)
+            page = Page(options, self._writer, self._fan_out)
             self._shared.watching.append(page)
-            self._say(f"the page is at {page.serve()}")
+            addresses.append(("the page is", page.serve))
+        show()
+        for what, serve in addresses:
+            self._say(f"{what} at {serve()}")
 
     def _control(self, topic: str) -> None:
         from edgekd.runtime.gateway.mqtt.control import Control

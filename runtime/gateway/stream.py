@@ -71,11 +71,14 @@ class Stream:
         self._reset_threshold = False  # it has done so from now on
         return life
 
+    def show(self, life: Life) -> None:
+        """Let be seen what these parts do."""
+        for watching in self._shared.watching:
+            watching.watch(self.name, life)
+
     def begin(self, life: Life) -> None:
         """Go on with these parts, which have begun."""
         self._begun_at = time.monotonic()
-        for watching in self._shared.watching:
-            watching.watch(self.name, life)
         self.life = life
         self.voice.release()
 
@@ -124,6 +127,7 @@ class Stream:
                 made = self._made.get_nowait()
                 if isinstance(made, Exception):
                     raise made
+                self.show(made)
                 self.begin(made)
                 return True
         elif now >= self._begin_at and not self.ended:

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -17,9 +18,10 @@ from broker import Broker, Consumer, needs_broker
 from device import events_of, eventually, write_csv
 from failing_models import looking_model
 from gateway_device import COMMAND, Gateway, run, run_file
-from step_models import step_file, step_samples
+from step_models import step_file, step_manifest, step_samples
 
 from edgekd.runtime import Detector
+from edgekd.runtime.sources import InputEvent
 from edgekd.runtime.state import StateFile
 
 N = 3
@@ -283,6 +285,23 @@ def test_all_share_one_broker_one_outbox_one_page_and_one_scrape(parts: Parts, t
             consumer.publish("control/mute", "2h")
             assert {gateway.wait_for("mute_begin")["stream"] for _ in peers} == {*peers}
             assert gateway.end(signal.SIGTERM) == 0
+
+
+def test_of_a_flood_in_a_shared_subscription_that_streams_messages_alone_go() -> None:
+    pytest.importorskip("paho.mqtt.client")
+    from edgekd.runtime.gateway.mqtt.connection import Secrets, parse_url
+    from edgekd.runtime.gateway.mqtt.subscribe import Message, MqttMessages
+
+    part = SimpleNamespace(start=lambda: None, stop=lambda seconds: None)
+    subscription: Any = SimpleNamespace(part=lambda topic, source: part)
+    address = parse_url("mqtt://b/site/a/all", "mqtt")
+    source = MqttMessages(address, Secrets(), step_manifest(N, 1), {}, subscription=subscription)
+    for _ in range(3000):
+        source.put(Message("site/a/all", b"1,2,3", ""), most_bytes=100_000)
+    items = [item for _, found in zip(range(9), source) for item in found]
+    gaps = [item for item in items if isinstance(item, InputEvent)]
+    assert sum(item.rewarm for item in gaps) == len(gaps) and sum(item.told for item in gaps) == 1
+    assert (source.dropped or 0) + len(items) - len(gaps) == 3000 and source.dropped
 
 
 def address_in(words: str, before: str) -> str:

@@ -124,6 +124,7 @@ class MqttMessages(Source):
         self._queue: deque[InputEvent | Message] = deque()
         self._queued_bytes = 0
         self._taker = Taker()
+        self._dropped_told = 0
         self._tell_due = 0.0
         self._lost_at: float | None = None
         self._opened = self._resumed = False
@@ -244,15 +245,17 @@ class MqttMessages(Source):
         self._put(message)
 
     def _drop(self) -> None:
-        """Leave out all messages that wait, but no event."""
+        """Leave out all messages that wait, but no news."""
         with self.changed:
-            events = [item for item in self._queue if isinstance(item, InputEvent)]
-            self.dropped = (self.dropped or 0) + len(self._queue) - len(events)
-            self._queue, self._queued_bytes = deque(events), 0
-        told = time.monotonic() >= self._tell_due
-        self._tell_due = time.monotonic() + TELL_EVERY_S if told else self._tell_due
-        words = f"{self.name} sends more than can be scored; {self.dropped} messages were dropped so far"
-        self._put(InputEvent("samples_dropped", words, {"total": self.dropped}, rewarm=True, told=told))
+            news = [item for item in self._queue if isinstance(item, InputEvent) and item.told]
+            self.dropped = (self.dropped or 0) + sum(isinstance(item, Message) for item in self._queue)
+            self._queue, self._queued_bytes = deque(news), 0
+        count, told = self.dropped - self._dropped_told, time.monotonic() >= self._tell_due
+        if told:
+            self._dropped_told, self._tell_due = self.dropped, time.monotonic() + TELL_EVERY_S
+        words = f"{self.name} outruns this machine: {count} messages dropped; it needs a smaller model"
+        fields = {"count": count, "total": self.dropped}
+        self._put(InputEvent("samples_dropped", words, fields, rewarm=True, told=told))
 
     def _tell(self, event: str, words: str, **fields: Any) -> None:
         self._put(InputEvent(event, words, {"input": self.name, **fields}))
