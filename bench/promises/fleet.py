@@ -45,7 +45,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLES = 4320
 SHIFTED = 10  # every so-manyth machine has moved
 SOME = 20  # machines of the parts that are run again and again
-KILLS = 6
+KILLS = 5
 SHOWN = (
     "machines", "all s", "CPU s a machine", "CPU s a machine, without starts", "again s", "model bytes",
     "site bytes a machine",
@@ -151,16 +151,19 @@ def contents(site: Path) -> dict[str, str]:
 
 
 def kills(folder: Path, machines: int) -> dict[str, Any]:
-    """Killed at random moments with all its processes, then run to its end: the files beside those of a calm run."""
+    """Killed at random moments, after up to four machines, with all its processes, then run to its end: the files
+    beside those of a calm run."""
     recordings = make(folder, machines)
-    calm = timed("distill", recordings, "-o", folder / "calm", *INNOVATIONS)
+    timed("distill", recordings, "-o", folder / "calm", *INNOVATIONS)
     chance, alive = random.Random(0), []
     for _ in range(KILLS):
         process = subprocess.Popen(
             edgekd("distill", recordings, "-o", folder / "killed", *INNOVATIONS), start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        time.sleep(chance.uniform(0.2, 0.6) * calm["s"])
+        if (more := chance.randrange(5)) > 0:  # sometimes before it has made any
+            _until(folder / "killed", (alive or [0])[-1] + more)
+        time.sleep(chance.uniform(0, 3))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         alive.append(len(list((folder / "killed").rglob("student.onnx"))))

@@ -132,7 +132,7 @@ def _on_ray(do: Callable[[J], R | Failed], jobs: Sequence[J], address: str) -> I
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError) as error:
-            why = str(error).splitlines()[0]
+            why = shown(" ".join(str(error).split()), 200)
             raise UsageError(f"--on {address}: no Ray cluster answers ({why}); see `ray status`") from None
         try:
             yield from _as_tasks(ray, do, jobs)

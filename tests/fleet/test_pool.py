@@ -6,10 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from edgekd.fleet.pool import DIED, Failed, guarded, run
-from edgekd.runtime.errors import RecordingError, UsageError
+from edgekd.runtime.errors import RecordingError
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,3 @@ def test_a_worker_that_dies_costs_what_it_had_in_hand(tmp_path: Path) -> None:
     assert found == {name: name.upper() for name in names if name not in ("deadly", "refused", "broken")}
     again = len((tmp_path / "worked").read_text().split()) - len(found)
     assert again <= 2 * 3  # two deaths among the others, three in hand each time
-
-
-def test_a_cluster_that_does_not_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_ADDRESS", "")
-    with pytest.raises(UsageError, match="no Ray cluster answers"):
-        list(run(answer, [Job("a", Path())], on="127.0.0.1:1"))
