@@ -39,7 +39,7 @@ from edgekd.runtime.sinks import Sink, StderrLines, wall_time
 from edgekd.runtime.sources import END_S, TICK_S
 from edgekd.runtime.watchers.state_keeper import END_WAIT_S, StateKeeper
 
-M_MMAP_THRESHOLD = -3  # malloc.h
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # malloc.h
 
 
 class Ticking(Protocol):
@@ -49,10 +49,13 @@ class Ticking(Protocol):
         """Nothing here may block."""
 
 
-def give_back_large_blocks() -> None:
-    """glibc keeps blocks of a size that was freed once, up to 32 MiB of them; a message or a model may be as large."""
+def give_back_memory() -> None:
+    """glibc keeps blocks of a size that was freed once, up to 32 MiB of them, as a message or a model may be; and each
+    thread, such as a viewer's, may leave some in an arena of its own."""
     with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 2**20)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**20)
+        libc.mallopt(M_ARENA_MAX, 1)
 
 
 def run(file: str, options: GatewayOptions, reset_threshold: bool = False) -> int:
@@ -65,7 +68,7 @@ class Gateway:
 
     def __init__(self, file: str, options: GatewayOptions, reset_threshold: bool) -> None:
         sys.setswitchinterval(SWITCH_S)
-        give_back_large_blocks()
+        give_back_memory()
         self._options = options
         self._say = StderrLines("edgekd-gateway", options.quiet)
         self._writer, self._wake = DiskWriter(), Wake()

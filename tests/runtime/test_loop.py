@@ -30,7 +30,7 @@ N, HOP = 3, 4
 class Script:
     """A source that yields what it is given, and nothing now and then."""
 
-    name, live = "script", False
+    name, live, idle = "script", False, True
 
     def __init__(self, items: list[Items]) -> None:
         self.rows = RowReader(step_manifest(N, HOP), {})

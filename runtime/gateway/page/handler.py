@@ -44,7 +44,7 @@ HEAD_BYTES, BODY_BYTES = 16_384, 16_384
 MOST_NOTE = 1000  # characters
 MOST_FIELDS = 40  # of an address
 DAY_S = 86_400.0
-FRESH_S = 0.5
+FRESH_S = 1.0
 FILES = {
     "page.js": "text/javascript",
     "vendor/uPlot.iife.min.js": "text/javascript",
