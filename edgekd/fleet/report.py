@@ -98,10 +98,17 @@ CHANGES: dict[str, Callable[[dict[str, Any]], float | None]] = {
     "faults found": lambda figures: None if figures["quality"] is None else figures["quality"]["found"],
 }
 
+BY_CHANCE = "by chance"
+FINE = ("good", "few faults", "ok")
+"""Verdicts after which nobody has to do anything."""
+
 
 def summary(rows: list[Row], site: Site) -> list[str]:
     """In words: how many there are, what needs somebody, what the last run was."""
-    lines = [f"{len(rows)} machines, {sum(row.state == 'ok' for row in rows)} of them fine."]
+    said = [verdict(row) for row in rows]
+    lines = [f"{len(rows)} machines, {sum(each in FINE for each in said)} of them fine."]
+    if chance := said.count(BY_CHANCE):
+        lines.append(f"{chance} found no more than chance explains, as far as their labels tell.")
     for state, words in (("failed", "failed"), ("moved", "have moved"), ("mend", "have sensors to be mended")):
         if count := sum(row.state == state for row in rows):
             lines.append(f"{count} {words}.")
@@ -146,7 +153,7 @@ def verdict(row: Row) -> str:
         return row.state
     quality = row.figures and row.figures["quality"]
     if quality and quality["outcome"] in (CHANCE, FEW, GOOD):
-        return {CHANCE: "by chance", FEW: "few faults", GOOD: "good"}[quality["outcome"]]
+        return {CHANCE: BY_CHANCE, FEW: "few faults", GOOD: "good"}[quality["outcome"]]
     return "alarms" if (row.false_alarms or 0.0) >= MANY_A_DAY else "ok"
 
 
