@@ -1,7 +1,7 @@
 """Many jobs on all cores of this computer, by joblib, or of a Ray cluster; a worker that dies costs its own jobs.
 
-joblib's own Ray backend gives all of a run up when one node dies, so Ray's tasks are asked directly: Ray itself repeats
-those of a worker that died, and no others.
+By its code (not tried), joblib's own Ray backend gives all of a run up when one node dies, so Ray's tasks are asked
+directly: Ray itself repeats those of a worker that died, and no others.
 """
 
 from __future__ import annotations
