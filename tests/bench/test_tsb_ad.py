@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench.detection.tsb_ad import board, our_measures, series, summary
 
+from bench.detection.tsb_ad import board, our_measures, series, summary
 from edgekd.runtime.errors import UsageError
 
 NAME = "001_Some_id_1_Facility_tr_2_1st_3.csv"
