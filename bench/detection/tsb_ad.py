@@ -184,9 +184,9 @@ def main(
         _measure(sorted(folder.glob("*.csv")), "our series" if ours else folder.name, list(boards), presets)
 
 
-def _measure(paths: list[Path], key: str, boards: list[Path], presets: tuple[str, ...]) -> None:
+def _measure(paths: list[Path], folder: str, boards: list[Path], presets: tuple[str, ...]) -> None:
     figures: dict[str, Any] = kept(RESULT)
-    rows: list[dict[str, Any]] = figures.get(key, {}).get("rows", [])
+    rows: list[dict[str, Any]] = figures.get("series", [])
     names = {path.name for path in paths}
     for path in paths:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
@@ -197,7 +197,7 @@ def _measure(paths: list[Path], key: str, boards: list[Path], presets: tuple[str
         rows = [row for row in rows if row["file"] != path.name or row["detector"] not in missing]
         rows += [{**row, "sha256": digest} for row in measured(path, missing)]
         told = [*summary(rows, names), *board(boards, names)]
-        save(RESULT, rounded(figures | {key: {"detectors": told, "rows": rows}}))
+        save(RESULT, rounded(figures | {folder: told, "series": rows}))
     print(table([*summary(rows, names), *board(boards, names)]))
 
 
