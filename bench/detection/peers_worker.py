@@ -1,11 +1,11 @@
 """One peer on one recording, in an environment without EdgeKD: `python peers_worker.py NAME IN.npz OUT.npz`.
 
 IN: `train`, `test` float64 (T, n), `labels` bool (T,). OUT: `scores` (T,), larger is stranger, `fit_s`, `score_s` of
-all at once, `call_s` of one sample a call, as a device meets them (not a number where a window is asked for), all on one
-core, `bytes` of what a device would have to hold, and `vus_pr` by TSB-AD's own code. Each is fitted on the training part alone,
-z-scored by it (river: between 0 and 1, which it asks for), with the settings that TSB-AD publishes for multivariate
-series, or the package's defaults. TSB-AD's PCA and KMeansAD give a window's score to its middle: they look ahead, which
-no device can.
+all at once, `call_s` of one sample a call, as a device meets them (not a number where a window is asked for), all on
+one core, `bytes` of what a device would have to hold, and `vus_pr` by TSB-AD's own code. Each is fitted on the training
+part alone, z-scored by it (river: between 0 and 1, which it asks for), with the settings that TSB-AD publishes for
+multivariate series, or the package's defaults. TSB-AD's PCA and KMeansAD give a window's score to its middle: they look
+ahead, which no device can.
 """
 
 import contextlib
