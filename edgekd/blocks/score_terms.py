@@ -20,17 +20,26 @@ def live_pairs(live: Tensor) -> Tensor:
     return live[:, None] * live[None, :]
 
 
+def live_weights(live: Tensor) -> Tensor:
+    """live (m,) -> (m,) that sum to 1 over the live sensors."""
+    return live / live.sum().clamp_min(1.0)
+
+
 def pair_shares(elements: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of non-negative elements (..., 3, m, m) over scales and live pairs; a pair counts half for each sensor."""
-    summed = elements.sum(-3)  # (..., m, m)
-    pairs = live.sum().square().clamp_min(1.0) * (2.0 * elements.shape[-3])
-    shares = (summed @ live + live @ summed) * (live / pairs)  # (..., m)
+    # products with a row on the left: engines take sums over the third axis from the right, and products with a column,
+    # number by number
+    scales, m = elements.shape[-3:-1]
+    averaged = torch.full((1, scales), 0.5 / scales) @ elements.flatten(-2)  # (..., 1, m * m)
+    averaged = averaged.reshape(*elements.shape[:-3], m, m)
+    weights = live_weights(live)
+    shares = (weights @ (averaged + averaged.transpose(-1, -2))) * weights  # (..., m)
     return shares.sum(-1), shares
 
 
 def sensor_shares(elements: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of non-negative elements (..., samples, m) over samples and live sensors."""
-    shares = elements.mean(-2) * (live / live.sum().clamp_min(1.0))  # (..., m)
+    shares = elements.mean(-2) * live_weights(live)  # (..., m)
     return shares.sum(-1), shares
 
 
@@ -218,9 +227,8 @@ class GeometricMean(nn.Module):
         self.center.copy_(torch.from_numpy(np.exp(logs.mean(0))))
         self.weight.copy_(torch.from_numpy(precision / precision.sum()))
 
-    def forward(self, terms: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """[(score (...,), contributions (..., m)), ...] -> score (...,), contributions (..., m)."""
-        shares = torch.stack([shares for _, shares in terms], -2)  # (..., terms, m)
+    def forward(self, shares: Tensor) -> tuple[Tensor, Tensor]:
+        """Contributions to each term (..., terms, m), summing to its score -> score (...,), contributions (..., m)."""
         # a floor, since exporters drop the addition of so little as if it were of zero
         scores = shares.sum(-1, keepdim=True).clamp_min(TINY)  # (..., terms, 1)
         weight = self.weight.unsqueeze(-1)

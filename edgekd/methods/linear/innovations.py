@@ -113,7 +113,7 @@ class InnovationsStep(WindowStep):
 
     def verdict(self, windows: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """Standardized windows (B, span, m), live (m,) -> score (B,) before averaging, contributions (B, m)."""
-        score, shares = self.combine(self.each_term(windows, live))
+        score, shares = self.combine(torch.stack([shares for _, shares in self.each_term(windows, live)], 1))
         return score, shares @ self.of_judged
 
     def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -219,8 +219,8 @@ def _cross_fitted(
         logs.append(np.stack([averaged(column, column[0] if len(column) else 0.0) for column in columns], 1))
     step.combine.fit(np.exp(np.concatenate(logs).astype(np.float64)), SPREAD_FLOOR)
     samples, scores, contributions = [], [], []
-    for (start, _), (ends, energies, shares) in zip(step.entities(recording), whole):
-        score, share = step.combine([(energies[:, term], shares[:, term]) for term in range(energies.shape[1])])
+    for (start, _), (ends, _, shares) in zip(step.entities(recording), whole):
+        score, share = step.combine(shares)
         score = score.clamp_min(TINY)
         average = torch.from_numpy(averaged(score.log().numpy())).exp()
         samples.append(ends.numpy() + start - 1)

@@ -57,7 +57,7 @@ class LinearStep(WindowStep):
     def verdict(self, windows: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """Scaled windows (..., span, m), live (m,) -> score (...,), contributions (..., m)."""
         each = self.each_term(windows, live)
-        return each[0] if self.combine is None else self.combine(each)
+        return each[0] if self.combine is None else self.combine(torch.stack([shares for _, shares in each], -2))
 
     def alone(self, window: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         return self.verdict(window, live)  # spares a graph the nodes for an axis of one

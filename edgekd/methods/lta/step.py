@@ -219,7 +219,7 @@ class LTAStep(StepModule):
     def verdict(self, residual: Tensor, recent: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """residual (..., 3, m, m), recent samples (..., 10, m), live (m,) -> score (...,), contributions (..., m)."""
         each = self.each_term(residual, recent, live)
-        return each[0] if self.combine is None else self.combine(each)
+        return each[0] if self.combine is None else self.combine(torch.stack([shares for _, shares in each], -2))
 
     def each_term(self, residual: Tensor, recent: Tensor, live: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Score and contributions of every term, of the sensors that are judged."""
