@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx
+import onnx_ir
 import torch
+from onnxscript.optimizer import optimize_ir
 
 from edgekd.blocks.step import StepModule
 
@@ -18,7 +21,12 @@ LARGE_BYTES = 2**20
 
 
 def float_graph(step: StepModule) -> onnx.ModelProto:
-    """Export with torch's dynamo exporter and strip what it tells of the workstation.
+    """The graph with all that its constants alone make computed, and without what it tells of the workstation."""
+    return finished(raw_graph(step))
+
+
+def raw_graph(step: StepModule) -> Any:
+    """The graph (of `onnx_ir`) by torch's dynamo exporter, in which no value of the step is computed with yet.
 
     Every state gets an example tensor of its own: one tensor given for two states makes the exporter take them for one.
     """
@@ -36,12 +44,28 @@ def float_graph(step: StepModule) -> onnx.ModelProto:
             output_names=[*step.outputs, *(f"next_{name}" for name in names)],
             custom_translation_table={torch.ops.aten.rnn_tanh.input: _rnn, torch.ops.aten.selu.default: _selu},
             verbose=False,
+            optimize=False,
         )
-    assert program is not None
+        assert program is not None
+        optimize_ir(program.model, should_fold=lambda node: False if _computes_with_values(node) else None)
     _check(program.model)
-    model = program.model_proto
+    return program.model
+
+
+def finished(graph: Any) -> onnx.ModelProto:
+    """A raw graph with its constants computed, stripped."""
+    with _quiet():
+        optimize_ir(graph, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize)
+    model = onnx_ir.to_proto(graph)
     strip(model)
     return model
+
+
+def _computes_with_values(node: Any) -> bool:
+    """Whether a node (of `onnx_ir`) has an input that is a float parameter or buffer."""
+    return any(
+        value is not None and value.is_initializer() and value.dtype.is_floating_point() for value in node.inputs
+    )
 
 
 def _check(model: Any) -> None:
@@ -49,8 +73,6 @@ def _check(model: Any) -> None:
 
     The checker takes several copies of what it is given: of a language model a gigabyte.
     """
-    import onnx_ir
-
     graph = model.graph
     large = [value for value in graph.initializers.values() if value.const_value.nbytes > LARGE_BYTES]
     for value in large:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.blocks.score_terms import GeometricMean
+from edgekd.blocks.score_terms import GeometricMean, below_each_other
 from edgekd.blocks.step import Scores, StepModule
 from edgekd.blocks.threshold import FIT, parts
 from edgekd.data.recording import Recording
@@ -68,7 +68,7 @@ class JointStep(StepModule):
             del remaining[:count]
             terms.append(shares)
             following += after
-        return (*self.combine(torch.stack(terms)), *following)
+        return (*self.combine(below_each_other(terms)), *following)
 
     def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         found = []
@@ -80,7 +80,7 @@ class JointStep(StepModule):
             warm = columns[0] >= self.warmup_samples
             found.append([column[warm] for column in columns])
         if len(found[0][0]):
-            yield found[0][0], *self.combine(torch.stack([shares for _, _, shares in found], 1))
+            yield found[0][0], *self.combine(below_each_other([shares for _, _, shares in found]))
 
 
 def _committee(config: LTAConfig, network: LTAStep) -> LinearConfig:

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from edgekd.blocks.accumulator import SUMMARY, Accumulator
 from edgekd.blocks.innovation_input import InnovationInput
 from edgekd.blocks.scaling import SampleScaler
-from edgekd.blocks.score_terms import TINY, GeometricMean, Mahalanobis, Residual, SignaturePCA, TopResidual
+from edgekd.blocks.score_terms import (
+    TINY,
+    GeometricMean,
+    Mahalanobis,
+    Residual,
+    SignaturePCA,
+    TopResidual,
+    below_each_other,
+)
 from edgekd.blocks.signature import MatrixScaler, SignatureMatrices
 from edgekd.blocks.step import STATE_LIMIT_BYTES, StepModule
 from edgekd.methods.lta.config import LTAConfig
@@ -219,7 +227,7 @@ class LTAStep(StepModule):
     def verdict(self, residual: Tensor, recent: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """residual (..., 3, m, m), recent samples (..., 10, m), live (m,) -> score (...,), contributions (..., m)."""
         each = self.each_term(residual, recent, live)
-        return each[0] if self.combine is None else self.combine(torch.stack([shares for _, shares in each], -2))
+        return each[0] if self.combine is None else self.combine(below_each_other([shares for _, shares in each]))
 
     def each_term(self, residual: Tensor, recent: Tensor, live: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Score and contributions of every term, of the sensors that are judged."""
