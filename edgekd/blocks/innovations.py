@@ -70,19 +70,19 @@ class OwnLags(Forecast):
         super().__init__(judged, 3)
 
     def features(self, own: Tensor, count: int) -> list[Tensor]:
-        """Samples of the judged sensors (..., T, j) -> what the newest `count` are forecast from, in the order of the
-        weights: pieces of (..., 3 count, j)."""
+        """Samples of the judged sensors (..., T, j) -> what each of the newest `count` is forecast from, in the order
+        of the weights, (..., count, j) each."""
         end = own.shape[-2]
         return [own[..., end - count - back : end - back, :] for back in (3, 2, 1)]
 
     def fit(self, stretches: Sequence[Stretch]) -> None:
         """Learn weights and whitening of the samples that may be learned from."""
-
-        def inputs(samples: Tensor) -> Tensor:
-            windows = samples[:, self.judged].unfold(0, self.back + 1, 1).transpose(1, 2)  # (T - back, back + 1, j)
-            return torch.cat([torch.cat(self.features(some, 1), 1) for some in windows.split(1024)]).transpose(1, 2)
-
-        x, y = gathered(stretches, self.back, inputs, lambda samples: samples[:, self.judged])  # (N, j, 3), (N, j)
+        x, y = gathered(
+            stretches,
+            self.back,
+            lambda samples: torch.stack(self.features(samples[:, self.judged], len(samples) - self.back), -1),
+            lambda samples: samples[:, self.judged],
+        )  # (N, j, 3), (N, j)
         weights, intercept, residuals = own_forecasts(x, y)
         self.weights.copy_(weights.T)
         self.intercept.copy_(intercept)
@@ -93,20 +93,10 @@ class OwnAhead(OwnLags):
     """Each sensor from its own value five samples before, and from its means until then."""
 
     back = AHEAD + LONG - 1
-    averages: Tensor
-    """(2, RECENT, RECENT + LONG - 1): means over LONG and SHORT samples up to each of the newest."""
-
-    def __init__(self, judged: Tensor) -> None:
-        super().__init__(judged)
-        age = torch.arange(RECENT)[:, None] - torch.arange(RECENT + LONG - 1) + LONG - 1  # (RECENT, samples)
-        averages = [((age >= 0) & (age < length)) / length for length in (LONG, SHORT)]
-        # derived from the lengths, so not part of a checkpoint
-        self.register_buffer("averages", torch.stack(averages), persistent=False)
 
     def features(self, own: Tensor, count: int) -> list[Tensor]:
         past = own[..., own.shape[-2] - count - self.back : own.shape[-2] - AHEAD, :]
-        averages = self.averages[:, -count:, -past.shape[-2] :].flatten(0, 1).to(own.dtype)
-        return [averages @ past, past[..., -count:, :]]
+        return [*running_means(past), past[..., -count:, :]]
 
 
 class AllLags(Forecast):
@@ -159,7 +149,7 @@ def whitened_squares(terms: Sequence[Forecast], window: Tensor, live: Tensor) ->
     own = chosen(seen, judged)
     forecasts, alone = [], [term for term in terms if isinstance(term, OwnLags)]
     if alone:
-        features = torch.cat([piece for term in alone for piece in term.features(own, RECENT)], -2)
+        features = torch.cat([feature for term in alone for feature in term.features(own, RECENT)], -2)
         features = features.unflatten(-2, (len(alone), -1, RECENT))  # (..., terms, 3, RECENT, j)
         weights = torch.stack([term.weights for term in alone]).unsqueeze(-2)
         forecasts.append((features * weights).sum(-3).flatten(-3, -2))
@@ -182,30 +172,21 @@ class Levels(nn.Module):
     """(j, 5)."""
     whiten: Tensor
     """(j, 5, 5)."""
-    averages: Tensor
-    """(2, LONG): means over the SHORT and the LONG newest."""
-    centering: Tensor
-    """(2 SHORT, 2 SHORT): samples less their mean."""
 
     def __init__(self, judged: Tensor) -> None:
         super().__init__()
         self.register_buffer("judged", judged)
         self.register_buffer("center", torch.zeros(len(judged), 5))
         self.register_buffer("whiten", torch.eye(5).repeat(len(judged), 1, 1))
-        averages = torch.stack([(torch.arange(LONG) >= LONG - length) / length for length in (SHORT, LONG)])
-        # derived from the lengths, so not part of a checkpoint
-        self.register_buffer("averages", averages, persistent=False)
-        self.register_buffer("centering", torch.eye(2 * SHORT) - 1 / (2 * SHORT), persistent=False)
 
     def features(self, own: Tensor) -> Tensor:
         """Samples of the judged sensors (..., T, j), LONG + 1 or more -> features at the newest, (..., 5, j)."""
-        averages, centering = self.averages.to(own.dtype), self.centering.to(own.dtype)
-        newest = own[..., -LONG:, :]
-        steps = newest - own[..., -LONG - 1 : -1, :]
-        spread = centering @ own[..., -2 * SHORT :, :]
-        squares = torch.cat([steps, spread], -2).square()  # (..., LONG + 2 SHORT, j)
-        rough = torch.block_diag(averages, torch.full((1, 2 * SHORT), 1 / (2 * SHORT), dtype=own.dtype)) @ squares
-        return torch.cat([averages @ newest, (rough + self.floor).log()], -2)
+        newest, shortly = own[..., -LONG:, :], own[..., -2 * SHORT :, :]
+        steps = (newest - own[..., -LONG - 1 : -1, :]).square()
+        spread = (shortly - shortly.mean(-2, keepdim=True)).square()
+        levels = [of[..., -length:, :].mean(-2, keepdim=True) for of in (newest, steps) for length in (SHORT, LONG)]
+        rough = torch.cat([*levels[2:], spread.mean(-2, keepdim=True)], -2)
+        return torch.cat([*levels[:2], (rough + self.floor).log()], -2)
 
     def fit(self, stretches: Sequence[Stretch]) -> None:
         """Learn centers and whitening of the samples that may be learned from."""
@@ -237,6 +218,21 @@ class Levels(nn.Module):
 def chosen(samples: Tensor, columns: Tensor) -> Tensor:
     """(..., m) -> (..., j); columns are in order, so where all are there is nothing to choose."""
     return samples if len(columns) == samples.shape[-1] else samples.index_select(-1, columns)
+
+
+def running_means(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples (..., T, j) -> means of the LONG and of the SHORT newest at each moment that has the long ones.
+
+    Sums of sums: a step graph of a few additions.
+    """
+    two = samples[..., 1:, :] + samples[..., :-1, :]
+    four = two[..., 2:, :] + two[..., :-2, :]
+    eight = four[..., 4:, :] + four[..., :-4, :]
+    short = (eight[..., 2:, :] + two[..., :-8, :]) / SHORT  # 8 + 2
+    if (moments := samples.shape[-2] - LONG + 1) == SHORT:  # ends of means LONG long are then those of SHORT ones
+        return short.unflatten(-2, (LONG // SHORT, SHORT)).mean(-3), short[..., -moments:, :]
+    long = sum(short[..., start : start + moments, :] for start in range(0, LONG, SHORT)) / (LONG // SHORT)
+    return long, short[..., -moments:, :]
 
 
 def shrunk_root(correlation: Tensor, shrinkage: float) -> Tensor:

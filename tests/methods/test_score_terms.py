@@ -20,6 +20,7 @@ from edgekd.blocks.score_terms import (
     SignaturePCA,
     TopResidual,
 )
+from edgekd.blocks.signature import MatrixScaler
 
 M = 12  # one percent of the pairs is one and a half elements: the top of the residual is a fraction
 RANDOM = torch.Generator().manual_seed(0)
@@ -35,10 +36,11 @@ def fitted(name: str) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
         term = SamplePCA(M, 3)
         term.fit(SAMPLES.numpy())
     elif name == "signature_pca":
-        term = SignaturePCA(M, 5)
-        term.fit(MATRICES.numpy(), seed=0)
+        pca = SignaturePCA(M, 5)
+        pca.fit(MATRICES.numpy(), seed=0)
+        return lambda matrices, live: pca(matrices, MatrixScaler(M, "none"), live)
     elif name == "energy":
-        term = SignatureEnergy()
+        return lambda matrices, live: SignatureEnergy()(matrices, MatrixScaler(M, "none"), live)
     else:
         term = Residual(M) if name == "residual" else TopResidual(M)
         term.fit(MATRICES.square().mean(0))
