@@ -57,7 +57,8 @@ class Forecast(nn.Module):
 
     def forward(self, window: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """window (..., SPAN, m) standardized, live (m,) -> energy (...,), shares (..., j)."""
-        shares = whitened_squares([self], window, live).squeeze(-2) * live_weights(live.index_select(0, self.judged))
+        squares = whitened_squares([self], window * live, live).squeeze(-2)
+        shares = squares * live_weights(live.index_select(0, self.judged))
         return shares.sum(-1), shares
 
 
@@ -139,13 +140,13 @@ class AllLags(Forecast):
         self.fit_whitening(y - x @ weights)
 
 
-def whitened_squares(terms: Sequence[Forecast], window: Tensor, live: Tensor) -> Tensor:
+def whitened_squares(terms: Sequence[Forecast], seen: Tensor, live: Tensor) -> Tensor:
     """What several forecasts, those of a sensor by itself first, did not tell of the newest samples.
 
-    window (..., SPAN, m) standardized, live (m,) -> mean squares (..., terms, j). All terms at once: a step graph of a
-    few operators.
+    seen (..., SPAN, m) standardized, zeros of what is not live (m,) -> mean squares (..., terms, j). All terms at once:
+    a step graph of a few operators.
     """
-    seen, judged = window * live, terms[0].judged
+    judged = terms[0].judged
     own = chosen(seen, judged)
     forecasts, alone = [], [term for term in terms if isinstance(term, OwnLags)]
     if alone:

@@ -111,12 +111,11 @@ class InnovationsStep(WindowStep):
     def each_term(self, windows: Tensor, live: Tensor) -> Tensor:
         """Standardized windows (..., span, m), live (m,) -> shares of every term, (..., terms, j); they sum to its
         energy."""
-        forecasts = [term for term in self.terms.values() if isinstance(term, Forecast)]
-        levels = [term for term in self.terms.values() if isinstance(term, Levels)]
-        squares = [whitened_squares(forecasts, windows, live), *(term.squares(windows * live) for term in levels)]
-        found = [*forecasts, *levels]
-        order = [found.index(term) for term in self.terms.values()]
-        squares = torch.cat(squares, -2)[..., order, :]
+        forecasts = {name: term for name, term in self.terms.items() if isinstance(term, Forecast)}
+        seen = windows * live
+        levels = self.terms["levels"].squares(seen)  # type: ignore[operator]
+        order = [[*forecasts, "levels"].index(name) for name in self.terms]
+        squares = torch.cat([whitened_squares(list(forecasts.values()), seen, live), levels], -2)[..., order, :]
         return squares * live_weights(live.index_select(0, self.judged))
 
     def verdict(self, windows: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
