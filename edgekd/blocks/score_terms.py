@@ -243,6 +243,6 @@ class GeometricMean(nn.Module):
             return torch.vmap(self)(shares)
         # a floor, since exporters drop the addition of so little as if it were of zero
         scores = shares.sum(-1).clamp_min(TINY)  # (terms,)
-        total = ((scores / self.center).log() @ self.weight).exp()
-        contributions = ((self.weight / scores) @ shares) * total
+        usual = (self.center.log() @ self.weight).exp()  # a constant of the graph
+        contributions = ((self.weight / usual / scores) @ shares) * (scores.log() @ self.weight).exp()
         return contributions.sum(-1), contributions  # what was divided sums to one, but for terms at the floor

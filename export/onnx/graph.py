@@ -49,6 +49,7 @@ def raw_graph(step: StepModule) -> Any:
         )
         assert program is not None
         optimize_ir(program.model, should_fold=lambda node: False if _computes_with_values(node) else None)
+    _join_to_bias(program.model.graph)
     _check(program.model)
     return program.model
 
@@ -67,6 +68,22 @@ def _computes_with_values(node: Any) -> bool:
     return any(
         value is not None and value.is_initializer() and value.dtype.is_floating_point() for value in node.inputs
     )
+
+
+def _join_to_bias(graph: Any) -> None:
+    """Add what is added to all that a transposed convolution makes to its bias; onnxruntime does so for others alone."""
+    for node in graph:
+        x = node.inputs[0] if node.op_type == "Add" else None
+        made = None if x is None or len(x.uses()) > 1 else x.producer()
+        if made is None or made.op_type != "ConvTranspose" or node.inputs[1].shape != (x.shape[1], 1, 1):
+            continue
+        flat = onnx_ir.node("Squeeze", [node.inputs[1]])
+        bias = onnx_ir.node("Add", [made.inputs[2], flat.outputs[0]])
+        graph.insert_before(made, [flat, bias])
+        made.replace_input_with(2, bias.outputs[0])
+        node.outputs[0].replace_all_uses_with(x)
+        graph.remove(node, safe=True)
+    graph.sort()
 
 
 def _check(model: Any) -> None:
@@ -141,8 +158,8 @@ def _selu(x: Any) -> Any:
     shift = math.log(scale * alpha)
     channels = onnx.helper.make_tensor("shift", onnx.TensorProto.FLOAT, (x.shape[1], 1, 1), [shift] * x.shape[1])
     shifted, zero = op.Add(x, op.Constant(value=channels)), op.Constant(value_float=shift)
-    negative = op.Exp(op.Min(shifted, zero))
-    positive = op.Mul(op.Max(shifted, zero), op.Constant(value_float=scale))
+    negative = op.Exp(op.Clip(shifted, None, zero))
+    positive = op.Mul(op.Clip(shifted, zero, None), op.Constant(value_float=scale))
     return op.Add(op.Add(positive, negative), op.Constant(value_float=-scale * (alpha + shift)))
 
 

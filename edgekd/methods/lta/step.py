@@ -160,7 +160,8 @@ class LTAStep(StepModule):
         if self.span > self.hop:
             window = torch.cat([remaining.pop(0), scaled])  # (span, m)
             following.append(window[self.hop :])
-        recent, window = window[-RECENT:], window[-self.span :].unsqueeze(0)
+        recent = window[-RECENT:] if self.hop < RECENT else scaled[self.hop - RECENT :]
+        window = window[-self.span :].unsqueeze(0)
 
         beta = None
         if self.accumulator is not None:
@@ -172,12 +173,13 @@ class LTAStep(StepModule):
             beta = self.accumulator.beta(*summary)
 
         sequence = self.sequence(window, beta)  # (1, steps, 3, m, m)
+        newest = sequence.squeeze(1) if self.geometry.steps == 1 else sequence[:, -1]  # to squeeze copies nothing
         if self.carried:
-            output, _, carried = self.advance(sequence[:, -1], remaining, live)
+            output, _, carried = self.advance(newest, remaining, live)
             following += carried
         else:
             output, _ = self.reconstruct(sequence, live)
-        score, shares = self.verdict((sequence[:, -1] - output).squeeze(0), recent, live)
+        score, shares = self.verdict((newest - output).squeeze(0), recent, live)
         if evidence is not None:
             score, shares, evidence = self.lasting(score.reshape(1), shares.unsqueeze(0), evidence)
             score, shares = score.squeeze(0), shares.squeeze(0)
