@@ -239,10 +239,10 @@ class GeometricMean(nn.Module):
 
     def forward(self, shares: Tensor) -> tuple[Tensor, Tensor]:
         """Contributions to each term (..., terms, m), summing to its score -> score (...,), contributions (..., m)."""
-        if shares.dim() > 2:
-            return torch.vmap(self)(shares)
         # a floor, since exporters drop the addition of so little as if it were of zero
-        scores = shares.sum(-1).clamp_min(TINY)  # (terms,)
+        scores = shares.sum(-1).clamp_min(TINY)  # (..., terms)
         usual = (self.center.log() @ self.weight).exp()  # a constant of the graph
-        contributions = ((self.weight / usual / scores) @ shares) * (scores.log() @ self.weight).exp()
+        weights = self.weight / usual / scores * (scores.log() @ self.weight.unsqueeze(-1)).exp()  # (..., terms)
+        # one window is spared the nodes of a batch
+        contributions = weights @ shares if shares.dim() == 2 else (weights.unsqueeze(-2) @ shares).squeeze(-2)
         return contributions.sum(-1), contributions  # what was divided sums to one, but for terms at the floor

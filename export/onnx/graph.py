@@ -71,7 +71,7 @@ def _computes_with_values(node: Any) -> bool:
 
 
 def _join_to_bias(graph: Any) -> None:
-    """Add what is added to all that a transposed convolution makes to its bias; onnxruntime does so for others alone."""
+    """Join what is added to each channel of a transposed convolution to its bias, as onnxruntime does for others."""
     for node in graph:
         x = node.inputs[0] if node.op_type == "Add" else None
         made = None if x is None or len(x.uses()) > 1 else x.producer()
