@@ -232,8 +232,8 @@ def running_means(samples: Tensor) -> tuple[Tensor, Tensor]:
     short = (eight[..., 2:, :] + two[..., :-8, :]) / SHORT  # 8 + 2
     if (moments := samples.shape[-2] - LONG + 1) == SHORT:  # ends of means LONG long are then those of SHORT ones
         return short.unflatten(-2, (LONG // SHORT, SHORT)).mean(-3), short[..., -moments:, :]
-    long = sum(short[..., start : start + moments, :] for start in range(0, LONG, SHORT)) / (LONG // SHORT)
-    return long, short[..., -moments:, :]
+    pieces = torch.stack([short[..., start : start + moments, :] for start in range(0, LONG, SHORT)])
+    return pieces.mean(0), short[..., -moments:, :]
 
 
 def shrunk_root(correlation: Tensor, shrinkage: float) -> Tensor:

@@ -73,7 +73,7 @@ def _computes_with_values(node: Any) -> bool:
 def _join_to_bias(graph: Any) -> None:
     """Join what is added to each channel of a transposed convolution to its bias, as onnxruntime does for others."""
     for node in graph:
-        x = node.inputs[0] if node.op_type == "Add" else None
+        x: Any = node.inputs[0] if node.op_type == "Add" else None
         made = None if x is None or len(x.uses()) > 1 else x.producer()
         if made is None or made.op_type != "ConvTranspose" or node.inputs[1].shape != (x.shape[1], 1, 1):
             continue
