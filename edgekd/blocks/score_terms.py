@@ -157,7 +157,8 @@ class SignaturePCA(nn.Module):
         """matrices (..., 3, m, m), what standardizes them, live (m,) -> score (...,), contributions (..., m)."""
         centered = scaler(matrices, self.center.reshape(matrices.shape[-3:])) * live_pairs(live)
         flat = centered.reshape(-1, len(self.center))  # (batch, 3 m m)
-        residual = torch.addmm(flat, F.linear(flat, self.axes), self.axes, alpha=-1.0)
+        # but for its sign; beta, since what alpha makes of the axes is not found by the int8 scheme of TFLite
+        residual = torch.addmm(flat, F.linear(flat, self.axes), self.axes, beta=-1.0)
         return pair_shares(residual.square().reshape(*matrices.shape[:-3], -1, len(live)), live)
 
 
