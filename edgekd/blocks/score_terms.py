@@ -220,7 +220,7 @@ class TopResidual(nn.Module):
 class GeometricMean(nn.Module):
     """Weighted geometric mean of several terms: the sum of their log scores, each by its spread in training.
 
-    Shares are those of the terms, weighted alike, so they still sum to the score.
+    Shares are those of the terms, weighted alike, so they still sum to the score, but for terms at the floor.
     """
 
     center: Tensor
@@ -242,8 +242,8 @@ class GeometricMean(nn.Module):
         """Contributions to each term (..., terms, m), summing to its score -> score (...,), contributions (..., m)."""
         # a floor, since exporters drop the addition of so little as if it were of zero
         scores = shares.sum(-1).clamp_min(TINY)  # (..., terms)
-        usual = (self.center.log() @ self.weight).exp()  # a constant of the graph
-        weights = self.weight / usual / scores * (scores.log() @ self.weight.unsqueeze(-1)).exp()  # (..., terms)
+        total = ((scores / self.center).log() @ self.weight.unsqueeze(-1)).exp()  # (..., 1)
+        weights = self.weight / scores * total  # (..., terms)
         # one window is spared the nodes of a batch
         contributions = weights @ shares if shares.dim() == 2 else (weights.unsqueeze(-2) @ shares).squeeze(-2)
-        return contributions.sum(-1), contributions  # what was divided sums to one, but for terms at the floor
+        return total.squeeze(-1), contributions
