@@ -20,6 +20,7 @@ import torch
 
 from bench.results import WORK, changed, digest
 from edgekd.blocks.score_terms import SignatureEnergy, TopResidual
+from edgekd.blocks.signature import MatrixScaler
 from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording, load
 from edgekd.distillation import configure, distill
@@ -197,15 +198,15 @@ def terms(cell: Cell) -> dict[str, Terms]:
 def _terms(step: LTAStep, recording: Recording) -> Iterator[dict[str, np.ndarray]]:
     every = torch.ones(step.m)
     judged = every if step.config.judged is None else step.judged
-    energy, top = SignatureEnergy(), TopResidual(step.m)
+    energy, as_it_is, top = SignatureEnergy(), MatrixScaler(step.m, "none"), TopResidual(step.m)
     assert step.mahalanobis is not None
     for ends, target, output, recent in step.reconstructions(torch.from_numpy(recording.values), cold=True):
         residual = target - output
         found: dict[str, Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]] = {
             "residual": lambda live, r=residual: step.residual(r, live),
-            "plain": lambda live, r=residual: energy(r, live),
+            "plain": lambda live, r=residual: energy(r, as_it_is, live),
             "top": lambda live, r=residual: top(r, live),
-            "energy": lambda live, t=target: energy(t, live),
+            "energy": lambda live, t=target: energy(t, as_it_is, live),
             "mahalanobis": lambda live, x=recent: step.mahalanobis(x, live),
         }  # fmt: skip
         yield (

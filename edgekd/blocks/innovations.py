@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.blocks.forecast import Stretch, gathered, own_forecasts
-from edgekd.blocks.score_terms import sensor_shares
+from edgekd.blocks.score_terms import live_weights
 
 RECENT = 10  # newest samples whose residuals count
 AHEAD = 5  # samples that `OwnAhead` looks ahead
@@ -25,19 +25,27 @@ SPAN = RECENT + AHEAD + LONG - 1  # samples that a window needs, for the oldest 
 FLOOR = 1e-4  # of a deviation, in standardized units
 
 
-class Whitened(nn.Module):
-    """Base of the terms: residuals of the judged sensors, whitened, to energy and shares."""
+class Forecast(nn.Module):
+    """Base of three terms: forecasts of the judged sensors, whose errors are whitened."""
 
     judged: Tensor
     """int64 (j,): columns of the samples that the term is about."""
+    weights: Tensor
+    """(features, j)."""
+    intercept: Tensor
+    """(j,)"""
     whiten: Tensor
     """(j, j): divides by the training deviations and takes the correlation out."""
     shrinkage: float
     """rho of (C + rho I)^(-1/2)."""
+    back: int
+    """Samples before one that its forecast needs."""
 
-    def __init__(self, judged: Tensor) -> None:
+    def __init__(self, judged: Tensor, features: int) -> None:
         super().__init__()
         self.register_buffer("judged", judged)
+        self.register_buffer("weights", torch.zeros(features, len(judged)))
+        self.register_buffer("intercept", torch.zeros(len(judged)))
         self.register_buffer("whiten", torch.eye(len(judged)))
 
     def fit_whitening(self, residuals: Tensor) -> None:
@@ -47,42 +55,26 @@ class Whitened(nn.Module):
         root = shrunk_root(standardized.T @ standardized / len(residuals), self.shrinkage)
         self.whiten.copy_(root / deviation[:, None])
 
-    def energy(self, residuals: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
-        """residuals (..., k, j), live (m,) -> energy (...,), shares (..., j)."""
-        live = live.index_select(0, self.judged)
-        return sensor_shares(((residuals * live) @ self.whiten).square(), live)
+    def forward(self, window: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
+        """window (..., SPAN, m) standardized, live (m,) -> energy (...,), shares (..., j)."""
+        squares = whitened_squares([self], window * live, live).squeeze(-2)
+        shares = squares * live_weights(live.index_select(0, self.judged))
+        return shares.sum(-1), shares
 
 
-class OwnLags(Whitened):
-    """Residual of each sensor from its own last three values (least squares, with intercept)."""
+class OwnLags(Forecast):
+    """Each sensor from its own last three values (least squares, with intercept)."""
 
-    lags, shrinkage = 3, 0.5
-    weights: Tensor
-    """(lags, j), oldest first."""
-    intercept: Tensor
+    back, shrinkage = 3, 0.5
 
     def __init__(self, judged: Tensor) -> None:
-        super().__init__(judged)
-        self.register_buffer("weights", torch.zeros(self.lags, len(judged)))
-        self.register_buffer("intercept", torch.zeros(len(judged)))
+        super().__init__(judged, 3)
 
     def features(self, own: Tensor, count: int) -> list[Tensor]:
-        """Samples of the judged sensors (..., T, j) -> what each of the newest `count` is forecast from, (..., count,
-        j) each, oldest first."""
+        """Samples of the judged sensors (..., T, j) -> what each of the newest `count` is forecast from, in the order
+        of the weights, (..., count, j) each."""
         end = own.shape[-2]
-        return [own[..., end - count - back : end - back, :] for back in range(self.lags, 0, -1)]
-
-    @property
-    def back(self) -> int:
-        """Samples before one that its forecast needs."""
-        return self.lags
-
-    def residuals(self, own: Tensor, count: int) -> Tensor:
-        """Samples of the judged sensors (..., T, j) -> (..., count, j) of the newest ones."""
-        forecast = self.intercept
-        for feature, weight in zip(self.features(own, count), self.weights):
-            forecast = forecast + feature * weight
-        return own[..., own.shape[-2] - count :, :] - forecast
+        return [own[..., end - count - back : end - back, :] for back in (3, 2, 1)]
 
     def fit(self, stretches: Sequence[Stretch]) -> None:
         """Learn weights and whitening of the samples that may be learned from."""
@@ -91,54 +83,42 @@ class OwnLags(Whitened):
             self.back,
             lambda samples: torch.stack(self.features(samples[:, self.judged], len(samples) - self.back), -1),
             lambda samples: samples[:, self.judged],
-        )  # (N, j, lags), (N, j)
+        )  # (N, j, 3), (N, j)
         weights, intercept, residuals = own_forecasts(x, y)
         self.weights.copy_(weights.T)
         self.intercept.copy_(intercept)
         self.fit_whitening(residuals)
 
-    def forward(self, window: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
-        """window (..., SPAN, m) standardized, live (m,) -> energy (...,), shares (..., j)."""
-        return self.energy(self.residuals(chosen(window, self.judged), RECENT), live)
-
 
 class OwnAhead(OwnLags):
-    """Residual of each sensor from its own value five samples before, and from its means until then."""
+    """Each sensor from its own value five samples before, and from its means until then."""
 
-    @property
-    def back(self) -> int:
-        return AHEAD + LONG - 1
+    back = AHEAD + LONG - 1
 
     def features(self, own: Tensor, count: int) -> list[Tensor]:
         past = own[..., own.shape[-2] - count - self.back : own.shape[-2] - AHEAD, :]
-        newest, short, long = past, *running_means(past)
-        return [long[..., -count:, :], short[..., -count:, :], newest[..., -count:, :]]
+        return [*running_means(past), past[..., -count:, :]]
 
 
-class AllLags(Whitened):
-    """Residual of each judged sensor from the last three samples of all, and from the context of the same moment.
+class AllLags(Forecast):
+    """Each judged sensor from the last three samples of all, and from the context of the same moment.
 
     Ridge regression; what is not judged (commands, set points) is context.
     """
 
-    lags, ridge, shrinkage = 3, 0.01, 0.01
-    weights: Tensor
-    """((lags) m + context, j)."""
-    intercept: Tensor
+    back, ridge, shrinkage = 3, 0.01, 0.01
     context: Tensor
     """int64 (c,): columns that are not judged."""
 
     def __init__(self, judged: Tensor, m: int) -> None:
-        super().__init__(judged)
         context = torch.tensor([column for column in range(m) if column not in judged.tolist()], dtype=torch.int64)
+        super().__init__(judged, self.back * m + len(context))
         self.register_buffer("context", context)
-        self.register_buffer("weights", torch.zeros(self.lags * m + len(context), len(judged)))
-        self.register_buffer("intercept", torch.zeros(len(judged)))
 
     def features(self, samples: Tensor, count: int) -> Tensor:
         """Samples (..., T, m) -> what the newest `count` are forecast from, (..., count, 3 m + c)."""
         end = samples.shape[-2]
-        parts = [samples[..., end - count - back : end - back, :] for back in range(1, self.lags + 1)]
+        parts = [samples[..., end - count - back : end - back, :] for back in range(1, self.back + 1)]
         if len(self.context):
             parts.append(samples[..., end - count :, :].index_select(-1, self.context))
         return torch.cat(parts, -1)
@@ -147,8 +127,8 @@ class AllLags(Whitened):
         """Learn weights and whitening of the samples that may be learned from."""
         x, y = gathered(
             stretches,
-            self.lags,
-            lambda samples: self.features(samples, len(samples) - self.lags),
+            self.back,
+            lambda samples: self.features(samples, len(samples) - self.back),
             lambda samples: samples[:, self.judged],
         )
         center, level = x.mean(0), y.mean(0)
@@ -159,11 +139,26 @@ class AllLags(Whitened):
         self.intercept.copy_(level - center @ weights)
         self.fit_whitening(y - x @ weights)
 
-    def forward(self, window: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
-        """window (..., SPAN, m) standardized, live (m,) -> energy (...,), shares (..., j)."""
-        seen = window[..., window.shape[-2] - RECENT - self.lags :, :] * live
-        forecast = self.features(seen, RECENT) @ self.weights + self.intercept
-        return self.energy(chosen(seen[..., self.lags :, :], self.judged) - forecast, live)
+
+def whitened_squares(terms: Sequence[Forecast], seen: Tensor, live: Tensor) -> Tensor:
+    """What several forecasts, those of a sensor by itself first, did not tell of the newest samples.
+
+    seen (..., SPAN, m) standardized, zeros of what is not live (m,) -> mean squares (..., terms, j). All terms at once:
+    a step graph of a few operators.
+    """
+    judged = terms[0].judged
+    own = chosen(seen, judged)
+    forecasts, alone = [], [term for term in terms if isinstance(term, OwnLags)]
+    if alone:
+        features = torch.cat([feature for term in alone for feature in term.features(own, RECENT)], -2)
+        features = features.unflatten(-2, (len(alone), -1, RECENT))  # (..., terms, 3, RECENT, j)
+        weights = torch.stack([term.weights for term in alone]).unsqueeze(-2)
+        forecasts.append((features * weights).sum(-3).flatten(-3, -2))
+    forecasts += [term.features(seen, RECENT) @ term.weights for term in terms if isinstance(term, AllLags)]
+    intercepts = torch.stack([term.intercept for term in terms]).unsqueeze(-2)  # (terms, 1, j)
+    told = torch.cat(forecasts, -2).unflatten(-2, (len(terms), RECENT)) + intercepts
+    residuals = (own[..., -RECENT:, :].unsqueeze(-3) - told) * live.index_select(0, judged)
+    return (residuals @ torch.stack([term.whiten for term in terms])).square().mean(-2)
 
 
 class Levels(nn.Module):
@@ -186,20 +181,13 @@ class Levels(nn.Module):
         self.register_buffer("whiten", torch.eye(5).repeat(len(judged), 1, 1))
 
     def features(self, own: Tensor) -> Tensor:
-        """Samples of the judged sensors (..., T, j), LONG + 1 or more -> features at the newest, (..., j, 5)."""
-        steps = (own[..., 1:, :] - own[..., :-1, :]).square()
-        newest = own[..., -2 * SHORT :, :]
-        spread = (newest - newest.mean(-2, keepdim=True)).square().mean(-2)
-        return torch.stack(
-            [
-                own[..., -SHORT:, :].mean(-2),
-                own[..., -LONG:, :].mean(-2),
-                (steps[..., -SHORT:, :].mean(-2) + self.floor).log(),
-                (steps[..., -LONG:, :].mean(-2) + self.floor).log(),
-                (spread + self.floor).log(),
-            ],
-            -1,
-        )
+        """Samples of the judged sensors (..., T, j), LONG + 1 or more -> features at the newest, (..., 5, j)."""
+        newest, shortly = own[..., -LONG:, :], own[..., -2 * SHORT :, :]
+        steps = (newest - own[..., -LONG - 1 : -1, :]).square()
+        spread = (shortly - shortly.mean(-2, keepdim=True)).square()
+        levels = [of[..., -length:, :].mean(-2, keepdim=True) for of in (newest, steps) for length in (SHORT, LONG)]
+        rough = torch.cat([*levels[2:], spread.mean(-2, keepdim=True)], -2)
+        return torch.cat([*levels[:2], (rough + self.floor).log()], -2)
 
     def fit(self, stretches: Sequence[Stretch]) -> None:
         """Learn centers and whitening of the samples that may be learned from."""
@@ -208,7 +196,7 @@ class Levels(nn.Module):
             rows, own = stretch.rows(LONG), stretch.samples[:, self.judged]
             for some in rows.split(1024):
                 found.append(self.features(own[some[:, None] + torch.arange(-LONG, 1)]))
-        features = torch.cat(found)  # (N, j, 5)
+        features = torch.cat(found).transpose(1, 2)  # (N, j, 5)
         center = features.mean(0)
         deviation = features.std(0, correction=0).clamp_min(FLOOR)
         standardized = (features - center) / deviation
@@ -216,12 +204,16 @@ class Levels(nn.Module):
         self.center.copy_(center)
         self.whiten.copy_(root / deviation.unsqueeze(-1))
 
+    def squares(self, window: Tensor) -> Tensor:
+        """window (..., SPAN, m) standardized -> mean squares of the whitened features (..., 1, j)."""
+        features = self.features(chosen(window, self.judged)) - self.center.T  # (..., 5, j)
+        whitened = (features.unsqueeze(-3) * self.whiten.permute(2, 1, 0)).sum(-2)  # (..., 5, j)
+        return whitened.square().mean(-2, keepdim=True)
+
     def forward(self, window: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """window (..., SPAN, m) standardized, live (m,) -> energy (...,), shares (..., j)."""
-        features = self.features(chosen(window, self.judged)) - self.center  # (..., j, 5)
-        whitened = (features.unsqueeze(-1) * self.whiten).sum(-2)  # (..., j, 5)
-        live = live.index_select(0, self.judged)
-        return sensor_shares(whitened.square().transpose(-1, -2), live)
+        shares = self.squares(window).squeeze(-2) * live_weights(live.index_select(0, self.judged))
+        return shares.sum(-1), shares
 
 
 def chosen(samples: Tensor, columns: Tensor) -> Tensor:
@@ -230,24 +222,18 @@ def chosen(samples: Tensor, columns: Tensor) -> Tensor:
 
 
 def running_means(samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples (..., T, j) -> means of the SHORT and of the LONG newest at each moment that has them.
+    """Samples (..., T, j) -> means of the LONG and of the SHORT newest at each moment that has the long ones.
 
-    Sums of sums, by doubling: a step graph of a few additions.
+    Sums of sums: a step graph of a few additions.
     """
-
-    def joined(sums: Tensor, further: Tensor, by: int) -> Tensor:
-        """Sums that end at each moment, and those that end `by` earlier, of the moments that have both."""
-        count = min(sums.shape[-2], further.shape[-2] - by)
-        end = further.shape[-2] - by
-        return sums[..., sums.shape[-2] - count :, :] + further[..., end - count : end, :]
-
-    two = joined(samples, samples, 1)
-    four = joined(two, two, 2)
-    eight = joined(four, four, 4)
-    short = joined(two, eight, 2)  # 2 + 8 = SHORT
-    twenty = joined(short, short, SHORT)
-    forty = joined(twenty, twenty, 2 * SHORT)
-    return short / SHORT, joined(twenty, forty, 2 * SHORT) / LONG  # 20 + 40 = LONG
+    two = samples[..., 1:, :] + samples[..., :-1, :]
+    four = two[..., 2:, :] + two[..., :-2, :]
+    eight = four[..., 4:, :] + four[..., :-4, :]
+    short = (eight[..., 2:, :] + two[..., :-8, :]) / SHORT  # 8 + 2
+    if (moments := samples.shape[-2] - LONG + 1) == SHORT:  # ends of means LONG long are then those of SHORT ones
+        return short.unflatten(-2, (LONG // SHORT, SHORT)).mean(-3), short[..., -moments:, :]
+    pieces = torch.stack([short[..., start : start + moments, :] for start in range(0, LONG, SHORT)])
+    return pieces.mean(0), short[..., -moments:, :]
 
 
 def shrunk_root(correlation: Tensor, shrinkage: float) -> Tensor:

@@ -12,25 +12,42 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgekd.blocks.signature import MatrixScaler
+
 TINY = 1e-12
 
 
 def live_pairs(live: Tensor) -> Tensor:
     """live (m,) -> (m, m), 1 where both sensors are live."""
-    return live[:, None] * live[None, :]
+    return live[:, None] * live
+
+
+def live_weights(live: Tensor) -> Tensor:
+    """live (m,) -> (m,) that sum to 1 over the live sensors."""
+    return live / live.sum().clamp_min(1.0)
 
 
 def pair_shares(elements: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of non-negative elements (..., 3, m, m) over scales and live pairs; a pair counts half for each sensor."""
-    summed = elements.sum(-3)  # (..., m, m)
-    pairs = live.sum().square().clamp_min(1.0) * (2.0 * elements.shape[-3])
-    shares = (summed @ live + live @ summed) * (live / pairs)  # (..., m)
+    """Mean of non-negative elements over live pairs; a pair counts half for each sensor.
+
+    elements: one or several symmetric matrices below each other, (..., k m, m).
+    """
+    weights = live_weights(live)
+    matrices = elements.shape[-2] // len(live)
+    rows = torch.cat([weights / matrices] * matrices) if matrices > 1 else weights
+    # with the row on the left: onnxruntime takes products with a column number by number
+    shares = (rows @ elements) * weights  # (..., m)
     return shares.sum(-1), shares
+
+
+def below_each_other(shares: list[Tensor]) -> Tensor:
+    """Contributions to each term, (..., m) each -> (..., terms, m)."""
+    return torch.cat(shares, -1).unflatten(-1, (len(shares), -1))  # a node less for each than to stack
 
 
 def sensor_shares(elements: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of non-negative elements (..., samples, m) over samples and live sensors."""
-    shares = elements.mean(-2) * (live / live.sum().clamp_min(1.0))  # (..., m)
+    shares = elements.mean(-2) * live_weights(live)  # (..., m)
     return shares.sum(-1), shares
 
 
@@ -95,9 +112,9 @@ class SamplePCA(nn.Module):
 class SignatureEnergy(nn.Module):
     """Mean square of the standardized signature matrices: what is left of a detector when there is no model."""
 
-    def forward(self, matrices: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
-        """matrices (..., 3, m, m) standardized -> score (...,), contributions (..., m)."""
-        return pair_shares(matrices.square(), live)
+    def forward(self, matrices: Tensor, scaler: MatrixScaler, live: Tensor) -> tuple[Tensor, Tensor]:
+        """matrices (..., 3, m, m), what standardizes them, live (m,) -> score (...,), contributions (..., m)."""
+        return pair_shares(scaler(matrices).square().flatten(-3, -2), live)
 
 
 class SignaturePCA(nn.Module):
@@ -130,20 +147,19 @@ class SignaturePCA(nn.Module):
 
         Pairs that are not live are taken to be as usual.
         """
-        centered = self._centered(matrices, live)
-        return self._projected(centered) + self.center.reshape(matrices.shape[-3:])
+        center = self.center.reshape(matrices.shape[-3:])
+        centered = matrices - center
+        if live is not None:
+            centered = centered * live_pairs(live)
+        return (F.linear(centered.flatten(-3), self.axes) @ self.axes).reshape(centered.shape) + center
 
-    def _centered(self, matrices: Tensor, live: Tensor | None) -> Tensor:
-        centered = matrices - self.center.reshape(matrices.shape[-3:])
-        return centered if live is None else centered * live_pairs(live)
-
-    def _projected(self, centered: Tensor) -> Tensor:
-        return (F.linear(centered.flatten(-3), self.axes) @ self.axes).reshape(centered.shape)
-
-    def forward(self, matrices: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
-        """matrices (..., 3, m, m) standardized -> score (...,), contributions (..., m)."""
-        centered = self._centered(matrices, live)
-        return pair_shares((centered - self._projected(centered)).square(), live)
+    def forward(self, matrices: Tensor, scaler: MatrixScaler, live: Tensor) -> tuple[Tensor, Tensor]:
+        """matrices (..., 3, m, m), what standardizes them, live (m,) -> score (...,), contributions (..., m)."""
+        centered = scaler(matrices, self.center.reshape(matrices.shape[-3:])) * live_pairs(live)
+        flat = centered.reshape(-1, len(self.center))  # (batch, 3 m m)
+        # but for its sign; beta, since what alpha makes of the axes is not found by the int8 scheme of TFLite
+        residual = torch.addmm(flat, F.linear(flat, self.axes), self.axes, beta=-1.0)
+        return pair_shares(residual.square().reshape(*matrices.shape[:-3], -1, len(live)), live)
 
 
 class Residual(nn.Module):
@@ -166,7 +182,11 @@ class Residual(nn.Module):
 
     def forward(self, residual: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """residual (..., 3, m, m) -> score (...,), contributions (..., m)."""
-        return pair_shares(residual.square() / self.variance, live)
+        scales, m = residual.shape[-3:-1]
+        # as a product: onnxruntime sums over the third axis from the right in passes
+        summed = torch.full((1, scales), 0.5 / scales) @ (residual.square() / self.variance).flatten(-2)
+        summed = summed.reshape(*residual.shape[:-3], m, m)
+        return pair_shares(summed + summed.transpose(-1, -2), live)
 
 
 class TopResidual(nn.Module):
@@ -200,7 +220,7 @@ class TopResidual(nn.Module):
 class GeometricMean(nn.Module):
     """Weighted geometric mean of several terms: the sum of their log scores, each by its spread in training.
 
-    Shares are those of the terms, weighted alike, so they still sum to the score.
+    Shares are those of the terms, weighted alike, so they still sum to the score, but for terms at the floor.
     """
 
     center: Tensor
@@ -218,12 +238,12 @@ class GeometricMean(nn.Module):
         self.center.copy_(torch.from_numpy(np.exp(logs.mean(0))))
         self.weight.copy_(torch.from_numpy(precision / precision.sum()))
 
-    def forward(self, terms: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """[(score (...,), contributions (..., m)), ...] -> score (...,), contributions (..., m)."""
-        shares = torch.stack([shares for _, shares in terms], -2)  # (..., terms, m)
+    def forward(self, shares: Tensor) -> tuple[Tensor, Tensor]:
+        """Contributions to each term (..., terms, m), summing to its score -> score (...,), contributions (..., m)."""
         # a floor, since exporters drop the addition of so little as if it were of zero
-        scores = shares.sum(-1, keepdim=True).clamp_min(TINY)  # (..., terms, 1)
-        weight = self.weight.unsqueeze(-1)
-        total = ((scores / self.center.unsqueeze(-1)).log() * weight).sum(-2).exp()  # (..., 1)
-        share = (shares * (weight / scores)).sum(-2)  # (..., m), sums to one
-        return total.squeeze(-1), share * (total / share.sum(-1, keepdim=True).clamp_min(TINY))
+        scores = shares.sum(-1).clamp_min(TINY)  # (..., terms)
+        total = ((scores / self.center).log() @ self.weight.unsqueeze(-1)).exp()  # (..., 1)
+        weights = self.weight / scores * total  # (..., terms)
+        # one window is spared the nodes of a batch
+        contributions = weights @ shares if shares.dim() == 2 else (weights.unsqueeze(-2) @ shares).squeeze(-2)
+        return total.squeeze(-1), contributions

@@ -92,11 +92,17 @@ class SignatureMatrices(nn.Module):
 
     def forward(self, samples: Tensor) -> Tensor:
         """(..., span, n) scaled samples -> (..., steps, 3, n, n)."""
-        *batch, span, n = samples.shape
-        blocks = samples.reshape(*batch, span // self.geometry.block, self.geometry.block, n)
-        products = blocks.transpose(-1, -2) @ blocks  # (..., blocks, n, n)
-        sums = self.weights @ products.flatten(-2)  # (..., steps * 3, n * n)
+        *batch, _, n = samples.shape
+        sums = self.weights @ self.products(samples)  # (..., steps * 3, n * n)
         return sums.reshape(*batch, self.geometry.steps, 3, n, n)
+
+    def products(self, samples: Tensor) -> Tensor:
+        """(..., T, n) scaled samples, whole blocks of them -> inner products of each block, (..., blocks, n * n)."""
+        *batch, count, n = samples.shape
+        blocks = count // self.geometry.block
+        if blocks > 1:
+            samples = samples.reshape(*batch, blocks, self.geometry.block, n)
+        return (samples.transpose(-1, -2) @ samples).reshape(*batch, blocks, n * n)
 
 
 class MatrixScaler(nn.Module):
@@ -125,6 +131,8 @@ class MatrixScaler(nn.Module):
         # almost constant products would otherwise decide the score alone
         self.scale.copy_(std.clamp_min(1e-3))
 
-    def forward(self, matrices: Tensor) -> Tensor:
-        """(..., 3, n, n) -> (..., 3, n, n)."""
-        return matrices if self.mode == "none" else (matrices - self.mean) / self.scale
+    def forward(self, matrices: Tensor, center: Tensor | float = 0.0) -> Tensor:
+        """(..., 3, n, n) -> standardized, less `center` (3, n, n), in one subtraction."""
+        if self.mode == "none":
+            return matrices - center
+        return (matrices - (self.mean + center * self.scale)) * (1.0 / self.scale)

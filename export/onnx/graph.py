@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx
+import onnx_ir
 import torch
+from onnxscript.optimizer import optimize_ir
 
 from edgekd.blocks.step import StepModule
 
@@ -18,7 +22,12 @@ LARGE_BYTES = 2**20
 
 
 def float_graph(step: StepModule) -> onnx.ModelProto:
-    """Export with torch's dynamo exporter and strip what it tells of the workstation.
+    """The graph with all that its constants alone make computed, and without what it tells of the workstation."""
+    return finished(raw_graph(step))
+
+
+def raw_graph(step: StepModule) -> Any:
+    """The graph (of `onnx_ir`) by torch's dynamo exporter, in which no value of the step is computed with yet.
 
     Every state gets an example tensor of its own: one tensor given for two states makes the exporter take them for one.
     """
@@ -36,12 +45,45 @@ def float_graph(step: StepModule) -> onnx.ModelProto:
             output_names=[*step.outputs, *(f"next_{name}" for name in names)],
             custom_translation_table={torch.ops.aten.rnn_tanh.input: _rnn, torch.ops.aten.selu.default: _selu},
             verbose=False,
+            optimize=False,
         )
-    assert program is not None
+        assert program is not None
+        optimize_ir(program.model, should_fold=lambda node: False if _computes_with_values(node) else None)
+    _join_to_bias(program.model.graph)
     _check(program.model)
-    model = program.model_proto
+    return program.model
+
+
+def finished(graph: Any) -> onnx.ModelProto:
+    """A raw graph with its constants computed, stripped."""
+    with _quiet():
+        optimize_ir(graph, input_size_limit=sys.maxsize, output_size_limit=sys.maxsize)
+    model = onnx_ir.to_proto(graph)
     strip(model)
     return model
+
+
+def _computes_with_values(node: Any) -> bool:
+    """Whether a node (of `onnx_ir`) has an input that is a float parameter or buffer."""
+    return any(
+        value is not None and value.is_initializer() and value.dtype.is_floating_point() for value in node.inputs
+    )
+
+
+def _join_to_bias(graph: Any) -> None:
+    """Join what is added to each channel of a transposed convolution to its bias, as onnxruntime does for others."""
+    for node in graph:
+        x: Any = node.inputs[0] if node.op_type == "Add" else None
+        made = None if x is None or len(x.uses()) > 1 else x.producer()
+        if made is None or made.op_type != "ConvTranspose" or node.inputs[1].shape != (x.shape[1], 1, 1):
+            continue
+        flat = onnx_ir.node("Squeeze", [node.inputs[1]])
+        bias = onnx_ir.node("Add", [made.inputs[2], flat.outputs[0]])
+        graph.insert_before(made, [flat, bias])
+        made.replace_input_with(2, bias.outputs[0])
+        node.outputs[0].replace_all_uses_with(x)
+        graph.remove(node, safe=True)
+    graph.sort()
 
 
 def _check(model: Any) -> None:
@@ -49,8 +91,6 @@ def _check(model: Any) -> None:
 
     The checker takes several copies of what it is given: of a language model a gigabyte.
     """
-    import onnx_ir
-
     graph = model.graph
     large = [value for value in graph.initializers.values() if value.const_value.nbytes > LARGE_BYTES]
     for value in large:
@@ -108,14 +148,19 @@ def _rnn(
 
 
 def _selu(x: Any) -> Any:
-    """SELU by way of `Exp`, which onnxruntime vectorizes; its own `Selu` takes about four times as long."""
+    """SELU by way of `Exp`, which onnxruntime vectorizes; its own `Selu` takes about four times as long.
+
+    What the exponential is multiplied with is added beforehand, which onnxruntime joins to the bias of a convolution.
+    """
     from onnxscript import opset20 as op
 
     scale, alpha = 1.0507009873554805, 1.6732632423543772  # Klambauer et al., 2017
-    zero = op.Constant(value_float=0.0)
-    negative = op.Mul(op.Exp(op.Min(x, zero)), op.Constant(value_float=scale * alpha))
-    positive = op.Mul(op.Max(x, zero), op.Constant(value_float=scale))
-    return op.Add(op.Add(positive, negative), op.Constant(value_float=-scale * alpha))
+    shift = math.log(scale * alpha)
+    channels = onnx.helper.make_tensor("shift", onnx.TensorProto.FLOAT, (x.shape[1], 1, 1), [shift] * x.shape[1])
+    shifted, zero = op.Add(x, op.Constant(value=channels)), op.Constant(value_float=shift)
+    negative = op.Exp(op.Clip(shifted, None, zero))
+    positive = op.Mul(op.Clip(shifted, zero, None), op.Constant(value_float=scale))
+    return op.Add(op.Add(positive, negative), op.Constant(value_float=-scale * (alpha + shift)))
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """One graph for all machines of a type: torch's exporter runs once, and each machine's values are put into its place.
 
 Detectors of one configuration differ in their values alone, and the exporter takes seconds for what is the same graph
-each time. It is asked twice with made-up values, each of which is there but once: so it shows where each value goes,
-also where constants were folded. A graph in which a value was computed with has no template and is exported as ever.
+each time. It is asked twice with made-up values, each of which is there but once: so it shows where each value goes.
+What constants alone make is computed when the values are in.
 Each file is proven against torch like any other.
 """
 
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx_ir
 import torch
 from onnx import numpy_helper
 from torch import Tensor
 
 from edgekd.blocks.step import StepModule
-from edgekd.export.onnx.graph import float_graph
+from edgekd.export.onnx.graph import finished, float_graph, raw_graph, strip
 
 MANTISSA = 23
 """Bits of float32: made-up values are odd ones of their 2^23 steps between 1 and 2, which no graph has of itself."""
@@ -77,7 +78,8 @@ def _template(step: StepModule) -> Template | None:
         for tensor in _values(twin):
             tensor.copy_(left[: tensor.numel()].reshape(tensor.shape))
             left = left[tensor.numel() :]
-        graphs.append(float_graph(twin))
+        graphs.append(onnx_ir.to_proto(raw_graph(twin)))
+        strip(graphs[-1])
     places: dict[str, np.ndarray] = {}
     for one, other in zip(*(graph.graph.initializer for graph in graphs)):
         if one.SerializeToString() == other.SerializeToString():
@@ -114,4 +116,4 @@ def _filled(template: Template, step: StepModule) -> onnx.ModelProto:
     for tensor in model.graph.initializer:
         if (place := template.places.get(tensor.name)) is not None:
             tensor.CopyFrom(numpy_helper.from_array(values[place], tensor.name))
-    return model
+    return finished(onnx_ir.from_proto(model))

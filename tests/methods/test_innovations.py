@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.blocks.innovations import LONG, SHORT, SPAN, running_means, shrunk_root
+from edgekd.blocks.innovations import AHEAD, LONG, RECENT, SHORT, SPAN, OwnAhead, shrunk_root
 from edgekd.blocks.step import multiply_adds
 from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording
@@ -39,12 +39,14 @@ def step() -> InnovationsStep:
     return fit_innovations(walks(8000, 4, 0), CONFIG)[0]
 
 
-def test_running_means_are_means() -> None:
-    samples = torch.randn(2, SPAN + 7, 3, dtype=torch.float64)
-    for length, means in zip((SHORT, LONG), running_means(samples)):
-        expected = torch.stack([samples[:, end - length : end].mean(1) for end in range(length, SPAN + 8)], 1)
-        assert torch.allclose(means, expected[:, -means.shape[1] :])
-    assert means.shape[1] == SPAN + 7 - LONG + 1
+@pytest.mark.parametrize("count", [1, RECENT])
+def test_what_is_forecast_ahead_is_forecast_from_means(count: int) -> None:
+    samples = torch.randn(2, SPAN, 3, dtype=torch.float64)
+    *averages, newest = OwnAhead(torch.arange(3)).features(samples, count)
+    ends = range(SPAN - AHEAD - count + 1, SPAN - AHEAD + 1)
+    expected = [samples[:, end - length : end].mean(1) for length in (LONG, SHORT) for end in ends]
+    assert torch.allclose(torch.cat(averages, 1), torch.stack(expected, 1))
+    assert torch.equal(newest, samples[:, ends.start - 1 : ends.stop - 1])
 
 
 def test_the_root_whitens() -> None:

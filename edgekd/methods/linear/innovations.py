@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.blocks.forecast import Stretch
-from edgekd.blocks.innovations import SPAN, AllLags, Levels, OwnAhead, OwnLags
+from edgekd.blocks.innovations import SPAN, AllLags, Forecast, Levels, OwnAhead, OwnLags, whitened_squares
 from edgekd.blocks.scaling import SampleScaler, judged_columns, kept_columns
-from edgekd.blocks.score_terms import TINY, GeometricMean
+from edgekd.blocks.score_terms import TINY, GeometricMean, live_weights
 from edgekd.blocks.step import Scores, WindowStep
 from edgekd.blocks.threshold import require_windows
 from edgekd.data.recording import Recording
@@ -100,21 +100,28 @@ class InnovationsStep(WindowStep):
         live = self.scaler.live(valid)
         heard = ((heard + float(self.hop)) * live).clamp_max(float(self.span))
         counted = live * (heard >= self.span).to(live.dtype)
-        score, shares = self.verdict(window[-self.span :].unsqueeze(0), counted)
+        score, shares = self.verdict(window[-self.span :], counted)
+        score = score.clamp_min(TINY)
         some = counted.index_select(0, self.judged).sum().clamp_max(1.0)  # without any, all stands still
-        evidence = evidence + (FORGETS * some) * (score.clamp_min(TINY).log() - evidence)
-        averaged = evidence.exp() * some
-        shares = self.scaler.spread(shares * (averaged / score.clamp_min(TINY)).unsqueeze(-1))
-        return (averaged.squeeze(0), shares.squeeze(0), *following, heard, evidence)
+        evidence = evidence + (FORGETS * some) * (score.log() - evidence)
+        averaged = evidence.exp() * some  # (1,)
+        shares = self.scaler.spread(shares * (averaged / score))
+        return (averaged.squeeze(0), shares, *following, heard, evidence)
 
-    def each_term(self, windows: Tensor, live: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Standardized windows (B, span, m), live (m,) -> energy (B,) and shares (B, j) of every term."""
-        return [term(windows, live) for term in self.terms.values()]
+    def each_term(self, windows: Tensor, live: Tensor) -> Tensor:
+        """Standardized windows (..., span, m), live (m,) -> shares of every term, (..., terms, j); they sum to its
+        energy."""
+        forecasts = {name: term for name, term in self.terms.items() if isinstance(term, Forecast)}
+        seen = windows * live
+        levels = self.terms["levels"].squares(seen)  # type: ignore[operator]
+        order = [[*forecasts, "levels"].index(name) for name in self.terms]
+        squares = torch.cat([whitened_squares(list(forecasts.values()), seen, live), levels], -2)[..., order, :]
+        return squares * live_weights(live.index_select(0, self.judged))
 
     def verdict(self, windows: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardized windows (B, span, m), live (m,) -> score (B,) before averaging, contributions (B, m)."""
+        """Standardized windows (..., span, m), live (m,) -> score (...,) before averaging, contributions (..., m)."""
         score, shares = self.combine(self.each_term(windows, live))
-        return score, shares @ self.of_judged
+        return score, shares if len(self.judged) == self.m else shares @ self.of_judged
 
     def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         live = torch.ones(self.m)
@@ -202,9 +209,8 @@ def _energies(step: InnovationsStep, samples: Tensor, wanted: Tensor) -> tuple[T
     live = torch.ones(step.m)
     energies, shares = [torch.zeros(0, len(step.terms))], [torch.zeros(0, len(step.terms), len(step.judged))]
     for some in ends.split(step.batch_windows) if len(ends) else ():
-        each = step.each_term(samples[some[:, None] + torch.arange(-step.span, 0)], live)
-        energies.append(torch.stack([energy for energy, _ in each], 1))
-        shares.append(torch.stack([share for _, share in each], 1))
+        shares.append(step.each_term(samples[some[:, None] + torch.arange(-step.span, 0)], live))
+        energies.append(shares[-1].sum(-1))
     return ends, torch.cat(energies), torch.cat(shares)
 
 
@@ -219,8 +225,8 @@ def _cross_fitted(
         logs.append(np.stack([averaged(column, column[0] if len(column) else 0.0) for column in columns], 1))
     step.combine.fit(np.exp(np.concatenate(logs).astype(np.float64)), SPREAD_FLOOR)
     samples, scores, contributions = [], [], []
-    for (start, _), (ends, energies, shares) in zip(step.entities(recording), whole):
-        score, share = step.combine([(energies[:, term], shares[:, term]) for term in range(energies.shape[1])])
+    for (start, _), (ends, _, shares) in zip(step.entities(recording), whole):
+        score, share = step.combine(shares)
         score = score.clamp_min(TINY)
         average = torch.from_numpy(averaged(score.log().numpy())).exp()
         samples.append(ends.numpy() + start - 1)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekd.blocks.score_terms import GeometricMean
+from edgekd.blocks.score_terms import GeometricMean, below_each_other
 from edgekd.blocks.step import Scores, StepModule
 from edgekd.blocks.threshold import FIT, parts
 from edgekd.data.recording import Recording
@@ -64,12 +64,11 @@ class JointStep(StepModule):
         terms, following, remaining = [], [], list(state)
         for step in self.each.values():
             count = len(step.state_shapes())
-            score, shares, *after = step(samples, valid, *remaining[:count])
+            _, shares, *after = step(samples, valid, *remaining[:count])
             del remaining[:count]
-            terms.append((score.reshape(1), shares.reshape(1, -1)))
+            terms.append(shares)
             following += after
-        score, shares = self.combine(terms)
-        return (score.squeeze(0), shares.squeeze(0), *following)
+        return (*self.combine(below_each_other(terms)), *following)
 
     def batch(self, values: Tensor, wanted: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         found = []
@@ -81,7 +80,7 @@ class JointStep(StepModule):
             warm = columns[0] >= self.warmup_samples
             found.append([column[warm] for column in columns])
         if len(found[0][0]):
-            yield found[0][0], *self.combine([(score, shares) for _, score, shares in found])
+            yield found[0][0], *self.combine(below_each_other([shares for _, _, shares in found]))
 
 
 def _committee(config: LTAConfig, network: LTAStep) -> LinearConfig:
@@ -111,9 +110,7 @@ def joined(recording: Recording, network: LTAStep) -> tuple[JointStep, Scores]:
     mine, theirs = _together(network.score(recording), normal)
     fitted = parts(recording)[mine.samples] == FIT
     step.combine.fit(np.stack([mine.scores[fitted], theirs.scores[fitted]], 1), SPREAD_FLOOR)
-    score, shares = step.combine(
-        [(torch.from_numpy(one.scores), torch.from_numpy(one.contributions)) for one in (mine, theirs)]
-    )
+    score, shares = step.combine(torch.from_numpy(np.stack([mine.contributions, theirs.contributions], 1)))
     return step, Scores(mine.samples, score.numpy(), shares.numpy())
 
 

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from edgekd.blocks.accumulator import SUMMARY, Accumulator
 from edgekd.blocks.innovation_input import InnovationInput
 from edgekd.blocks.scaling import SampleScaler
-from edgekd.blocks.score_terms import TINY, GeometricMean, Mahalanobis, Residual, SignaturePCA, TopResidual
+from edgekd.blocks.score_terms import (
+    TINY,
+    GeometricMean,
+    Mahalanobis,
+    Residual,
+    SignaturePCA,
+    TopResidual,
+    below_each_other,
+)
 from edgekd.blocks.signature import MatrixScaler, SignatureMatrices
 from edgekd.blocks.step import STATE_LIMIT_BYTES, StepModule
 from edgekd.methods.lta.config import LTAConfig
@@ -152,7 +160,8 @@ class LTAStep(StepModule):
         if self.span > self.hop:
             window = torch.cat([remaining.pop(0), scaled])  # (span, m)
             following.append(window[self.hop :])
-        recent, window = window[-RECENT:], window[-self.span :].unsqueeze(0)
+        recent = window[-RECENT:] if self.hop < RECENT else scaled[self.hop - RECENT :]
+        window = window[-self.span :].unsqueeze(0)
 
         beta = None
         if self.accumulator is not None:
@@ -164,12 +173,13 @@ class LTAStep(StepModule):
             beta = self.accumulator.beta(*summary)
 
         sequence = self.sequence(window, beta)  # (1, steps, 3, m, m)
+        newest = sequence.squeeze(1) if self.geometry.steps == 1 else sequence[:, -1]  # to squeeze copies nothing
         if self.carried:
-            output, _, carried = self.advance(sequence[:, -1], remaining, live)
+            output, _, carried = self.advance(newest, remaining, live)
             following += carried
         else:
             output, _ = self.reconstruct(sequence, live)
-        score, shares = self.verdict((sequence[:, -1] - output).squeeze(0), recent, live)
+        score, shares = self.verdict((newest - output).squeeze(0), recent, live)
         if evidence is not None:
             score, shares, evidence = self.lasting(score.reshape(1), shares.unsqueeze(0), evidence)
             score, shares = score.squeeze(0), shares.squeeze(0)
@@ -219,7 +229,7 @@ class LTAStep(StepModule):
     def verdict(self, residual: Tensor, recent: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
         """residual (..., 3, m, m), recent samples (..., 10, m), live (m,) -> score (...,), contributions (..., m)."""
         each = self.each_term(residual, recent, live)
-        return each[0] if self.combine is None else self.combine(each)
+        return each[0] if self.combine is None else self.combine(below_each_other([shares for _, shares in each]))
 
     def each_term(self, residual: Tensor, recent: Tensor, live: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Score and contributions of every term, of the sensors that are judged."""

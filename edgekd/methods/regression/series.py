@@ -114,7 +114,7 @@ class SeriesStep(StepModule):
         Matrices are symmetric, so a sensor's row tells all of it. Never quite zero for a live sensor, so that a score
         always has somewhere to be shared out.
         """
-        squares = shown.square() @ live if self.of_matrices else shown.square()
+        squares = live @ shown.square() if self.of_matrices else shown.square()
         return squares.clamp_min(TINY) * live  # a floor, since exporters drop the addition of so little
 
     def predict(self, windows: Tensor, shown: Tensor, energies: Tensor, live: Tensor) -> Tensor:
