@@ -77,6 +77,8 @@ class StepModule(nn.Module):
 
     float_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose layers must not be quantized."""
+    float_activations: tuple[str, ...] = ()
+    """Prefixes of the parameters whose layers take no eight-bit inputs; an int8 scheme of weights alone takes them."""
     dense_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose dense layers may be quantized; convolutions may wherever they stand."""
     matrix_weights: tuple[str, ...] = ()

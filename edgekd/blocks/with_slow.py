@@ -38,10 +38,8 @@ class WithSlow(StepModule):
         self.config, self.n_sensors, self.hop = fast.config, fast.n_sensors, fast.hop
         self.warmup_samples, self.entity_resets = fast.warmup_samples, fast.entity_resets
         self.false_alarm_rate, self.score_floor = fast.false_alarm_rate, fast.score_floor
-        self.float_weights, self.dense_weights, self.matrix_weights, self.recurrent_weights = (
-            tuple(f"fast.{prefix}" for prefix in prefixes)
-            for prefixes in (fast.float_weights, fast.dense_weights, fast.matrix_weights, fast.recurrent_weights)
-        )
+        for kind in ("float_weights", "float_activations", "dense_weights", "matrix_weights", "recurrent_weights"):
+            setattr(self, kind, tuple(f"fast.{prefix}" for prefix in getattr(fast, kind)))
 
     @property
     def scaler(self) -> Any:  # type: ignore[override]
