@@ -21,7 +21,7 @@ from edgekd.blocks.training_windows import TrainingStream, require_some
 from edgekd.data.recording import Recording
 from edgekd.methods.interface import Training
 from edgekd.methods.patches.config import PatchesConfig
-from edgekd.methods.patches.step import PatchStep
+from edgekd.methods.patches.step import PatchStep, lifted
 from edgekd.methods.regression.series_train import looked_at
 from edgekd.training import fit, generator, set_rate
 
@@ -78,7 +78,7 @@ def remember(step: PatchStep, stream: TrainingStream, candidates: Tensor) -> Non
 
     live = torch.ones(step.m)
     vectors = torch.cat([step.encoder(stream.windows(some, step.span), live) for some in candidates.split(ENCODED)])
-    vectors = F.normalize(vectors, dim=1)
+    vectors = lifted(vectors)
     if len(step.memory) < len(vectors):
         found = MiniBatchKMeans(len(step.memory), batch_size=8192, max_iter=50, n_init=1, random_state=0).fit(
             vectors.numpy()

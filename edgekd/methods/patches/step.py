@@ -44,6 +44,14 @@ class Encoder(nn.Module):
         return x.mean(2)
 
 
+def lifted(vectors: Tensor) -> Tensor:
+    """Embeddings (B, size) -> unit vectors (B, size + 1) whose cosine tells lengths apart, too, and zero from others.
+
+    The published cosine is that of the embeddings themselves: twice the vibration is the same direction.
+    """
+    return F.normalize(F.pad(vectors, (0, 1), value=1.0), dim=1)
+
+
 class PatchStep(WindowStep):
     """A patch's score belongs to its newest sample. Each sensor's share is that of its samples' energy."""
 
@@ -64,10 +72,10 @@ class PatchStep(WindowStep):
             self.innovations = InnovationInput(n_kept)
         self.warmup_samples = -(-(self.span + self.unseen_samples) // self.hop) * self.hop
         self.encoder = Encoder(n_kept, config.width, config.revin)
-        self.register_buffer("memory", torch.zeros(config.memory, self.encoder.size))
+        self.register_buffer("memory", torch.zeros(config.memory, self.encoder.size + 1))
 
     def verdict(self, windows: Tensor, live: Tensor) -> tuple[Tensor, Tensor]:
-        embedded = F.normalize(self.encoder(windows, live), dim=1)
+        embedded = lifted(self.encoder(windows, live))
         nearest = (embedded @ self.memory.T).topk(self.config.nearest, dim=1).values  # (B, nearest)
         score = (1.0 - nearest.mean(1)).clamp_min(SMALLEST) * live.sum().clamp(max=1.0)
         shares = windows.square().sum(1).clamp_min(TINY) * live  # (B, m)

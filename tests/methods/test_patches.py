@@ -1,0 +1,136 @@
+"""Method `patches`: its teacher looks back only, its student is a detector like any other, both say what is strange."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from edgekd.checkpoint import Checkpoint
+from edgekd.data import Recording
+from edgekd.distillation import distill, teacher_path
+from edgekd.export import export
+from edgekd.methods.patches.step import lifted
+from edgekd.runtime import Detector
+from edgekd.runtime.errors import UsageError
+
+TINY: dict[str, Any] = {
+    "patch": 24, "hop": 4, "width": 8, "iterations": 20, "memory": 40, "windows": 0, "updates": 60, "epochs": 6,
+}  # fmt: skip
+KINDS = ("teacher", "student")
+
+
+def taught(recording: Recording, path: Path, **options: Any) -> Checkpoint:
+    return distill(recording, path, method="patches", settings=TINY, **options)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, tiny_recording: Recording) -> dict[str, Checkpoint]:
+    path = tmp_path_factory.mktemp("patches") / "student.pt"
+    student = taught(tiny_recording, path)
+    return {"student": student, "teacher": Checkpoint.load(teacher_path(path))}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_comes_later_changes_no_score(kind: str, pair: dict[str, Checkpoint], tiny_recording: Recording) -> None:
+    step = pair[kind].step()
+    middle = len(tiny_recording) // 2
+    values = tiny_recording.values.copy()
+    values[middle:] += 5 * values.std(0)
+    before, after = step.score(tiny_recording), step.score(replace(tiny_recording, values=values))
+    earlier = before.samples < middle
+    assert np.array_equal(before.scores[earlier], after.scores[earlier])
+    assert not np.array_equal(before.scores[~earlier], after.scores[~earlier])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stream_gives_the_scores_of_the_whole_over_an_entitys_border(
+    kind: str, pair: dict[str, Checkpoint], tiny_recording: Recording
+) -> None:
+    step = pair[kind].step()
+    two = replace(tiny_recording, starts=(0, 203), entities=("a", "b"))
+    whole, stream = step.score(two), step.replay(two)
+    assert np.array_equal(whole.samples, stream.samples)
+    assert not ((whole.samples >= 203) & (whole.samples < 203 + 24 - 1)).any()
+    assert np.allclose(whole.scores, stream.scores, rtol=1e-4, atol=1e-6)
+    assert np.allclose(whole.contributions.sum(1), whole.scores, rtol=1e-4)
+
+
+@pytest.mark.parametrize("format", ["onnx", "tflite"])
+def test_an_exported_file_says_what_torch_says(
+    format: str, pair: dict[str, Checkpoint], tiny_recording: Recording, tmp_path: Path
+) -> None:
+    if format == "tflite":
+        pytest.importorskip("litert_torch")
+    done = export(pair["student"], tmp_path / f"s.{format}", format=format)
+    assert done.parity.max_score_error < 1e-4
+    detector = Detector.load(tmp_path / f"s.{format}")
+    verdicts = [verdict for row in tiny_recording.values[:200] if (verdict := detector.update(row))]
+    expected = pair["student"].step().score(tiny_recording).scores[: len(verdicts)]
+    assert len(verdicts) > 40 and np.allclose([verdict.score for verdict in verdicts], expected, rtol=1e-3)
+
+
+def test_an_int8_file_passes_its_gate(pair: dict[str, Checkpoint], tmp_path: Path) -> None:
+    export(pair["student"], tmp_path / "s.onnx", int8="auto")
+    assert (tmp_path / "s.onnx").stat().st_size < 200_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_sensor_has_no_say(kind: str, pair: dict[str, Checkpoint], tiny_recording: Recording) -> None:
+    step = pair[kind].step()
+    valid = torch.ones(step.n_sensors)
+    valid[0] = 0
+
+    def told(first: float) -> tuple[Tensor, Tensor]:
+        values = torch.from_numpy(tiny_recording.values[:40].copy())
+        values[:, 0] = first
+        state = step.initial_state()
+        for hop in values.split(step.hop):
+            score, shares, *state = step(hop, valid, *state)
+        return score, shares
+
+    (score, shares), (other, _) = told(0.0), told(1e6)
+    assert torch.equal(score, other) and shares[0] == 0 and torch.isfinite(score)
+    nothing = step(torch.full((step.hop, step.n_sensors), 1e6), torch.zeros(step.n_sensors), *step.initial_state())
+    assert nothing[0] == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_faulty_stretch_scores_above_normal(
+    kind: str, pair: dict[str, Checkpoint], tiny_recording: Recording
+) -> None:
+    values = tiny_recording.values.copy()
+    values[300:360] += 6 * values.std(0)
+    found = pair[kind].step().score(replace(tiny_recording, values=values))
+    faulty = (found.samples >= 324) & (found.samples < 360)
+    normal = found.samples < 300
+    assert np.median(found.scores[faulty]) > np.quantile(found.scores[normal], 0.95)
+
+
+def test_twice_the_vibration_is_another_place() -> None:
+    one, twice, none = lifted(torch.tensor([[1.0, 2.0], [2.0, 4.0], [0.0, 0.0]]))
+    assert one @ twice < 0.99 and one @ none < 0.99 and one @ one == pytest.approx(1.0)
+
+
+def test_the_seed_decides_alone(pair: dict[str, Checkpoint], tiny_recording: Recording, tmp_path: Path) -> None:
+    again = taught(tiny_recording, tmp_path / "again.pt")
+    other = taught(tiny_recording, tmp_path / "other.pt", seed=1)
+    same = [torch.equal(weights, again.weights[name]) for name, weights in pair["student"].weights.items()]
+    assert all(same)
+    assert not all(torch.equal(weights, other.weights[name]) for name, weights in pair["student"].weights.items())
+
+
+def test_a_kept_teacher_teaches_again_and_one_of_another_method_is_refused(
+    pair: dict[str, Checkpoint], tiny_recording: Recording, tiny_student: Path, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept-teacher.pt"
+    pair["teacher"].save(kept)
+    again = taught(tiny_recording, tmp_path / "s.pt", teacher=kept)
+    assert all(torch.equal(weights, again.weights[name]) for name, weights in pair["student"].weights.items())
+    with pytest.raises(UsageError, match="teacher"):
+        taught(tiny_recording, tmp_path / "s.pt", teacher=teacher_path(tiny_student))
