@@ -1,10 +1,9 @@
-"""PaAno made causal as a teacher, and its student, beside the committee of innovations.
+"""PaAno made causal as a teacher, its student, and the student's encoder trained alone, beside the committee.
 
     python -m bench.detection.patches --data DIR [--set SET] [--part PART]
 
 The entities and the protocol of `bench.detection.innovations`, whose figures stand beside; the figure is VUS-PR, mean
-over the entities of a set. Trainings that are done are kept in the result file. An entity whose judged sensors never
-move in training teaches nothing, and is left out of all means.
+over the entities of a set. Trainings that are done are kept in the result file.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from edgekd.runtime.errors import UsageError
 
 RESULT = "patches"
 ORDER = ("ASD", "SKAB", "MSL", "SMD", "SMAP")  # short recordings first
-DETECTORS = ("teacher", "student")
+DETECTORS = ("teacher", "student", "alone")
 SEED = 0
 
 

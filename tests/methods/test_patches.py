@@ -15,13 +15,10 @@ from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording
 from edgekd.distillation import distill, teacher_path
 from edgekd.export import export
-from edgekd.methods.patches.step import lifted
 from edgekd.runtime import Detector
 from edgekd.runtime.errors import UsageError
 
-TINY: dict[str, Any] = {
-    "patch": 24, "hop": 4, "width": 8, "iterations": 20, "memory": 40, "windows": 0, "updates": 60, "epochs": 6,
-}  # fmt: skip
+TINY: dict[str, Any] = {"patch": 24, "hop": 4, "teacher_width": 16, "width": 8, "iterations": 40, "updates": 200}
 KINDS = ("teacher", "student")
 
 
@@ -105,16 +102,11 @@ def test_a_faulty_stretch_scores_above_normal(
     kind: str, pair: dict[str, Checkpoint], tiny_recording: Recording
 ) -> None:
     values = tiny_recording.values.copy()
-    values[300:360] += 6 * values.std(0)
+    values[300:324] += 6 * values.std(0) * np.random.default_rng(0).standard_normal((24, 1))
     found = pair[kind].step().score(replace(tiny_recording, values=values))
-    faulty = (found.samples >= 324) & (found.samples < 360)
+    faulty = (found.samples >= 304) & (found.samples < 336)
     normal = found.samples < 300
     assert np.median(found.scores[faulty]) > np.quantile(found.scores[normal], 0.95)
-
-
-def test_twice_the_vibration_is_another_place() -> None:
-    one, twice, none = lifted(torch.tensor([[1.0, 2.0], [2.0, 4.0], [0.0, 0.0]]))
-    assert one @ twice < 0.99 and one @ none < 0.99 and one @ one == pytest.approx(1.0)
 
 
 def test_the_seed_decides_alone(pair: dict[str, Checkpoint], tiny_recording: Recording, tmp_path: Path) -> None:

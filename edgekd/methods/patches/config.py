@@ -1,59 +1,59 @@
-"""Configuration of `patches`: the teacher's patches, encoder and memory; the student is one of `regression`."""
+"""Configuration of `patches`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgekd.blocks.signature import Geometry
-from edgekd.methods.regression.config import CHOICES, RANGES, RegressionConfig
-from edgekd.methods.settings import read_settings
+from edgekd.methods.settings import LONGEST, read_settings
 
 STUDENT, TEACHER = "student", "teacher"
 
 
 @dataclass(frozen=True)
-class PatchesConfig(RegressionConfig):
-    """One detector and its training. Lengths are in samples; what is not named here is the student's."""
+class PatchesConfig:
+    """One detector and its training. Lengths are in samples."""
 
     detector: str = STUDENT
     """"student", or the "teacher" itself."""
     patch: int = 36
-    """Samples of one patch. Published: 96; a shorter one tells sooner, and its score ends sooner."""
-    width: int = 64
-    """Channels of the encoder's first layer; the four have 1, 2, 1 and 1/2 times as many. Published: 128."""
-    revin: bool = False
-    """Take each sensor's mean and deviation out of every patch, as published; what a level says is lost."""
+    """Samples of one patch. Published: 96, which dilutes what is short."""
+    hop: int = 0
+    """Distance between scored patches; 0 takes that of the sampling period."""
+    judged: tuple[str, ...] | None = None
+    """Names of the sensors that are looked at; None looks at all that are not constant in training."""
+    teacher_width: int = 32
+    """Channels of the first layer of the teacher's encoder; the four have 1, 2, 1 and 1/2 times as many ..."""
+    width: int = 16
+    """... and of the student's."""
+    memory: int = 32
+    """Patches that are kept of each sensor; a patch is compared with the nearest. Published: the three nearest."""
     iterations: int = 200
-    """Batches of `teacher_batch` patches that train the encoder, as published."""
-    memory: int = 0
-    """Patches that are kept; 0 keeps a tenth of those that train, 500 where there are as many, as published."""
-    nearest: int = 3
-    """Kept patches that a patch is compared with, as published."""
+    """Batches that train the teacher, as published ..."""
+    updates: int = 400
+    """... and the student."""
+    learning_rate: float = 1e-3
 
-    def geometry(self, period_s: float) -> Geometry:
-        """The student looks at the patch, its newest third and its newest sixth."""
-        lengths = (self.patch // 6, self.patch // 3, self.patch)
-        return Geometry(lengths, lengths[0], 1, self.hop or Geometry.from_period(period_s, steps=1).hop)
+    def hop_at(self, period_s: float) -> int:
+        return self.hop or Geometry.from_period(period_s).hop
 
     def teacher(self) -> PatchesConfig:
         """The teacher that belongs to a student."""
         return replace(self, detector=TEACHER)
 
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> PatchesConfig:
         """Settings by name over the defaults; raises UsageError naming the one that cannot be."""
-        choices = {**CHOICES, "detector": (STUDENT, TEACHER), "input": ("signature", "innovations", "window")}
-        return read_settings(cls, "patches", values, choices, {**RANGES, **OWN_RANGES})
+        return read_settings(cls, "patches", values, {"detector": (STUDENT, TEACHER)}, RANGES)
 
 
-OWN_RANGES = {
-    "patch": (24, 4096), "width": (2, 1024), "iterations": (1, 1_000_000), "memory": (0, 100_000), "nearest": (1, 100),
+RANGES = {
+    "patch": (24, 4096), "hop": (0, LONGEST), "teacher_width": (2, 1024), "width": (2, 1024), "memory": (1, 4096),
+    "iterations": (1, 1_000_000), "updates": (1, 1_000_000), "learning_rate": (1e-8, 10.0),
 }  # fmt: skip
 
-PRESETS = {
-    "patches": PatchesConfig(
-        input="window", student="our-S6", windows=2048, updates=600, tail_weight=1.0, teacher_batch=32,
-        teacher_learning_rate=1e-4,
-    )
-}  # fmt: skip
+PRESETS = {"patches": PatchesConfig()}

@@ -1,28 +1,28 @@
-"""Training of the teacher: neighbors in time alike, then a memory of the patches that stand for the others.
+"""Training: the teacher's encoder by itself, the student's by the teacher's, and the memory of either.
 
-Source: PaAno (Park and Kang, ICLR 2026, arXiv 2602.01359). A patch is drawn to one that begins a sample or two beside
-it and away from the farthest of the batch; at first the encoder also learns to tell the patch before from any other.
+Source of the teacher: PaAno (Park and Kang, ICLR 2026, arXiv 2602.01359). A patch is drawn to one that begins a sample
+or two beside it and away from the farthest of the batch; at first the encoder also learns to tell the patch before from
+any other. The student learns the distances between patches, normal and damaged: its score is made of nothing else.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekd.blocks.scaling import SampleScaler
+from edgekd.blocks.damaged_recording import damaged
+from edgekd.blocks.scaling import SampleScaler, judged_columns, kept_columns
 from edgekd.blocks.threshold import FIT, parts, require_windows
 from edgekd.blocks.training_windows import TrainingStream, require_some
 from edgekd.data.recording import Recording
 from edgekd.methods.interface import Training
 from edgekd.methods.patches.config import PatchesConfig
-from edgekd.methods.patches.step import PatchStep, lifted
-from edgekd.methods.regression.series_train import looked_at
+from edgekd.methods.patches.step import Encoder, PatchStep
 from edgekd.training import fit, generator, set_rate
 
 RADIUS = 2  # samples between a patch and one that is to be like it
@@ -31,117 +31,152 @@ OTHERS = 5  # patches that are not the one before, for each that is
 PRETEXT = 0.1  # share of the training in which that is asked, ever less
 PROJECTION = 256
 WEIGHT_DECAY = 1e-4
+BATCH = {"teacher": 32, "student": 128}
 EPOCHS = 10
-FEWEST_KEPT = 500  # patches in memory, where there are so many
-MOST_PATCHES = 4096  # evenly spread, that the memory is chosen from
-ENCODED = 256  # patches at once
+CANDIDATES = 600  # patches, evenly spread, that a memory is chosen from
+SMALLEST = 1e-3  # distance that others are measured by
 
 
-def train_teacher(
-    recording: Recording, config: PatchesConfig, how: Training
+def trained(
+    recording: Recording, config: PatchesConfig, how: Training, teacher: PatchStep | None = None
 ) -> tuple[PatchStep, list[dict[str, float]]]:
-    """A teacher and the history of its training."""
+    """A teacher, or the student of the one that is given, and the history of its training."""
     torch.manual_seed(how.seed)
-    fitted = parts(recording) == FIT
-    kept = looked_at(recording, config, fitted)
-    sizes = recording.n_sensors, len(kept), recording.period_s
-    planned = PatchStep(config.teacher(), *sizes)
-    require_windows(planned, recording)
-    planned.scaler = SampleScaler.fit(recording.values[fitted], kept, "zscore")
-    planned.fit_innovations(recording, fitted)
-    stream = TrainingStream(planned.all_shown, recording, planned.entities(recording), planned.span, 1)
-    trained = (stream.parts == FIT) & (stream.ages >= planned.span)
-    chosen = torch.from_numpy(stream.positions[trained])
-    candidates = chosen[:: -(-len(chosen) // MOST_PATCHES)]
-    wanted = config.memory or max(FEWEST_KEPT, len(candidates) // 10)
-    step = PatchStep(replace(planned.config, memory=min(wanted, len(candidates))), *sizes)
-    step.scaler, step.innovations = planned.scaler, planned.innovations
-    job = TeacherJob(step, stream, how)
+    step, stream, ends = prepared(recording, config)
+    name = "teacher" if teacher is None else "student"
+    job: Job
+    if teacher is None:
+        job = TeacherJob(step, stream, ends, how)
+    else:
+        more = TrainingStream(
+            step.all_shown, damaged(recording, step.span, seed=0), step.entities(recording), step.span, 1
+        )
+        job = StudentJob(step, stream, ends, how, teacher.encoder, more)
     history = fit(
         job,
         epochs=EPOCHS,
         patience=EPOCHS,
-        checkpoint=how.workdir and how.workdir / "teacher.training",
+        checkpoint=how.workdir and how.workdir / f"{name}.training",
         resume=how.resume,
         digest=f"{recording.digest()} {sorted(config.to_json().items())} {how.seed}",
         report=how.report,
         keep_from=EPOCHS - 1,
     )
-    remember(step.to("cpu").eval(), stream, candidates)
+    remember(step.to("cpu").eval(), stream, ends)
     return step, history
 
 
+def prepared(recording: Recording, config: PatchesConfig) -> tuple[PatchStep, TrainingStream, Tensor]:
+    """A step that is scaled to the recording and has learned nothing, the recording as it sees it, and where in it the
+    patches end that train."""
+    fitted = parts(recording) == FIT
+    if config.judged is None:
+        kept = kept_columns(recording.values[fitted], True, recording.source)
+    else:
+        kept = np.unique(judged_columns(recording, config.judged))
+    step = PatchStep(config, recording.n_sensors, len(kept), recording.period_s)
+    require_windows(step, recording)
+    step.scaler = SampleScaler.fit(recording.values[fitted], kept, "minmax")
+    step.fit_innovations(recording, fitted)
+    stream = TrainingStream(step.all_shown, recording, step.entities(recording), step.span, 1)
+    counted = (stream.parts == FIT) & (stream.ages >= step.warmup_samples + RADIUS)
+    require_some(stream, counted, step.warmup_samples + RADIUS, FIT)
+    return step, stream, torch.from_numpy(stream.positions[counted])
+
+
 @torch.inference_mode()
-def remember(step: PatchStep, stream: TrainingStream, candidates: Tensor) -> None:
-    """Keep of the patches that end at `candidates` (N,) those nearest to the centers of their clusters."""
+def remember(step: PatchStep, stream: TrainingStream, ends: Tensor) -> None:
+    """Keep of each sensor's patches those nearest to the centers of their clusters, and what distance to them is usual.
+
+    A sensor with fewer patches, or with patches that are the same, keeps some of them several times.
+    """
     from sklearn.cluster import MiniBatchKMeans
 
-    live = torch.ones(step.m)
-    vectors = torch.cat([step.encoder(stream.windows(some, step.span), live) for some in candidates.split(ENCODED)])
-    vectors = lifted(vectors)
-    if len(step.memory) < len(vectors):
-        found = MiniBatchKMeans(len(step.memory), batch_size=8192, max_iter=50, n_init=1, random_state=0).fit(
-            vectors.numpy()
-        )
-        centers = torch.from_numpy(found.cluster_centers_).float()
-        vectors = vectors[torch.cdist(vectors, centers).argmin(0)]
-    step.memory.copy_(vectors)
+    chosen = ends[:: -(-len(ends) // CANDIDATES)]
+    vectors = torch.cat([step.embedded(stream.windows(some, step.span)) for some in chosen.split(step.batch_windows)])
+    clusters = min(step.config.memory, len(vectors))
+    for memory, own in zip(step.memory, vectors.transpose(0, 1)):  # (k, size), (N, size)
+        found = MiniBatchKMeans(clusters, batch_size=4096, max_iter=50, n_init=1, random_state=0).fit(own.numpy())
+        nearest = torch.cdist(own, torch.from_numpy(found.cluster_centers_).float()).argmin(0)
+        memory.copy_(own[nearest[torch.arange(len(memory)) % clusters]])
+    step.usual.copy_(step.squares(vectors).sqrt().mean(0).clamp_min(SMALLEST))
 
 
-class TeacherJob:
-    """The encoder with what only its training needs; see `edgekd.training.Job`."""
+class Job:
+    """Batches drawn at random, ever slower; see `edgekd.training.Job`. Subclasses write `loss`."""
 
-    name = "teacher"
+    name: str
     module: nn.Module
     optimizer: torch.optim.Optimizer
 
-    def __init__(self, step: PatchStep, stream: TrainingStream, how: Training) -> None:
-        self.step, self.config, self.seed, self.device = step, step.config, how.seed, how.device
-        self.stream = stream
-        size = step.encoder.size
-        self.projection = nn.Sequential(nn.Linear(size, PROJECTION), nn.ReLU(), nn.Linear(PROJECTION, PROJECTION))
-        self.adjacent = nn.Linear(2 * size, 1)
-        self.module = nn.ModuleDict(
-            {"encoder": step.encoder, "projection": self.projection, "adjacent": self.adjacent}
-        ).to(how.device)
-        self.optimizer = torch.optim.AdamW(
-            self.module.parameters(), lr=self.config.teacher_learning_rate, weight_decay=WEIGHT_DECAY
-        )
-        self.live = torch.ones(step.m, device=how.device)
-        counted = (stream.parts == FIT) & (stream.ages >= step.span + RADIUS)
-        require_some(stream, counted, step.span + RADIUS, FIT)
-        self.anchors = np.flatnonzero(counted)
+    def __init__(self, step: PatchStep, stream: TrainingStream, ends: Tensor, how: Training, batches: int) -> None:
+        self.step, self.stream, self.ends = step, stream, ends
+        self.seed, self.device, self.rate = how.seed, how.device, step.config.learning_rate
+        self.steps = -(-batches // EPOCHS)
+
+    def learn(self, *modules: nn.Module) -> None:
+        """The networks that train."""
+        self.module = nn.ModuleList(modules).to(self.device)
+        self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=self.rate, weight_decay=WEIGHT_DECAY)
 
     def epoch(self, number: int) -> Iterator[tuple[int, int, float | None]]:
         self.module.train()
-        steps = -(-self.config.iterations // EPOCHS)
         draw = generator(self.seed, number)
-        for done in range(1, steps + 1):
-            progress = (number + done / steps) / EPOCHS
-            falling = 0.55 + 0.45 * math.cos(math.pi * progress)  # to a tenth
-            set_rate(self.optimizer, self.config.teacher_learning_rate * falling)
-            loss = self._loss(draw, max(0.0, 1.0 - progress / PRETEXT))
+        for done in range(1, self.steps + 1):
+            progress = (number + done / self.steps) / EPOCHS
+            set_rate(self.optimizer, self.rate * (0.55 + 0.45 * math.cos(math.pi * progress)))  # to a tenth
+            loss = self.loss(draw, progress)
             loss.backward()
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            yield done, steps, loss.item()
+            yield done, self.steps, loss.item()
 
     @torch.no_grad()
     def validate(self) -> float:
-        """The metric's loss on a fixed batch: only said, the last epoch is the one that counts."""
+        """The loss of a fixed batch: only said, the last epoch is the one that counts."""
         self.module.eval()
-        return float(self._loss(generator(self.seed, EPOCHS), 0.0))
+        return float(self.loss(generator(self.seed, EPOCHS), 1.0))
 
-    def _loss(self, draw: torch.Generator, pretext: float) -> Tensor:
-        """Of one batch; `pretext` is the weight of its second part."""
-        batch = self.config.teacher_batch
-        chosen = self.anchors[torch.randint(len(self.anchors), (batch,), generator=draw).numpy()]
-        anchors = torch.from_numpy(self.stream.positions[chosen])
-        before = torch.from_numpy(self.stream.ages[chosen] >= 2 * self.step.span) & (pretext > 0)
-        beside = anchors - torch.randint(1, RADIUS + 1, (batch,), generator=draw)
-        ends = torch.cat([anchors, beside, anchors[before] - self.step.span])
-        vectors = self.step.encoder(self.stream.windows(ends, self.step.span).to(self.device), self.live)
-        own, near, earlier = vectors.split([batch, batch, len(ends) - 2 * batch])
+    def loss(self, draw: torch.Generator, progress: float) -> Tensor:
+        """Of one batch."""
+        raise NotImplementedError
+
+    def drawn(self, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A batch of patches: where each ends, and of which sensor it is."""
+        size = (BATCH[self.name],)
+        chosen = torch.randint(len(self.ends), size, generator=draw)
+        return self.ends[chosen], torch.randint(self.step.m, size, generator=draw)
+
+    def patches(self, stream: TrainingStream, ends: Tensor, sensors: Tensor) -> Tensor:
+        """(B, span) of the sensors (B,)."""
+        rows = ends.unsqueeze(1) + torch.arange(-self.step.span, 0)
+        return stream.buffer[rows, sensors.unsqueeze(1)].to(self.device)
+
+
+class TeacherJob(Job):
+    """The encoder with what only its training needs."""
+
+    name = "teacher"
+
+    def __init__(self, step: PatchStep, stream: TrainingStream, ends: Tensor, how: Training) -> None:
+        super().__init__(step, stream, ends, how, step.config.iterations)
+        size = step.encoder.size
+        self.projection = nn.Sequential(nn.Linear(size, PROJECTION), nn.ReLU(), nn.Linear(PROJECTION, PROJECTION))
+        self.adjacent = nn.Linear(2 * size, 1)
+        self.learn(step.encoder, self.projection, self.adjacent)
+        self.second = int(ends.min()) + step.span  # the first end whose patch has one before it
+
+    def loss(self, draw: torch.Generator, progress: float) -> Tensor:
+        ends, sensors = self.drawn(draw)
+        batch, pretext = len(ends), max(0.0, 1.0 - progress / PRETEXT)
+        beside = ends - torch.randint(1, RADIUS + 1, (batch,), generator=draw)
+        before = (ends >= self.second) & (pretext > 0)
+        patches = self.patches(
+            self.stream,
+            torch.cat([ends, beside, ends[before] - self.step.span]),
+            torch.cat([sensors, sensors, sensors[before]]),
+        )
+        own, near, earlier = self.step.encoder(patches).split([batch, batch, int(before.sum())])
         likeness = F.normalize(self.projection(own), dim=1) @ F.normalize(self.projection(near), dim=1).T  # (B, B)
         loss = F.relu(likeness.min(1).values - likeness.diagonal() + MARGIN).mean()
         if not before.any():
@@ -151,3 +186,25 @@ class TeacherJob:
         right = self.adjacent(torch.cat([own[before.to(self.device)], earlier], 1))
         wrong = self.adjacent(torch.cat([own[at], own[other]], 1))
         return loss + pretext * (F.softplus(-right).mean() + F.softplus(wrong).mean())
+
+
+class StudentJob(Job):
+    """The smaller encoder: patches are to lie as far from each other as the teacher's lie."""
+
+    name = "student"
+
+    def __init__(
+        self, step: PatchStep, stream: TrainingStream, ends: Tensor, how: Training, teacher: Encoder,
+        damaged: TrainingStream,
+    ) -> None:  # fmt: skip
+        super().__init__(step, stream, ends, how, step.config.updates)
+        self.teacher, self.damaged = teacher.to(how.device).eval(), damaged
+        self.learn(step.encoder)
+
+    def loss(self, draw: torch.Generator, progress: float) -> Tensor:
+        ends, sensors = self.drawn(draw)
+        patches = torch.cat([self.patches(stream, ends, sensors) for stream in (self.stream, self.damaged)])
+        with torch.no_grad():
+            target = F.pdist(self.teacher(patches))  # of all pairs
+        error = F.pdist(self.step.encoder(patches)) - target
+        return (error / (target + target.mean() + SMALLEST)).square().mean()

@@ -46,8 +46,6 @@ class RegressionConfig:
     """Signature matrices as they are ("none"), or by each "element"'s or one "global" training deviation."""
     drop_constant: bool = True
     """Keep sensors that are constant in training out of the input."""
-    judged: tuple[str, ...] | None = None
-    """Names of the sensors that are looked at; None looks at all."""
     accumulator: str = "none"
     """"none", "rnn", "gru" or "lstm": whether a long-term accumulator's matrix is added to the signature matrices."""
     lts: str = "per_variable"

@@ -10,7 +10,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from edgekd.blocks.scaling import SampleScaler, judged_columns, kept_columns
+from edgekd.blocks.damaged_recording import damaged
+from edgekd.blocks.scaling import SampleScaler, kept_columns
 from edgekd.blocks.signature import Geometry, require_few_sensors
 from edgekd.blocks.threshold import FIT, parts, require_windows
 from edgekd.blocks.training_windows import TrainingStream, matrix_statistics
@@ -22,7 +23,6 @@ from edgekd.methods.regression.energy_student import EnergyStudent
 from edgekd.methods.regression.scorers import Panel, Scorer, at_windows, scorers
 from edgekd.methods.regression.series import SeriesStep
 from edgekd.methods.regression.series_jobs import SeriesJob, Taught
-from edgekd.methods.regression.series_outliers import damaged
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.training import fit
 
@@ -86,7 +86,7 @@ def _as_the_teachers(config: RegressionConfig, how: Training) -> RegressionConfi
 def prepared(recording: Recording, config: RegressionConfig) -> SeriesStep:
     """A step module whose scaling is fitted to the training part and whose student is untrained."""
     fitted = parts(recording) == FIT
-    kept = looked_at(recording, config, fitted)
+    kept = kept_columns(recording.values[fitted], config.drop_constant, recording.source)
     step = SeriesStep(config, recording.n_sensors, len(kept), recording.period_s)
     if step.of_matrices:
         require_few_sensors(len(kept), recording.source)
@@ -106,13 +106,6 @@ def prepared(recording: Recording, config: RegressionConfig) -> SeriesStep:
         rows = step.energies(step.standardized(windows, None), torch.ones(step.m)) if step.of_matrices else None
         step.network.fit(samples.numpy(), windows, rows)
     return step
-
-
-def looked_at(recording: Recording, config: RegressionConfig, fitted: np.ndarray) -> np.ndarray:
-    """int64 (m,): columns of the judged sensors, or of all that are not constant in the samples `fitted` (T,) bool."""
-    if config.judged is not None:
-        return np.unique(judged_columns(recording, config.judged))
-    return kept_columns(recording.values[fitted], config.drop_constant, recording.source)
 
 
 def times_scored(recording: Recording, config: RegressionConfig, how: Training, hop: int) -> int:
