@@ -21,7 +21,7 @@ from bench.detection.lta_on_innovations import PUBLIC, entities, figures
 from bench.results import WORK, kept, rounded, save, table
 from edgekd.checkpoint import Checkpoint
 from edgekd.distillation import distill, teacher_path
-from edgekd.runtime.errors import UsageError
+from edgekd.methods.patches.config import PatchesConfig
 
 RESULT = "patches"
 ORDER = ("ASD", "SKAB", "MSL", "SMD", "SMAP")  # short recordings first
@@ -30,18 +30,20 @@ SEED = 0
 
 
 def trained(entity: Entity) -> dict[str, Any]:
-    """Figures of teacher and student on one entity, or why it gives none."""
+    """Figures of every detector on one entity."""
     path = WORK / RESULT / f"{entity.name.replace('/', '-')}.pt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    settings = {"hop": entity.hop, **({} if entity.judged is None else {"judged": entity.judged})}
+    settings = {"hop": entity.hop, "judged": entity.judged}
+    alone = {**settings, "detector": "teacher", "teacher_width": PatchesConfig().width}
     begun = time.monotonic()
-    try:
-        student = distill(entity.train, path, method="patches", settings=settings, seed=SEED)
-    except UsageError as error:
-        return {"refused": str(error)}
-    steps = {"teacher": Checkpoint.load(teacher_path(path)).step(), "student": student.step()}
+    student = distill(entity.train, path, method="patches", settings=settings, seed=SEED).step()
+    steps = {
+        "teacher": Checkpoint.load(teacher_path(path)).step(),
+        "student": student,
+        "alone": distill(entity.train, path.with_suffix(".alone.pt"), method="patches", settings=alone).step(),
+    }
     told = {name: figures(step, entity.test) for name, step in steps.items()}
-    return {**told, "parameters": steps["student"].parameters_learned, "seconds": time.monotonic() - begun}
+    return {**told, "parameters": student.parameters_learned, "seconds": time.monotonic() - begun}
 
 
 def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -51,15 +53,13 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for part in ("dev", "confirm"):
         for name in PUBLIC:
             mine = [row for row in rows if (row["set"], row["part"]) == (name, part)]
-            told = [row for row in mine if "teacher" in row]
-            if told:
-                of = sum(at[:2] == (name, part) for at in known)
-                counts = {"of": of, "entities": len(told), "refused": len(mine) - len(told)}
-                committee = float(np.mean([known[name, part, row["entity"]] for row in told]))
-                found.append({"set": name, "part": part, **counts, **_means(told), "committee": committee})
-    whole = [row for row in found if row["part"] == "confirm" and row["of"] == row["entities"] + row["refused"]]
+            if mine:
+                counts = {"of": sum(at[:2] == (name, part) for at in known), "entities": len(mine)}
+                committee = float(np.mean([known[name, part, row["entity"]] for row in mine]))
+                found.append({"set": name, "part": part, **counts, **_means(mine), "committee": committee})
+    whole = [row for row in found if row["part"] == "confirm" and row["of"] == row["entities"]]
     if whole:
-        counts = {key: sum(row[key] for row in whole) for key in ("of", "entities", "refused")}
+        counts = {key: sum(row[key] for row in whole) for key in ("of", "entities")}
         keys = [key for key in whole[0] if key not in ("set", "part", *counts)]
         means = {key: float(np.mean([row[key] for row in whole])) for key in keys}
         found.append({"set": f"mean of {len(whole)} whole sets", "part": "confirm", **counts, **means})
