@@ -120,6 +120,17 @@ def test_a_sensor_that_is_not_judged_is_not_looked_at(tiny_recording: Recording,
     assert set(np.flatnonzero(step.score(tiny_recording).contributions.any(0))) == {1}
 
 
+def test_where_nothing_moves_in_training_what_moves_later_is_told(tiny_recording: Recording, tmp_path: Path) -> None:
+    still = replace(tiny_recording, values=np.ones_like(tiny_recording.values))
+    few = {**TINY, "iterations": 10, "updates": 10, "judged": [still.sensors[1]]}
+    step = distill(still, tmp_path / "s.pt", method="patches", settings=few).step()
+    values = still.values.copy()
+    values[300:, 1] += 0.5
+    found = step.score(replace(still, values=values))
+    moved = found.samples >= 300
+    assert found.scores[moved].min() > 2 * found.scores[~moved].max()
+
+
 def test_the_seed_decides_alone(pair: dict[str, Checkpoint], tiny_recording: Recording, tmp_path: Path) -> None:
     again = taught(tiny_recording, tmp_path / "again.pt")
     other = taught(tiny_recording, tmp_path / "other.pt", seed=1)

@@ -2,7 +2,8 @@
 
 Source of the teacher: PaAno (Park and Kang, ICLR 2026, arXiv 2602.01359). A patch is drawn to one that begins a sample
 or two beside it and away from the farthest of the batch; at first the encoder also learns to tell the patch before from
-any other. The student learns the distances between patches, normal and damaged: its score is made of nothing else.
+any other. The student learns the distances between patches, with noise of all sizes in half of them: its score is made
+of nothing else.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekd.blocks.damaged_recording import damaged
+from edgekd.blocks.innovation_input import CLIP
 from edgekd.blocks.scaling import SampleScaler, judged_columns, kept_columns
 from edgekd.blocks.threshold import FIT, parts, require_windows
 from edgekd.blocks.training_windows import TrainingStream, require_some
 from edgekd.data.recording import Recording
 from edgekd.methods.interface import Training
 from edgekd.methods.patches.config import PatchesConfig
-from edgekd.methods.patches.step import Encoder, PatchStep
+from edgekd.methods.patches.step import PatchStep
 from edgekd.training import fit, generator, set_rate
 
 RADIUS = 2  # samples between a patch and one that is to be like it
@@ -32,6 +33,7 @@ PRETEXT = 0.1  # share of the training in which that is asked, ever less
 PROJECTION = 256
 WEIGHT_DECAY = 1e-4
 BATCH = {"teacher": 32, "student": 128}
+NOISE = (0.05, CLIP)  # deviations
 EPOCHS = 10
 CANDIDATES = 600  # patches, evenly spread, that a memory is chosen from
 SMALLEST = 1e-3  # distance that others are measured by
@@ -43,20 +45,12 @@ def trained(
     """A teacher, or the student of the one that is given, and the history of its training."""
     torch.manual_seed(how.seed)
     step, stream, ends = prepared(recording, config)
-    name = "teacher" if teacher is None else "student"
-    job: Job
-    if teacher is None:
-        job = TeacherJob(step, stream, ends, how)
-    else:
-        more = TrainingStream(
-            step.all_shown, damaged(recording, step.span, seed=0), step.entities(recording), step.span, 1
-        )
-        job = StudentJob(step, stream, ends, how, teacher.encoder, more)
+    job = TeacherJob(step, stream, ends, how) if teacher is None else StudentJob(step, stream, ends, how, teacher)
     history = fit(
         job,
         epochs=EPOCHS,
         patience=EPOCHS,
-        checkpoint=how.workdir and how.workdir / f"{name}.training",
+        checkpoint=how.workdir and how.workdir / f"{job.name}.training",
         resume=how.resume,
         digest=f"{recording.digest()} {sorted(config.to_json().items())} {how.seed}",
         report=how.report,
@@ -194,16 +188,17 @@ class StudentJob(Job):
     name = "student"
 
     def __init__(
-        self, step: PatchStep, stream: TrainingStream, ends: Tensor, how: Training, teacher: Encoder,
-        damaged: TrainingStream,
+        self, step: PatchStep, stream: TrainingStream, ends: Tensor, how: Training, teacher: PatchStep
     ) -> None:  # fmt: skip
         super().__init__(step, stream, ends, how, step.config.updates)
-        self.teacher, self.damaged = teacher.to(how.device).eval(), damaged
+        self.teacher = teacher.encoder.to(how.device).eval()
         self.learn(step.encoder)
 
     def loss(self, draw: torch.Generator, progress: float) -> Tensor:
-        ends, sensors = self.drawn(draw)
-        patches = torch.cat([self.patches(stream, ends, sensors) for stream in (self.stream, self.damaged)])
+        patches = self.patches(self.stream, *self.drawn(draw))
+        noise = torch.randn(patches.shape, generator=draw)
+        size = torch.empty(len(patches), 1).uniform_(*map(math.log, NOISE), generator=draw).exp()
+        patches = torch.cat([patches, (patches + (size * noise).to(self.device)).clamp(-CLIP, CLIP)])
         with torch.no_grad():
             target = F.pdist(self.teacher(patches))  # of all pairs
         error = F.pdist(self.step.encoder(patches)) - target

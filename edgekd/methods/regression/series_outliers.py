@@ -1,6 +1,6 @@
-"""Copies of a recording with damage laid into them: what a student is shown of anomalies, where there are none.
+"""Outliers of a series: copies of the training recording with damage laid into them, for the teacher to score.
 
-Damage is done to recordings, not to single windows, so that any teacher can judge it, one that carries state included,
+Damage is done to recordings, not to single windows, so that any teacher can score it, one that carries state included,
 on a few sensors or on many.
 """
 
