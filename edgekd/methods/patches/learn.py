@@ -2,8 +2,7 @@
 
 Source of the teacher: PaAno (Park and Kang, ICLR 2026, arXiv 2602.01359). A patch is drawn to one that begins a sample
 or two beside it and away from the farthest of the batch; at first the encoder also learns to tell the patch before from
-any other. The student learns the distances between patches, with noise of all sizes in half of them: its score is made
-of nothing else.
+any other. The student learns the distances between patches, normal and damaged: its score is made of nothing else.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgekd.blocks.damaged_recording import damaged
 from edgekd.blocks.innovation_input import CLIP
 from edgekd.blocks.scaling import SampleScaler, judged_columns, kept_columns
 from edgekd.blocks.threshold import FIT, parts, require_windows
@@ -23,7 +23,7 @@ from edgekd.blocks.training_windows import TrainingStream, require_some
 from edgekd.data.recording import Recording
 from edgekd.methods.interface import Training
 from edgekd.methods.patches.config import PatchesConfig
-from edgekd.methods.patches.step import PatchStep
+from edgekd.methods.patches.step import Encoder, PatchStep
 from edgekd.training import fit, generator, set_rate
 
 RADIUS = 2  # samples between a patch and one that is to be like it
@@ -45,7 +45,14 @@ def trained(
     """A teacher, or the student of the one that is given, and the history of its training."""
     torch.manual_seed(how.seed)
     step, stream, ends = prepared(recording, config)
-    job = TeacherJob(step, stream, ends, how) if teacher is None else StudentJob(step, stream, ends, how, teacher)
+    job: Job
+    if teacher is None:
+        job = TeacherJob(step, stream, ends, how)
+    else:
+        more = TrainingStream(
+            step.all_shown, damaged(recording, step.span, seed=0), step.entities(recording), step.span, 1
+        )
+        job = StudentJob(step, stream, ends, how, teacher.encoder, more)
     history = fit(
         job,
         epochs=EPOCHS,
@@ -188,17 +195,22 @@ class StudentJob(Job):
     name = "student"
 
     def __init__(
-        self, step: PatchStep, stream: TrainingStream, ends: Tensor, how: Training, teacher: PatchStep
+        self, step: PatchStep, stream: TrainingStream, ends: Tensor, how: Training, teacher: Encoder,
+        damaged: TrainingStream,
     ) -> None:  # fmt: skip
         super().__init__(step, stream, ends, how, step.config.updates)
-        self.teacher = teacher.encoder.to(how.device).eval()
+        self.teacher, self.damaged = teacher.to(how.device).eval(), damaged
+        # what stands still in all of the training is shown something, too: an encoder of nothing but zeros is blind
+        draw = generator(how.seed, EPOCHS + 1)
+        sizes = torch.empty(BATCH[self.name], 1).uniform_(*map(math.log, NOISE), generator=draw).exp()
+        self.noise = (sizes * torch.randn(len(sizes), step.span, generator=draw)).clamp(-CLIP, CLIP)
         self.learn(step.encoder)
 
     def loss(self, draw: torch.Generator, progress: float) -> Tensor:
-        patches = self.patches(self.stream, *self.drawn(draw))
-        noise = torch.randn(patches.shape, generator=draw)
-        size = torch.empty(len(patches), 1).uniform_(*map(math.log, NOISE), generator=draw).exp()
-        patches = torch.cat([patches, (patches + (size * noise).to(self.device)).clamp(-CLIP, CLIP)])
+        ends, sensors = self.drawn(draw)
+        strange = self.patches(self.damaged, ends, sensors)
+        strange = torch.where(strange.any(1, keepdim=True), strange, self.noise.to(self.device))
+        patches = torch.cat([self.patches(self.stream, ends, sensors), strange])
         with torch.no_grad():
             target = F.pdist(self.teacher(patches))  # of all pairs
         error = F.pdist(self.step.encoder(patches)) - target
