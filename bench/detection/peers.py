@@ -36,6 +36,8 @@ ENVIRONMENT = WORK / "peers-environment"
 PACKAGES = ("tsb-ad==1.5", "river==0.23.0", "stumpy==1.14.1", "pyod==3.6.7", "scikit-learn==1.5.2")
 OURS = ("innovations", "ensemble", "mahalanobis")
 PUBLIC = ("SMD", "ASD", "SKAB", "MSL", "SMAP")
+FEW = ("ASD", "SKAB", "MSL")
+"""Where the networks among the peers have run, too, which train for minutes on each entity."""
 PATIENCE_S = 3600.0  # for one of them on one entity
 
 
@@ -157,7 +159,8 @@ def main(data: Path, sets: tuple[str, ...], longest: int, peers: tuple[str, ...]
             compared = [
                 abs(row["vus_pr"] - theirs) for row in rows if (theirs := row.get("vus_pr_of_tsb_ad")) is not None
             ]
-            figures = {"detectors": summary(rows), "entities": rows}
+            few = [row for row in rows if row["set"] in FEW]
+            figures = {"detectors": summary(rows), "few": summary(few), "entities": rows}
             save(RESULT, rounded({"largest_vus_pr_difference": max(compared, default=None), **figures}))
     print(table(summary(rows)))
 

@@ -15,6 +15,7 @@ from edgekd.blocks.slow import SlowMonitors, fit_slow
 from edgekd.blocks.step import Scores, StepModule
 from edgekd.data.recording import Recording
 from edgekd.runtime.manifest import FAST, SLOW
+from edgekd.threads import one_thread
 
 CALM = 0.995
 """Quantile of normal scores above which a fast score is high."""
@@ -80,7 +81,8 @@ class WithSlow(StepModule):
         ):
             inside = (found.samples >= start) & (found.samples < end)
             hops = (found.samples[inside] + 1 - start) // self.hop - 1
-            scores, of_slow = self.slow.batch(torch.from_numpy(scaled), torch.from_numpy(high))
+            with one_thread():
+                scores, of_slow = self.slow.batch(torch.from_numpy(scaled), torch.from_numpy(high))
             slow[inside], shares[inside] = scores.numpy()[hops], self.scaler.spread(of_slow).numpy()[hops]
         columns = (found.samples, found.scores, found.contributions, slow, shares)
         samples, scores, contributions, slow, shares = (column[chosen] for column in columns)
