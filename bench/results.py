@@ -14,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from edgekd.runtime.files import atomic
+
 RESULTS = Path(__file__).parent / "results"
 WORK = Path(__file__).parent / "trained"
 """Checkpoints and exported files, not committed."""
@@ -45,9 +47,15 @@ def save(name: str, figures: Any, **facts: Any) -> Path:
         **facts,
         "figures": figures,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(path, content)
     print(f"wrote {path.relative_to(Path.cwd())}")
     return path
+
+
+def write_json(path: Path, content: Any) -> None:
+    """A result that a kill leaves whole, as it was before or as it is now."""
+    with atomic(path) as file:
+        file.write((json.dumps(content, indent=1) + "\n").encode())
 
 
 def kept(name: str) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.results import RESULTS, changed, digest
+from bench.results import RESULTS, changed, digest, write_json
 from edgekd.blocks.step import Scores, StepModule
 from edgekd.data import Recording, load
 from edgekd.distillation import configure
@@ -89,9 +89,7 @@ class Detector:
     def keep(self, cells: dict[str, dict[str, Any]]) -> None:
         CELLS.mkdir(parents=True, exist_ok=True)
         content = {"digest": self.digest, "detector": asdict(self), "cells": dict(sorted(cells.items()))}
-        new = self.path.with_suffix(".new")
-        new.write_text(json.dumps(content, indent=1) + "\n")
-        new.replace(self.path)
+        write_json(self.path, content)
 
 
 def run_missing(data: Path, wanted: dict[str, list[Detector]], workers: int, device: str) -> None:

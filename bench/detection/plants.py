@@ -26,7 +26,7 @@ import torch
 
 from bench.detection.slow import TRAIL_HOPS
 from bench.detection.stuck import watching
-from bench.results import WORK, rounded, save, table
+from bench.results import WORK, rounded, save, table, write_json
 from edgekd.blocks.step import Scores
 from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording
@@ -87,7 +87,7 @@ def main(preset: str, settings: tuple[str, ...], seeds: str, plants: tuple[str, 
         for seed in range(first, last + 1):
             if not any(row["plant"] == plant and row["seed"] == seed for row in rows):
                 rows.append({"plant": plant, "seed": seed, **measured(plant, seed, preset, chosen)})
-                done.write_text(json.dumps(rows))
+                write_json(done, rows)
         print(table(summary(rows)[-1:]), flush=True)
     everything = summary([{**row, "plant": "all"} for row in rows])
     print(table(summary(rows) + everything))

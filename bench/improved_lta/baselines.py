@@ -19,6 +19,7 @@ from edgekd.data import Recording
 from edgekd.methods.linear import PRESETS
 from edgekd.methods.linear.fit import fit_linear
 from edgekd.runtime.errors import RecordingError
+from edgekd.runtime.files import atomic
 
 RECENT = 10  # newest samples that detectors on samples average over, as `linear` does
 LINEAR = {
@@ -58,7 +59,8 @@ def baseline(entity: Entity, detector: str, measured: bool, seed: int = 0) -> di
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # principal axes of what does not vary
             found = _scores(measured_only(entity) if measured else entity, detector, measured, seed)
-        np.savez_compressed(path, **found)
+        with atomic(path) as file:
+            np.savez_compressed(file, **found)  # type: ignore[arg-type]
     with np.load(path) as arrays:
         return {
             part: Terms(arrays[f"{part}/samples"], {"score": arrays[f"{part}/score"]}) for part in ("train", "test")

@@ -24,6 +24,7 @@ from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording, load
 from edgekd.distillation import configure, distill
 from edgekd.methods.lta import LTAStep
+from edgekd.runtime.files import atomic
 from edgekd.runtime.state import lock_state
 
 TRAINED = WORK / "lta_improved"
@@ -179,7 +180,8 @@ def terms(cell: Cell) -> dict[str, Terms]:
         for part, recording in (("train", cell.entity.train), ("test", cell.entity.test)):
             chunks = list(_terms(step, recording))
             kept |= {f"{part}/{name}": np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
-        np.savez_compressed(path, **kept)
+        with atomic(path) as file:
+            np.savez_compressed(file, **kept)  # type: ignore[arg-type]
     with np.load(path) as arrays:
         return {
             part: Terms(

@@ -24,7 +24,7 @@ from bench.improved_lta.measures import Verdicts, as_it_is, combined, every, ran
 from bench.paper_lta.cells import ROWS, TEACHER_WINDOWS
 from bench.paper_lta.cells import Cell as PaperCell
 from bench.paper_lta.tables import WINDOWS
-from bench.results import RESULTS, save, table
+from bench.results import RESULTS, save, table, write_json
 from edgekd.evaluation.chance import random_scores
 
 FIGURES = RESULTS / "lta_improved"
@@ -230,7 +230,7 @@ def main(data: Path, datasets: tuple[str, ...], seeds: int) -> None:
     """Train what is missing, measure, print and save; the other sets keep their figures."""
     FIGURES.mkdir(parents=True, exist_ok=True)
     for dataset in datasets or SETS:
-        (FIGURES / f"{dataset}.json").write_text(json.dumps(figures_of(data, dataset, seeds), indent=1) + "\n")
+        write_json(FIGURES / f"{dataset}.json", figures_of(data, dataset, seeds))
     paths = {dataset: FIGURES / f"{dataset}.json" for dataset in SETS}
     found = {dataset: json.loads(path.read_text()) for dataset, path in paths.items() if path.exists()}
     rows = [row for dataset, one in found.items() for row in detection(dataset, one)]

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from bench.paper_lta.cells import CELLS, Cell, recording
-from bench.results import rounded
+from bench.results import rounded, write_json
 from edgekd.blocks.score_terms import TINY
 from edgekd.blocks.threshold import MARGIN
 from edgekd.checkpoint import Checkpoint
@@ -60,7 +60,7 @@ def measured(cell: Cell, data: Path, checkpoint: Checkpoint, scores: dict[str, n
         "diagnosis": _diagnosis(test, scores["samples"], scores["scores"], step.hop),
         "scores": protocols(test, scores["samples"], scores["scores"], step.hop, checkpoint.threshold["value"]),
     }
-    cell.file("json").write_text(json.dumps(rounded(found), indent=1) + "\n")
+    write_json(cell.file("json"), rounded(found))
     return found
 
 
@@ -158,7 +158,7 @@ def random_figures(data: Path, dataset: str, first: int, hop: int, rankings: int
 
     figures = by_chance(test, samples, hop, DRAWS)
     figures["counts"] = _spread(_searched(best, len(samples), rankings))
-    path.write_text(json.dumps(rounded(figures), indent=1) + "\n")
+    write_json(path, rounded(figures))
     return figures
 
 
@@ -188,7 +188,7 @@ def random_windows(data: Path, dataset: str, window: int, hop: int, rankings: in
         "one": _spread([best(random_scores(len(labels), draw)) for draw in range(DRAWS)]),
         "search": _spread(_searched(best, len(labels), rankings)),
     }
-    path.write_text(json.dumps(rounded(figures), indent=1) + "\n")
+    write_json(path, rounded(figures))
     return figures
 
 

@@ -21,7 +21,7 @@ import click
 import numpy as np
 
 from bench.regression.task import SETS, TRAININGS, Settings, Task, run_task
-from bench.results import RESULTS, rounded, save, table
+from bench.results import RESULTS, rounded, save, table, write_json
 from edgekd.methods.regression.networks import LADDER
 
 CELLS = RESULTS / "regression"
@@ -167,7 +167,7 @@ def main(
         if table_only or kept(task, settings) is not None:
             continue
         figures = run_task(data, task, settings, partial(say, f"{number}/{len(tasks)} {task.label}"))
-        cell(task, settings).write_text(json.dumps(rounded(figures), indent=1) + "\n")
+        write_json(cell(task, settings), rounded(figures))
         click.echo(f"{task.label}: teacher {figures['teacher']['auc']:.3f}, cpu {sum(figures['cpu_s'].values()):.0f} s")
     found = {task: kept(task, settings) for task in tasks}
     by_set = {name: [f for t, f in found.items() if f is not None and t.name == name] for name in sets.split(",")}

@@ -121,7 +121,7 @@ class LTAConfig:
     """At most so many training windows an epoch of the teacher, drawn anew each time; 0 takes all."""
     clip_norm: float = 1.0
     precision: str = "auto"
-    """Of the convolutions in training: "float32", "bf16", or bf16 where the processor has AMX."""
+    """Of the convolutions in training: "float32", "bf16", or bf16 where the processor is faster at it."""
 
     def geometry(self, period_s: float) -> Geometry:
         """Windows of the student at a sampling period; a carried student sees one step at a time."""
@@ -213,6 +213,7 @@ EDGE = LTAConfig(
     recurrence="carried",
     attention_steps=1,
     accumulator="gru",
+    matched_hops=4,
     loss="huber",
     score="variance",
     mahalanobis=True,
@@ -224,14 +225,14 @@ EDGE = LTAConfig(
     lanes=8,
     training_hop=0,
     teacher_batch=8,
-    teacher_hop=20,
+    teacher_hop=30,
 )
 
 QUICK = replace(EDGE, epochs=6, teacher_epochs=1, teacher_hop=40)
 
 # of the student more epochs, up to 15, changed nothing on dev data
 JOINT = replace(
-    EDGE, input="innovations", committee=True, slow=True, epochs=6, matched_hops=4,
+    EDGE, input="innovations", committee=True, slow=True, epochs=6,
     teacher_epochs=1, teacher_hop=0, teacher_windows=400, teacher_batch=4,
 )  # fmt: skip
 
