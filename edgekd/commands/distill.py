@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     "--preset",
     help="Settings to start from: paper, edge, joint, quick for lta (edge); innovations or another detector for linear "
     "(ensemble); signature, window, shape, image for regression (signature, or image where DATA is of images); "
-    "published, edge, quick for anomalyllm (edge).",
+    "published, edge, quick for anomalyllm (edge); patches for patches.",
 )
 @click.option(
     "--set", "settings", multiple=True, metavar="NAME=VALUE", help="Override one setting of the preset; repeatable."

@@ -17,6 +17,7 @@ METHODS = {
     "linear": "edgekd.methods.linear",
     "regression": "edgekd.methods.regression",
     "anomalyllm": "edgekd.methods.anomalyllm",
+    "patches": "edgekd.methods.patches",
 }
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from edgekd.blocks.damaged_recording import damaged
 from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording
 from edgekd.distillation import distill
@@ -26,7 +27,6 @@ from edgekd.methods.anomalyllm.losses import collapse_loss, contrast_loss, row_l
 from edgekd.methods.anomalyllm.networks import Prototypes, Student, Teacher, statistics
 from edgekd.methods.anomalyllm.step import AnomalyLLMStep
 from edgekd.methods.anomalyllm.weights import make_teacher
-from edgekd.methods.regression.series_outliers import damaged
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.errors import UsageError
 

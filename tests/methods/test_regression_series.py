@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import IsolationForest
 
 from edgekd import cli
+from edgekd.blocks.damaged_recording import damaged
 from edgekd.blocks.threshold import FIT, parts
 from edgekd.checkpoint import Checkpoint
 from edgekd.data import Recording, save
@@ -27,7 +28,6 @@ from edgekd.methods.interface import Training
 from edgekd.methods.regression import PRESETS, distill_from, train
 from edgekd.methods.regression.scorers import ObjectScorer, Panel, at_windows
 from edgekd.methods.regression.series_jobs import SeriesJob
-from edgekd.methods.regression.series_outliers import damaged
 from edgekd.runtime import Detector
 from edgekd.runtime.errors import EdgeKDError, RecordingError, UsageError
 

@@ -366,6 +366,8 @@ def students(everything: bool) -> Iterator[tuple[str, Any]]:
     from edgekd.methods.linear import train as train_linear
     from edgekd.methods.lta import PRESETS
     from edgekd.methods.lta.distill import prepared
+    from edgekd.methods.patches import CONFIG as PATCHES
+    from edgekd.methods.patches.learn import prepared as prepared_patches
     from edgekd.methods.regression.config import PRESETS as REGRESSION
     from edgekd.methods.regression.image import image_step
     from edgekd.methods.regression.networks import LADDER
@@ -383,6 +385,7 @@ def students(everything: bool) -> Iterator[tuple[str, Any]]:
     yield "linear", train_linear(series, replace(LINEAR["ensemble"], **linear), Training()).step
     language = {"teacher_init": "small-from-scratch", "window": 16, "patch": 8, "student_width": 16, "pool": 4}
     yield "anomalyllm", prepared_llm(series, LLM.from_json(language)).eval()
+    yield "patches", prepared_patches(series, PATCHES())[0].eval()
     if not everything:
         return
     for name, value in (

@@ -5,8 +5,7 @@ score_scale.py   the scale of the scores, and the loss
 image.py         images, one of them a hop: the step modules; image_jobs.py and image_train.py train them,
                  image_outliers.py makes outliers from normal images
 series.py        windows and signature matrices: the step module, with the students of networks.py or that of
-                 energy_student.py; series_train.py and series_jobs.py train it, scorers.py is any teacher of a series,
-                 series_outliers.py makes outliers from one
+                 energy_student.py; series_train.py and series_jobs.py train it, scorers.py is any teacher of a series
 """
 
 from __future__ import annotations

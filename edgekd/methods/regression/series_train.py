@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from edgekd.blocks.damaged_recording import damaged
 from edgekd.blocks.scaling import SampleScaler, kept_columns
 from edgekd.blocks.signature import Geometry, require_few_sensors
 from edgekd.blocks.threshold import FIT, parts, require_windows
@@ -22,7 +23,6 @@ from edgekd.methods.regression.energy_student import EnergyStudent
 from edgekd.methods.regression.scorers import Panel, Scorer, at_windows, scorers
 from edgekd.methods.regression.series import SeriesStep
 from edgekd.methods.regression.series_jobs import SeriesJob, Taught
-from edgekd.methods.regression.series_outliers import damaged
 from edgekd.runtime.errors import RecordingError, UsageError
 from edgekd.training import fit
 

@@ -1,6 +1,6 @@
-"""Outliers of a series: copies of the training recording with damage laid into them, for the teacher to score.
+"""Copies of a recording with damage laid into them: what a student is shown of anomalies, where there are none.
 
-Damage is done to recordings, not to single windows, so that any teacher can score it, one that carries state included,
+Damage is done to recordings, not to single windows, so that any teacher can judge it, one that carries state included,
 on a few sensors or on many.
 """
 
@@ -25,7 +25,7 @@ def damaged(recording: Recording, span: int, seed: int) -> Recording:
     varying = np.flatnonzero(deviation > 0)
     for start, end in recording.bounds:
         at = start + int(rng.integers(0, span))
-        while at + 4 <= end:
+        while len(varying) and at + 4 <= end:
             stop = min(end, at + _length(rng, span))
             chosen = rng.choice(varying, sensors_hit(len(varying), rng), replace=False)
             window = values[max(start, stop - span) : stop, chosen]
