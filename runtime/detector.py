@@ -102,7 +102,7 @@ class Detector:
         self._hop = manifest.hop
         self._max_hold = manifest.max_hold_samples
         still = np.array([sensor.longest_still_s for sensor in manifest.sensors]) / manifest.period_s
-        self._longest_still = np.where(still > 0, still, np.inf)
+        self._longest_still = np.where(still > 0, np.minimum(still, MAX_SEEN), MAX_SEEN).astype(np.int64)
         self._watched = ("still", "since") if (still > 0).any() else ()  # of a snapshot too, where a sensor is watched
         self._state_names = [spec.name for spec in manifest.state]
         self._told = len(manifest.outputs)
@@ -164,6 +164,7 @@ class Detector:
         self._held = np.zeros(self._n, np.int64)
         self._still = np.zeros(self._n, np.int64)  # values since then; those that are missing are none
         self._since = np.zeros(self._n, np.int64)  # first sample of the hops in which it has said one value
+        self._is_stuck = np.zeros(self._n, bool)
         self._clean = False
         self._changes: deque[SensorChange] = deque(maxlen=MAX_CHANGES)
         self._stuck: deque[StuckChange] = deque(maxlen=MAX_CHANGES)
@@ -180,6 +181,11 @@ class Detector:
         """(rows, columns) of an image where every hop is judged by itself, so that `update` takes one whole."""
         alone = not self.manifest.state and self.manifest.warmup_samples <= self._hop and self._hop > 1
         return (self._hop, self._n) if alone else None
+
+    @property
+    def between_hops(self) -> bool:
+        """Whether the next sample begins a hop: only then is there anything new to be told."""
+        return not self._filled
 
     @property
     def held_values(self) -> dict[str, int]:
@@ -202,6 +208,10 @@ class Detector:
         if sample.shape != self._shape:
             return self._update_image(sample)
         self._samples[self._filled] = sample
+        if self._filled + 1 < self._hop:
+            self._filled += 1
+            self.samples_seen += 1
+            return None
         return self._advance(1)
 
     def _update_image(self, image: np.ndarray) -> Verdict | None:
@@ -250,10 +260,11 @@ class Detector:
             return None
         self._filled = 0
         np.isfinite(self._samples, self._finite)
-        if self._watched:
-            self._watch()
         # Searching bytes for a zero takes a fifth of the time of ndarray.all(), which counts on a device's every step.
-        if self._clean and b"\0" not in self._finite.tobytes():
+        whole = b"\0" not in self._finite.tobytes()
+        if self._watched:
+            self._watch(whole)
+        if self._clean and whole:
             self._last[:] = self._newest
         else:
             self._mend()
@@ -309,16 +320,19 @@ class Detector:
         self._valid[:] = valid
         self._clean = bool(valid.all() and not run[-1].any())
 
-    def _watch(self) -> None:
-        """Find out which sensors are stuck, by the hop in `_samples` (hop, n) as it came."""
-        moved = ((self._samples != self._last) & self._finite).any(axis=0)
-        before, since = self._still > self._longest_still, self._since
-        self._still = np.where(moved, 0, self._still + self._finite.sum(axis=0))
-        self._since = np.where(moved, self.samples_seen, since)
+    def _watch(self, whole: bool) -> None:
+        """Find out which sensors are stuck, by the hop in `_samples` (hop, n) as it came. whole: nothing is missing."""
+        differs = self._samples != self._last
+        moved = np.logical_or.reduce(differs if whole else differs & self._finite)
+        self._still += self._hop if whole else self._finite.sum(axis=0)
+        self._still[moved] = 0
         stuck = self._still > self._longest_still
-        for i in np.flatnonzero(stuck != before):
-            told = self._names[i], bool(stuck[i]), float(self._last[i]), int(since[i])
-            self._stuck.append(StuckChange(self.samples_seen - 1, *told))
+        if stuck.tobytes() != self._is_stuck.tobytes():
+            for i in np.flatnonzero(stuck != self._is_stuck):
+                told = self._names[i], bool(stuck[i]), float(self._last[i]), int(self._since[i])
+                self._stuck.append(StuckChange(self.samples_seen - 1, *told))
+            self._is_stuck = stuck
+        self._since[moved] = self.samples_seen
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """The complete state as named arrays, copied, of the same shapes at any time; `restore` takes it back."""
@@ -346,6 +360,7 @@ class Detector:
         self._feeds.update((name, snapshot[f"state.{name}"].copy()) for name in self._state_names)
         for name in ("samples", *BY_SENSOR, *self._watched):
             getattr(self, f"_{name}")[:] = snapshot[name]
+        self._is_stuck = self._still > self._longest_still
         self._clean = bool(self._valid.all() and not self._missing.any())
 
 

@@ -141,6 +141,8 @@ class Loop:
         for watcher in self.watchers:
             watcher.sample(row)
         verdict = self.detector.update(row.values)
+        if not self.detector.between_hops:
+            return
         for change in self.detector.sensor_changes():
             self._sensor(change, row)
         for stuck in self.detector.stuck_changes():

@@ -63,8 +63,11 @@ class CsvFile(Source):
         self.rows.parser.require_rows()
         yield self._left(last)
 
-    def _left(self, items: Items) -> list[Row | InputEvent]:
+    def _left(self, items: Items) -> Items:
         """What is not to be skipped. Before a gap the hop is filled up, so that every run counts the samples alike."""
+        if self._count >= self._skip and all(isinstance(item, Row) for item in items):
+            self._count += len(items)
+            return items
         left: list[Row | InputEvent] = []
         for item in items:
             fill = -self._count % self._hop if isinstance(item, InputEvent) and item.rewarm else 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import InputEvent, Row, Tally
+from edgekd.runtime.sources import InputEvent, Row, Tally, blocks
 from edgekd.runtime.sources.row_parser import FirstLine, RowParser
 
 if TYPE_CHECKING:  # loaded where they are asked for: a plain recording needs none
@@ -106,8 +106,7 @@ class RowReader(Tally):
 
     def rows_of(self, lines: list[bytes], whole: bool = True) -> list[Row]:
         """The rows in whole lines. whole: the last of them is ended by a newline."""
-        parse = self.parser.parse
-        rows = [row for line in lines if (row := parse(line, whole)) is not None]
+        rows = blocks.rows_of(self.parser, lines, whole)
         self.good += len(rows)
         return rows
 
