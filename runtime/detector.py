@@ -164,7 +164,6 @@ class Detector:
         self._held = np.zeros(self._n, np.int64)
         self._still = np.zeros(self._n, np.int64)  # values since then; those that are missing are none
         self._since = np.zeros(self._n, np.int64)  # first sample of the hops in which it has said one value
-        self._is_stuck = np.zeros(self._n, bool)
         self._clean = False
         self._changes: deque[SensorChange] = deque(maxlen=MAX_CHANGES)
         self._stuck: deque[StuckChange] = deque(maxlen=MAX_CHANGES)
@@ -181,11 +180,6 @@ class Detector:
         """(rows, columns) of an image where every hop is judged by itself, so that `update` takes one whole."""
         alone = not self.manifest.state and self.manifest.warmup_samples <= self._hop and self._hop > 1
         return (self._hop, self._n) if alone else None
-
-    @property
-    def between_hops(self) -> bool:
-        """Whether the next sample begins a hop: only then is there anything new to be told."""
-        return not self._filled
 
     @property
     def held_values(self) -> dict[str, int]:
@@ -208,10 +202,6 @@ class Detector:
         if sample.shape != self._shape:
             return self._update_image(sample)
         self._samples[self._filled] = sample
-        if self._filled + 1 < self._hop:
-            self._filled += 1
-            self.samples_seen += 1
-            return None
         return self._advance(1)
 
     def _update_image(self, image: np.ndarray) -> Verdict | None:
@@ -324,14 +314,13 @@ class Detector:
         """Find out which sensors are stuck, by the hop in `_samples` (hop, n) as it came. whole: nothing is missing."""
         differs = self._samples != self._last
         moved = np.logical_or.reduce(differs if whole else differs & self._finite)
+        before = self._still > self._longest_still
         self._still += self._hop if whole else self._finite.sum(axis=0)
         self._still[moved] = 0
         stuck = self._still > self._longest_still
-        if stuck.tobytes() != self._is_stuck.tobytes():
-            for i in np.flatnonzero(stuck != self._is_stuck):
-                told = self._names[i], bool(stuck[i]), float(self._last[i]), int(self._since[i])
-                self._stuck.append(StuckChange(self.samples_seen - 1, *told))
-            self._is_stuck = stuck
+        for i in np.flatnonzero(stuck != before) if stuck.tobytes() != before.tobytes() else ():
+            told = self._names[i], bool(stuck[i]), float(self._last[i]), int(self._since[i])
+            self._stuck.append(StuckChange(self.samples_seen - 1, *told))
         self._since[moved] = self.samples_seen
 
     def snapshot(self) -> dict[str, np.ndarray]:
@@ -360,7 +349,6 @@ class Detector:
         self._feeds.update((name, snapshot[f"state.{name}"].copy()) for name in self._state_names)
         for name in ("samples", *BY_SENSOR, *self._watched):
             getattr(self, f"_{name}")[:] = snapshot[name]
-        self._is_stuck = self._still > self._longest_still
         self._clean = bool(self._valid.all() and not self._missing.any())
 
 

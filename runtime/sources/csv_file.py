@@ -82,10 +82,7 @@ def in_order(rows: list[Row]) -> list[Row]:
     """Rows sorted by time, those of one moment made one; rows without a time are left out."""
     found: dict[float, Row] = {}
     for row in rows:
-        if row.seconds is None:
-            continue
-        first = found.setdefault(row.seconds, row)
-        if first is not row:
+        if row.seconds is not None and (first := found.setdefault(row.seconds, row)) is not row:
             first.values = np.where(np.isnan(first.values), row.values, first.values)
     return [found[at] for at in sorted(found)]
 

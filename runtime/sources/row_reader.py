@@ -25,8 +25,7 @@ class LineSplitter:
 
     def __init__(self, limit: int = 4096) -> None:
         self.limit = limit
-        self.skipping = False
-        """Inside an overlong line, of which no newline has come yet."""
+        self.skipping = False  # inside an overlong line, of which no newline has come yet
         self._tail = b""
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -106,7 +105,12 @@ class RowReader(Tally):
 
     def rows_of(self, lines: list[bytes], whole: bool = True) -> list[Row]:
         """The rows in whole lines. whole: the last of them is ended by a newline."""
-        rows = blocks.rows_of(self.parser, lines, whole)
+        rows, at = list[Row](), 0
+        while at < len(lines):
+            plain = blocks.rows_of(self.parser, lines[at:])
+            others = lines[at + len(plain) :][: blocks.FEWEST if self.parser.quick and not plain else 1]
+            at += len(plain) + len(others)
+            rows += [*plain, *(row for line in others if (row := self.parser.parse(line, whole)) is not None)]
         self.good += len(rows)
         return rows
 

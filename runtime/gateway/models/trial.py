@@ -181,6 +181,11 @@ class Switch:
         if self.trial:
             self.trial.other.rewarm()
 
+    @property
+    def between_hops(self) -> bool:
+        """Whether the next sample begins a hop."""
+        return self.running.samples_seen % self.running.manifest.hop == 0
+
     def exchange(self) -> None:
         """The one in the shadow takes the place of the other, which is in its shadow then."""
         assert self.trial
