@@ -63,7 +63,7 @@ def numbers(text: bytes) -> np.ndarray:
         end = text.rfind(b",", 0, begins[empty.argmax()]) + 1
         return numbers(text[:end]) if end else np.empty(0)
     strange = len(text) - len(digits) != beside.sum()
-    if strange or broken[exponents].any() or (np.diff(exponents) == 1).any():
+    if strange or broken[exponents].any() or (exponents[1:] - exponents[:-1] == 1).any():
         return np.empty(0)
     parts = np.fromstring(digits, np.int64, sep=",")  # of a number: its digits, those of its exponent
     scale = np.where(broken, marks[last - 1] + 1 - ends, 0)

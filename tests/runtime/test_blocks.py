@@ -31,7 +31,7 @@ CELLS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(CELLS.filter(lambda cell: set(cell.encode()) <= set(NUMERIC)), min_size=1, max_size=8))
 def test_numbers_are_those_that_float_reads(cells: list[str]) -> None:
     wanted: list[float] = []
@@ -104,7 +104,7 @@ def read(data: bytes, pieces: list[int], at_least: int, monkeypatch: pytest.Monk
     return [(i.values.tobytes(), replace(i, values=i.values.dtype)) if isinstance(i, Row) else i for i in found]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     layout=st.sampled_from(list(LAYOUTS)),
     columns=st.sampled_from(COLUMNS),
