@@ -9,6 +9,7 @@ import click
 
 from edgekd import __version__
 from edgekd.runtime.errors import EdgeKDError, MissingExtra
+from edgekd.threads import wait_briefly
 
 VERBS = {
     "simulate": "Write a recording of a simulated plant with labeled faults.",
@@ -56,6 +57,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; every error that a user can mend becomes one line and its own exit code."""
+    wait_briefly()
     try:
         sys.exit(cli.main(standalone_mode=False))
     except click.exceptions.Abort:

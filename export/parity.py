@@ -14,6 +14,7 @@ from edgekd.data.recording import Recording
 from edgekd.export.threshold import same_meaning
 from edgekd.runtime.engines import Engine
 from edgekd.runtime.errors import GateFailed
+from edgekd.threads import one_thread
 
 SMALLEST = float(np.finfo(np.float32).tiny)  # where all that is normal has a score of 0
 STEPS = 1000  # closed loop from the cold state
@@ -61,7 +62,7 @@ class Reference:
         self.hops = list(hops(step, newest, steps))
         self.scores = np.empty((steps, len(step.outputs) // 2))
         self.warm = np.array([seen >= step.warmup_samples for _, seen, _ in self.hops])
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread():
             state = step.initial_state()
             for k, (samples, _, reset) in enumerate(self.hops):
                 state = step.initial_state() if reset else state
@@ -77,7 +78,7 @@ class Reference:
 
     def outputs(self, state: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """One step of torch from this state."""
-        with torch.inference_mode():
+        with torch.inference_mode(), one_thread():
             return self.step(torch.from_numpy(self.samples), torch.ones(self.step.n_sensors), *state)
 
 

@@ -61,7 +61,7 @@ def export_steps(student: Path, folder: Path) -> Iterator[tuple[str, int]]:
     yield peak("checkpoint and step")
     _ = workshop._float_model
     yield peak("float graph")
-    _ = workshop._float_engine
+    _ = workshop.float_engine
     yield peak("float engine")
     (folder / "float32.onnx").write_bytes(workshop.float.content)
     yield peak("float proof")

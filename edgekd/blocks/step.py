@@ -11,6 +11,7 @@ a fixed shape, and are zero at the cold start. Windows end at multiples of `hop`
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ from edgekd.blocks.innovation_input import LAGS, InnovationInput
 from edgekd.blocks.scaling import SampleScaler
 from edgekd.data.recording import Recording
 from edgekd.runtime.manifest import FAST
+from edgekd.threads import one_thread
 
+SHARED = 10**6  # weights of a network that gains by a second thread
 STATE_LIMIT_BYTES = 256 * 1024  # a state written every minute must not wear an SD card out
 
 
@@ -77,6 +80,8 @@ class StepModule(nn.Module):
 
     float_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose layers must not be quantized."""
+    float_activations: tuple[str, ...] = ()
+    """Prefixes of the parameters whose layers take no eight-bit inputs; an int8 scheme of weights alone takes them."""
     dense_weights: tuple[str, ...] = ()
     """Prefixes of the parameters whose dense layers may be quantized; convolutions may wherever they stand."""
     matrix_weights: tuple[str, ...] = ()
@@ -172,13 +177,15 @@ class StepModule(nn.Module):
     def score(self, recording: Recording, wanted: np.ndarray | None = None) -> Scores:
         """The batch path over a whole recording, or its verdicts on the samples `wanted` (T,) bool alone."""
         parts: list[list[np.ndarray]] = []
-        for start, end in self.entities(recording):
-            chosen = None if wanted is None else torch.from_numpy(wanted[start:end])
-            for ends, scores, shares in self.batch(torch.from_numpy(recording.values[start:end]), chosen):
-                parts.append([ends.numpy() + start - 1, scores.float().numpy(), shares.float().numpy()])
+        with one_thread() if self.parameters_learned < SHARED else contextlib.nullcontext():
+            for start, end in self.entities(recording):
+                chosen = None if wanted is None else torch.from_numpy(wanted[start:end])
+                for ends, scores, shares in self.batch(torch.from_numpy(recording.values[start:end]), chosen):
+                    parts.append([ends.numpy() + start - 1, scores.float().numpy(), shares.float().numpy()])
         return _joined(parts, self.n_sensors)
 
     @torch.inference_mode()
+    @one_thread()
     def replay(self, recording: Recording, limit: int | None = None) -> Scores:
         """The step path: `forward` hop by hop with its state fed back, as the device runs it."""
         parts: list[list[np.ndarray]] = []

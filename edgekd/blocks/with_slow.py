@@ -15,6 +15,7 @@ from edgekd.blocks.slow import SlowMonitors, fit_slow
 from edgekd.blocks.step import Scores, StepModule
 from edgekd.data.recording import Recording
 from edgekd.runtime.manifest import FAST, SLOW
+from edgekd.threads import one_thread
 
 CALM = 0.995
 """Quantile of normal scores above which a fast score is high."""
@@ -38,10 +39,8 @@ class WithSlow(StepModule):
         self.config, self.n_sensors, self.hop = fast.config, fast.n_sensors, fast.hop
         self.warmup_samples, self.entity_resets = fast.warmup_samples, fast.entity_resets
         self.false_alarm_rate, self.score_floor = fast.false_alarm_rate, fast.score_floor
-        self.float_weights, self.dense_weights, self.matrix_weights, self.recurrent_weights = (
-            tuple(f"fast.{prefix}" for prefix in prefixes)
-            for prefixes in (fast.float_weights, fast.dense_weights, fast.matrix_weights, fast.recurrent_weights)
-        )
+        for kind in ("float_weights", "float_activations", "dense_weights", "matrix_weights", "recurrent_weights"):
+            setattr(self, kind, tuple(f"fast.{prefix}" for prefix in getattr(fast, kind)))
 
     @property
     def scaler(self) -> Any:  # type: ignore[override]
@@ -82,7 +81,8 @@ class WithSlow(StepModule):
         ):
             inside = (found.samples >= start) & (found.samples < end)
             hops = (found.samples[inside] + 1 - start) // self.hop - 1
-            scores, of_slow = self.slow.batch(torch.from_numpy(scaled), torch.from_numpy(high))
+            with one_thread():
+                scores, of_slow = self.slow.batch(torch.from_numpy(scaled), torch.from_numpy(high))
             slow[inside], shares[inside] = scores.numpy()[hops], self.scaler.spread(of_slow).numpy()[hops]
         columns = (found.samples, found.scores, found.contributions, slow, shares)
         samples, scores, contributions, slow, shares = (column[chosen] for column in columns)

@@ -12,9 +12,10 @@ import numpy as np
 from edgekd.compare import fresh, parity
 from edgekd.compare.machine import machine
 from edgekd.compare.subjects import KINDS, Subject, load_subjects, samples_for, teacher_of
-from edgekd.compare.timing import ROUNDS, Timing, in_turn, one_thread
+from edgekd.compare.timing import ROUNDS, Timing, in_turn
 from edgekd.data.recording import Recording
 from edgekd.runtime.errors import UsageError
+from edgekd.threads import one_thread
 
 STARTS = 3  # cold starts of each, in turn; the median counts
 PROTOCOL = {

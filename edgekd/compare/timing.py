@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekd.compare.subjects import Subject
+from edgekd.threads import one_thread
 
 ROUNDS = 60
 ROUND_S = 0.01  # a turn lasts about this long, and at least one step
@@ -69,21 +69,6 @@ def _steps_a_turn(subject: Subject) -> int:
         subject.step()
         seconds.append(time.perf_counter() - started)
     return int(np.clip(ROUND_S / np.median(seconds), 1, MAX_STEPS))
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread, if it is loaded at all; exported files always run on one."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager

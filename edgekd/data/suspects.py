@@ -175,7 +175,8 @@ class _Sensor:
             return
         low, high = self._ends()
         if low == high:
-            yield self._suspect("switch" if low in (0, 1) else "constant", f"always {_number(low)}")
+            constant = self._suspect("switch" if low in (0, 1) else "constant", f"always {_number(low)}")
+            yield self._beyond_float32() or constant
             return
         yield from self._sentinels()
         if len(self._values) < LEVELS:

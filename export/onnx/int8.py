@@ -76,10 +76,11 @@ RECIPES = {
 def quantize(model: onnx.ModelProto, step: StepModule, replay: Recording, recipe: Recipe) -> onnx.ModelProto:
     """The int8 graph of a float one, calibrated closed loop on the replay stretch.
 
-    Layers whose weights `step.float_weights` names stay float. A graph that has no others has nothing to quantize and
-    comes back as it is.
+    Layers that `step.float_weights` and `step.float_activations` name stay float. A graph that has no others has
+    nothing to quantize and comes back as it is.
     """
-    layers = quantizable(model, step.float_weights + (step.recurrent_weights if recipe.float_recurrence else ()), step)
+    spared = step.float_weights + step.float_activations
+    layers = quantizable(model, spared + (step.recurrent_weights if recipe.float_recurrence else ()), step)
     if not layers:
         return model
     # gates are split as bytes, before they become floats: a quarter of the memory to move; a rectified layer needs no

@@ -53,6 +53,7 @@ WRONG: dict[str, tuple[np.ndarray, str, tuple[str, str]]] = {
     "total": (np.cumsum(np.abs(FLOW)), "grows", ("--difference", "x")),
     "total that is reset": (np.cumsum(np.abs(FLOW)) % 20_000, "grows", ("--difference", "x")),
     "energy beyond float32": (123456789.25 + 0.25 * STEPS, "float32", ("--difference", "x")),
+    "constant to float32": (50_000_000 + 0.1 * (FLOW - 12), "float32", ("--difference", "x")),
     "record number": (STEPS + 1.0, "counter", ("--ignore", "x")),
     "seconds since start": (STEPS * 60.0, "counter", ("--ignore", "x")),
     "heartbeat": (STEPS % 256.0, "counter", ("--ignore", "x")),

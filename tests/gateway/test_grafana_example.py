@@ -18,8 +18,9 @@ FOLDER = ROOT / "examples" / "grafana"
 BOARD = json.loads((FOLDER / "dashboards" / "edgekd.json").read_text())
 
 
-def exported() -> set[str]:
-    """Every name that a scrape can have, of a gateway that has everything: slow scores, sinks, a model on trial."""
+def exported() -> dict[str, set[str]]:
+    """Every name that a scrape can have, of a gateway that has everything: slow scores, sinks, a model on trial; and
+    the labels that it has there."""
     pytest.importorskip("prometheus_client")
     life, fan_out = MagicMock(), MagicMock()
     loop = life.loop
@@ -35,7 +36,7 @@ def exported() -> set[str]:
         loop.watchers.insert.call_args[0][1].arrived([MagicMock()])
     families = list(metrics.collect())
     assert len({family.name for family in families}) == len(families)
-    return {sample.name for family in families for sample in family.samples}
+    return {sample.name: set(sample.labels) for family in families for sample in family.samples}
 
 
 def values_of(key: str, inside: Any) -> Iterator[Any]:
@@ -48,7 +49,14 @@ def values_of(key: str, inside: Any) -> Iterator[Any]:
 
 def test_every_metric_of_the_dashboard_is_one_of_the_gateway() -> None:
     asked = set(re.findall(r"\bedgekd_\w+", " ".join(map(json.dumps, values_of("expr", BOARD)))))
-    assert len(asked) > 20 and asked <= exported(), asked - exported()
+    assert len(asked) > 20 and asked <= set(exported()), asked - set(exported())
+
+
+def test_a_stream_is_chosen_where_there_are_several_and_nowhere_else() -> None:
+    labels = exported()
+    for expr in values_of("expr", BOARD):
+        for name, chosen in re.findall(r"\b(edgekd_\w+)\{([^}]*)\}", expr):
+            assert ('stream=~"$stream"' in chosen) == ("stream" in labels[name]), expr
 
 
 def test_its_data_sources_are_provisioned_and_events_come_from_one_of_them() -> None:

@@ -315,10 +315,12 @@ def test_int8_takes_dense_layers(workshop: Workshop) -> None:
         assert len(candidate.content) < len(workshop.float.content)
 
 
-def test_int8_leaves_out_where_the_language_model_begins() -> None:
+@pytest.mark.parametrize(("ranges", "blocks"), [(True, {"1", "2"}), (False, {"0", "1", "2"})])
+def test_int8_ranges_leave_out_where_the_language_model_begins(ranges: bool, blocks: set[str]) -> None:
     step = AnomalyLLMStep(AnomalyLLMConfig.from_json({**SMALL, "blocks": 3}), 1, 1, 1.0)
-    layers = {node.input[1] for node in quantizable(float_graph(step), step.float_weights, step)}
-    assert {name.split(".")[2] for name in layers if name.startswith("teacher.blocks.")} == {"1", "2"}
+    spared = step.float_weights + (step.float_activations if ranges else ())
+    layers = {node.input[1] for node in quantizable(float_graph(step), spared, step)}
+    assert {name.split(".")[2] for name in layers if name.startswith("teacher.blocks.")} == blocks
     assert not any(name.startswith("teacher.embedding.") for name in layers)
     assert any(name.startswith("student.") for name in layers)
 

@@ -83,7 +83,7 @@ def replay(edgekd_run: Callable[..., str], model: str, csv: str) -> Replay:
         if line["event"] == "score"
     }
     events = [
-        {key: value for key, value in line.items() if key not in ("score", "peak")}
+        {key: value for key, value in line.items() if key not in ("score", "peak", "severity")}
         for line in lines
         if line["event"] != "score"
     ]

@@ -25,11 +25,10 @@ class AnomalyLLMStep(WindowStep):
     config: AnomalyLLMConfig
 
     dense_weights = ("teacher.", "student.")
-    # a distance is a difference: what makes the two vectors keeps its precision; so does the beginning of the language
-    # model, where windows are still nearly the same vector and a rounding is met by every later block
-    float_weights = (
-        "teacher.embedding.", "teacher.blocks.0.", "teacher.output.", "teacher.head.output.", "student.head.output.",
-    )  # fmt: skip
+    # a distance is a difference: what makes the two vectors keeps its precision
+    float_weights = ("teacher.embedding.", "teacher.output.", "teacher.head.output.", "student.head.output.")
+    # windows are still nearly the same vector, and a rounding is met by every later block
+    float_activations = ("teacher.blocks.0.",)
 
     score_floor = 1e-3
 
