@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekd.runtime.detector import Detector
 from edgekd.runtime.episodes import COOLDOWN_HOPS, Episodes
@@ -27,9 +27,8 @@ from edgekd.runtime.sources.row_reader import RowReader
 from edgekd.runtime.watchers.faulty_input import BadLines, RateCheck
 
 if TYPE_CHECKING:  # with what they stand on, memory that most runs do not need
-    from edgekd.runtime.disk_writer import DiskWriter
     from edgekd.runtime.sources.reconnect import Door
-    from edgekd.runtime.watchers.state_keeper import Part, StateKeeper
+    from edgekd.runtime.watchers.state_keeper import StateKeeper, Writer
 
 INPUTS = {"frames": "DIR", "serial": "DEV", "csv": "FILE", "stdin": ""}
 OF_LINES = ("layout", "sequence", "checksum", "time", "resample")
@@ -204,15 +203,14 @@ def watchers_of(options: Options, loop: Loop) -> list[Watcher]:
 
 
 def keeper_of(
-    options: Options, loop: Loop, writer: DiskWriter | None = None, parts: dict[str, Part] | None = None
+    options: Options, loop: Loop, writer: Writer | None = None, parts: dict[str, Any] | None = None
 ) -> list[StateKeeper]:
     """What keeps the state, if it is to be kept; it comes behind all others. parts: what a gateway saves more."""
     if not options.state:
         return []
-    from edgekd.runtime.disk_writer import DiskWriter
-    from edgekd.runtime.watchers.state_keeper import StateKeeper
+    from edgekd.runtime.watchers.state_keeper import StateKeeper, Writer
 
-    return [StateKeeper(options.state, loop, writer or DiskWriter(), options.state_every, parts or {})]
+    return [StateKeeper(options.state, loop, writer or Writer(), options.state_every, parts or {})]
 
 
 def _images(options: Options, detector: Detector) -> Source:

@@ -102,7 +102,7 @@ class Detector:
         self._hop = manifest.hop
         self._max_hold = manifest.max_hold_samples
         still = np.array([sensor.longest_still_s for sensor in manifest.sensors]) / manifest.period_s
-        self._longest_still = np.where(still > 0, still, np.inf)
+        self._longest_still = np.where(still > 0, np.minimum(still, MAX_SEEN), MAX_SEEN).astype(np.int64)
         self._watched = ("still", "since") if (still > 0).any() else ()  # of a snapshot too, where a sensor is watched
         self._state_names = [spec.name for spec in manifest.state]
         self._told = len(manifest.outputs)
@@ -250,10 +250,11 @@ class Detector:
             return None
         self._filled = 0
         np.isfinite(self._samples, self._finite)
-        if self._watched:
-            self._watch()
         # Searching bytes for a zero takes a fifth of the time of ndarray.all(), which counts on a device's every step.
-        if self._clean and b"\0" not in self._finite.tobytes():
+        whole = b"\0" not in self._finite.tobytes()
+        if self._watched:
+            self._watch(whole)
+        if self._clean and whole:
             self._last[:] = self._newest
         else:
             self._mend()
@@ -309,16 +310,18 @@ class Detector:
         self._valid[:] = valid
         self._clean = bool(valid.all() and not run[-1].any())
 
-    def _watch(self) -> None:
-        """Find out which sensors are stuck, by the hop in `_samples` (hop, n) as it came."""
-        moved = ((self._samples != self._last) & self._finite).any(axis=0)
-        before, since = self._still > self._longest_still, self._since
-        self._still = np.where(moved, 0, self._still + self._finite.sum(axis=0))
-        self._since = np.where(moved, self.samples_seen, since)
+    def _watch(self, whole: bool) -> None:
+        """Find out which sensors are stuck, by the hop in `_samples` (hop, n) as it came. whole: nothing is missing."""
+        differs = self._samples != self._last
+        moved = np.logical_or.reduce(differs if whole else differs & self._finite)
+        before = self._still > self._longest_still
+        self._still += self._hop if whole else self._finite.sum(axis=0)
+        self._still[moved] = 0
         stuck = self._still > self._longest_still
-        for i in np.flatnonzero(stuck != before):
-            told = self._names[i], bool(stuck[i]), float(self._last[i]), int(since[i])
+        for i in np.flatnonzero(stuck != before) if stuck.tobytes() != before.tobytes() else ():
+            told = self._names[i], bool(stuck[i]), float(self._last[i]), int(self._since[i])
             self._stuck.append(StuckChange(self.samples_seen - 1, *told))
+        self._since[moved] = self.samples_seen
 
     def snapshot(self) -> dict[str, np.ndarray]:
         """The complete state as named arrays, copied, of the same shapes at any time; `restore` takes it back."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgekd.runtime.detector import LARGEST_SCORE, Verdict
 
@@ -11,16 +10,14 @@ COOLDOWN_HOPS = 6
 """What a device is cool for after an end where nobody says otherwise, and what budgets of false alarms count with."""
 
 
-@dataclass(frozen=True)
-class Onset:
+class Onset(NamedTuple):
     """The verdict with which an episode is told."""
 
     verdict: Verdict
     start: int  # sample of the episode's first anomalous verdict: this one's, unless the episode had to last first
 
 
-@dataclass(frozen=True)
-class End:
+class End(NamedTuple):
     """The first verdict after an episode."""
 
     verdict: Verdict

@@ -141,6 +141,8 @@ class Loop:
         for watcher in self.watchers:
             watcher.sample(row)
         verdict = self.detector.update(row.values)
+        if self.detector.samples_seen % self.detector.manifest.hop:  # nothing is found within a hop
+            return
         for change in self.detector.sensor_changes():
             self._sensor(change, row)
         for stuck in self.detector.stuck_changes():

@@ -15,7 +15,6 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,8 +41,7 @@ class StateUnusable(Exception):
         self.kept_as = kept_as
 
 
-@dataclass(frozen=True)
-class SavedState:
+class SavedState(NamedTuple):
     """What a state file holds. Of one size for one model, so that a slot once made fits for ever."""
 
     arrays: dict[str, np.ndarray]  # `Detector.snapshot`

@@ -27,9 +27,9 @@ import numpy as np
 from bench.results import in_turn
 from edgekd.runtime.cli import SWITCH_S
 from edgekd.runtime.detector import Detector
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.episodes import Episodes
 from edgekd.runtime.gateway.config import read_config
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.options import GatewayOptions
 from edgekd.runtime.gateway.outlets import deliver
 from edgekd.runtime.gateway.sinks.fan_out import FanOut

@@ -34,7 +34,7 @@ import click
 import numpy as np
 
 from bench.results import save
-from edgekd.runtime.disk_writer import DiskWriter
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.page.history import TIERS, History, Interval
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))

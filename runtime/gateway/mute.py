@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.duration import duration, seconds_in
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import atomic
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.loop import Emit, Say, Watcher
 from edgekd.runtime.sinks import wall_time

@@ -28,10 +28,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import sync
 from edgekd.runtime.gateway.cursor import Cursor
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.segments import (
     MAX_EVENT_BYTES,
     Record,

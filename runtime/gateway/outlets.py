@@ -6,9 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.files import sha256, state_folder
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.options import GatewayOptions
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.fan_out import FanOut

@@ -18,10 +18,10 @@ from typing import Protocol
 
 from edgekd.runtime import assembly
 from edgekd.runtime.cli import SWITCH_S, forget_stdout
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import EdgeKDError, InputLost
 from edgekd.runtime.gateway.bell import Wake
 from edgekd.runtime.gateway.config_file import ConfigFile
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.options import GatewayOptions, place_of
 from edgekd.runtime.gateway.outlets import deliver
 from edgekd.runtime.gateway.shared import Shared

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.gateway.bell import Wake
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.models.engines import Engines
 from edgekd.runtime.gateway.options import GatewayOptions
 from edgekd.runtime.gateway.sinks.fan_out import FanOut

@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from edgekd.runtime import assembly
-from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import EdgeKDError, InputLost, ModelRefused
 from edgekd.runtime.gateway.life import Life, aside
 from edgekd.runtime.gateway.options import StreamOptions, name_of
@@ -18,6 +17,7 @@ from edgekd.runtime.gateway.sinks.voice import Voice
 from edgekd.runtime.gateway.watchers.threads import fault
 from edgekd.runtime.sinks import wall_time
 from edgekd.runtime.sources import END_S
+from edgekd.runtime.sources.reconnect import Backoff
 
 if TYPE_CHECKING:  # few files need a broker
     from edgekd.runtime.gateway.mqtt.each import Each

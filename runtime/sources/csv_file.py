@@ -63,8 +63,11 @@ class CsvFile(Source):
         self.rows.parser.require_rows()
         yield self._left(last)
 
-    def _left(self, items: Items) -> list[Row | InputEvent]:
+    def _left(self, items: Items) -> Items:
         """What is not to be skipped. Before a gap the hop is filled up, so that every run counts the samples alike."""
+        if self._count >= self._skip and all(isinstance(item, Row) for item in items):
+            self._count += len(items)
+            return items
         left: list[Row | InputEvent] = []
         for item in items:
             fill = -self._count % self._hop if isinstance(item, InputEvent) and item.rewarm else 0
@@ -79,10 +82,7 @@ def in_order(rows: list[Row]) -> list[Row]:
     """Rows sorted by time, those of one moment made one; rows without a time are left out."""
     found: dict[float, Row] = {}
     for row in rows:
-        if row.seconds is None:
-            continue
-        first = found.setdefault(row.seconds, row)
-        if first is not row:
+        if row.seconds is not None and (first := found.setdefault(row.seconds, row)) is not row:
             first.values = np.where(np.isnan(first.values), row.values, first.values)
     return [found[at] for at in sorted(found)]
 

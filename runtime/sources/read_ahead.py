@@ -35,7 +35,7 @@ class ReadAhead(Source):
         """Samples that may wait; always so many that what is dropped is longer than the detector's window."""
         self._source = source
         self.changed = threading.Condition()
-        self._waiting: deque[tuple[float, Items]] = deque()  # when they came
+        self._waiting: deque[tuple[float, Items, int]] = deque()  # when they came, and how many samples
         self._in_hand_since: float | None = None
         self._dropped_told = 0
         self._tell_due = 0.0
@@ -69,8 +69,8 @@ class ReadAhead(Source):
             if self.dropped > self._dropped_told and time.monotonic() >= self._tell_due:
                 return [self._tell_dropped()]
             if self._waiting:
-                _, items = self._waiting.popleft()
-                self.backlog -= _samples(items)
+                _, items, samples = self._waiting.popleft()
+                self.backlog -= samples
                 return items
             if not self._ended:
                 return ()
@@ -95,18 +95,19 @@ class ReadAhead(Source):
             self.changed.notify()
 
     def _put(self, items: Items) -> None:
+        samples = sum(isinstance(item, Row) for item in items)
         with self.changed:
-            self._waiting.append((time.monotonic(), items))
-            self.backlog += _samples(items)
+            self._waiting.append((time.monotonic(), items, samples))
+            self.backlog += samples
             if self.backlog > self.limit_rows:
                 self._drop()
             self.changed.notify()
 
     def _drop(self) -> None:
         """Leave out all samples that wait, but no event."""
-        events = [item for _, items in self._waiting for item in items if isinstance(item, InputEvent)]
+        events = [item for _, items, _ in self._waiting for item in items if isinstance(item, InputEvent)]
         gap = InputEvent("samples_dropped", "", rewarm=True, told=False)
-        self._waiting = deque([(time.monotonic(), [*events, gap])])
+        self._waiting = deque([(time.monotonic(), [*events, gap], 0)])
         self.dropped, self.backlog = self.dropped + self.backlog, 0
 
     def _tell_dropped(self) -> InputEvent:
@@ -114,7 +115,3 @@ class ReadAhead(Source):
         self._tell_due = time.monotonic() + TELL_EVERY_S
         words = f"{shown(self.name, 200)} outruns this machine: {count} samples dropped; it needs a smaller model"
         return InputEvent("samples_dropped", words, {"count": count, "total": self.dropped})
-
-
-def _samples(items: Items) -> int:
-    return sum(isinstance(item, Row) for item in items)

@@ -82,15 +82,15 @@ class RowParser:
         self._cells = Cells(layout)
         self._only = [Condition(text) for text in layout.only]
         self._group, _, self._machine = layout.group.partition("=")
-        self._kind = "d" if layout.difference else "f"  # steps of a large count are lost in float32
+        self.kind = "d" if layout.difference else "f"  # steps of a large count are lost in float32
         self._comments = (layout.comment.encode(),) if layout.comment else ()
         self._skip = layout.skip if layout.names else 0
         self._places: Places | None = None  # by names, of a header or the layout's
-        self._width = 0
+        self.width = 0
         self._keys, self._at_keys = tuple[str, ...](), Places(())  # names in the newest message, and their places
         # what a new header replaced, until a row fits the new one
         self._before: tuple[Places | None, int] | None = None
-        self._quick: tuple[str, Places] | None = None  # separator and places, while lines are plain numbers
+        self.quick: tuple[str, Places] | None = None  # separator and places, while lines are plain numbers
         self._why = self._header_lacks = ""  # why the first line that was no row is none; a header, no sensors'
         self.ask_time(not likely)
 
@@ -151,14 +151,14 @@ class RowParser:
 
     def _short_way(self, text: str) -> Row | None:
         """The same row, quickly, where all cells are plain numbers at known places; None for others."""
-        if self._quick is None or '"' in text or "_" in text:
+        if self.quick is None or '"' in text or "_" in text:
             return None
-        separator, places = self._quick
+        separator, places = self.quick
         fields = text.split(separator)
-        if len(fields) != self._width:
+        if len(fields) != self.width:
             return None
         try:
-            values = np.frombuffer(array(self._kind, map(float, [fields[i] for i in places.sensors])), self._kind)
+            values = np.frombuffer(array(self.kind, map(float, [fields[i] for i in places.sensors])), self.kind)
         except ValueError:
             return None
         label = seconds = None
@@ -171,7 +171,7 @@ class RowParser:
         return Row(values, label, None, sequence, seconds)
 
     def _long_way(self, text: str, whole: bool) -> Row | None:
-        self._quick = None
+        self.quick = None
         cells = cells_of(text, self.layout, self._knows)
         if isinstance(cells, dict):
             cells = {column: cells[name] for column, name in self.aliases.items() if name in cells} | cells
@@ -193,9 +193,9 @@ class RowParser:
             raise
 
     def _table_row(self, cells: list[Any], whole: bool) -> Row | None:
-        if self._before and len(cells) != self._width and self._before[1] in (0, len(cells)):
-            (self._places, self._width), self._before = self._before, None  # the new one was torn or damaged after all
-        places, width, short = self._places, self._width, False
+        if self._before and len(cells) != self.width and self._before[1] in (0, len(cells)):
+            (self._places, self.width), self._before = self._before, None  # the new one was torn or damaged after all
+        places, width, short = self._places, self.width, False
         if places is None:
             places = self._by_position(cells)
         else:
@@ -212,7 +212,7 @@ class RowParser:
         mark = self.layout.separator or ","
         simple = len(places.time) < 2 and places.tag is places.group is None and not places.only
         if row is not None and simple and self._cells.plain and mark != " " and isinstance(cells[0], str):
-            self._width, self._quick = len(cells), (mark, places)
+            self.width, self.quick = len(cells), (mark, places)
         return row
 
     def _row(self, cells: Any, places: Places) -> Row | None:
@@ -243,7 +243,7 @@ class RowParser:
             i, values = self._columns.index(tag), [NAN] * self._n
             values[i] = self._number(pick(places.value), i)
         sequence = None if places.sequence is None else _sequence(pick(places.sequence))
-        numbers = np.frombuffer(array(self._kind, values), self._kind)
+        numbers = np.frombuffer(array(self.kind, values), self.kind)
         off = not all(condition.holds(pick(place)) for condition, place in zip(self._only, places.only))
         partial = places.tag is not None or (isinstance(cells, dict) and not self._wanted <= cells.keys())
         return Row(numbers, time, None, sequence, seconds, off, partial)
@@ -316,13 +316,13 @@ class RowParser:
         if any(fields.count(name) > 1 for name in needed):
             raise NoSample("the header names a sensor's column twice")
         try:
-            places, before = self._by_name({name: i for i, name in enumerate(fields)}), (self._places, self._width)
+            places, before = self._by_name({name: i for i, name in enumerate(fields)}), (self._places, self.width)
         except NoSample as error:
             self._refuse(str(error))
-        if self._places and self._places.time and not places.time and len(fields) == self._width:
+        if self._places and self._places.time and not places.time and len(fields) == self.width:
             raise NoSample("the header lacks the time's column, which it had before")
         self._before = before if self._places else None
-        self._places, self._width = places, len(fields)
+        self._places, self.width = places, len(fields)
         return True
 
     def _needed(self, fields: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.layout import PLAIN, Layout
 from edgekd.runtime.manifest import Manifest
-from edgekd.runtime.sources import InputEvent, Row, Tally
+from edgekd.runtime.sources import InputEvent, Row, Tally, blocks
 from edgekd.runtime.sources.row_parser import FirstLine, RowParser
 
 if TYPE_CHECKING:  # loaded where they are asked for: a plain recording needs none
@@ -25,8 +25,7 @@ class LineSplitter:
 
     def __init__(self, limit: int = 4096) -> None:
         self.limit = limit
-        self.skipping = False
-        """Inside an overlong line, of which no newline has come yet."""
+        self.skipping = False  # inside an overlong line, of which no newline has come yet
         self._tail = b""
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -106,8 +105,12 @@ class RowReader(Tally):
 
     def rows_of(self, lines: list[bytes], whole: bool = True) -> list[Row]:
         """The rows in whole lines. whole: the last of them is ended by a newline."""
-        parse = self.parser.parse
-        rows = [row for line in lines if (row := parse(line, whole)) is not None]
+        rows, at = list[Row](), 0
+        while at < len(lines):
+            plain = blocks.rows_of(self.parser, lines[at:])
+            others = lines[at + len(plain) :][: blocks.FEWEST if self.parser.quick and not plain else 1]
+            at += len(plain) + len(others)
+            rows += [*plain, *(row for line in others if (row := self.parser.parse(line, whole)) is not None)]
         self.good += len(rows)
         return rows
 

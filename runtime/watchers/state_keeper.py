@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from edgekd.runtime.detector import Verdict
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.loop import Loop, Watcher
@@ -28,28 +29,35 @@ END_WAIT_S = 0.9  # a service that is stopped has two seconds, of which its sink
 _STREAM_ID = re.compile(r"[0-9a-f]{8}(\.[0-9]{1,9})?", re.ASCII)
 
 
-class Part(Protocol):
-    """What is saved beside the detector."""
+class Writer:
+    """The thread that writes to disk, one job after the other; a job handles its own OSError."""
 
-    def snapshot(self) -> Any:
-        """JSON-able."""
+    _thread: threading.Thread | None = None
 
-    def restore(self, snapshot: Any) -> None:
-        """Raises KeyError, TypeError or ValueError, and changes nothing, where it is no snapshot."""
+    def submit(self, job: Callable[[], None]) -> bool:
+        """Do it; False, and it is never done, where too much waits."""
+        self._thread = threading.Thread(target=job, name="disk-writer", daemon=True)
+        self._thread.start()
+        return True
+
+    def flush(self, timeout_s: float) -> Any:
+        """Wait until all that was submitted so far is done, or the time is over."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
 
 
 class StateKeeper(Watcher):
     """Saves detector, open episode and threshold to one file. A disk that fails is told once and stops nothing."""
 
-    def __init__(self, path: str, loop: Loop, writer: DiskWriter, every_s: float, parts: dict[str, Part]) -> None:
-        """parts: what more is saved, by name. What others have saved stays in the file."""
+    def __init__(self, path: str, loop: Loop, writer: Writer, every_s: float, parts: dict[str, Any]) -> None:
+        """parts: what more is saved, by name, with methods as those of `Episodes`. Other parts stay in the file."""
         self.stream_id = os.urandom(4).hex()  # `secrets` loads OpenSSL, 4 MB for four bytes
         """Tells the events of this stream of samples from those of every other, and what a live source sent before a
         restart from what it sent after; a file that is read on is the same stream."""
         self.failures = 0  # saves of this run that the disk did not take
         self._loop = loop
         self._detector = loop.detector
-        self._parts: dict[str, Part] = {"episodes": loop.episodes, **parts}
+        self._parts: dict[str, Any] = {"episodes": loop.episodes, **parts}
         if len(loop.detector.manifest.outputs) > 2:
             self._parts["slow"] = loop.slow
         self._kept: dict[str, Any] = {}  # what the file said at the start

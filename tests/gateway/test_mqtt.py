@@ -20,7 +20,7 @@ from gateway_device import Gateway, events_of, run
 from step_models import step_file, step_manifest, step_samples
 
 from edgekd.runtime import UsageError
-from edgekd.runtime.disk_writer import DiskWriter
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.mqtt import connection as mqtt
 from edgekd.runtime.gateway.mqtt.connection import Secrets, check_topic, parse_url
 from edgekd.runtime.gateway.mqtt.publish import Publisher

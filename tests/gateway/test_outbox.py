@@ -21,10 +21,10 @@ from broker import eventually
 from gateway_device import Gateway, run
 
 from edgekd.runtime import UsageError
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.gateway import outbox as outbox_module
 from edgekd.runtime.gateway import segments
 from edgekd.runtime.gateway.cursor import Cursor
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.outbox import MIN_BYTES, Outbox
 from edgekd.runtime.gateway.segments import Record, line_of, load_acked, save_acked
 from edgekd.runtime.sinks import encode

@@ -14,7 +14,7 @@ import pytest
 from device import eventually
 from page_device import BEGIN, FAULTS, HOSTILE, NAME, PageGateway, hostile_model, lines
 
-from edgekd.runtime.disk_writer import DiskWriter
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.page import history as module
 from edgekd.runtime.gateway.page import queries
 from edgekd.runtime.gateway.page.history import Event, History, Interval, Unkept

@@ -19,7 +19,7 @@ from device import PATIENCE_S, ROOT, Port
 from gateway_device import Gateway, gateway_command, run
 from step_models import step_file
 
-from edgekd.runtime.disk_writer import DiskWriter
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.segments import load_acked
 from edgekd.runtime.gateway.sinks.exec import Exec

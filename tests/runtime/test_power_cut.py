@@ -23,8 +23,8 @@ from device import PATIENCE_S, Device, events_of, run, write_csv
 from step_models import step_file, step_samples
 
 from edgekd.runtime import Detector
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.episodes import Episodes
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.loop import Loop
 from edgekd.runtime.state import BLOCK, SavedState, StateFile, StateUnusable
 from edgekd.runtime.watchers import state_keeper

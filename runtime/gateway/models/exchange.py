@@ -13,8 +13,8 @@ from typing import Any
 
 from edgekd.runtime import assembly
 from edgekd.runtime.detector import Detector
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.duration import duration
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.models.engines import Engines
 from edgekd.runtime.gateway.models.offers import BEFORE, RUNNING, Offer, Offers
 from edgekd.runtime.gateway.models.store import SHOWN, Store

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
-from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import MissingExtra, UsageError
 from edgekd.runtime.files import sha256
 from edgekd.runtime.gateway.mqtt.limits import Limits
 from edgekd.runtime.gateway.secret import VARIABLES, read_secret
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.sources.reconnect import Backoff
 
 if TYPE_CHECKING:
     import ssl

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from edgekd import __version__
-from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.gateway.mqtt.connection import (
     FIRST_WAIT_S,
@@ -31,6 +30,7 @@ from edgekd.runtime.gateway.shorten import shorten
 from edgekd.runtime.gateway.sinks.interface import DeliveryProblem
 from edgekd.runtime.json_fields import shown
 from edgekd.runtime.sinks import encode
+from edgekd.runtime.sources.reconnect import Backoff
 
 if TYPE_CHECKING:
     from paho.mqtt.client import MQTTMessage

@@ -22,8 +22,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import EdgeKDError, UsageError
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.outbox import Tell
 from edgekd.runtime.json_fields import shown
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgekd.runtime import assembly
-from edgekd.runtime.disk_writer import DiskWriter
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.http_server import HttpServer
 from edgekd.runtime.gateway.options import GatewayOptions, history_of
 from edgekd.runtime.gateway.page.handler import Handler, Site, token_of

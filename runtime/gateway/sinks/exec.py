@@ -13,13 +13,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from edgekd.runtime.backoff import Backoff
 from edgekd.runtime.errors import UsageError
 from edgekd.runtime.gateway.outbox import Outbox, Tell
 from edgekd.runtime.gateway.secret import VARIABLES
 from edgekd.runtime.gateway.segments import Record
 from edgekd.runtime.gateway.sinks.interface import DeliveryProblem
 from edgekd.runtime.json_fields import shown
+from edgekd.runtime.sources.reconnect import Backoff
 
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edgekd.runtime.disk_writer import DiskWriter
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.outbox import Outbox
 from edgekd.runtime.gateway.sinks.interface import Outlet
 from edgekd.runtime.gateway.sinks.voice import Voice

@@ -7,8 +7,8 @@ import time
 import traceback
 from pathlib import Path
 
-from edgekd.runtime.disk_writer import DiskWriter
 from edgekd.runtime.errors import EdgeKDError
+from edgekd.runtime.gateway.disk_writer import DiskWriter
 from edgekd.runtime.gateway.sinks.fan_out import FanOut
 from edgekd.runtime.gateway.watchers.systemd import HUNG_S, Turned
 from edgekd.runtime.json_fields import shown

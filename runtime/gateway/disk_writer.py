@@ -12,12 +12,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from edgekd.runtime.watchers.state_keeper import Writer
+
 MAX_PENDING = 10_000  # jobs; a disk that hangs for longer than these take to collect costs events, not memory
 
 Job = Callable[[], None]
 
 
-class DiskWriter:
+class DiskWriter(Writer):
     """A job handles its own OSError; what else it raises is raised by the next `submit`, and ends the thread."""
 
     def __init__(self) -> None:
@@ -26,7 +28,7 @@ class DiskWriter:
         self._due = math.inf  # what is pending is begun then
         self._changed = threading.Condition()
         self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="disk-writer", daemon=True)
+        self._thread: threading.Thread = threading.Thread(target=self._work, name="disk-writer", daemon=True)
 
     def submit(self, job: Job, within_s: float = 0.0) -> bool:
         """Do it within so many seconds; False, and it is never done, where too many are pending."""
