@@ -70,6 +70,7 @@ def compared(name: str, data: Path, fate: random.Random) -> dict[str, Any]:
     different = [at for at in results[0].keys() | results[1].keys() if results[0].get(at) != results[1].get(at)]
     return {
         "bench": name, "minutes": took_s / 60, "kills": kills, "figures": len(results[0]), "different": len(different),
+        "for example": ", ".join(sorted(different)[:3]),
     }  # fmt: skip
 
 
