@@ -136,7 +136,7 @@ class AnomalyLLMConfig:
     windows: int = 0
     """Most windows that train, spread evenly over the recording; 0 takes all."""
     precision: str = "auto"
-    """Of the language model in training: "float32", "bf16", or bf16 where the processor is faster at it."""
+    """Of the language model in training: "float32", "bf16", or bf16 where the processor has AMX."""
 
     @property
     def sizes(self) -> tuple[int, int, int]:

@@ -121,7 +121,7 @@ class LTAConfig:
     """At most so many training windows an epoch of the teacher, drawn anew each time; 0 takes all."""
     clip_norm: float = 1.0
     precision: str = "auto"
-    """Of the convolutions in training: "float32", "bf16", or bf16 where the processor is faster at it."""
+    """Of the convolutions in training: "float32", "bf16", or bf16 where the processor has AMX."""
 
     def geometry(self, period_s: float) -> Geometry:
         """Windows of the student at a sampling period; a carried student sees one step at a time."""
