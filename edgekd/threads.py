@@ -13,8 +13,8 @@ SPINS = "1000"
 def wait_briefly() -> None:
     """To be called before torch is loaded: threads that wait for each other soon sleep.
 
-    They would spin, which takes the core that the other one needs: beside another program, training took five times as
-    long. What the environment says of it stays.
+    They would spin, which takes the core that the other one needs: beside other programs, training took more than
+    twice as long. What the environment says of it stays.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
